@@ -1,0 +1,183 @@
+"""The configuration of the host and of its apps: TOML in, checked records out.
+
+Invariant: an unknown key, a wrong type or an impossible value is an error that names the file, the key
+and what to write instead; a record that exists is usable.
+"""
+
+import difflib
+import re
+import tomllib
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from pusher.wire import Code, Limits, Refused, WireError, check_path
+
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("an absolute path is needed")
+    return path
+
+
+def _relative(path: str) -> str:
+    try:
+        return check_path(path)
+    except WireError as error:
+        raise ValueError(str(error)) from error
+
+
+def _address(address: str) -> str:
+    parse_listen(address)
+    return address
+
+
+Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+SharedPath = Annotated[str, AfterValidator(_relative)]
+ListenAddress = Annotated[str, AfterValidator(_address)]
+
+
+class Health(_Table):
+    """How an app shows that it is well: what it answers over HTTP."""
+
+    path: str = Field("/", pattern=r"^/\S*$")
+    host: str = ""
+    status: list[Annotated[int, Field(ge=100, le=599)]] = Field([200], min_length=1)
+    version_member: str = ""
+    deadline_s: Seconds = 10
+    bake_s: Seconds = 0
+
+
+class Dependencies(_Table):
+    """What a release's venv is made of, and from where."""
+
+    requirements: SharedPath = "requirements.txt"
+    python: AbsolutePath = "/usr/bin/python3"
+    index_url: str = ""
+    credentials_file: str = ""
+    find_links: list[str] = []
+    no_index: bool = False
+    only_binary: bool = True
+    deadline_s: Seconds = 600
+
+
+class AppConfig(_Table):
+    """One app of the host: `/etc/pusher-agent/apps/<name>.toml`."""
+
+    path: AbsolutePath
+    user: str
+    listen: ListenAddress = "0.0.0.0:8000"
+    start: str = Field("gunicorn -w 2 app:app", min_length=1)
+    environment_file: str = ""
+    keep_releases: int = Field(5, ge=1, le=1000)
+    shared_paths: list[SharedPath] = []
+    shared_files: list[SharedPath] = []
+    drain_s: Seconds = 10
+    preflight: bool = True
+    hook_deadline_s: Seconds = 300
+    health: Health = Health()
+    dependencies: Dependencies = Dependencies()
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Every name that links into `shared/`, and so may not be in a bundle."""
+        return (*self.shared_paths, *self.shared_files)
+
+
+class Door(_Table):
+    """The HTTP door: its loopback address, and the group whose members may deploy."""
+
+    address: str = Field("127.0.0.1:9000", pattern=r"^127\.\d+\.\d+\.\d+:\d+$")
+    group: str = "pusher"
+
+
+class BundleLimits(_Table):
+    """The largest bundle this host takes; sizes in bytes, times in seconds."""
+
+    files: int = Field(100_000, ge=1)
+    unpacked: int = Field(4 * 1024**3, ge=1)
+    path: int = Field(1_024, ge=1, le=4_000)
+    depth: int = Field(64, ge=1)
+    index: int = Field(64 * 1024**2, ge=1)
+    stall_s: Seconds = 30
+    total_s: Seconds = 3_600
+
+    @property
+    def tree(self) -> Limits:
+        """The limits of a tree, as the contract's own readers take them."""
+        return Limits(files=self.files, unpacked=self.unpacked, path=self.path, depth=self.depth)
+
+
+class AgentConfig(_Table):
+    """The host itself: `/etc/pusher-agent/agent.toml`. `name` is what a manifest's `hosts` must name."""
+
+    name: str = ""
+    service: Literal["systemd", "embedded"] = "systemd"
+    door: Door = Door()
+    limits: BundleLimits = BundleLimits()
+
+
+def parse_agent(text: str, *, file: str) -> AgentConfig:
+    """The host's configuration. Raises: Refused(configuration), naming `file`, the key and the mend."""
+    return _parse(AgentConfig, _toml(text, file), file)
+
+
+def parse_app(text: str, *, file: str, app: str) -> AppConfig:
+    """An app's configuration; `path` and `user` follow the app's name unless given. Raises: as `parse_agent`."""
+    return _parse(AppConfig, {"path": f"/opt/{app}", "user": app} | _toml(text, file), file)
+
+
+def parse_listen(address: str) -> tuple[str, int] | str:
+    """`host:port` or `[v6]:port` as (host, port); `unix:/path` as the path. Raises: ValueError."""
+    if address.startswith("unix:/"):
+        return address.removeprefix("unix:")
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", address)
+    if not match or not 0 < int(match[3]) < 65536:
+        raise ValueError('an address like "0.0.0.0:8000", "[::]:8000" or "unix:/run/app.sock" is needed')
+    return match[1] or match[2], int(match[3])
+
+
+def _toml(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(Code.CONFIGURATION, f"{file} is not TOML", why=str(error)) from error
+
+
+def _parse(kind: type[_Record], members: dict[str, Any], file: str) -> _Record:
+    try:
+        return kind.model_validate(members)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise Refused(
+                Code.CONFIGURATION, f"{file}: unknown key {key!r}", hint=_nearest(kind, first["loc"])
+            ) from error
+        why = str(first["msg"]).removeprefix("Value error, ")
+        raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is {first['input']!r}", why=why) from error
+
+
+def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """The key that was probably meant, looked for in the table it stands in, then in every table."""
+    here: type[BaseModel] = kind
+    for part in loc[:-1]:
+        inner = here.model_fields[str(part)].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        here = inner
+    name = str(loc[-1])
+    known = {key: key for key in here.model_fields}
+    for table, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            known |= {key: f"{key} in [{table}]" for key in field.annotation.model_fields if key not in known}
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {known[close[0]]}?"
+    return f"Known keys here: {', '.join(here.model_fields)}"

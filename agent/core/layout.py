@@ -1,0 +1,165 @@
+"""Where everything lies: path arithmetic, and the ids of releases.
+
+Invariant: nothing here looks at a disk. Every path the agent uses is spelled in this file.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+_ID_FORMAT = "%Y%m%d%H%M%SZ"
+
+
+@dataclass(frozen=True, slots=True)
+class HostLayout:
+    """The agent's own places beneath `root` ("/" on a server, any folder in the embedded default)."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The folder of `agent.toml`, `apps/`, `hooks/` and `allowed_signers`: root's."""
+        return self.root / "etc/pusher-agent"
+
+    @property
+    def agent_toml(self) -> Path:
+        return self.config / "agent.toml"
+
+    @property
+    def apps(self) -> Path:
+        return self.config / "apps"
+
+    @property
+    def allowed_signers(self) -> Path:
+        return self.config / "allowed_signers"
+
+    @property
+    def state(self) -> Path:
+        """The folder of the journal and the drop directories: the agent's."""
+        return self.root / "var/lib/pusher-agent"
+
+    @property
+    def journal(self) -> Path:
+        return self.state / "journal.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "agent.lock"
+
+    @property
+    def cache(self) -> Path:
+        """Where `uv` keeps what it downloaded; may be deleted at any time."""
+        return self.root / "var/cache/pusher-agent"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run/pusher-agent"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run / "api.sock"
+
+    def app_toml(self, app: str) -> Path:
+        return self.apps / f"{app}.toml"
+
+    def hooks(self, app: str) -> Path:
+        """The host's own hooks for an app: root's."""
+        return self.config / "hooks" / app
+
+    def drop(self, app: str) -> Path:
+        return self.state / "drop" / app
+
+    def beneath(self, path: str) -> Path:
+        """An absolute path of a configuration file, moved beneath `root`."""
+        return self.root / path.lstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class AppLayout:
+    """The places of one app beneath its `path`."""
+
+    path: Path
+
+    @property
+    def releases(self) -> Path:
+        return self.path / "releases"
+
+    @property
+    def current(self) -> Path:
+        return self.path / "current"
+
+    @property
+    def shared(self) -> Path:
+        return self.path / "shared"
+
+    @property
+    def venvs(self) -> Path:
+        return self.shared / "venvs"
+
+    @property
+    def shared_venv(self) -> Path:
+        """A convenience for people; no unit uses it, recovery repairs it."""
+        return self.shared / "venv"
+
+    @property
+    def staging(self) -> Path:
+        """Where things are built, on the same filesystem, so that every rename is atomic."""
+        return self.path / ".staging"
+
+    def release(self, release: str) -> Path:
+        return self.releases / release
+
+    def staged(self, release: str) -> Path:
+        return self.staging / release
+
+    def venv(self, key: str) -> Path:
+        return self.venvs / key
+
+    def trash(self, name: str) -> Path:
+        """Where something is renamed to before it is deleted."""
+        return self.staging / f"trash-{name}"
+
+
+def papers(release: Path) -> Path:
+    """The folder of a release's signed papers."""
+    return release / ".pusher"
+
+
+def current_target(release: str) -> str:
+    """What the link `current` says."""
+    return f"./releases/{release}"
+
+
+def live_release(target: str) -> str | None:
+    """The release that a `current` link with this target names; None for anything but our own spelling."""
+    parts = target.removeprefix("./").split("/")
+    return parts[1] if len(parts) == 2 and parts[0] == "releases" and is_release_id(parts[1]) else None
+
+
+def venv_target(key: str) -> str:
+    """What a release's link `venv` says."""
+    return f"../../shared/venvs/{key}"
+
+
+def shared_target(name: str) -> str:
+    """What the link of a shared path says: relative, however deep the path is."""
+    return "../" * (2 + name.count("/")) + f"shared/{name}"
+
+
+def is_release_id(name: str) -> bool:
+    """Whether `name` is a release id: a UTC time as `%Y%m%d%H%M%SZ`."""
+    try:
+        return datetime.strptime(name, _ID_FORMAT).strftime(_ID_FORMAT) == name
+    except ValueError:
+        return False
+
+
+def next_release_id(now: int, used: Iterable[str]) -> str:
+    """An id later than every one in `used`: the later of `now` (ms since 1970, UTC) and the last + 1 s."""
+    last = max((_seconds(name) for name in used), default=0)
+    return datetime.fromtimestamp(max(now // 1000, last + 1), UTC).strftime(_ID_FORMAT)
+
+
+def _seconds(release: str) -> int:
+    return int(datetime.strptime(release, _ID_FORMAT).replace(tzinfo=UTC).timestamp())

@@ -1,0 +1,1 @@
+"""Everything that touches the machine, one concern a file, behind the ports of `agent.host.ports`."""

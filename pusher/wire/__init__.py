@@ -1,0 +1,84 @@
+"""The contract between `pusher` and the agent: papers, index, events, problems and routes.
+
+Invariant: no I/O and the standard library alone, so that both sides read and write a document by the
+same code and the command line starts fast (docs/adr/0001). Every parser is strict: what it returns,
+written again, gives the same bytes. The formats are described in docs/bundle-format.md. This is all of
+`pusher` that the agent may import.
+"""
+
+from pusher.wire.events import EVENTS_TYPE, Event, Happened
+from pusher.wire.index import (
+    RESERVED_NAMES,
+    Entry,
+    File,
+    Limits,
+    Link,
+    check_path,
+    check_target,
+    index_line,
+    parse_index_line,
+    read_index,
+    reserved,
+)
+from pusher.wire.manifest import (
+    BUNDLE_TYPE,
+    INDEX_NAME,
+    MANIFEST_BYTES,
+    MANIFEST_NAME,
+    PAYLOAD_PREFIX,
+    SCHEMA,
+    SIGNATURE_BYTES,
+    SIGNATURE_NAME,
+    SIGNATURE_NAMESPACE,
+    Manifest,
+)
+from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck
+from pusher.wire.routes import Route
+from pusher.wire.text import (
+    WireError,
+    canonical,
+    check_app,
+    check_version,
+    format_timestamp,
+    parse_timestamp,
+)
+
+__all__ = [
+    "BUNDLE_TYPE",
+    "Code",
+    "EVENTS_TYPE",
+    "Entry",
+    "Event",
+    "Failed",
+    "File",
+    "Happened",
+    "INDEX_NAME",
+    "Limits",
+    "Link",
+    "MANIFEST_BYTES",
+    "MANIFEST_NAME",
+    "Manifest",
+    "PAYLOAD_PREFIX",
+    "PROBLEM_TYPE",
+    "Problem",
+    "RESERVED_NAMES",
+    "Refused",
+    "Route",
+    "SCHEMA",
+    "SIGNATURE_BYTES",
+    "SIGNATURE_NAME",
+    "SIGNATURE_NAMESPACE",
+    "Stuck",
+    "WireError",
+    "canonical",
+    "check_app",
+    "check_path",
+    "check_target",
+    "check_version",
+    "format_timestamp",
+    "index_line",
+    "parse_index_line",
+    "parse_timestamp",
+    "read_index",
+    "reserved",
+]

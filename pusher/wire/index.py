@@ -1,0 +1,147 @@
+"""The index: every file and link of a tree, a line each, sorted; and which names may be in it.
+
+Lines, so that 100,000 of them are read in slices. Its digest stands in the manifest.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pusher.wire.text import WireError, canonical, check_sha256, parse_object, take, take_count
+
+RESERVED_NAMES = frozenset({".pusher", ".complete", "REVISION", "venv"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest bundle a side takes. Sizes in bytes; `depth` in path components."""
+
+    files: int = 100_000
+    unpacked: int = 4 * 1024**3
+    path: int = 1_024
+    depth: int = 64
+
+
+class File(NamedTuple):
+    """A regular file of the tree; `mode` is 0o644 or 0o755, `size` in bytes."""
+
+    path: str
+    mode: int
+    size: int
+    sha256: str
+
+
+class Link(NamedTuple):
+    """A relative symbolic link that stays inside the tree."""
+
+    path: str
+    target: str
+
+
+Entry = File | Link
+
+
+def index_line(entry: Entry) -> bytes:
+    """One line of `index.jsonl`, newline included."""
+    if isinstance(entry, Link):
+        return canonical({"path": entry.path, "target": entry.target}) + b"\n"
+    members = {"path": entry.path, "mode": f"{entry.mode:04o}", "size": entry.size, "sha256": entry.sha256}
+    return canonical(members) + b"\n"
+
+
+def parse_index_line(line: bytes) -> Entry:
+    """The entry that one line spells, its path not yet judged. Raises: WireError."""
+    members = parse_object(line, "an index line")
+    entry: Entry
+    if "target" in members:
+        entry = Link(take(members, "path", str), take(members, "target", str))
+    else:
+        mode = {"0644": 0o644, "0755": 0o755}.get(take(members, "mode", str))
+        if mode is None:
+            raise WireError(f"an index line has mode {members['mode']!r}; only 0644 and 0755 travel")
+        path, size = take(members, "path", str), take_count(members, "size")
+        entry = File(path, mode, size, check_sha256(take(members, "sha256", str)))
+    if index_line(entry) != line:
+        raise WireError(f"the index line of {entry.path!r} is not in canonical form")
+    return entry
+
+
+def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Iterator[Entry]:
+    """The entries of a whole index, in order, each judged as it is reached.
+
+    Promises: strictly ascending paths, every path and target safe (`check_path`, `check_target`), no path
+    beneath a file or link, counts and sizes within `limits`. Raises: WireError.
+    """
+    limits = limits or Limits()
+    leaves: set[str] = set()
+    folders = {""}
+    last = ""
+    count = total = 0
+    for line in lines:
+        entry = parse_index_line(line)
+        path = check_path(entry.path, limits=limits)
+        if path <= last:
+            raise WireError(f"the index is not sorted, or repeats a name, at {path!r}")
+        last = path
+        above = path.rpartition("/")[0]
+        while above not in folders:
+            if above in leaves:
+                raise WireError(f"{path!r} lies beneath {above!r}, which is not a folder")
+            folders.add(above)
+            above = above.rpartition("/")[0]
+        leaves.add(path)
+        count += 1
+        if isinstance(entry, Link):
+            check_target(path, entry.target, limits=limits)
+        else:
+            total += entry.size
+        if count > limits.files:
+            raise WireError(f"the index lists more than {limits.files} files")
+        if total > limits.unpacked:
+            raise WireError(f"the files of the index have more than {limits.unpacked} bytes together")
+        yield entry
+
+
+def check_path(path: str, *, limits: Limits | None = None) -> str:
+    """`path` itself, if it can only name something inside the tree. Raises: WireError."""
+    limits = limits or Limits()
+    try:
+        length = len(path.encode())
+    except UnicodeEncodeError as error:
+        raise WireError(f"{path!a} is not a name in UTF-8") from error
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > 255 for part in parts):
+        raise WireError(f"{path!r} is not a plain relative path")
+    if length > limits.path:
+        raise WireError(f"{path[:60]!r}... has {length} bytes; {limits.path} is the most for a path")
+    if len(parts) > limits.depth:
+        raise WireError(f"{path[:60]!r}... is {len(parts)} folders deep; {limits.depth} is the most")
+    return path
+
+
+def check_target(path: str, target: str, *, limits: Limits | None = None) -> str:
+    """`target` itself, if the link at `path` stays in the tree. Raises: WireError.
+
+    `..` may only lead: after a name it could step out of a folder that is itself a link, and no look at
+    the text alone can tell where that ends.
+    """
+    climbs, rest = 0, target
+    while rest == ".." or rest.startswith("../"):
+        climbs, rest = climbs + 1, rest[3:]
+    if climbs > path.count("/"):
+        raise WireError(f"the link {path!r} -> {target!r} leaves the tree")
+    if rest or not climbs:
+        try:
+            check_path(rest.removesuffix("/"), limits=limits)
+        except WireError as error:
+            raise WireError(
+                f"the link {path!r} -> {target!r} is not a relative path with '..' only at its start"
+            ) from error
+    return target
+
+
+def reserved(path: str, *, shared: Iterable[str] = ()) -> bool:
+    """Whether the agent itself needs the name: its own marks, or one of the app's shared paths."""
+    if path.partition("/")[0] in RESERVED_NAMES:
+        return True
+    return any(f"{path}/".startswith(f"{name}/") or f"{name}/".startswith(f"{path}/") for name in shared)

@@ -1,0 +1,91 @@
+"""The manifest: the small document that is signed, and so vouches for everything else of a bundle."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pusher.wire.text import (
+    WireError,
+    canonical,
+    check_app,
+    check_sha256,
+    check_version,
+    format_timestamp,
+    parse_object,
+    parse_timestamp,
+    take,
+    take_count,
+)
+
+SCHEMA = 1
+SIGNATURE_NAMESPACE = "pusher-release"
+MANIFEST_NAME, SIGNATURE_NAME, INDEX_NAME = "manifest.json", "manifest.json.sig", "index.jsonl"
+PAYLOAD_PREFIX = "files/"
+MANIFEST_BYTES = 64 * 1024
+SIGNATURE_BYTES = 64 * 1024
+BUNDLE_TYPE = "application/zstd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a signature covers: one version of one app, its tree named by the digest of its index.
+
+    `created` and `expires` are milliseconds since 1970 (UTC); `created` is the sequence number as well.
+    `hosts` is empty for a bundle that any host may take. `files` counts index lines.
+    """
+
+    app: str
+    version: str
+    created: int
+    expires: int
+    index_sha256: str
+    index_size: int
+    files: int
+    unpacked_size: int
+    hosts: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON (the subset of RFC 8785 that strings and integers need)."""
+        members: dict[str, Any] = {
+            "schema": SCHEMA,
+            "app": self.app,
+            "version": self.version,
+            "created": format_timestamp(self.created),
+            "expires": format_timestamp(self.expires),
+            "index": {"sha256": self.index_sha256, "size": self.index_size},
+            "files": self.files,
+            "unpacked_size": self.unpacked_size,
+        }
+        if self.hosts:
+            members["hosts"] = list(self.hosts)
+        return canonical(members)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """The manifest that `raw` spells. Raises: WireError, for anything but its one canonical spelling."""
+        if len(raw) > MANIFEST_BYTES:
+            raise WireError(f"the manifest has {len(raw)} bytes; {MANIFEST_BYTES} is the most")
+        members = parse_object(raw, "the manifest")
+        if members.get("schema") != SCHEMA:
+            raise WireError(
+                f"the manifest's schema is {members.get('schema')!r}; this version reads {SCHEMA}"
+            )
+        index = take(members, "index", dict)
+        hosts = members.get("hosts", [])
+        if not isinstance(hosts, list) or not all(isinstance(host, str) and host for host in hosts):
+            raise WireError("the manifest's hosts is not a list of names")
+        manifest = cls(
+            app=check_app(take(members, "app", str)),
+            version=check_version(take(members, "version", str)),
+            created=parse_timestamp(take(members, "created", str)),
+            expires=parse_timestamp(take(members, "expires", str)),
+            index_sha256=check_sha256(take(index, "sha256", str)),
+            index_size=take_count(index, "size"),
+            files=take_count(members, "files"),
+            unpacked_size=take_count(members, "unpacked_size"),
+            hosts=tuple(hosts),
+        )
+        if manifest.to_bytes() != raw:
+            raise WireError(
+                "the manifest is not in canonical form, or has members that schema 1 lacks"
+            )
+        return manifest

@@ -1,0 +1,20 @@
+"""The paths of the HTTP door (docs/http-api.md)."""
+
+from enum import StrEnum
+
+
+class Route(StrEnum):
+    """The paths of the HTTP door; `{app}` and `{deployment}` are filled by `str.format`. docs/http-api.md."""
+
+    HEALTHZ = "/healthz"
+    STATUS = "/status"
+    RELEASES = "/releases"
+    ROLLBACK = "/rollback"
+    APP_STATUS = "/apps/{app}/status"
+    APP_RELEASES = "/apps/{app}/releases"
+    APP_MISSING = "/apps/{app}/missing"
+    APP_DEPLOYMENTS = "/apps/{app}/deployments"
+    APP_ROLLBACK = "/apps/{app}/rollback"
+    APP_PIN = "/apps/{app}/pin"
+    DEPLOYMENT = "/deployments/{deployment}"
+    DEPLOYMENT_EVENTS = "/deployments/{deployment}/events"

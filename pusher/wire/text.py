@@ -1,0 +1,83 @@
+"""JSON, timestamps and names as the contract spells them: one spelling for one value, nothing lenient."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+_Kind = TypeVar("_Kind")
+_APP = re.compile(r"[a-z][a-z0-9-]{0,29}[a-z0-9]", re.ASCII)
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+
+
+class WireError(ValueError):
+    """A document breaks the contract; the message says which rule and where."""
+
+
+def canonical(value: Any) -> bytes:
+    """`value` as JSON with sorted keys, no white space, UTF-8: one spelling for one value."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def format_timestamp(ms: int) -> str:
+    """Milliseconds since 1970 (UTC) as RFC 3339 with exactly three decimals and `Z`."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+def parse_timestamp(text: str) -> int:
+    """The inverse of `format_timestamp`. Raises: WireError, for any other spelling of the time."""
+    try:
+        if not _TIMESTAMP.fullmatch(text):
+            raise ValueError(text)
+        moment = datetime.strptime(text[:-5], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise WireError(f"{text!r} is not a time like 2026-11-23T02:00:55.000Z") from error
+    return int(moment.timestamp()) * 1000 + int(text[-4:-1])
+
+
+def check_app(name: str) -> str:
+    """`name` itself, if it can be an app's. Raises: WireError."""
+    if not _APP.fullmatch(name):
+        raise WireError(f"{name!r} is not an app's name: 2 to 31 of a-z, 0-9 and -, a letter first")
+    return name
+
+
+def check_version(version: str) -> str:
+    """`version` itself, if it can be a version's. Raises: WireError."""
+    if not _VERSION.fullmatch(version):
+        raise WireError(f"{version!r} is not a version: up to 64 of letters, digits and . _ + -")
+    return version
+
+
+def check_sha256(digest: str) -> str:
+    if not _SHA256.fullmatch(digest):
+        raise WireError(f"{digest[:80]!r} is not a SHA-256 digest in lower-case hex")
+    return digest
+
+
+def parse_object(raw: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"{name} is not JSON in UTF-8: {error}") from error
+    if not isinstance(value, dict):
+        raise WireError(f"{name} is not a JSON object")
+    return value
+
+
+def take(members: Mapping[str, Any], key: str, kind: type[_Kind]) -> _Kind:
+    value = members.get(key)
+    if not isinstance(value, kind):
+        raise WireError(f"{key!r} is missing, or is not of the type it must have ({kind.__name__})")
+    return value
+
+
+def take_count(members: Mapping[str, Any], key: str) -> int:
+    value = take(members, key, int)
+    if isinstance(value, bool) or value < 0:
+        raise WireError(f"{key!r} is not a count")
+    return value
