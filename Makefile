@@ -1,0 +1,74 @@
+# Every target sets up what it needs: Debian packages (as root; others are shown the line to copy) and .venv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+.NOTPARALLEL:
+
+# With the first one set, Python would compile every library again for every command below.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+bin := .venv/bin
+sources := agent pusher tests app-src
+
+# For example: make test PYTEST="tests/unit -k wire" (a part of the tests, so no gates);
+# make constraints UPGRADE=--upgrade
+PYTEST :=
+UPGRADE :=
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup-venv setup-demo setup-test
+setup-venv setup-demo setup-test: setup-%:
+	@packaging/setup-dev $*
+
+.PHONY: venv
+venv: setup-venv ## make .venv, from constraints.txt and nothing else
+
+.PHONY: demo
+demo: setup-demo ## deploy, break and roll back the sample application, on this machine and without root
+	@packaging/demo
+
+.PHONY: test
+test: setup-test lint ## lint, then all tests, then the coverage gates
+	@$(bin)/coverage erase
+	$(strip $(bin)/coverage run -m pytest $(PYTEST))
+	@$(bin)/coverage combine --quiet
+	$(if $(PYTEST),,@$(MAKE) --no-print-directory coverage)
+
+# The parts that decide who may deploy what, and what happens next, are covered whole.
+.PHONY: coverage
+coverage: ## hold the last test run against the gates: 90 % of all, 100 % of agent/core and pusher.wire
+	@$(bin)/coverage report --fail-under=90
+	@$(bin)/coverage report --fail-under=100 --include='agent/core/*,pusher/wire.py,pusher/wire/*'
+
+.PHONY: lint
+lint: setup-venv ## style, formatting, types, and which part may import which
+	$(bin)/ruff check --quiet $(wildcard $(sources))
+	$(bin)/ruff format --quiet --check $(wildcard $(sources))
+	$(bin)/mypy --no-error-summary
+	$(bin)/lint-imports --no-logo
+
+.PHONY: format
+format: setup-venv ## rewrite what can be mended without thinking
+	$(bin)/ruff check --fix-only --quiet $(wildcard $(sources))
+	$(bin)/ruff format $(wildcard $(sources))
+
+.PHONY: bench
+bench: setup-test ## measure: a deploy, a rollback, requests during both
+	$(bin)/python -m tests.bench
+
+.PHONY: constraints
+constraints: setup-venv ## write constraints.txt anew after a change of dependencies; UPGRADE=--upgrade takes newer versions
+	$(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --annotation-style line --group dev $(UPGRADE) --output-file constraints.txt pyproject.toml
+	@packaging/setup-dev
+
+.PHONY: clean
+clean: ## remove all that make and the tools have made
+	rm -rf .venv .venv.lock .demo dist htmlcov .coverage .coverage.* \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(wildcard $(sources)) -name __pycache__ -prune -exec rm -rf {} +
