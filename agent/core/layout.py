@@ -142,6 +142,11 @@ def venv_target(key: str) -> str:
     return f"../../shared/venvs/{key}"
 
 
+def live_venv_target(key: str) -> str:
+    """What the link `shared/venv` says."""
+    return f"venvs/{key}"
+
+
 def shared_target(name: str) -> str:
     """What the link of a shared path says: relative, however deep the path is."""
     return "../" * (2 + name.count("/")) + f"shared/{name}"

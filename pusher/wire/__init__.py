@@ -35,6 +35,7 @@ from pusher.wire.manifest import (
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck
 from pusher.wire.routes import Route
 from pusher.wire.text import (
+    LimitError,
     WireError,
     canonical,
     check_app,
@@ -53,6 +54,7 @@ __all__ = [
     "File",
     "Happened",
     "INDEX_NAME",
+    "LimitError",
     "Limits",
     "Link",
     "MANIFEST_BYTES",

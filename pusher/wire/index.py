@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pusher.wire.text import WireError, canonical, check_sha256, parse_object, take, take_count
+from pusher.wire.text import LimitError, WireError, canonical, check_sha256, parse_object, take, take_count
 
 RESERVED_NAMES = frozenset({".pusher", ".complete", "REVISION", "venv"})
 
@@ -96,9 +96,9 @@ def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Itera
         else:
             total += entry.size
         if count > limits.files:
-            raise WireError(f"the index lists more than {limits.files} files")
+            raise LimitError(f"the index lists more than {limits.files} files")
         if total > limits.unpacked:
-            raise WireError(f"the files of the index have more than {limits.unpacked} bytes together")
+            raise LimitError(f"the files of the index have more than {limits.unpacked} bytes together")
         yield entry
 
 
@@ -113,9 +113,9 @@ def check_path(path: str, *, limits: Limits | None = None) -> str:
     if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > 255 for part in parts):
         raise WireError(f"{path!r} is not a plain relative path")
     if length > limits.path:
-        raise WireError(f"{path[:60]!r}... has {length} bytes; {limits.path} is the most for a path")
+        raise LimitError(f"{path[:60]!r}... has {length} bytes; {limits.path} is the most for a path")
     if len(parts) > limits.depth:
-        raise WireError(f"{path[:60]!r}... is {len(parts)} folders deep; {limits.depth} is the most")
+        raise LimitError(f"{path[:60]!r}... is {len(parts)} folders deep; {limits.depth} is the most")
     return path
 
 

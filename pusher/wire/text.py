@@ -17,6 +17,10 @@ class WireError(ValueError):
     """A document breaks the contract; the message says which rule and where."""
 
 
+class LimitError(WireError):
+    """A document is well formed, but larger than the reader takes."""
+
+
 def canonical(value: Any) -> bytes:
     """`value` as JSON with sorted keys, no white space, UTF-8: one spelling for one value."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,235 @@
+"""The envelope of a signature (SSHSIG), judged by its bytes alone; and the line that trusts a key.
+
+Invariant: an envelope that passes is whole and has one reading: nothing before, between or behind its
+fields, our namespace, SHA-512, and a key strong enough. Whether the signature is *true* is `ssh-keygen`'s
+to say (agent.host.signers). Both must pass: `ssh-keygen` alone would take SHA-256, reserved bytes and short
+RSA keys, this check alone would take a lie.
+
+Formats: PROTOCOL.sshsig and PROTOCOL.certkeys of OpenSSH, RFC 4253 section 6.6, RFC 5656 section 3.1,
+RFC 8332.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from pusher.wire import SIGNATURE_BYTES, SIGNATURE_NAMESPACE, Code, Refused
+
+RSA_BITS = 3072
+
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----\n", "-----END SSH SIGNATURE-----\n"
+_LINE_MOST = 76
+_MAGIC = b"SSHSIG"
+_VERSION = 1
+
+_SIGNED_BY = {
+    "ssh-ed25519": "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com": "sk-ssh-ed25519@openssh.com",
+    "ecdsa-sha2-nistp256": "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384": "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521": "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com": "sk-ecdsa-sha2-nistp256@openssh.com",
+    "ssh-rsa": "rsa-sha2-512",
+}
+"""The kinds of key that are taken, and the one signature algorithm of each."""
+
+_CERTIFICATES = {f"{kind.removesuffix('@openssh.com')}-cert-v01@openssh.com": kind for kind in _SIGNED_BY}
+_FIELDS = {"ssh-rsa": 2, "ssh-ed25519": 1, "sk-ssh-ed25519@openssh.com": 2}
+_PRINCIPAL = re.compile(r"[^\s\"#*?!,\\\x00-\x1f\x7f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a signature says of itself. `fingerprint` is the plain key's, as `ssh-keygen -l` prints it.
+
+    `key` is the public key as it stands in the envelope: a certificate if `key_type` names one.
+    """
+
+    key_type: str
+    key: bytes
+    fingerprint: str
+
+    @property
+    def certified(self) -> bool:
+        """Whether an authority vouches for the key."""
+        return self.key_type in _CERTIFICATES
+
+
+def read_envelope(signature: bytes) -> Envelope:
+    """The envelope of an armored signature made for a release. Raises: Refused(signature_invalid)."""
+    fields = _Fields(_unarmored(signature))
+    if fields.take(len(_MAGIC)) != _MAGIC:
+        _refuse("it is not an SSH signature")
+    version = fields.number(4)
+    if version != _VERSION:
+        _refuse(f"its format is version {version}; this agent reads {_VERSION}")
+    key = fields.string()
+    namespace, reserved, digest = fields.text(), fields.string(), fields.text()
+    if namespace != SIGNATURE_NAMESPACE:
+        _refuse(f"it was made for {namespace[:80]!r}, not for {SIGNATURE_NAMESPACE!r}")
+    if reserved:
+        _refuse("its reserved field is not empty")
+    if digest != "sha512":
+        _refuse(f"it is over a {digest[:80]!r} digest; only sha512 is taken")
+    kind, plain = _judge_key(key)
+    _judge_signature(fields.string(), key_type=kind)
+    fields.end()
+    return Envelope(_Fields(key).text(), key, _fingerprint(plain))
+
+
+def trust_line(public_key: str, *, principal: str) -> str:
+    """The `allowed_signers` line, newline included, by which the holder of a key may sign releases.
+
+    `public_key` is the content of a `.pub` file. `principal` is written as a literal: what `ssh-keygen`
+    would take for a pattern or a list is refused. Raises: Refused(configuration).
+    """
+    if not _PRINCIPAL.fullmatch(principal):
+        raise Refused(
+            Code.CONFIGURATION,
+            f"{principal!r} cannot name a signer",
+            why="white space, quotes, commas and the signs * ? ! # mean something in allowed_signers",
+            hint="Take a plain name or an address, such as alice@example.com",
+        )
+    kind, blob, *comment = [*public_key.strip().split(maxsplit=2), "", ""][:3]
+    try:
+        key = base64.b64decode(blob, validate=True)
+        if "\n" in public_key.strip() or _Fields(key).text() != kind:
+            _refuse("it does not begin as the line of one public key does")
+        if kind in _CERTIFICATES:
+            _refuse("it is a certificate; trust its authority instead, by a cert-authority line")
+        _judge_key(key)
+    except (binascii.Error, Refused) as error:
+        raise Refused(
+            Code.CONFIGURATION,
+            "This is not a public key that can sign releases",
+            why=error.why if isinstance(error, Refused) else str(error),
+            hint="Give the .pub file of an ed25519, ecdsa or rsa key "
+            f"(rsa: at least {RSA_BITS} bits); `ssh-keygen -t ed25519` makes one",
+        ) from error
+    return f'{principal} namespaces="{SIGNATURE_NAMESPACE}" {" ".join([kind, blob, *comment]).strip()}\n'
+
+
+def _unarmored(signature: bytes) -> bytes:
+    """The bytes in the armor, which must be spelled as an encoder spells it: lines of one width."""
+    if len(signature) > SIGNATURE_BYTES:
+        _refuse(f"it has {len(signature)} bytes; {SIGNATURE_BYTES} is the most")
+    try:
+        text = signature.decode("ascii")
+        if not text.startswith(_BEGIN) or not text.endswith(_END):
+            _refuse("it does not begin and end as an armored SSH signature does")
+        body = text[len(_BEGIN) : -len(_END)]
+        blob = base64.b64decode(body.replace("\n", ""), validate=True)
+    except (UnicodeDecodeError, binascii.Error) as error:
+        _refuse(f"its armor cannot be read ({error})", error)
+    width = body.find("\n")
+    encoded = base64.b64encode(blob).decode()
+    lines = [f"{encoded[at : at + width]}\n" for at in range(0, len(encoded), width)] if width > 0 else []
+    if width > _LINE_MOST or "".join(lines) != body:
+        _refuse("its armor is not spelled as an encoder spells it")
+    return blob
+
+
+def _judge_key(key: bytes) -> tuple[str, bytes]:
+    """The plain kind of a public key or certificate, and the plain key itself."""
+    fields = _Fields(key)
+    kind = fields.text()
+    plain_kind = _CERTIFICATES.get(kind, kind)
+    if plain_kind not in _SIGNED_BY:
+        _refuse(f"a key of type {kind[:80]!r} made it, which is not taken")
+    certified = plain_kind != kind
+    if certified:
+        fields.string()  # nonce
+    numbers = [fields.string() for _ in range(_FIELDS.get(plain_kind, 2 + plain_kind.startswith("sk-")))]
+    if plain_kind == "ssh-rsa":
+        _judge_modulus(numbers[1])
+    if certified:
+        _judge_certificate(fields, signed=key)
+    fields.end()
+    return plain_kind, b"".join(_string(part) for part in (plain_kind.encode(), *numbers))
+
+
+def _judge_modulus(modulus: bytes) -> None:
+    """An mpint of RFC 4251 section 5: two's complement, no needless leading byte."""
+    number = int.from_bytes(modulus, "big", signed=True)
+    if number <= 0 or len(modulus) != number.bit_length() // 8 + 1:
+        _refuse("its RSA key is not well formed")
+    if number.bit_length() < RSA_BITS:
+        _refuse(f"its RSA key has {number.bit_length()} bits; at least {RSA_BITS} are needed")
+
+
+def _judge_certificate(fields: "_Fields", *, signed: bytes) -> None:
+    """The rest of a certificate. Its authority's key and signature must be as strong as a signer's."""
+    fields.number(8)  # serial
+    fields.number(4)  # type
+    fields.string()  # key id
+    fields.string()  # valid principals
+    fields.number(8)  # valid after
+    fields.number(8)  # valid before
+    for _ in ("critical options", "extensions", "reserved"):
+        fields.string()
+    authority = fields.string()
+    if _Fields(authority).text() in _CERTIFICATES:
+        _refuse("its certificate was issued by a certificate")
+    kind, _ = _judge_key(authority)
+    _judge_signature(fields.string(), key_type=kind)
+
+
+def _judge_signature(blob: bytes, *, key_type: str) -> None:
+    fields = _Fields(blob)
+    algorithm = fields.text()
+    if algorithm != _SIGNED_BY[key_type]:
+        _refuse(f"a {key_type} key must sign by {_SIGNED_BY[key_type]}, not {algorithm[:80]!r}")
+    fields.string()
+    if key_type.startswith("sk-"):
+        fields.number(1)  # flags
+        fields.number(4)  # counter
+    fields.end()
+
+
+class _Fields:
+    """The fields of a structure in SSH's encoding (RFC 4251 section 5), read from the front."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        part = self._data[self._at : self._at + size]
+        if len(part) < size:
+            _refuse("it ends early")
+        self._at += size
+        return part
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def string(self) -> bytes:
+        return self.take(self.number(4))
+
+    def text(self) -> str:
+        """A string whose value is one of ours if it is ASCII at all."""
+        return self.string().decode("ascii", "backslashreplace")
+
+    def end(self) -> None:
+        if self._at != len(self._data):
+            _refuse("it has bytes where nothing may follow")
+
+
+def _string(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "big") + value
+
+
+def _fingerprint(key: bytes) -> str:
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+
+
+def _refuse(why: str, cause: Exception | None = None) -> NoReturn:
+    raise Refused(
+        Code.SIGNATURE_INVALID,
+        "The signature is not one that is taken",
+        why=why,
+        hint=f"Sign with `pusher pack`, or with `ssh-keygen -Y sign -n {SIGNATURE_NAMESPACE}`",
+    ) from cause

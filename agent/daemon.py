@@ -1,0 +1,70 @@
+"""The life of an agent: recover, open the doors, serve, drain, exit.
+
+Invariant: no door opens before every app is settled, and none is left open by the time deployments are waited
+for: what is accepted is always carried out or settled.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from agent.deploy import Deployer
+from agent.host.journal import Journal
+from agent.host.ports import Service
+from agent.progress import Deployment
+
+_log = structlog.get_logger()
+
+_GRACE_S = 20.0
+"""How long deployments may take to come to an end when the agent is told to stop."""
+
+
+class Door(Protocol):
+    """A way in."""
+
+    async def start(self) -> None:
+        """Open it. Raises: Refused, if it cannot be opened."""
+        ...
+
+    async def stop(self) -> None:
+        """Let nobody in any more; those who wait for an answer get it. Idempotent."""
+        ...
+
+
+class Agent:
+    """The apps of one host, as doors see them."""
+
+    def __init__(self, apps: Mapping[str, Deployer]) -> None:
+        self.apps = apps
+
+    async def deployment(self, deployment: str) -> Deployment | None:
+        """A deployment of any app, by its id, running or past."""
+        app = self.apps.get(deployment.rpartition("-")[0])
+        return await app.deployment(deployment) if app else None
+
+
+async def serve(
+    agent: Agent,
+    *,
+    doors: Sequence[Door],
+    services: Sequence[Service],
+    journal: Journal,
+    stop: asyncio.Event,
+) -> None:
+    """Run until `stop` is set. Raises: Problem, if it cannot begin."""
+    await journal.open()
+    try:
+        await asyncio.gather(*(app.recover() for app in agent.apps.values()))
+        for door in doors:
+            await door.start()
+        _log.info("ready", apps=sorted(agent.apps))
+        await stop.wait()
+        _log.info("stopping")
+    finally:
+        # Deployments first: those who follow one get to see its end before the door closes on them.
+        await asyncio.gather(*(app.stop(grace_s=_GRACE_S) for app in agent.apps.values()))
+        await asyncio.gather(*(door.stop() for door in doors))
+        await asyncio.gather(*(service.stop() for service in services))
+        await journal.close()

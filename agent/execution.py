@@ -1,0 +1,237 @@
+"""Carrying out one deployment: the plan forwards, and, if something fails, its one way back.
+
+Invariant: the intent of a step is durable before the step begins, a deployment's end before anybody hears of
+it. `take_back` is the only place where anything is undone, whether a step failed a moment ago or the
+agent died in the middle and found the deployment in its journal.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from agent.core.phases import Phase, Signal, advance
+from agent.core.plan import BEGINS, ENDED, RETURN_AFTER, RETURN_BEFORE, Commit, Hook, Item, Kind, Step
+from agent.core.releases import Standing
+from agent.host.journal import Journal
+from agent.host.ports import Clock
+from agent.hook_calls import HookCalls
+from agent.progress import Deployment
+from agent.steps import Doable
+from pusher.wire import Code, Failed, Happened, Problem, Stuck
+
+_log = structlog.get_logger()
+
+
+class Execution:
+    """One deployment in the hands of the agent."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        steps: Mapping[Step, Doable],
+        hooks: HookCalls,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._deployment = deployment
+        self._attempt = deployment.attempt
+        self._steps = steps
+        self._hooks = hooks
+        self._journal = journal
+        self._clock = clock
+        self._began = clock.elapsed()
+        self._interrupted = False
+        self._log = _log.bind(deployment=deployment.id)
+
+    async def carry_out(self, *, start: int = 0) -> None:
+        """Do the items of the plan from `start` on; what fails before the commit is taken back.
+
+        What fails after it (the clean-up, its hooks) is reported, and changes nothing about the outcome.
+        """
+        warning: Problem | None = None
+        for item in self._attempt.items[start:]:
+            problem = await self._try(item)
+            if problem is None:
+                continue
+            if self._deployment.phase is not Phase.COMMITTED:
+                await self.take_back(problem)
+                return
+            self._log.warning("cleanup_incomplete", problem=str(problem))
+            warning = warning or problem
+        await self._finish(Signal.CLEANED_UP, None, warning=warning)
+
+    async def take_back(self, problem: Problem) -> None:
+        """Undo what was done, in reverse, and end the deployment as failed; as stuck if that fails too.
+
+        Before the switch only the new release has to go. From the switch on, what was live comes back, and
+        the release that failed stays for inspection.
+        """
+        self._log.warning("deployment_failed", problem=str(problem))
+        if self._deployment.phase not in (Phase.DISCARDING, Phase.RETURNING):
+            self._deployment.phase = advance(self._deployment.phase, Signal.STEP_FAILED)
+        # A full disk may keep even the journal from growing: the undo below makes the room.
+        with suppress(Failed):
+            await self._save()
+        returning = self._deployment.phase is Phase.RETURNING
+        for step in self._undoable(returning):
+            hooks = returning and step is Step.SWITCH
+            await self._run_return_hooks(RETURN_BEFORE if hooks else ())
+            second = await self._undo(step)
+            if second is not None:
+                await self._finish(Signal.NOT_UNDONE, _stuck(problem, second))
+                return
+            await self._run_return_hooks(RETURN_AFTER if hooks else ())
+        await self._forget(returning)
+        await self._finish(Signal.UNDONE, problem)
+
+    def interrupt(self) -> None:
+        """Begin nothing more that is not live yet: the next item fails, and what was built is discarded."""
+        self._interrupted = True
+
+    async def _try(self, item: Item) -> Problem | None:
+        if self._interrupted and self._deployment.phase is Phase.VERIFIED:
+            return Failed(
+                Code.INTERRUPTED,
+                "The agent was stopped in the middle of the deployment",
+                why="nothing live had been changed, and nothing was",
+                hint="Send it again when the agent is up",
+            )
+        try:
+            if isinstance(item, Hook):
+                await self._hooks.call(item.name, self._deployment)
+            elif isinstance(item, Commit):
+                await self._commit()
+            else:
+                await self._do(item)
+        except Problem as problem:
+            return problem
+        except Exception as error:
+            # The one place that catches everything: whatever is wrong with us, the app must come back.
+            self._log.exception("internal_error")
+            return _our_bug(error)
+        return None
+
+    async def _do(self, step: Step) -> None:
+        deployment = self._deployment
+        if step in BEGINS:
+            deployment.phase = advance(deployment.phase, BEGINS[step])
+        deployment.happened(Happened.STEP_STARTED, step=step)
+        await self._save()
+        began = self._clock.elapsed()
+        try:
+            await self._steps[step].do(self._attempt, deployment.output(step))
+        except Problem as problem:
+            document = problem.to_document()
+            deployment.happened(Happened.STEP_FAILED, step=step, ms=self._ms(began), problem=document)
+            raise
+        deployment.happened(Happened.STEP_DONE, step=step, ms=self._ms(began))
+        if step in ENDED:
+            deployment.phase = advance(deployment.phase, ENDED[step])
+
+    async def _commit(self) -> None:
+        """From here on the release is the one that answers: known good, and a fallback of later ones."""
+        attempt, deployment = self._attempt, self._deployment
+        standings = {attempt.release: Standing.GOOD}
+        if attempt.kind is Kind.ROLLBACK and attempt.previous and attempt.release < attempt.previous:
+            standings[attempt.previous] = Standing.WITHDRAWN
+        phase, events = advance(deployment.phase, Signal.CONFIRMED), deployment.unsaved()
+        await self._journal.stand(attempt, standings, phase=phase, events=events)
+        deployment.saved(events)
+        deployment.phase = phase
+        self._log.info("deployment_committed", release=attempt.release)
+
+    async def _undo(self, step: Step) -> Problem | None:
+        deployment = self._deployment
+        deployment.happened(Happened.UNDO_STARTED, step=step)
+        began = self._clock.elapsed()
+        try:
+            await self._steps[step].undo(self._attempt, deployment.output(step))
+        except Problem as problem:
+            document = problem.to_document()
+            deployment.happened(Happened.UNDO_FAILED, step=step, ms=self._ms(began), problem=document)
+            return problem
+        except Exception as error:
+            self._log.exception("internal_error")
+            return _our_bug(error)
+        deployment.happened(Happened.UNDO_DONE, step=step, ms=self._ms(began))
+        return None
+
+    def _undoable(self, returning: bool) -> list[Step]:
+        steps = [item for item in self._attempt.items if isinstance(item, Step) and item is not Step.CLEANUP]
+        at = steps.index(Step.SWITCH)
+        return [*reversed(steps[at:])] if returning else [*reversed(steps[:at])]
+
+    async def _run_return_hooks(self, hooks: Sequence[Hook]) -> None:
+        """What a hook says on the way back cannot stop it: its failure is shown, and passed over."""
+        for hook in hooks:
+            try:
+                await self._hooks.call(hook.name, self._deployment, returning=True)
+            except Problem as problem:
+                self._log.warning("return_hook_failed", hook=hook.name, problem=str(problem))
+
+    async def _forget(self, returning: bool) -> None:
+        if self._attempt.kind is not Kind.DEPLOY:
+            return
+        if returning:
+            await self._journal.stand(self._attempt, {self._attempt.release: Standing.FAILED})
+        else:
+            await self._journal.forget(self._attempt.app, self._attempt.release)
+
+    async def _finish(self, signal: Signal, problem: Problem | None, *, warning: Problem | None = None) -> None:
+        deployment, attempt = self._deployment, self._attempt
+        phase = advance(deployment.phase, signal)
+        event = deployment.next_event(
+            Happened.FINISHED,
+            outcome=phase.value,
+            deployment=attempt.id,
+            app=attempt.app,
+            kind=attempt.kind,
+            version=attempt.version,
+            release=attempt.release,
+            previous=attempt.previous,
+            ms=self._ms(self._began),
+            **({"problem": problem.to_document()} if problem else {}),
+            **({"warning": warning.to_document()} if warning else {}),
+        )
+        events = [*deployment.unsaved(), event]
+        try:
+            await self._journal.finish(
+                deployment.id, phase, now=self._clock.now(), problem=problem, events=events
+            )
+            deployment.saved(events)
+        except Failed as unwritable:
+            # Whoever waits must hear of the end all the same; the next start finds it unfinished and settles it.
+            self._log.error("journal_unwritable", problem=str(unwritable))
+        deployment.phase = phase
+        deployment.publish(event)
+        log = self._log.info if problem is None else self._log.error
+        log("deployment_finished", outcome=phase.value, version=attempt.version, ms=event.data["ms"])
+
+    async def _save(self) -> None:
+        events = self._deployment.unsaved()
+        await self._journal.note(self._deployment.id, events=events, phase=self._deployment.phase)
+        self._deployment.saved(events)
+
+    def _ms(self, began: float) -> int:
+        return round((self._clock.elapsed() - began) * 1000)
+
+
+def _our_bug(error: Exception) -> Failed:
+    return Failed(
+        Code.INTERNAL,
+        "The agent met a bug of its own",
+        why=f"{type(error).__name__}: {error}",
+        hint="The traceback is in the agent's log; please report it",
+    )
+
+
+def _stuck(problem: Problem, second: Problem) -> Stuck:
+    return Stuck(
+        Code.NOT_UNDONE,
+        f"{problem.what}, and taking it back failed as well: {second.what}",
+        why=second.why or problem.why,
+        hint=second.hint,
+        output=second.output or problem.output,
+    )

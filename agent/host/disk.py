@@ -1,0 +1,302 @@
+"""Every change the agent makes to a filesystem, one method a kind, each labelled by its operation.
+
+Invariant: nothing else in the agent changes a filesystem (SQLite's own files and what uv writes apart), and
+`_at(op)` is called before each change with a short stable name, so that a test can fail or stop at exactly
+one. A change made of several, such as replacing a link, names the later ones `op.rename`, `op.sync`.
+
+A flush that failed is never tried again: the kernel may have dropped the pages and would then report success
+(fsync(2), "ERRORS").
+"""
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pusher.wire import Code, Failed
+
+FSYNC_FILES_MOST = 1_000
+"""Up to so many files are flushed one by one; above, `syncfs` flushes the whole filesystem."""
+
+_SLICE = 1024 * 1024
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Disk:
+    """The real disk. All methods block.
+
+    Where a method takes `folder`, that is an open directory and `name` is one name in it, never a path.
+    Raises: Failed(disk_full, disk_error), from every method, naming what could not be done to which path.
+    """
+
+    def __init__(self) -> None:
+        self._clones = True
+
+    def make_folder(
+        self,
+        path: Path | str,
+        *,
+        op: str,
+        folder: int | None = None,
+        mode: int | None = None,
+        exist_ok: bool = True,
+    ) -> None:
+        """A folder; its parent must exist. With `mode` it has just that, else what the umask leaves of 0777.
+
+        `exist_ok`: a folder already there will do, and keeps its mode; anything else, links too, will not.
+        """
+        self._at(op)
+        with _explained("make the folder", path, folder):
+            try:
+                os.mkdir(path, 0o777 if mode is None else mode, dir_fd=folder)
+            except FileExistsError:
+                if exist_ok and stat.S_ISDIR(os.lstat(path, dir_fd=folder).st_mode):
+                    return
+                raise
+            if mode is not None:
+                os.chmod(path, mode, dir_fd=folder)
+
+    def create(
+        self, name: Path | str, chunks: Iterable[bytes], *, op: str, mode: int, folder: int | None = None
+    ) -> tuple[int, str]:
+        """A new file, which must not exist, of exactly this mode. Returns its size and SHA-256 (hex).
+
+        What `chunks` raises passes through; the unfinished file stays, for whoever drops the whole.
+        """
+        self._at(op)
+        digest, size = hashlib.sha256(), 0
+        with _explained("create", name, folder), _opened(name, _NEW_FILE, folder) as descriptor:
+            os.fchmod(descriptor, mode)
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                _write_all(descriptor, chunk)
+        return size, digest.hexdigest()
+
+    def copy(
+        self, name: str, source: int, *, op: str, mode: int, folder: int | None = None
+    ) -> tuple[int, str]:
+        """A new file with the content of the open file `source`, read from its start. Returns as `create`.
+
+        Shares blocks where the filesystem can (a reflink, copied on write); never a hard link, for one edit
+        in place would then damage both. Raises: Failed(release_damaged) if `source` cannot be read.
+        """
+        if not self._clones:
+            return self.create(name, _content(source), op=op, mode=mode, folder=folder)
+        self._at(op)
+        with _explained("create", name, folder), _opened(name, _NEW_FILE | os.O_RDWR, folder) as descriptor:
+            os.fchmod(descriptor, mode)
+            self._clones = _cloned(source, descriptor)
+            digest, size = hashlib.sha256(), 0
+            for chunk in _content(descriptor if self._clones else source):
+                digest.update(chunk)
+                size += len(chunk)
+                if not self._clones:
+                    _write_all(descriptor, chunk)
+        return size, digest.hexdigest()
+
+    def write(self, path: Path, content: bytes, *, op: str, mode: int = 0o644, replace: bool = False) -> None:
+        """A small file, flushed, its name too. With `replace`: at any moment the old or the new one."""
+        written = path.with_name(f".{path.name}.new") if replace else path
+        self._at(op)
+        with _explained("write", path):
+            if replace:
+                written.unlink(missing_ok=True)  # left by a write that was cut off
+            with _opened(written, _NEW_FILE) as descriptor:
+                os.fchmod(descriptor, mode)
+                _write_all(descriptor, content)
+                self._at(f"{op}.flush")
+                os.fsync(descriptor)
+            if replace:
+                self._at(f"{op}.rename")
+                written.replace(path)
+        self.sync_folder(path.parent, op=f"{op}.sync")
+
+    def link(self, path: Path | str, target: str, *, op: str, folder: int | None = None) -> None:
+        """A symbolic link, which must not exist."""
+        self._at(op)
+        with _explained("link", path, folder):
+            os.symlink(target, path, dir_fd=folder)
+
+    def flip(self, path: Path, target: str, *, op: str) -> None:
+        """Point a symbolic link, there or not, at `target`: at any moment the old or the new. Flushed."""
+        fresh = path.with_name(f".{path.name}.new")
+        self._at(op)
+        with _explained("point", path):
+            fresh.unlink(missing_ok=True)  # left by a flip that was cut off
+            fresh.symlink_to(target)
+            self._at(f"{op}.rename")
+            fresh.replace(path)
+        self.sync_folder(path.parent, op=f"{op}.sync")
+
+    def rename(self, old: Path, new: Path, *, op: str) -> None:
+        """Move within a filesystem; what is already at `new` is an error. Neither folder is flushed."""
+        self._at(op)
+        with _explained("move", old, towards=new):
+            if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+
+    def sync_folder(self, path: Path, *, op: str) -> None:
+        """Flush a folder: the names in it, not what they name."""
+        self._at(op)
+        with _explained("flush", path), _opened(path, _OPEN_FOLDER) as descriptor:
+            os.fsync(descriptor)
+
+    def sync_tree(self, path: Path, *, op: str) -> None:
+        """Flush everything beneath `path`, and `path` itself; not its name in its parent."""
+        self._at(op)
+        with _explained("flush", path), _opened(path, _OPEN_FOLDER) as top:
+            if _count(top) > FSYNC_FILES_MOST:
+                if _LIBC.syncfs(top):
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number))
+                return
+            for _, _, files, folder in os.fwalk(".", topdown=False, dir_fd=top):
+                for name in files:
+                    if stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
+                        with _opened(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as descriptor:
+                            os.fsync(descriptor)
+                os.fsync(folder)
+
+    def unlink(self, path: Path | str, *, op: str, folder: int | None = None) -> None:
+        """Take a file or link away, if it is there. Flushed, unless in an open `folder`: still being built."""
+        self._at(op)
+        with _explained("remove", path, folder):
+            try:
+                os.unlink(path, dir_fd=folder)
+            except FileNotFoundError:
+                return
+        if folder is None:
+            self.sync_folder(Path(path).parent, op=f"{op}.sync")
+
+    def remove(self, path: Path, *, trash: Path, op: str) -> None:
+        """Take a tree away: moved to `trash` (same filesystem) in one go, flushed, then deleted.
+
+        So that nothing half deleted is ever found under its own name. If there is nothing, or only what an
+        earlier call left in `trash`, it comes to the same.
+        """
+        self.discard(trash, op=f"{op}.discard")
+        if os.path.lexists(path):
+            self.rename(path, trash, op=op)
+            for folder in {path.parent, trash.parent}:
+                self.sync_folder(folder, op=f"{op}.sync")
+            self.discard(trash, op=f"{op}.discard")
+
+    def discard(self, trash: Path, *, op: str) -> None:
+        """Delete what is at `trash`, if anything; links are deleted, never followed."""
+        self._at(op)
+        with _explained("delete", trash), suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.lstat(trash).st_mode):
+                shutil.rmtree(trash)  # by descriptors all the way down, on Linux
+            else:
+                os.unlink(trash)
+
+    def _at(self, op: str) -> None:
+        """Called before each change, in the thread that makes it. A test's own subclass may raise here."""
+
+
+@contextmanager
+def _explained(
+    verb: str, path: Path | str, folder: int | None = None, *, towards: Path | None = None
+) -> Iterator[None]:
+    """An OSError as a problem that says what could not be done, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        shown = str(path) if folder is None else f"{_path_of(folder)}/{path}"
+        what = f"Could not {verb} {shown}" + (f" to {towards}" if towards else "")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise Failed(
+            Code.DISK_FULL if full else Code.DISK_ERROR,
+            what,
+            why=error.strerror or str(error),
+            hint=_hint(error),
+        ) from error
+
+
+def _hint(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOSPC:
+            return "Make room on that filesystem (`df -h`, `df -i`), or lower keep_releases, and try again"
+        case errno.EDQUOT:
+            return "The quota of the agent's user is used up: raise it, or lower keep_releases, and try again"
+        case errno.EACCES | errno.EPERM:
+            return "The agent's user must be allowed to write there"
+        case errno.EROFS:
+            return "The filesystem is mounted read-only: see the kernel's log for why"
+        case errno.EIO:
+            return "The disk itself reported the error: see the kernel's log before trying again"
+        case errno.EXDEV:
+            return "Both must lie on one filesystem"
+    return ""
+
+
+def _path_of(folder: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{folder}")
+    except OSError:
+        return "..."
+
+
+@contextmanager
+def _opened(path: Path | str, flags: int, folder: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o600, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, memoryview(content)[written:])
+
+
+def _content(source: int) -> Iterator[bytes]:
+    """An open file from its start, in slices: `pread`, for others may be reading from it too."""
+    at = 0
+    while chunk := _read_at(source, at):
+        yield chunk
+        at += len(chunk)
+
+
+def _read_at(source: int, at: int) -> bytes:
+    try:
+        return os.pread(source, _SLICE, at)
+    except OSError as error:
+        raise Failed(
+            Code.RELEASE_DAMAGED, f"Could not read {_path_of(source)}", why=error.strerror, hint=_hint(error)
+        ) from error
+
+
+def _cloned(source: int, descriptor: int) -> bool:
+    """Whether the filesystem could share the blocks of `source` (ioctl_ficlonerange(2))."""
+    try:
+        fcntl.ioctl(descriptor, _FICLONE, source)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        return False
+    return True
+
+
+def _count(folder: int) -> int:
+    """How many files lie beneath an open folder, counted no further than it matters."""
+    count = 0
+    for _, _, files, _ in os.fwalk(".", dir_fd=folder):
+        count += len(files)
+        if count > FSYNC_FILES_MOST:
+            break
+    return count

@@ -1,0 +1,334 @@
+"""What was attempted, how far it came, and which releases are good: SQLite, durable at every return.
+
+Invariant: a method that returned has been synced to disk (WAL, `synchronous=FULL`); one that raised has
+changed nothing. One thread owns the connection, so the event loop never waits for a disk.
+"""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.core.phases import Phase
+from agent.core.plan import Attempt, Kind
+from agent.core.releases import Release, Standing
+from pusher.wire import Code, Event, Failed, Problem
+
+_Result = TypeVar("_Result")
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+create table deployments (
+    id text primary key, app text not null, kind text not null, release text not null, version text not null,
+    previous text, made_by text not null, manifest text not null default '', phase text not null,
+    resumptions integer not null default 0, started integer not null, finished integer, problem text);
+create index deployments_of_app on deployments (app, id);
+create index deployments_of_manifest on deployments (app, manifest);
+create table events (
+    deployment text not null references deployments (id), seq integer not null, line blob not null,
+    primary key (deployment, seq)) without rowid;
+create table releases (
+    app text not null, id text not null, version text not null, standing text not null,
+    created integer not null, pinned integer not null default 0, venv text not null default '',
+    made_by text not null default '', primary key (app, id)) without rowid;
+create table accepted (app text primary key, created integer not null) without rowid;
+"""
+_HISTORY = 200
+"""Deployments of an app whose events are kept; the deployments themselves stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A deployment as the journal has it. Times in ms since 1970; `problem` is its document, if it failed."""
+
+    attempt: Attempt
+    phase: Phase
+    manifest: str
+    resumptions: int
+    started: int
+    finished: int | None
+    problem: dict[str, Any] | None
+
+
+class Journal:
+    """The journal of one host. Every coroutine may raise Failed(disk_full, disk_error)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open it, making it if there is none. Raises: Failed, for one a newer agent wrote."""
+        await self._run(self._open)
+
+    async def close(self) -> None:
+        """Close it; nothing can be asked after that."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    async def begin(self, attempt: Attempt, *, manifest: str, created: int, now: int) -> None:
+        """Note that a deployment was accepted; for a deploy, its release and the app's newest `created`."""
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(
+                "insert into deployments (id, app, kind, release, version, previous, made_by, manifest, phase,"
+                " started) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (attempt.id, attempt.app, attempt.kind, attempt.release, attempt.version, attempt.previous)
+                + (attempt.by, manifest, Phase.VERIFIED, now),
+            )
+            if attempt.kind is Kind.DEPLOY:
+                db.execute(
+                    "insert into releases (app, id, version, standing, created, made_by) values (?, ?, ?, ?, ?, ?)",
+                    (attempt.app, attempt.release, attempt.version, Standing.CANDIDATE, created, attempt.by),
+                )
+                db.execute(
+                    "insert into accepted values (?1, ?2) on conflict do update set created = max(created, ?2)",
+                    (attempt.app, created),
+                )
+
+        await self._write(write)
+
+    async def note(
+        self,
+        deployment: str,
+        *,
+        events: Sequence[Event] = (),
+        phase: Phase | None = None,
+        resumptions: int | None = None,
+    ) -> None:
+        """Add events to a deployment and, in the same transaction, move it to `phase`."""
+
+        def write(db: sqlite3.Connection) -> None:
+            self._add_events(db, deployment, events)
+            if phase is not None:
+                db.execute("update deployments set phase = ? where id = ?", (phase, deployment))
+            if resumptions is not None:
+                db.execute("update deployments set resumptions = ? where id = ?", (resumptions, deployment))
+
+        await self._write(write)
+
+    async def stand(
+        self,
+        attempt: Attempt,
+        standings: dict[str, Standing],
+        *,
+        phase: Phase | None = None,
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Change what releases count as, and the deployment's phase, in one transaction."""
+
+        def write(db: sqlite3.Connection) -> None:
+            for release, standing in standings.items():
+                db.execute(
+                    "update releases set standing = ? where app = ? and id = ?", (standing, attempt.app, release)
+                )
+            if phase is not None:
+                db.execute("update deployments set phase = ? where id = ?", (phase, attempt.id))
+            self._add_events(db, attempt.id, events)
+
+        await self._write(write)
+
+    async def finish(
+        self, deployment: str, phase: Phase, *, now: int, problem: Problem | None, events: Sequence[Event]
+    ) -> None:
+        """End a deployment, with its last events."""
+        document = json.dumps(problem.to_document()) if problem else None
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(
+                "update deployments set phase = ?, finished = ?, problem = ? where id = ?",
+                (phase, now, document, deployment),
+            )
+            self._add_events(db, deployment, events)
+
+        await self._write(write)
+
+    async def adopt(self, app: str, releases: Iterable[Release]) -> None:
+        """Add releases that were found on disk and are not known."""
+        rows = [(app, one.id, one.version, one.standing, one.created, one.venv, one.by) for one in releases]
+        await self._write(
+            lambda db: db.executemany(
+                "insert into releases (app, id, version, standing, created, venv, made_by)"
+                " values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+                rows,
+            )
+        )
+
+    async def forget(self, app: str, release: str) -> None:
+        """Drop a release: it is no longer on disk."""
+        await self._write(
+            lambda db: db.execute("delete from releases where app = ? and id = ?", (app, release))
+        )
+
+    async def set_venv(self, app: str, release: str, key: str) -> None:
+        """Note which venv a release needs."""
+        await self._write(
+            lambda db: db.execute("update releases set venv = ? where app = ? and id = ?", (key, app, release))
+        )
+
+    async def pin(self, app: str, release: str, *, pinned: bool) -> bool:
+        """Pin or unpin a release; False if there is no such release."""
+        cursor = await self._write(
+            lambda db: db.execute(
+                "update releases set pinned = ? where app = ? and id = ?", (pinned, app, release)
+            )
+        )
+        return cursor.rowcount > 0
+
+    async def trim(self, app: str) -> None:
+        """Drop the events of all but the newest deployments; the deployments stay."""
+        await self._write(
+            lambda db: db.execute(
+                "delete from events where deployment in (select id from deployments where app = ?"
+                " order by id desc limit -1 offset ?)",
+                (app, _HISTORY),
+            )
+        )
+
+    async def releases(self, app: str) -> list[Release]:
+        """Every release of an app that is on disk or being built, oldest first."""
+        rows = await self._read(
+            "select id, version, standing, created, pinned, venv, made_by from releases where app = ? order by id",
+            (app,),
+        )
+        return [
+            Release(
+                id=row["id"],
+                version=row["version"],
+                standing=Standing(row["standing"]),
+                created=row["created"],
+                pinned=bool(row["pinned"]),
+                venv=row["venv"],
+                by=row["made_by"],
+            )
+            for row in rows
+        ]
+
+    async def newest_accepted(self, app: str) -> int | None:
+        """The newest `created` of an accepted manifest, never below that of a kept release."""
+        rows = await self._read(
+            "select max(created) as newest from (select created from accepted where app = ?1"
+            " union all select created from releases where app = ?1)",
+            (app,),
+        )
+        newest = rows[0]["newest"]
+        return None if newest is None else int(newest)
+
+    async def unfinished(self, app: str) -> list[Record]:
+        """The deployments that an agent left in the middle, oldest first."""
+        return await self._records("where app = ? and finished is null order by id", (app,))
+
+    async def deployment(self, deployment: str) -> Record | None:
+        """One deployment, if there is one of that id."""
+        return next(iter(await self._records("where id = ?", (deployment,))), None)
+
+    async def of_manifest(self, app: str, manifest: str) -> Record | None:
+        """The newest deployment of a manifest, named by its SHA-256."""
+        found = await self._records(
+            "where app = ? and manifest = ? order by id desc limit 1", (app, manifest)
+        )
+        return found[0] if found else None
+
+    async def history(self, app: str, *, most: int) -> list[Record]:
+        """The newest deployments, newest first."""
+        return await self._records("where app = ? order by id desc limit ?", (app, most))
+
+    async def ids(self, app: str) -> list[str]:
+        """The ids of every deployment there ever was and of every release."""
+        rows = await self._read(
+            "select id from deployments where app = ?1 union select id from releases where app = ?1", (app,)
+        )
+        return [row["id"] for row in rows]
+
+    async def events(self, deployment: str, *, after: int = 0) -> list[Event]:
+        """The events of a deployment whose `seq` is above `after`, in order."""
+        rows = await self._read(
+            "select line from events where deployment = ? and seq > ? order by seq", (deployment, after)
+        )
+        return [Event.from_line(row["line"]) for row in rows]
+
+    async def _records(self, where: str, values: Sequence[Any]) -> list[Record]:
+        return [_record(row) for row in await self._read(f"select * from deployments {where}", values)]
+
+    async def _read(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
+        return await self._run(lambda: self._db().execute(query, values).fetchall())
+
+    async def _write(self, change: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        def transact() -> _Result:
+            with self._db() as db:
+                return change(db)
+
+        return await self._run(transact)
+
+    async def _run(self, call: Callable[[], _Result]) -> _Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except sqlite3.OperationalError as error:
+            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            raise Failed(
+                Code.DISK_FULL if full else Code.DISK_ERROR,
+                f"The journal {self._path} could not be used",
+                why=str(error),
+                hint="Make room on that filesystem" if full else "Check that filesystem and its permissions",
+            ) from error
+
+    def _open(self) -> None:
+        db = sqlite3.connect(self._path, isolation_level="IMMEDIATE", check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        db.execute("pragma journal_mode = wal")
+        db.execute("pragma synchronous = full")
+        (version,) = db.execute("pragma user_version").fetchone()
+        if version > _SCHEMA_VERSION:
+            db.close()
+            raise Failed(
+                Code.CONFIGURATION,
+                f"The journal {self._path} was written by a newer agent",
+                why=f"its schema is {version}; this agent knows {_SCHEMA_VERSION}",
+                hint="Install that version again",
+            )
+        if version < _SCHEMA_VERSION:
+            db.executescript(f"begin immediate;{_SCHEMA}pragma user_version = {_SCHEMA_VERSION}; commit;")
+        self._connection = db
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise RuntimeError("the journal is not open")
+        return self._connection
+
+    @staticmethod
+    def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]) -> None:
+        db.executemany(
+            "insert into events values (?, ?, ?) on conflict do nothing",
+            [(deployment, event.seq, event.to_line()) for event in events],
+        )
+
+
+def _record(row: sqlite3.Row) -> Record:
+    attempt = Attempt(
+        id=row["id"],
+        app=row["app"],
+        kind=Kind(row["kind"]),
+        release=row["release"],
+        version=row["version"],
+        previous=row["previous"],
+        by=row["made_by"],
+    )
+    return Record(
+        attempt=attempt,
+        phase=Phase(row["phase"]),
+        manifest=row["manifest"],
+        resumptions=row["resumptions"],
+        started=row["started"],
+        finished=row["finished"],
+        problem=json.loads(row["problem"]) if row["problem"] else None,
+    )

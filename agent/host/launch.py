@@ -1,0 +1,141 @@
+"""What must be known about a release before any process of it is started: its command, user and environment."""
+
+import os
+import pwd
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.config import AppConfig
+from agent.core.environment import Account, app_environment, parse_environment_file, trampoline
+from agent.core.layout import HostLayout
+from agent.host.ports import Placed
+from pusher.wire import Code, Failed, Refused
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything that starting a process takes."""
+
+    argv: tuple[str, ...]
+    folder: Path
+    environment: Mapping[str, str]
+
+
+def prepare_app(app: str, config: AppConfig, placed: Placed, *, host: HostLayout, preflight: bool) -> Launch:
+    """How to start a release; its listening socket goes in as standard input. Blocking.
+
+    Raises: Failed(start_not_found), Refused(configuration).
+    """
+    # gunicorn resolves its working directory once, at start: it must be the release itself, not a link to it.
+    folder = placed.path.resolve()
+    own = {"PUSHER_APP": app, "PUSHER_RELEASE": placed.release, "PUSHER_VERSION": placed.version}
+    if preflight:
+        own["PUSHER_PREFLIGHT"] = "1"
+    return _prepare(find_start(config.start, release=folder), config, folder, own, host=host, socket=True)
+
+
+def prepare_hook(
+    executable: Path, config: AppConfig, folder: Path, own: Mapping[str, str], *, host: HostLayout
+) -> Launch:
+    """How to start a hook in the release `folder`; `own` are its PUSHER_* variables. Blocking.
+
+    Raises: Refused(configuration).
+    """
+    return _prepare((str(executable),), config, folder.resolve(), own, host=host, socket=False)
+
+
+def find_start(start: str, *, release: Path) -> tuple[str, ...]:
+    """The start command with its program looked up in the release's venv, and nowhere else.
+
+    Raises: Failed(start_not_found), naming what the venv has; Refused(configuration) for unbalanced quotes.
+    """
+    try:
+        program, *arguments = shlex.split(start)
+    except ValueError as error:
+        raise Refused(
+            Code.CONFIGURATION, f"The start command {start!r} cannot be read", why=str(error) or "it is empty"
+        ) from error
+    found = release / "venv/bin" / program
+    if "/" not in program and found.is_file() and os.access(found, os.X_OK):
+        return (str(found), *arguments)
+    there = _programs(release / "venv/bin")
+    hint = f"The venv has: {', '.join(there)}" if there else "The venv has no programs at all"
+    if "/" in program:
+        hint = f"Name the program without a folder. {hint}"
+    raise Failed(
+        Code.START_NOT_FOUND,
+        f"The start command {start!r} cannot be run",
+        why=f"{program} is not a program of the release's venv",
+        hint=f"{hint}. Add the package that brings it to the requirements, or change `start`",
+    )
+
+
+def find_account(user: str) -> Account:
+    """The user that an app runs as. Blocking. Raises: Refused(configuration), if the agent cannot become him."""
+    me = os.geteuid()
+    try:
+        wanted = pwd.getpwnam(user)
+    except KeyError as error:
+        raise Refused(
+            Code.CONFIGURATION,
+            f"The app cannot run as {user!r}",
+            why="this machine has no user of that name",
+            hint="Create it, or set `user` in the app's configuration",
+        ) from error
+    if wanted.pw_uid != me and me != 0:
+        raise Refused(
+            Code.CONFIGURATION,
+            f"The app cannot run as {user!r}",
+            why=f"the agent runs as {_name(me)}, and only root may become somebody else",
+            hint=f"Set `user` to {_name(me)}, or run the agent as root",
+        )
+    return Account(user, wanted.pw_uid, wanted.pw_gid, wanted.pw_dir, switch=wanted.pw_uid != me)
+
+
+def read_environment_file(path: Path) -> dict[str, str]:
+    """The assignments of an app's environment file. Blocking. Raises: Refused(configuration)."""
+    try:
+        return parse_environment_file(path.read_text(), file=str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
+        raise Refused(
+            Code.CONFIGURATION,
+            f"The environment file {path} cannot be read",
+            why=why,
+            hint="Create it, or empty `environment_file` in the app's configuration",
+        ) from error
+
+
+def _prepare(
+    command: tuple[str, ...],
+    config: AppConfig,
+    folder: Path,
+    own: Mapping[str, str],
+    *,
+    host: HostLayout,
+    socket: bool,
+) -> Launch:
+    account = find_account(config.user)
+    name = config.environment_file
+    file = read_environment_file(host.beneath(name)) if name else {}
+    environment = app_environment(own, release=folder, account=account, file=file)
+    return Launch(trampoline(command, parent=os.getpid(), account=account, socket=socket), folder, environment)
+
+
+def _programs(folder: Path) -> list[str]:
+    try:
+        names = sorted(name for name in os.listdir(folder) if os.access(folder / name, os.X_OK))
+    except OSError:
+        return []
+    return [*names[:_SHOWN], "..."] if len(names) > _SHOWN else names
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,211 @@
+"""One child process: started in its own session, listened to line by line, ended with all it started.
+
+Invariant: whatever a child inherits or leaves behind, every wait here has an end. Its output pipe may be held
+open by a process that left the session, so the pipe is given a short grace after the main process and then
+closed; its process group is killed as soon as the main process has ended, as systemd does with a unit's.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from agent.host.ports import Lines
+
+TAIL_LINES = 200
+LINE_CHARACTERS = 4_000
+
+_OUTPUT_GRACE_S = 0.2
+_CUT = " [line cut]"
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Child:
+    """A started process. `pid` is also the id of its process group and session."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, protocol: "_Protocol") -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self.pid: int = transport.get_pid()
+
+    async def wait(self) -> str:
+        """Wait until it has ended and its output is read; says how it ended (`how_it_ended`). Never raises."""
+        await asyncio.shield(self._protocol.ended)
+        code = self._transport.get_returncode()
+        return how_it_ended(code if code is not None else 0)
+
+    def tail(self) -> str:
+        """The last lines it wrote (at most `TAIL_LINES`), newline-separated."""
+        return self._protocol.lines.tail()
+
+    def ended(self) -> bool:
+        """Whether the main process is known to have ended."""
+        return self._transport.get_returncode() is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the main process; nothing happens if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._transport.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill the whole group at once."""
+        kill_group(self.pid)
+
+    async def end(self, *, patience_s: float) -> str:
+        """TERM to the main process; KILL to the group once it is gone, or after `patience_s` seconds.
+
+        Returns how it ended, when it is gone.
+        """
+        self.signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self.wait(), patience_s)
+        except TimeoutError:
+            self.kill()
+            return await self.wait()
+
+
+async def start(
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    line: Lines,
+    stdin: int = subprocess.DEVNULL,
+) -> Child:
+    """Start `argv` in its own session, with exactly this environment; every line it writes goes to `line`.
+
+    Must be called in the thread that lives as long as the agent (the event loop's): Linux sends a child the
+    parent-death signal when the *thread* that forked it ends. Raises: OSError.
+    """
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: _Protocol(loop, line),
+        *argv,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env=dict(environment),
+        start_new_session=True,
+    )
+    return Child(transport, protocol)
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    deadline_s: float,
+    line: Lines,
+) -> tuple[str, str]:
+    """Run `argv` to its end: ("" if it ended well, else how it ended; the last lines it wrote).
+
+    After `deadline_s` seconds, or when the caller is cancelled, the whole group is killed: nothing it
+    started outlives the call. Raises: OSError.
+    """
+    child = await start(argv, folder=folder, environment=environment, line=line)
+    try:
+        how = await asyncio.wait_for(child.wait(), deadline_s)
+    except TimeoutError:
+        how = f"no end after {deadline_s:g} s"
+    finally:
+        if not child.ended():
+            child.kill()
+            await child.wait()
+    return ("" if how == "exit code 0" else how), child.tail()
+
+
+def how_it_ended(returncode: int) -> str:
+    """`subprocess`'s return code in words: "exit code 3", "signal 9 (KILL)"."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"signal {-returncode} ({signal.Signals(-returncode).name.removeprefix('SIG')})"
+    except ValueError:
+        return f"signal {-returncode}"
+
+
+def kill_group(group: int) -> None:
+    """KILL every process of the group that is still there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+class OutputLines:
+    """Bytes in, whole lines out: UTF-8 with replacements, terminal controls removed, long lines cut."""
+
+    def __init__(self, line: Lines) -> None:
+        self._line = line
+        self._kept: deque[str] = deque(maxlen=TAIL_LINES)
+        self._rest = b""
+        self._cut = False
+
+    def feed(self, data: bytes) -> None:
+        *whole, rest = (self._rest + data).split(b"\n")
+        for raw in whole:
+            if not self._cut:
+                self._emit(raw)
+            self._cut = False
+        if not self._cut and len(rest) > 4 * LINE_CHARACTERS:  # a character has at most four bytes
+            self._emit(rest)
+            self._cut = True
+        self._rest = b"" if self._cut else rest
+
+    def close(self) -> None:
+        """Emit what came after the last newline."""
+        if self._rest:
+            self._emit(self._rest)
+            self._rest = b""
+
+    def tail(self) -> str:
+        return "\n".join(self._kept)
+
+    def _emit(self, raw: bytes) -> None:
+        text = raw.decode(errors="replace")
+        if not text.isprintable():
+            text = _ESCAPES.sub("", text)
+        if len(text) > LINE_CHARACTERS:
+            text = text[:LINE_CHARACTERS] + _CUT
+        self._kept.append(text)
+        self._line(text)
+
+
+class _Protocol(asyncio.SubprocessProtocol):
+    def __init__(self, loop: asyncio.AbstractEventLoop, line: Lines) -> None:
+        self.lines = OutputLines(line)
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._open = True
+        self._alive = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.lines.feed(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._open = False
+        if not self._alive:
+            self._finish()
+
+    def process_exited(self) -> None:
+        self._alive = False
+        kill_group(self._transport.get_pid())
+        if self._open:
+            self._loop.call_later(_OUTPUT_GRACE_S, self._finish)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.ended.done():
+            self.lines.close()
+            self._transport.close()
+            self.ended.set_result(None)

@@ -1,0 +1,94 @@
+"""The releases of one app as they lie on disk: only looked at, never changed.
+
+Invariant: what is said here is read from the disk each time; the journal's opinion plays no part.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.core.layout import AppLayout, is_release_id, live_release, papers
+from agent.core.releases import Release, Standing
+from agent.host.ports import Placed
+from agent.host.unpack import intact
+from pusher.wire import MANIFEST_NAME, Manifest, WireError
+
+
+class Shelf:
+    """`releases/` and `current` of one app. Everything here blocks: call it in a worker thread."""
+
+    def __init__(self, layout: AppLayout, *, shared: tuple[str, ...]) -> None:
+        self.layout = layout
+        self._shared = shared
+
+    def live(self) -> str | None:
+        """The release that `current` points at, if it points at one that is there."""
+        try:
+            release = live_release(os.readlink(self.layout.current))
+        except OSError:
+            return None
+        return release if release and self.layout.release(release).is_dir() else None
+
+    def placed(self, release: str) -> Placed:
+        """A release with its version, for starting it. Raises: WireError, FileNotFoundError if damaged."""
+        path = self.layout.release(release)
+        return Placed(release, self._manifest(path).version, path)
+
+    def ids(self) -> list[str]:
+        """The ids of every folder in `releases/` and of every tree still in `.staging/`, oldest first."""
+        return sorted({*_release_ids(self.layout.releases), *_release_ids(self.layout.staging)})
+
+    def found(self) -> list[Release]:
+        """The releases that are on disk with their papers. What became of them is not known from here."""
+        return list(self._found())
+
+    def unfinished(self) -> list[Path]:
+        """What lies in `.staging/`: half-built things, and things on their way out."""
+        try:
+            return sorted(self.layout.staging.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def kept(self) -> list[Path]:
+        """The folders of all releases, newest first: where content can be had without a transfer."""
+        return [self.layout.release(one) for one in reversed(_release_ids(self.layout.releases))]
+
+    def intact(self, release: str) -> str:
+        """The first difference between a release and its signed index; empty if there is none."""
+        return intact(self.layout.release(release), shared=self._shared)
+
+    def venvs(self) -> set[str]:
+        """The keys of the venvs that releases on disk point at."""
+        return {key for one in self.kept() if (key := _venv(one))}
+
+    def _found(self) -> Iterator[Release]:
+        for path in reversed(self.kept()):
+            try:
+                manifest = self._manifest(path)
+            except (OSError, WireError):
+                continue
+            yield Release(
+                id=path.name,
+                version=manifest.version,
+                standing=Standing.CANDIDATE,
+                created=manifest.created,
+                venv=_venv(path),
+            )
+
+    @staticmethod
+    def _manifest(path: Path) -> Manifest:
+        return Manifest.from_bytes((papers(path) / MANIFEST_NAME).read_bytes())
+
+
+def _release_ids(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if is_release_id(name))
+    except FileNotFoundError:
+        return []
+
+
+def _venv(release: Path) -> str:
+    try:
+        return os.path.basename(os.readlink(release / "venv"))
+    except OSError:
+        return ""

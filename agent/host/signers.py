@@ -1,0 +1,174 @@
+"""Who signed a manifest, by `ssh-keygen` and the standard `allowed_signers` file.
+
+Invariant: `ssh-keygen -Y verify` alone authorises. Whose key it might be is only discovered, by a look at
+the file or by `find-principals`, and a wrong guess there costs a refusal, never a trust. The file is read
+afresh for each decision, so that taking a line out of it works at once.
+"""
+
+import base64
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.sshsig import Envelope, read_envelope
+from pusher.wire import SIGNATURE_NAMESPACE, Code, Failed, Refused
+
+_TRUST = "`pusher-agent trust KEY.pub --as WHO` lets its holder deploy"
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signed: the principal in `allowed_signers` (a pattern, if only that is there), and the key."""
+
+    principal: str
+    fingerprint: str
+
+
+def verify(manifest: bytes, signature: bytes, *, allowed_signers: Path, deadline_s: float) -> Signer:
+    """Who signed exactly these bytes as a release. Blocking.
+
+    Raises: Refused(signature_invalid, signer_unknown, configuration), Failed(timed_out) after `deadline_s`.
+    """
+    envelope = read_envelope(signature)
+    listed = _listed(allowed_signers)
+    with _in_memory(signature) as descriptor:
+        keygen = _Keygen(time.monotonic() + deadline_s, passed=descriptor)
+        file = f"/dev/fd/{descriptor}"
+        # Our own look sees every line of a key; `find-principals` stops at the first, whatever its namespace.
+        # It is needed for certificates, whose line names only their authority.
+        names = _names_of(envelope, listed) or keygen.names(principals_argv(allowed_signers, file))
+        for name in names:
+            if keygen.run(verify_argv(name, allowed_signers, file), manifest).returncode == 0:
+                return Signer(name, envelope.fingerprint)
+        genuine = keygen.run(check_argv(file), manifest).returncode == 0
+    if not genuine:
+        raise Refused(
+            Code.SIGNATURE_INVALID,
+            "The signature does not belong to this manifest",
+            why=f"key {envelope.fingerprint} made it, over something else",
+            hint="Pack and sign it again; if that does not help, somebody changed it on the way",
+        )
+    raise _unknown(envelope, allowed_signers, said=keygen.said)
+
+
+def principals_argv(allowed_signers: Path, signature: str) -> tuple[str, ...]:
+    """Asks whose key made a signature. Its answer ignores namespaces, and may be a pattern."""
+    return ("ssh-keygen", "-Y", "find-principals", "-f", str(allowed_signers), "-s", signature)
+
+
+def verify_argv(principal: str, allowed_signers: Path, signature: str) -> tuple[str, ...]:
+    """Checks that `principal` may sign releases and signed what comes on standard input."""
+    return (
+        *("ssh-keygen", "-Y", "verify", "-n", SIGNATURE_NAMESPACE, "-I", principal),
+        *("-f", str(allowed_signers), "-s", signature),
+    )
+
+
+def check_argv(signature: str) -> tuple[str, ...]:
+    """Checks that a signature is true, whoever made it: tells a stranger from a forgery."""
+    return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", signature)
+
+
+def _listed(allowed_signers: Path) -> list[str]:
+    """The lines that say something. Raises: Refused, if there is none."""
+    try:
+        text = allowed_signers.read_text(errors="replace")
+    except FileNotFoundError:
+        text = ""
+    except OSError as error:
+        raise Refused(
+            Code.CONFIGURATION,
+            "Nobody's signature can be checked",
+            why=f"{allowed_signers} cannot be read: {error.strerror}",
+            hint="Let the agent's user read it",
+        ) from error
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise Refused(
+            Code.SIGNER_UNKNOWN,
+            "Nobody may deploy to this host yet",
+            why=f"{allowed_signers} lists no key",
+            hint=_TRUST,
+        )
+    return lines
+
+
+def _names_of(envelope: Envelope, lines: list[str]) -> list[str]:
+    """The principals of the lines that list the very key, in order, each once."""
+    key = base64.b64encode(envelope.key).decode()
+    found: dict[str, None] = {}
+    for line in lines:
+        if key in line.split():
+            quoted = line.startswith('"')
+            names = line[1:].partition('"')[0] if quoted else line.split()[0]
+            found |= {name: None for name in names.split(",") if name and not name.startswith("!")}
+    return list(found)
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
+    """A descriptor of a file of this content. In memory: a full disk must not look like a bad signature."""
+    descriptor = os.memfd_create("signature")
+    try:
+        os.write(descriptor, content)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class _Keygen:
+    """Runs `ssh-keygen` until one deadline (of `time.monotonic`), and keeps what it said last."""
+
+    def __init__(self, deadline: float, *, passed: int) -> None:
+        self._deadline = deadline
+        self._passed = passed
+        self.said = ""
+
+    def names(self, argv: tuple[str, ...]) -> list[str]:
+        """Whose key it might be; empty if nobody's."""
+        found = self.run(argv, b"")
+        lines = found.stdout.decode(errors="replace").splitlines() if found.returncode == 0 else []
+        return [line for line in lines if line and not line.startswith("!")]
+
+    def run(self, argv: tuple[str, ...], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+        try:
+            done = subprocess.run(
+                argv,
+                input=stdin,
+                capture_output=True,
+                check=False,
+                env={**os.environ, "LC_ALL": "C"},
+                pass_fds=(self._passed,),
+                timeout=self._deadline - time.monotonic(),
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(
+                Code.TIMED_OUT,
+                "The signature could not be checked in time",
+                why=f"{argv[0]} did not end",
+                hint="See what keeps this host busy, and try again",
+            ) from error
+        except OSError as error:
+            raise Refused(
+                Code.CONFIGURATION,
+                "The signature could not be checked",
+                why=f"{argv[0]} cannot be run: {error.strerror}",
+                hint="Install OpenSSH's client tools on this host (Debian: apt-get install openssh-client)",
+            ) from error
+        self.said = done.stderr.decode(errors="replace").strip() or self.said
+        return done
+
+
+def _unknown(envelope: Envelope, allowed_signers: Path, *, said: str) -> Refused:
+    return Refused(
+        Code.SIGNER_UNKNOWN,
+        "The bundle was signed by somebody who may not deploy here",
+        why=f"{allowed_signers} does not let {envelope.key_type} {envelope.fingerprint} sign releases",
+        hint=_TRUST,
+        output=said,
+    )

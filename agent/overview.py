@@ -1,0 +1,86 @@
+"""What the doors tell about an app: its state and its releases, as JSON members (docs/http-api.md)."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from agent.core.releases import Release, fallbacks
+from agent.host.journal import Journal, Record
+from agent.host.ports import Service
+from agent.host.shelf import Shelf
+from agent.progress import Deployment
+from pusher.wire import format_timestamp
+
+_HISTORY = 20
+
+
+async def status(
+    app: str, *, shelf: Shelf, journal: Journal, service: Service, deploying: Deployment | None
+) -> dict[str, Any]:
+    """What is live, what it would fall back to, what is under way, and how the last deployment ended."""
+    releases = {one.id: one for one in await journal.releases(app)}
+    live = await asyncio.to_thread(shelf.live)
+    newest = await journal.newest_accepted(app)
+    running = service.running()
+    last = await journal.history(app, most=1)
+    return {
+        "app": app,
+        "live": _short(releases.get(live)) if live else None,
+        "previous": _short(next(iter(fallbacks(releases.values(), live=live)), None)),
+        "running": running is not None,
+        "newest_created": None if newest is None else format_timestamp(newest),
+        "deploying": deploying.summary() if deploying else None,
+        "last": _deployment(last[0]) if last else None,
+    }
+
+
+async def releases(app: str, *, shelf: Shelf, journal: Journal) -> dict[str, Any]:
+    """The releases on disk, newest first, and the newest deployments."""
+    known = await journal.releases(app)
+    live = await asyncio.to_thread(shelf.live)
+    fallback = next(iter(fallbacks(known, live=live)), None)
+    return {
+        "app": app,
+        "releases": [_release(one, live=live, fallback=fallback) for one in reversed(known)],
+        "deployments": [_deployment(one) for one in await journal.history(app, most=_HISTORY)],
+    }
+
+
+def names(known: Sequence[Release]) -> str:
+    """Ids and versions, for a message."""
+    return ", ".join(f"{one.id} ({one.version})" for one in known) or "none"
+
+
+def _short(release: Release | None) -> dict[str, Any] | None:
+    return {"release": release.id, "version": release.version} if release else None
+
+
+def _release(release: Release, *, live: str | None, fallback: Release | None) -> dict[str, Any]:
+    return {
+        "id": release.id,
+        "version": release.version,
+        "standing": release.standing.value,
+        "live": release.id == live,
+        "fallback": release == fallback,
+        "pinned": release.pinned,
+        "created": format_timestamp(release.created),
+        "venv": release.venv,
+        "by": release.by,
+    }
+
+
+def _deployment(record: Record) -> dict[str, Any]:
+    attempt = record.attempt
+    members: dict[str, Any] = {
+        "deployment": attempt.id,
+        "kind": attempt.kind.value,
+        "version": attempt.version,
+        "release": attempt.release,
+        "outcome": record.phase.value if record.finished is not None else None,
+        "by": attempt.by,
+        "started": format_timestamp(record.started),
+        "ms": None if record.finished is None else record.finished - record.started,
+    }
+    if record.problem:
+        members["problem"] = record.problem
+    return members

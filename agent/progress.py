@@ -1,0 +1,121 @@
+"""A deployment as everybody but the one who carries it out sees it: its events, and its end.
+
+Invariant: events are numbered from 1 without a gap and never change; `finished` is the last. Watching costs a
+deployment nothing: a reader takes what there is when it gets to it, and none is waited for.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from agent.core.phases import Phase
+from agent.core.plan import Attempt
+from agent.host.ports import Clock, Lines
+from pusher.wire import Event, Happened
+
+_OUTPUT_LINES = 5_000
+"""Lines of hooks and steps that one deployment keeps; a hook in a loop must not fill memory and journal."""
+
+
+class Deployment:
+    """One deployment, running or past."""
+
+    def __init__(self, attempt: Attempt, *, clock: Clock, phase: Phase, past: Sequence[Event] = ()) -> None:
+        self.attempt = attempt
+        self.phase = phase
+        self._clock = clock
+        self._events = list(past)
+        self._saved = len(self._events)
+        self._output = 0
+        self._news = asyncio.Event()
+        self._taken_in = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        return self.attempt.id
+
+    @property
+    def app(self) -> str:
+        return self.attempt.app
+
+    @property
+    def outcome(self) -> str | None:
+        """`done`, `failed` or `stuck` once it has ended."""
+        last = self._events[-1] if self._events else None
+        return str(last.data["outcome"]) if last and last.event == Happened.FINISHED else None
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
+        """Its events with `seq` above `after`, as they happen; ends after `finished`."""
+        at = max(after, 0)
+        while True:
+            news = self._news
+            while at < len(self._events):
+                yield self._events[at]
+                at += 1
+            if self.outcome is not None:
+                return
+            await news.wait()
+
+    async def finished(self) -> Event:
+        """Its last event, when it has happened."""
+        async for event in self.events(after=len(self._events) - 1):
+            last = event
+        return last
+
+    async def taken_in(self) -> None:
+        """Return when nothing more will be read of the bundle it came with."""
+        await self._taken_in.wait()
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, and its outcome (null while it runs)."""
+        return {
+            "deployment": self.id,
+            "app": self.app,
+            "kind": self.attempt.kind.value,
+            "version": self.attempt.version,
+            "release": self.attempt.release,
+            "previous": self.attempt.previous,
+            "by": self.attempt.by,
+            "outcome": self.outcome,
+        }
+
+    def next_event(self, happened: Happened, **data: Any) -> Event:
+        """The event that would be next; `publish` makes it so."""
+        return Event(len(self._events) + 1, self._clock.now(), happened, data)
+
+    def publish(self, event: Event) -> None:
+        """Show an event to everybody who watches."""
+        self._events.append(event)
+        if event.event == Happened.FINISHED:
+            self._taken_in.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def happened(self, happened: Happened, **data: Any) -> None:
+        """Make and publish the next event."""
+        self.publish(self.next_event(happened, **data))
+
+    def output(self, source: str) -> Lines:
+        """Takes lines that a step or hook writes."""
+
+        def line(text: str) -> None:
+            self._output += 1
+            if self._output <= _OUTPUT_LINES:
+                self.happened(Happened.OUTPUT, source=source, text=text)
+            elif self._output == _OUTPUT_LINES + 1:
+                text = f"(more than {_OUTPUT_LINES} lines: the rest is not kept)"
+                self.happened(Happened.OUTPUT, source=source, text=text)
+
+        return line
+
+    def body_read(self) -> None:
+        """Note that the bundle has been read whole, or will not be read."""
+        self._taken_in.set()
+
+    def unsaved(self) -> list[Event]:
+        """The events that are not in the journal yet."""
+        return self._events[self._saved :]
+
+    def saved(self, events: Sequence[Event]) -> None:
+        """Note that these are in the journal now."""
+        self._saved += len(events)

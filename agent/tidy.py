@@ -1,0 +1,46 @@
+"""Making disk and journal agree again when an agent starts.
+
+Invariant: what the disk has wins; nothing that the journal counts as a release is deleted here. Twice comes to
+the same as once.
+"""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+
+from agent.core.layout import live_venv_target
+from agent.core.releases import Standing
+from agent.host.disk import Disk
+from agent.host.journal import Journal
+from agent.host.shelf import Shelf
+
+_log = structlog.get_logger()
+
+
+async def tidy(app: str, *, shelf: Shelf, disk: Disk, journal: Journal) -> None:
+    """Delete what is half built, take up releases the journal lost, drop those the disk lost.
+
+    To be called when no deployment is unfinished. A release the journal lost counts as a candidate, which only
+    a rollback by name reaches; the live one has shown that it is good.
+    """
+    for leftover in await asyncio.to_thread(shelf.unfinished):
+        await asyncio.to_thread(disk.discard, leftover, op="tidy.discard")
+    live = await asyncio.to_thread(shelf.live)
+    found = {one.id: one for one in await asyncio.to_thread(shelf.found)}
+    known = {one.id for one in await journal.releases(app)}
+    adopted = [
+        replace(one, standing=Standing.GOOD if one.id == live else Standing.CANDIDATE)
+        for one in found.values()
+        if one.id not in known
+    ]
+    if adopted:
+        _log.warning("releases_adopted", app=app, releases=[one.id for one in adopted])
+        await journal.adopt(app, adopted)
+    for gone in sorted(known - set(found)):
+        _log.warning("release_gone", app=app, release=gone)
+        await journal.forget(app, gone)
+    if live is not None and (venv := found[live].venv if live in found else ""):
+        await asyncio.to_thread(
+            disk.flip, shelf.layout.shared_venv, live_venv_target(venv), op="tidy.venv"
+        )

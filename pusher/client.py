@@ -1,0 +1,104 @@
+"""The agent's HTTP door, a method a route (docs/http-api.md)."""
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+from pusher.connection import Connection
+from pusher.hosts import Host
+from pusher.wire import BUNDLE_TYPE, Event, Route, WireError
+
+# RFC 7240: the answer comes when the agent has it all, not when the deployment is over.
+_ASYNC = {"Prefer": "respond-async"}
+
+
+class Client:
+    """Speaks with the agent of one host. Not for two threads at once; `close` it.
+
+    Every request raises `Problem`: the agent's own, or `Unreachable`. Where `app` is empty, the host's
+    only app is meant.
+    """
+
+    def __init__(self, host: Host, *, ssh: str = "ssh") -> None:
+        self.host = host
+        self._connection = Connection(host, ssh=ssh)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def open(self) -> None:
+        """Begin to connect, for what takes time meanwhile (ssh)."""
+        self._connection.open()
+
+    def status(self, app: str = "") -> dict[str, Any]:
+        """What is live, and what goes on."""
+        return self._connection.ask("GET", _path(Route.APP_STATUS, app) if app else Route.STATUS)
+
+    def releases(self, app: str = "") -> dict[str, Any]:
+        """The releases on the host, and its recent deployments."""
+        return self._connection.ask("GET", _path(Route.APP_RELEASES, app) if app else Route.RELEASES)
+
+    def missing(self, app: str, papers: Iterable[bytes]) -> frozenset[str]:
+        """The digests that must travel. `papers` is a bundle without payload, judged on the way."""
+        path = _path(Route.APP_MISSING, app)
+        answer = self._connection.ask("POST", path, headers={"Content-Type": BUNDLE_TYPE}, body=papers)
+        digests = answer.get("missing")
+        if not isinstance(digests, list):
+            raise self._connection.not_an_agent("its answer has no list of what is missing")
+        return frozenset(str(digest) for digest in digests)
+
+    def deploy(self, app: str, bundle: Iterable[bytes]) -> str:
+        """Send a bundle; the deployment's id, as soon as the agent has all of it."""
+        headers = {"Content-Type": BUNDLE_TYPE, **_ASYNC}
+        return self._started(
+            self._connection.ask("POST", _path(Route.APP_DEPLOYMENTS, app), headers=headers, body=bundle)
+        )
+
+    def rollback(self, app: str = "", *, to: str = "") -> str:
+        """Begin to go back, to the release `to` or to the one before; the deployment's id."""
+        path = _path(Route.APP_ROLLBACK, app) if app else Route.ROLLBACK
+        query = f"?{urlencode({'to': to})}" if to else ""
+        return self._started(self._connection.ask("POST", path + query, headers=_ASYNC))
+
+    def pin(self, app: str, release: str) -> None:
+        """Keep a release whatever its age."""
+        self._connection.ask("POST", f"{_path(Route.APP_PIN, app)}?{urlencode({'release': release})}")
+
+    def unpin(self, app: str, release: str) -> None:
+        """Let go of a pinned release."""
+        self._connection.ask("DELETE", f"{_path(Route.APP_PIN, app)}?{urlencode({'release': release})}")
+
+    def deployment(self, deployment: str) -> dict[str, Any]:
+        """What one deployment is about, and how it ended if it has."""
+        return self._connection.ask("GET", _path(Route.DEPLOYMENT, deployment))
+
+    def events(self, deployment: str, *, after: int = 0, silence_s: float = 60) -> Iterator[Event]:
+        """The deployment's events with a `seq` above `after`, as they happen.
+
+        Ends when the agent ends it, which alone is no proof that the deployment has finished.
+        Raises: Unreachable, also when nothing came for `silence_s`; Problem.
+        """
+        path = f"{_path(Route.DEPLOYMENT_EVENTS, deployment)}?after={after}"
+        for line in self._connection.lines(path, silence_s=silence_s):
+            if not line.strip():
+                continue
+            try:
+                yield Event.from_line(line)
+            except WireError as error:
+                raise self._connection.not_an_agent(str(error)) from error
+
+    def _started(self, answer: dict[str, Any]) -> str:
+        deployment = answer.get("deployment")
+        if not isinstance(deployment, str):
+            raise self._connection.not_an_agent("its answer names no deployment")
+        return deployment
+
+
+def _path(route: Route, name: str) -> str:
+    return route.format(app=quote(name, safe=""), deployment=quote(name, safe=""))

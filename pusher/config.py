@@ -1,0 +1,141 @@
+"""Settings: a flag beats a `PUSHER_*` variable beats `pusher.toml` beats the default.
+
+Invariant: a `Settings` that exists is well-formed; an unknown key or a wrong type is an error that names
+the file, the key and the nearest right one.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pusher.errors import Usage
+from pusher.hosts import DOOR, Host, parse_address, parse_door
+
+CONFIG_NAME = "pusher.toml"
+_KEYS = {"app": str, "source": str, "key": str, "ssh": str, "hosts": dict}
+_HOST_KEYS = {"address": str, "door": str}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a command works with. `app` and `key` are empty when nobody named one."""
+
+    app: str = ""
+    source: Path = Path("app-src")
+    key: str = ""
+    ssh: str = "ssh"
+    hosts: Mapping[str, Host] = field(default_factory=dict)
+    """The hosts that `pusher.toml` names."""
+    chosen: tuple[Host, ...] = ()
+    """The hosts that this command addresses, in the order they were given, each once."""
+
+
+def load(
+    flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None, start: Path | None = None
+) -> Settings:
+    """The settings of one command.
+
+    `flags` may hold `config`, `app`, `source`, `key`, `ssh` (text or None) and `host` (a list of texts or
+    None). `environment` is the process's own and `start` the working directory unless given.
+    Raises: Usage.
+    """
+    environment = os.environ if environment is None else environment
+    named = flags.get("config") or environment.get("PUSHER_CONFIG")
+    file = Path(named) if named else find(start or Path.cwd())
+    table = _read(file) if file else {}
+    base = file.parent if file else Path()
+
+    def value(key: str, default: str) -> str:
+        return str(flags.get(key) or environment.get(f"PUSHER_{key.upper()}") or table.get(key) or default)
+
+    def path(key: str, default: str) -> str:
+        given = flags.get(key) or environment.get(f"PUSHER_{key.upper()}")
+        text = str(given or table.get(key) or default)
+        return os.path.expanduser(text) if given or not text else str(base / os.path.expanduser(text))
+
+    hosts = {name: _host(name, entry, file) for name, entry in table.get("hosts", {}).items()}
+    return Settings(
+        app=value("app", ""),
+        source=Path(path("source", "app-src")),
+        key=path("key", ""),
+        ssh=value("ssh", "ssh"),
+        hosts=hosts,
+        chosen=_choose(flags.get("host") or environment.get("PUSHER_HOST", "").split(), hosts),
+    )
+
+
+def find(start: Path) -> Path | None:
+    """The nearest `pusher.toml` from `start` upwards.
+
+    It can name a command to run (`ssh`), so one in a folder that everybody may write to must not be taken:
+    its owner has to be the user, root, or whoever owns `start`. Raises: Usage.
+    """
+    here = start.resolve()
+    for folder in (here, *here.parents):
+        file = folder / CONFIG_NAME
+        if file.is_file():
+            owner = file.stat().st_uid
+            if owner not in (os.geteuid(), 0, here.stat().st_uid):
+                raise Usage(
+                    f"{file} is not taken",
+                    why=f"it belongs to somebody else (uid {owner}) and can name a command to run",
+                    hint=f"If you trust it: --config {file}",
+                )
+            return file
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise Usage(f"{file} cannot be read", why=error.strerror or str(error)) from error
+    except ValueError as error:
+        raise Usage(f"{file} is not TOML", why=str(error)) from error
+    _check(table, _KEYS, file=file, place="")
+    return table
+
+
+def _host(name: str, entry: object, file: Path | None) -> Host:
+    if not isinstance(entry, dict):
+        raise Usage(f"{file}: hosts.{name} is not a table", hint=f'Write [hosts.{name}] and address = "..."')
+    _check(entry, _HOST_KEYS, file=file, place=f"hosts.{name}.")
+    if "address" not in entry:
+        raise Usage(f"{file}: [hosts.{name}] has no address", hint=f'For example: address = "ssh://{name}"')
+    try:
+        door = parse_door(entry.get("door", DOOR))
+        return Host(name, parse_address(entry["address"], door=door))
+    except Usage as error:
+        raise Usage(f"{file}: hosts.{name}: {error.what}", why=error.why, hint=error.hint) from error
+
+
+def _check(table: Mapping[str, object], known: Mapping[str, type], *, file: Path | None, place: str) -> None:
+    for key, value in table.items():
+        kind = known.get(key)
+        if kind is None:
+            raise Usage(f"{file}: unknown key '{place}{key}'", hint=_nearest(key, known, place))
+        if not isinstance(value, kind):
+            wanted = "a table" if kind is dict else "text in quotes"
+            raise Usage(f"{file}: '{place}{key}' is {value!r}", why=f"{wanted} is needed")
+
+
+def _nearest(key: str, known: Mapping[str, type], place: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean '{place}{close[0]}'?"
+    if key in _HOST_KEYS:
+        return "It belongs into a table [hosts.NAME]"
+    if key in _KEYS:
+        return "It belongs before the first [hosts.NAME]"
+    return f"Known keys here: {', '.join(known)}"
+
+
+def _choose(names: Sequence[str], hosts: Mapping[str, Host]) -> tuple[Host, ...]:
+    chosen = {name: hosts.get(name) or Host(name, parse_address(name)) for name in names}
+    return tuple(chosen.values())

@@ -1,0 +1,191 @@
+"""Hosts: what people call them, where their agent is, and a connected byte stream to it.
+
+Invariant: bytes leave this machine through `ssh` and in no other way; HTTP itself is spoken only to
+loopback addresses and unix sockets (docs/adr: SSH is the remote door).
+"""
+
+import re
+import shlex
+import socket
+import subprocess
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pusher.errors import Unreachable, Usage
+
+DOOR = "127.0.0.1:9000"
+_DOOR = re.compile(r"(127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]):([0-9]{1,5})", re.ASCII)
+_LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|agent|::1", re.ASCII)
+# Neither part begins with a dash: ssh would take it for an option, and -oProxyCommand=... runs a command.
+_PLACE = re.compile(
+    r"(?:(?P<user>[^-@/:\s\0][^@/:\s\0]*)@)?"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^-@/:\s\0\[\]][^@/:\s\0\[\]]*))(?::(?P<port>[0-9]{1,5}))?/?"
+)
+_FORMS = "Use NAME or ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000"
+_CONNECT_S, _ANSWER_S = 10.0, 60.0
+# A person may have to type a passphrase or touch a key before ssh carries the first byte.
+_ANSWER_BY_SSH_S = 180.0
+
+
+class Ssh(NamedTuple):
+    """The agent's loopback address `door`, as seen from `host`; `user` and `port` are ssh's own if empty."""
+
+    host: str
+    user: str = ""
+    port: int = 0
+    door: str = DOOR
+
+
+class Unix(NamedTuple):
+    """A unix socket of this machine."""
+
+    path: str
+
+
+class Loopback(NamedTuple):
+    """A loopback address of this machine."""
+
+    host: str
+    port: int
+
+
+Address = Ssh | Unix | Loopback
+
+
+class Host(NamedTuple):
+    """A host by the name the user gave it."""
+
+    name: str
+    address: Address
+
+
+def parse_door(text: str) -> str:
+    """`text` itself, if it is a loopback address as `ssh -W` takes it. Raises: Usage."""
+    if not (match := _DOOR.fullmatch(text)) or not 0 < int(match[2]) < 65536:
+        raise Usage(f"door {text!r} is not a loopback address", hint=f"For example: {DOOR}")
+    return text
+
+
+def parse_address(text: str, *, door: str = DOOR) -> Address:
+    """The address that `text` spells; a bare name means `ssh://name`. Raises: Usage."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise Usage(f"address {text!r} needs an absolute path", hint="For example: unix:/run/x.sock")
+        return Unix(path)
+    scheme, found, rest = text.partition("://")
+    place = _PLACE.fullmatch(rest if found else text)
+    scheme = scheme if found else "ssh"
+    port = int(place["port"] or 0) if place else 0
+    if not place or port > 65535 or scheme not in ("ssh", "http") or (scheme == "http" and place["user"]):
+        raise Usage(f"{text!r} is not the address of a host", hint=_FORMS)
+    host = place["v6"] or place["name"]
+    if scheme == "ssh":
+        return Ssh(host, place["user"] or "", port, door)
+    if not _LOOPBACK.fullmatch(host):
+        raise Usage(
+            f"{text!r} leaves this machine",
+            why="http carries neither encryption nor an identity",
+            hint=f"Use ssh://{host}",
+        )
+    return Loopback(host, port or 9000)
+
+
+def ssh_argv(address: Ssh, *, command: str) -> tuple[str, ...]:
+    """The command that joins its standard input and output to the agent's door. Raises: Usage."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise Usage(f"the ssh command {command!r} cannot be read", why=str(error)) from error
+    if not words:
+        raise Usage("the ssh command is empty", hint='The default is ssh = "ssh"')
+    port = ("-p", str(address.port)) if address.port else ()
+    target = f"{address.user}@{address.host}" if address.user else address.host
+    return (*words, "-W", address.door, *port, target)
+
+
+@dataclass(slots=True)
+class Stream:
+    """A connected stream of bytes. `authority` is what goes into the Host header, `answer_s` how long the
+    first answer may take."""
+
+    socket: socket.socket
+    authority: str
+    answer_s: float = _ANSWER_S
+    ssh: "subprocess.Popen[bytes] | None" = None
+
+    def why_it_broke(self) -> str:
+        """What is known about a stream that ended: how ssh ended, if ssh carried it."""
+        if self.ssh is None:
+            return ""
+        self.close()
+        code = self.ssh.returncode
+        return f"ssh ended with exit status {code}" if code > 0 else "the connection was closed"
+
+    def close(self) -> None:
+        """Close it, and see ssh end. Idempotent."""
+        self.socket.close()
+        if self.ssh is not None and self.ssh.returncode is None:
+            try:
+                # With its input gone it ends by itself, and then its exit status is worth knowing.
+                self.ssh.wait(0.5)
+            except subprocess.TimeoutExpired:
+                self.ssh.terminate()
+                self.ssh.wait()
+
+
+def connect(host: Host, *, ssh: str) -> Stream:
+    """A stream to the host's agent. `ssh` is the command, options included.
+
+    With ssh it returns as soon as ssh is started: that the way exists shows when the first answer comes.
+    Raises: Unreachable, Usage.
+    """
+    match host.address:
+        case Ssh() as address:
+            return _through_ssh(host, ssh_argv(address, command=ssh), address.door)
+        case Unix(path):
+            return Stream(_unix(host, path), "localhost")
+        case Loopback(name, port):
+            authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+            try:
+                # `agent` is in /etc/hosts where the package is installed, and means this machine everywhere.
+                found = socket.create_connection(("127.0.0.1" if name == "agent" else name, port), _CONNECT_S)
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return Stream(found, authority)
+            except OSError as error:
+                raise _nobody(host, f"http://{authority}", error) from error
+
+
+def _through_ssh(host: Host, argv: tuple[str, ...], door: str) -> Stream:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            # Its standard error stays the terminal's: host key questions, "touch your key", its own reasons.
+            process = subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno())
+        except OSError as error:
+            ours.close()
+            raise Unreachable(
+                f"{host.name} cannot be reached", why=f"{argv[0]} cannot be run ({error.strerror})",
+                hint="Install the OpenSSH client, or name another command with `ssh` in pusher.toml",
+            ) from error  # fmt: skip
+    return Stream(ours, door, _ANSWER_BY_SSH_S, process)
+
+
+def _unix(host: Host, path: str) -> socket.socket:
+    found = socket.socket(socket.AF_UNIX)
+    found.settimeout(_CONNECT_S)
+    try:
+        found.connect(path)
+    except OSError as error:
+        found.close()
+        raise _nobody(host, path, error) from error
+    return found
+
+
+def _nobody(host: Host, where: str, error: OSError) -> Unreachable:
+    hint = "Is the agent running there? See: systemctl status pusher-agent"
+    if isinstance(error, PermissionError):
+        hint = "Members of the group `pusher` may; a new membership counts from the next login"
+    return Unreachable(
+        f"No agent answers for {host.name} at {where}", why=error.strerror or str(error), hint=hint
+    )
