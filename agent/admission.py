@@ -13,8 +13,10 @@ from pathlib import Path
 from agent.core import trust
 from agent.core.config import AppConfig, BundleLimits
 from agent.host import signers
+from agent.host.disk import Disk
 from agent.host.ports import Bundle, Clock
-from pusher.wire import Code, Entry, File, Manifest, Refused, WireError, read_index
+from agent.host.unpack import check_room, store_papers
+from pusher.wire import Code, Entry, File, LimitError, Manifest, Refused, WireError, index_line, read_index
 
 _SIGNATURE_DEADLINE_S = 10.0
 
@@ -39,6 +41,7 @@ class Admission:
     host: str
     limits: BundleLimits
     allowed_signers: Path
+    disk: Disk
     clock: Clock
 
     async def receive(self, bundle: Bundle) -> Papers:
@@ -60,8 +63,8 @@ class Admission:
             raise _malformed(error) from error
         return Papers(manifest, raw, signature, hashlib.sha256(raw).hexdigest(), signer.principal)
 
-    def judge(self, papers: Papers, *, newest_accepted: int | None) -> None:
-        """Refuse what is for another app or host, expired, too new, too old or too large. Raises: Refused."""
+    def judge(self, papers: Papers, *, newest_accepted: int | None, again: bool) -> None:
+        """Refuse what is for another app or host, too large, or not fresh; as `trust.judge`. Raises: Refused."""
         trust.judge(
             papers.manifest,
             app=self.app,
@@ -69,31 +72,53 @@ class Admission:
             now=self.clock.now(),
             newest_accepted=newest_accepted,
             limits=self.limits,
+            again=again,
         )
 
-    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[tuple[bytes, Entry]]:
-        """The lines of the index with their entries, judged one by one and, at the end, as a whole.
+    def store(self, papers: Papers, bundle: Bundle, into: Path) -> None:
+        """Begin the tree `into` with the signed papers, durably. Blocking.
 
-        Blocking. Raises: Refused, at the line that is wrong or at the end, where the digest shows it.
+        Raises: Refused, with a part of it left behind for the caller to drop; Failed.
+        """
+        self.disk.make_folder(into.parent, op="papers.staging")
+        check_room(into.parent, size=papers.manifest.unpacked_size, files=papers.manifest.files)
+        store_papers(
+            into,
+            manifest=papers.raw,
+            signature=papers.signature,
+            index=map(index_line, self.entries(papers, bundle)),
+            disk=self.disk,
+        )
+
+    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
+        """The entries of the index, judged one by one, and at the end as a whole. Blocking.
+
+        Raises: Refused, at the line that is wrong, or at the end, where the digest shows it.
         """
         manifest, digest = papers.manifest, hashlib.sha256()
-        lines: list[bytes] = []
 
-        def hashed(source: Iterable[bytes]) -> Iterator[bytes]:
-            for line in source:
+        def hashed(lines: Iterable[bytes]) -> Iterator[bytes]:
+            for line in lines:
                 digest.update(line)
-                lines.append(line)
                 yield line
 
         count = total = 0
-        names: set[str] = set()
+        requirements = self.config.dependencies.requirements
+        found: set[str] = set()
         try:
             for entry in read_index(hashed(bundle.index(manifest.index_size)), limits=self.limits.tree):
                 trust.judge_name(entry.path, shared=self.config.shared)
-                names.add(entry.path)
                 count += 1
                 total += entry.size if isinstance(entry, File) else 0
-                yield lines.pop(), entry
+                found |= {entry.path} & {requirements}
+                yield entry
+        except LimitError as error:
+            raise Refused(
+                Code.LIMIT_EXCEEDED,
+                "The bundle is larger than this host takes",
+                why=str(error),
+                hint="Leave out what the app does not need (.pusherignore), or raise [limits] in agent.toml",
+            ) from error
         except WireError as error:
             raise _malformed(error) from error
         if digest.hexdigest() != manifest.index_sha256:
@@ -104,7 +129,7 @@ class Admission:
             )
         if (count, total) != (manifest.files, manifest.unpacked_size):
             raise _malformed(f"the manifest counts {manifest.files} files of {manifest.unpacked_size} bytes")
-        trust.judge_requirements(names, requirements=self.config.dependencies.requirements)
+        trust.judge_requirements(found, requirements=requirements)
 
 
 def _malformed(reason: object) -> Refused:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.core.config import AgentConfig, AppConfig, parse_agent, parse_app, parse_listen
 from agent.core.layout import HostLayout
-from agent.core.signing import trust_line
+from agent.core.sshsig import trust_line
 from agent.host.disk import Disk
 from pusher.wire import Code, Problem, Refused, WireError, check_app
 
@@ -75,7 +75,9 @@ def trust(layout: HostLayout, *, key: Path, who: str, disk: Disk) -> str:
     line = _signer_line(key, who)
     if not layout.config.is_dir():
         raise Refused(
-            Code.CONFIGURATION, f"{layout.config} does not exist", hint="`pusher-agent init --root DIR` makes one"
+            Code.CONFIGURATION,
+            f"{layout.config} does not exist",
+            hint="`pusher-agent init --root DIR` makes one",
         )
     return _add_signer(disk, layout.allowed_signers, line)
 
@@ -142,7 +144,7 @@ def _check_app(name: str, config: AppConfig, layout: HostLayout) -> Iterator[tup
 
 
 def _agent_text(address: str, file: Path) -> str:
-    text = f"name = {_toml(socket.gethostname())}\n# The agent is the parent of its apps.\nservice = \"embedded\"\n"
+    text = f'name = {_toml(socket.gethostname())}\n# The agent is the parent of its apps.\nservice = "embedded"\n'
     if address:
         text += f"\n[door]\naddress = {_toml(address)}\n"
     parse_agent(text, file=str(file))
@@ -157,7 +159,9 @@ def _app_text(app: str, options: AppOptions, layout: HostLayout) -> str:
     except (WireError, ValueError) as error:
         raise Refused(Code.CONFIGURATION, "The app cannot be added", why=str(error)) from error
     if file.exists():
-        raise Refused(Code.CONFIGURATION, f"{file} is there already", hint="Change it by hand, or name another app")
+        raise Refused(
+            Code.CONFIGURATION, f"{file} is there already", hint="Change it by hand, or name another app"
+        )
     text = "".join(
         [
             f"path = {_toml(f'/opt/{app}')}\n",
@@ -179,7 +183,7 @@ def _signer_line(key: Path, who: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(Code.CONFIGURATION, f"The key {key} could not be read", why=str(error)) from error
     parts = text.split()
-    return trust_line(text, principal=who or (parts[2] if len(parts) > 2 else getpass.getuser()))
+    return trust_line(text, principal=who or (parts[2] if len(parts) > 2 else getpass.getuser())).rstrip("\n")
 
 
 def _add_signer(disk: Disk, file: Path, line: str) -> str:

@@ -29,15 +29,16 @@ class Door(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Let nobody in any more; those who wait for an answer get it. Idempotent."""
+        """Let nobody in any more; those who wait for an answer get it, if it comes in time."""
         ...
 
 
 class Agent:
     """The apps of one host, as doors see them."""
 
-    def __init__(self, apps: Mapping[str, Deployer]) -> None:
+    def __init__(self, apps: Mapping[str, Deployer], *, name: str) -> None:
         self.apps = apps
+        self.name = name
 
     async def deployment(self, deployment: str) -> Deployment | None:
         """A deployment of any app, by its id, running or past."""

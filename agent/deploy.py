@@ -118,6 +118,8 @@ class Deployer:
         """What is live, what is under way; as `overview.status`."""
         return await overview.status(
             self.app,
+            host=self._admission.host,
+            listen=self._admission.config.listen,
             shelf=self._shelf,
             journal=self._journal,
             service=self._service,
@@ -132,9 +134,7 @@ class Deployer:
         """Keep a release from retention, or no more. Raises: Refused(unknown_release)."""
         if not await self._journal.pin(self.app, release, pinned=pinned):
             known = overview.names(await self._journal.releases(self.app))
-            raise Refused(
-                Code.UNKNOWN_RELEASE, f"{self.app} has no release {release}", hint=f"There are: {known}"
-            )
+            raise Refused(Code.UNKNOWN_RELEASE, f"{self.app} has no release {release}", hint=f"There are: {known}")
         _log.info("release_pinned" if pinned else "release_unpinned", app=self.app, release=release, by=by)
 
     async def deployment(self, deployment: str) -> Deployment | None:
@@ -222,7 +222,9 @@ class Deployer:
     async def _judge(self, papers: Papers) -> None:
         record = await self._journal.of_manifest(self.app, papers.digest)
         self._admission.judge(
-            papers, newest_accepted=await self._journal.newest_accepted(self.app), again=record is not None
+            papers,
+            newest_accepted=await self._journal.newest_accepted(self.app),
+            again=record is not None,
         )
 
     async def _past(self, papers: Papers) -> Deployment | None:
@@ -302,9 +304,7 @@ class Deployer:
             await execution.carry_out(start=finish_at(attempt.items))
         elif todo is Recovery.RESUME:
             deployment.phase = advance(phase, Signal.RESUMED)
-            await self._journal.note(
-                attempt.id, phase=deployment.phase, resumptions=record.resumptions + 1
-            )
+            await self._journal.note(attempt.id, phase=deployment.phase, resumptions=record.resumptions + 1)
             await execution.carry_out(start=resume_at(attempt.items))
         else:
             await execution.take_back(

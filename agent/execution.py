@@ -13,9 +13,9 @@ import structlog
 from agent.core.phases import Phase, Signal, advance
 from agent.core.plan import BEGINS, ENDED, RETURN_AFTER, RETURN_BEFORE, Commit, Hook, Item, Kind, Step
 from agent.core.releases import Standing
+from agent.hook_calls import HookCalls
 from agent.host.journal import Journal
 from agent.host.ports import Clock
-from agent.hook_calls import HookCalls
 from agent.progress import Deployment
 from agent.steps import Doable
 from pusher.wire import Code, Failed, Happened, Problem, Stuck
@@ -197,9 +197,7 @@ class Execution:
         )
         events = [*deployment.unsaved(), event]
         try:
-            await self._journal.finish(
-                deployment.id, phase, now=self._clock.now(), problem=problem, events=events
-            )
+            await self._journal.finish(deployment.id, phase, now=self._clock.now(), problem=problem, events=events)
             deployment.saved(events)
         except Failed as unwritable:
             # Whoever waits must hear of the end all the same; the next start finds it unfinished and settles it.

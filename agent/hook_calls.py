@@ -40,7 +40,13 @@ class HookCalls:
             await self._run(hook, name, deployment, folder=folder, environment=environment)
 
     async def _run(
-        self, hook: hooks.Hook, name: str, deployment: Deployment, *, folder: Path, environment: dict[str, str]
+        self,
+        hook: hooks.Hook,
+        name: str,
+        deployment: Deployment,
+        *,
+        folder: Path,
+        environment: dict[str, str],
     ) -> None:
         deployment.happened(Happened.HOOK_STARTED, hook=name, origin=hook.origin)
         began = self.clock.elapsed()

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from agent.core.releases import Release, fallbacks
@@ -15,7 +17,14 @@ _HISTORY = 20
 
 
 async def status(
-    app: str, *, shelf: Shelf, journal: Journal, service: Service, deploying: Deployment | None
+    app: str,
+    *,
+    host: str,
+    listen: str,
+    shelf: Shelf,
+    journal: Journal,
+    service: Service,
+    deploying: Deployment | None,
 ) -> dict[str, Any]:
     """What is live, what it would fall back to, what is under way, and how the last deployment ended."""
     releases = {one.id: one for one in await journal.releases(app)}
@@ -25,6 +34,9 @@ async def status(
     last = await journal.history(app, most=1)
     return {
         "app": app,
+        "host": host,
+        "agent": _version(),
+        "listen": listen,
         "live": _short(releases.get(live)) if live else None,
         "previous": _short(next(iter(fallbacks(releases.values(), live=live)), None)),
         "running": running is not None,
@@ -49,6 +61,11 @@ async def releases(app: str, *, shelf: Shelf, journal: Journal) -> dict[str, Any
 def names(known: Sequence[Release]) -> str:
     """Ids and versions, for a message."""
     return ", ".join(f"{one.id} ({one.version})" for one in known) or "none"
+
+
+@cache
+def _version() -> str:
+    return version("pusher-agent")
 
 
 def _short(release: Release | None) -> dict[str, Any] | None:

@@ -5,16 +5,15 @@ it, and again after itself. Nothing live changes before `Switch`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from agent.core.config import AppConfig
 from agent.core.layout import AppLayout, current_target, live_venv_target, shared_target, venv_target
-from agent.core.plan import Attempt, Kind
-from agent.core.releases import Standing, fallbacks, surplus
+from agent.core.plan import Attempt
+from agent.core.releases import fallbacks, surplus
 from agent.host import health
 from agent.host.disk import Disk
 from agent.host.journal import Journal
@@ -50,7 +49,8 @@ class Unpack:
     async def do(self, attempt: Attempt, line: Lines) -> None:
         """Build the tree in staging, then publish it by one rename."""
         layout = self.shelf.layout
-        assert self.bundle is not None, "only a deploy unpacks, and it comes with a bundle"
+        if self.bundle is None:
+            raise RuntimeError("only a deploy unpacks, and it comes with a bundle")
         staged = layout.staged(attempt.release)
         await asyncio.to_thread(
             unpack,
@@ -146,6 +146,7 @@ class Preflight:
     config: AppConfig
     service: Service
     clock: Clock
+    _ending: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def do(self, attempt: Attempt, line: Lines) -> None:
         placed = await _placed(self.shelf, attempt.release)
@@ -161,8 +162,13 @@ class Preflight:
                 deadline_s=self.config.health.deadline_s,
                 clock=self.clock,
             )
-        finally:
+        except BaseException:
             await candidate.end()
+            raise
+        # It has answered: nothing waits for its end, and the service sees to it at the latest when it stops.
+        ending = asyncio.create_task(candidate.end())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         """The very first deployment leaves nothing listening."""
@@ -230,9 +236,7 @@ class Switch:
     async def _point_at(self, release: str) -> None:
         layout = self.shelf.layout
         venv = await asyncio.to_thread(self.shelf.venv, release)
-        await asyncio.to_thread(
-            self.disk.flip, layout.current, current_target(release), op="switch.current"
-        )
+        await asyncio.to_thread(self.disk.flip, layout.current, current_target(release), op="switch.current")
         if venv:
             await asyncio.to_thread(self.disk.flip, layout.shared_venv, live_venv_target(venv), op="switch.venv")
 
@@ -286,7 +290,7 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True)
 class Cleanup:
-    """Retention. Runs after the deployment is committed: it fails nothing, and what it leaves goes next time."""
+    """Retention, after the commit. It fails nothing, and what it leaves goes next time."""
 
     shelf: Shelf
     config: AppConfig

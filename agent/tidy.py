@@ -41,6 +41,4 @@ async def tidy(app: str, *, shelf: Shelf, disk: Disk, journal: Journal) -> None:
         _log.warning("release_gone", app=app, release=gone)
         await journal.forget(app, gone)
     if live is not None and (venv := found[live].venv if live in found else ""):
-        await asyncio.to_thread(
-            disk.flip, shelf.layout.shared_venv, live_venv_target(venv), op="tidy.venv"
-        )
+        await asyncio.to_thread(disk.flip, shelf.layout.shared_venv, live_venv_target(venv), op="tidy.venv")

@@ -169,15 +169,18 @@ def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     """The key that was probably meant, looked for in the table it stands in, then in every table."""
     here: type[BaseModel] = kind
     for part in loc[:-1]:
-        inner = here.model_fields[str(part)].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)
-        here = inner
+        here = _table(here.model_fields[str(part)].annotation) or here
     name = str(loc[-1])
     known = {key: key for key in here.model_fields}
     for table, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            known |= {key: f"{key} in [{table}]" for key in field.annotation.model_fields if key not in known}
+        inner = _table(field.annotation)
+        known |= {key: f"{key} in [{table}]" for key in (inner.model_fields if inner else ()) if key not in known}
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {known[close[0]]}?"
     return f"Known keys here: {', '.join(here.model_fields)}"
+
+
+def _table(annotation: Any) -> type[BaseModel] | None:
+    """The model of a field that is a table of its own."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

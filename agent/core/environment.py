@@ -1,4 +1,4 @@
-"""What an app and its hooks find in their environment: nothing of the agent's own, and root's file read strictly."""
+"""What an app and its hooks find in their environment: nothing of the agent's own, and root's file."""
 
 import re
 from collections.abc import Mapping
@@ -63,7 +63,17 @@ def trampoline(
     take = "export LISTEN_FDS=1 LISTEN_PID=$$; " if socket else ""
     redirect = " 3<&0 0</dev/null" if socket else ""
     script = f'[ "$PPID" = "$1" ] || exit 1; shift; {take}exec "$@"{redirect}'
-    return ("/usr/bin/setpriv", "--pdeathsig=TERM", *become, "/bin/sh", "-c", script, "sh", str(parent), *command)
+    return (
+        "/usr/bin/setpriv",
+        "--pdeathsig=TERM",
+        *become,
+        "/bin/sh",
+        "-c",
+        script,
+        "sh",
+        str(parent),
+        *command,
+    )
 
 
 def parse_environment_file(text: str, *, file: str) -> dict[str, str]:
@@ -98,8 +108,7 @@ def _value(text: str, at: int, file: str) -> tuple[str, int]:
         value += quoted["single"] if double is None else _ESCAPE.sub(_in_double_quotes, double)
         at = quoted.end()
     bare = _BARE.match(text, at)
-    assert bare is not None, "an empty rest matches"
-    if bare["kept"][:1] in ("'", '"'):
+    if bare is None or bare["kept"][:1] in ("'", '"'):
         raise _wrong(file, text, start, why="a quote is not closed")
     value += _ESCAPE.sub(lambda match: "" if match[1] == "\n" else match[1], bare["kept"])
     return value, text.find("\n", bare.end()) + 1 or len(text)

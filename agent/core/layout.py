@@ -155,7 +155,7 @@ def shared_target(name: str) -> str:
 def is_release_id(name: str) -> bool:
     """Whether `name` is a release id: a UTC time as `%Y%m%d%H%M%SZ`."""
     try:
-        return datetime.strptime(name, _ID_FORMAT).strftime(_ID_FORMAT) == name
+        return _moment(name).strftime(_ID_FORMAT) == name
     except ValueError:
         return False
 
@@ -167,4 +167,8 @@ def next_release_id(now: int, used: Iterable[str]) -> str:
 
 
 def _seconds(release: str) -> int:
-    return int(datetime.strptime(release, _ID_FORMAT).replace(tzinfo=UTC).timestamp())
+    return int(_moment(release).timestamp())
+
+
+def _moment(release: str) -> datetime:
+    return datetime.strptime(release, _ID_FORMAT).replace(tzinfo=UTC)

@@ -87,7 +87,11 @@ PLANS: Mapping[Kind, tuple[Item, ...]] = {
 }
 
 RETURN_BEFORE = (Hook("rollback-before-setup"), Hook("rollback-after-setup"), Hook("rollback-before-symlink"))
-RETURN_AFTER = (Hook("rollback-after-symlink"), Hook("rollback-before-cleanup"), Hook("rollback-after-cleanup"))
+RETURN_AFTER = (
+    Hook("rollback-after-symlink"),
+    Hook("rollback-before-cleanup"),
+    Hook("rollback-after-cleanup"),
+)
 """The hooks around an automatic return: before and after the undo of `switch`, if it was begun."""
 
 BEGINS: Mapping[Step, Signal] = {Step.SWITCH: Signal.SWITCH_BEGINS, Step.CONFIRM: Signal.CONFIRM_BEGINS}

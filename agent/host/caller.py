@@ -7,10 +7,10 @@ network): call it in a thread.
 A unix socket tells by SO_PEERCRED. For TCP on loopback the kernel is asked who owns the client's socket,
 which is the one with our two addresses swapped. Four things make that answer safe to believe:
 
-- the state is ESTABLISHED, FIN_WAIT1 or FIN_WAIT2, and the inode is not 0. The kernel reports a socket that
-  its owner has closed with uid 0: without this rule anybody becomes root by sending and closing. (An exact
-  look-up that finds no connection may also answer with a listener of that port, or with a TIME_WAIT
-  remnant.)
+- the state is ESTABLISHED, FIN_WAIT1 or FIN_WAIT2, and the inode is not 0. Kernels like Debian 12's report a
+  socket that its owner has closed with uid 0: without this rule anybody becomes root by sending and
+  closing. (An exact look-up that finds no connection may also answer with a listener of that port, or with
+  a TIME_WAIT remnant.)
 - two look-ups agree. `/proc` formats uid and inode of one line by two separate reads, so that an owner who
   closes between them shows as uid 0 with his own inode, once.
 - afterwards our own end is still connected. Only one connection can have these addresses at a time; but one
@@ -32,6 +32,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -39,9 +40,7 @@ from typing import NamedTuple
 Address = tuple[str, int]
 
 _UNMAPPED = 65534
-_OPEN = frozenset(
-    {1, 4, 5}
-)  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2: the states in which an owner still holds it open
+_OPEN = frozenset({1, 4, 5})  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2: the states in which an owner still holds it open
 _CONNECTED = frozenset({1, 8})  # ESTABLISHED, CLOSE_WAIT: the states of our end while the other end is open
 
 
@@ -76,10 +75,12 @@ Look = Callable[[Address, Address], Owner | None]
 
 def identify(connection: socket.socket) -> Caller:
     """The caller at the other end of an accepted connection; to be asked before a byte of it is read."""
-    try:
-        uid = _unix_uid(connection) if connection.family == socket.AF_UNIX else tcp_uid(connection)
-    except OSError:  # gone already
-        return ANONYMOUS
+    uid = None
+    with suppress(OSError):  # gone already
+        if connection.family == socket.AF_UNIX:
+            uid = _unix_uid(connection)
+        elif connection.family == socket.AF_INET:
+            uid = tcp_uid(connection)
     if uid is None or uid == _UNMAPPED:
         return ANONYMOUS
     return Caller(uid, _login(uid))
@@ -118,9 +119,7 @@ def netlink_owner(client: Address, server: Address) -> Owner | None:
 
     Raises: OSError, where the kernel does not answer such questions; ENOENT also if there is no such socket.
     """
-    with socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_SOCK_DIAG
-    ) as netlink:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_SOCK_DIAG) as netlink:
         netlink.send(diag_request(client, server))
         answer = netlink.recv(4096)  # the kernel answers before `send` returns
     _, kind, _, _, _ = _HEADER.unpack_from(answer)
@@ -167,9 +166,7 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
-_DIAG_MESSAGE = struct.Struct(
-    "=BBxx36s24xII"
-)  # of inet_diag_msg: family, state, ports and addresses, uid, inode
+_DIAG_MESSAGE = struct.Struct("=BBxx36s24xII")  # of inet_diag_msg: family, state, ports and addresses, uid, inode
 
 
 def _unix_uid(connection: socket.socket) -> int:

@@ -19,13 +19,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agent.host.oserror import explained, path_of
 from pusher.wire import Code, Failed
 
 FSYNC_FILES_MOST = 1_000
 """Up to so many files are flushed one by one; above, `syncfs` flushes the whole filesystem."""
 
 _SLICE = 1024 * 1024
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
@@ -56,7 +57,7 @@ class Disk:
         `exist_ok`: a folder already there will do, and keeps its mode; anything else, links too, will not.
         """
         self._at(op)
-        with _explained("make the folder", path, folder):
+        with explained("make the folder", path, folder):
             try:
                 os.mkdir(path, 0o777 if mode is None else mode, dir_fd=folder)
             except FileExistsError:
@@ -75,7 +76,7 @@ class Disk:
         """
         self._at(op)
         digest, size = hashlib.sha256(), 0
-        with _explained("create", name, folder), _opened(name, _NEW_FILE, folder) as descriptor:
+        with explained("create", name, folder), _opened(name, _NEW_FILE, folder) as descriptor:
             os.fchmod(descriptor, mode)
             for chunk in chunks:
                 digest.update(chunk)
@@ -91,17 +92,15 @@ class Disk:
         Shares blocks where the filesystem can (a reflink, copied on write); never a hard link, for one edit
         in place would then damage both. Raises: Failed(release_damaged) if `source` cannot be read.
         """
-        if not self._clones:
-            return self.create(name, _content(source), op=op, mode=mode, folder=folder)
         self._at(op)
-        with _explained("create", name, folder), _opened(name, _NEW_FILE | os.O_RDWR, folder) as descriptor:
+        digest, size = hashlib.sha256(), 0
+        with explained("create", name, folder), _opened(name, _NEW_FILE, folder) as descriptor:
             os.fchmod(descriptor, mode)
-            self._clones = _cloned(source, descriptor)
-            digest, size = hashlib.sha256(), 0
-            for chunk in _content(descriptor if self._clones else source):
+            cloned = self._clones = self._clones and _cloned(source, descriptor)
+            for chunk in _content(descriptor if cloned else source):
                 digest.update(chunk)
                 size += len(chunk)
-                if not self._clones:
+                if not cloned:
                     _write_all(descriptor, chunk)
         return size, digest.hexdigest()
 
@@ -109,7 +108,7 @@ class Disk:
         """A small file, flushed, its name too. With `replace`: at any moment the old or the new one."""
         written = path.with_name(f".{path.name}.new") if replace else path
         self._at(op)
-        with _explained("write", path):
+        with explained("write", path):
             if replace:
                 written.unlink(missing_ok=True)  # left by a write that was cut off
             with _opened(written, _NEW_FILE) as descriptor:
@@ -125,14 +124,14 @@ class Disk:
     def link(self, path: Path | str, target: str, *, op: str, folder: int | None = None) -> None:
         """A symbolic link, which must not exist."""
         self._at(op)
-        with _explained("link", path, folder):
+        with explained("link", path, folder):
             os.symlink(target, path, dir_fd=folder)
 
     def flip(self, path: Path, target: str, *, op: str) -> None:
         """Point a symbolic link, there or not, at `target`: at any moment the old or the new. Flushed."""
         fresh = path.with_name(f".{path.name}.new")
         self._at(op)
-        with _explained("point", path):
+        with explained("point", path):
             fresh.unlink(missing_ok=True)  # left by a flip that was cut off
             fresh.symlink_to(target)
             self._at(f"{op}.rename")
@@ -142,7 +141,7 @@ class Disk:
     def rename(self, old: Path, new: Path, *, op: str) -> None:
         """Move within a filesystem; what is already at `new` is an error. Neither folder is flushed."""
         self._at(op)
-        with _explained("move", old, towards=new):
+        with explained("move", old, towards=new):
             if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number))
@@ -150,13 +149,13 @@ class Disk:
     def sync_folder(self, path: Path, *, op: str) -> None:
         """Flush a folder: the names in it, not what they name."""
         self._at(op)
-        with _explained("flush", path), _opened(path, _OPEN_FOLDER) as descriptor:
+        with explained("flush", path), _opened(path, _OPEN_FOLDER) as descriptor:
             os.fsync(descriptor)
 
     def sync_tree(self, path: Path, *, op: str) -> None:
         """Flush everything beneath `path`, and `path` itself; not its name in its parent."""
         self._at(op)
-        with _explained("flush", path), _opened(path, _OPEN_FOLDER) as top:
+        with explained("flush", path), _opened(path, _OPEN_FOLDER) as top:
             if _count(top) > FSYNC_FILES_MOST:
                 if _LIBC.syncfs(top):
                     number = ctypes.get_errno()
@@ -170,9 +169,9 @@ class Disk:
                 os.fsync(folder)
 
     def unlink(self, path: Path | str, *, op: str, folder: int | None = None) -> None:
-        """Take a file or link away, if it is there. Flushed, unless in an open `folder`: still being built."""
+        """Take a file or link away, if it is there. Flushed, unless in an open `folder` (being built)."""
         self._at(op)
-        with _explained("remove", path, folder):
+        with explained("remove", path, folder):
             try:
                 os.unlink(path, dir_fd=folder)
             except FileNotFoundError:
@@ -196,7 +195,7 @@ class Disk:
     def discard(self, trash: Path, *, op: str) -> None:
         """Delete what is at `trash`, if anything; links are deleted, never followed."""
         self._at(op)
-        with _explained("delete", trash), suppress(FileNotFoundError):
+        with explained("delete", trash), suppress(FileNotFoundError):
             if stat.S_ISDIR(os.lstat(trash).st_mode):
                 shutil.rmtree(trash)  # by descriptors all the way down, on Linux
             else:
@@ -204,49 +203,6 @@ class Disk:
 
     def _at(self, op: str) -> None:
         """Called before each change, in the thread that makes it. A test's own subclass may raise here."""
-
-
-@contextmanager
-def _explained(
-    verb: str, path: Path | str, folder: int | None = None, *, towards: Path | None = None
-) -> Iterator[None]:
-    """An OSError as a problem that says what could not be done, why, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        shown = str(path) if folder is None else f"{_path_of(folder)}/{path}"
-        what = f"Could not {verb} {shown}" + (f" to {towards}" if towards else "")
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise Failed(
-            Code.DISK_FULL if full else Code.DISK_ERROR,
-            what,
-            why=error.strerror or str(error),
-            hint=_hint(error),
-        ) from error
-
-
-def _hint(error: OSError) -> str:
-    match error.errno:
-        case errno.ENOSPC:
-            return "Make room on that filesystem (`df -h`, `df -i`), or lower keep_releases, and try again"
-        case errno.EDQUOT:
-            return "The quota of the agent's user is used up: raise it, or lower keep_releases, and try again"
-        case errno.EACCES | errno.EPERM:
-            return "The agent's user must be allowed to write there"
-        case errno.EROFS:
-            return "The filesystem is mounted read-only: see the kernel's log for why"
-        case errno.EIO:
-            return "The disk itself reported the error: see the kernel's log before trying again"
-        case errno.EXDEV:
-            return "Both must lie on one filesystem"
-    return ""
-
-
-def _path_of(folder: int) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{folder}")
-    except OSError:
-        return "..."
 
 
 @contextmanager
@@ -267,18 +223,17 @@ def _write_all(descriptor: int, content: bytes) -> None:
 def _content(source: int) -> Iterator[bytes]:
     """An open file from its start, in slices: `pread`, for others may be reading from it too."""
     at = 0
-    while chunk := _read_at(source, at):
-        yield chunk
-        at += len(chunk)
-
-
-def _read_at(source: int, at: int) -> bytes:
     try:
-        return os.pread(source, _SLICE, at)
+        # Asking for no more than there is matters: a buffer of a whole slice for each small file costs more
+        # than copying it. A read that returns less than it asked for has met the end.
+        asked = min(os.fstat(source).st_size + 1, _SLICE)
+        while chunk := os.pread(source, asked, at):
+            yield chunk
+            if len(chunk) < asked:
+                break
+            at += len(chunk)
     except OSError as error:
-        raise Failed(
-            Code.RELEASE_DAMAGED, f"Could not read {_path_of(source)}", why=error.strerror, hint=_hint(error)
-        ) from error
+        raise Failed(Code.RELEASE_DAMAGED, f"Could not read {path_of(source)}", why=str(error)) from error
 
 
 def _cloned(source: int, descriptor: int) -> bool:

@@ -1,16 +1,16 @@
 """The service of the embedded default: the agent itself is the parent of the app.
 
 Invariant: the public listening socket is opened once and stays open over every restart and crash, so that
-connections wait in its backlog instead of failing; and no app outlives its agent (the parent-death signal, and
-a note of every process for the agent that comes after one that was killed together with it).
+connections wait in its backlog instead of failing; and no app outlives its agent (the parent-death signal,
+and should that not do, a note of every process for the agent that comes next).
 """
 
 import asyncio
 import itertools
-import os
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -62,9 +62,10 @@ class Embedded:
             await self._end_leftovers()
             launch = await self._prepare(placed, preflight=True)
             path = self._folder / f"preflight-{next(self._numbers)}.sock"
-            sock = await asyncio.to_thread(sockets.listen_unix, path, mode=0o600)
+            with _explained(placed):
+                sock = await asyncio.to_thread(sockets.listen_unix, path, mode=0o600)
             try:
-                main = await self._start(placed, launch, sock, address=f"unix:{path}", private=path)
+                main = await self._start(placed, launch, sock, private=path)
             except BaseException:
                 sock.close()
                 await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -78,15 +79,24 @@ class Embedded:
             sock = await self._public()
             launch = await self._prepare(placed, preflight=False)
             await self._stop_keeping()
-            before, self._serving = self._serving, None
+            before = self._serving
+            try:
+                if before is not None and not self._config.preflight:  # this app cannot run twice
+                    await before.end()
+                main = await self._start(placed, launch, sock)
+            except BaseException:
+                if before is not None:
+                    self._keeper = asyncio.create_task(self._keep(before, sock))
+                raise
+            self._serving = main
+            # Both accept from the one socket until the one before has noticed its TERM: nobody has to wait
+            # for its end, which takes gunicorn at least 0.1 s however idle it is.
             if before is not None:
                 self._others.add(before)
-                if not self._config.preflight:  # this app cannot run twice
-                    await before.end()
-            main = self._serving = await self._start(placed, launch, sock, address=self._address)
-            # From here on both accept from the one socket, until the one before has got its TERM.
-            _, _ = await asyncio.gather(main.note(), before.end() if before else _nothing())
-            self._keeper = asyncio.create_task(self._keep(main))
+                await asyncio.gather(main.note(), before.end())
+            else:
+                await main.note()
+            self._keeper = asyncio.create_task(self._keep(main, sock))
             return main
 
     async def mend(self) -> None:
@@ -96,15 +106,162 @@ class Embedded:
         async with self._turn:
             await self._stop_keeping()
             await self._end_leftovers()
-            running = [*self._others, *([self._serving] if self._serving else [])]
-            await asyncio.gather(*(main.end() for main in running))
+            await asyncio.gather(*(main.end() for main in {*self._others, self._serving} if main is not None))
             self._serving = None
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-                if self._address.startswith("unix:"):
-                    path = Path(self._address.removeprefix("unix:"))
-                    await asyncio.to_thread(path.unlink, missing_ok=True)
+            if self._socket is None:
+                return
+            self._socket.close()
+            self._socket = None
+            if self._address.startswith("unix:"):
+                await asyncio.to_thread(Path(self._address.removeprefix("unix:")).unlink, missing_ok=True)
 
     def running(self) -> "Main | None":
-        return self._serving if self._serving and not self._serving.child.ended() else None
+        return self._serving if self._serving is not None and not self._serving.child.ended() else None
+
+    async def _public(self) -> socket.socket:
+        await self._end_leftovers()
+        if self._socket is None:
+            self._socket = await asyncio.to_thread(sockets.listen, self._address)
+        return self._socket
+
+    async def _end_leftovers(self) -> None:
+        """What an agent that was killed left running still has the public socket open."""
+        if self._clean:
+            return
+        found = await asyncio.to_thread(self._tidy_folder)
+        if found:
+            _log.warning("leftovers_ended", app=self._app, pids=found)
+        self._clean = True
+
+    def _tidy_folder(self) -> list[int]:
+        with _explained(None):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            found = leftovers.end_noted(self._folder, patience_s=self._config.drain_s)
+            for path in self._folder.glob("preflight-*.sock"):
+                path.unlink()
+        return found
+
+    async def _prepare(self, placed: Placed, *, preflight: bool) -> Launch:
+        return await asyncio.to_thread(
+            prepare_app, self._app, self._config, placed, host=self._host, preflight=preflight
+        )
+
+    async def _start(
+        self, placed: Placed, launch: Launch, sock: socket.socket, *, private: Path | None = None
+    ) -> "Main":
+        name = f"{self._app} (preflight)" if private else self._app
+        with _explained(placed):
+            child = await process.start(
+                launch.argv,
+                folder=launch.folder,
+                environment=launch.environment,
+                line=lambda text: self._line(f"{name} | {text}"),
+                stdin=sock.fileno(),
+            )
+        return Main(placed, child, sock, service=self, private=private)
+
+    async def _keep(self, main: "Main", sock: socket.socket) -> None:
+        """Start the app again when it ends by itself, after pauses that grow while it does not stay up."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            began = self._clock.elapsed()
+            how = await main.wait()
+            _log.warning("app_exited", app=self._app, release=main.placed.release, how=how, pause_s=pause)
+            await main.end()
+            if self._clock.elapsed() - began > _STAYED_UP_S:
+                pause = _FIRST_PAUSE_S
+            again: Main | None = None
+            while again is None:
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                again = await self._start_again(main.placed, sock)
+            main = again
+
+    async def _start_again(self, placed: Placed, sock: socket.socket) -> "Main | None":
+        try:
+            launch = await self._prepare(placed, preflight=False)
+            main = self._serving = await self._start(placed, launch, sock)
+        except Problem as problem:
+            _log.error("app_not_started", app=self._app, release=placed.release, problem=str(problem))
+            return None
+        await main.note()
+        return main
+
+    async def _stop_keeping(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait({self._keeper})
+            self._keeper = None
+
+
+class Main:
+    """`Running`: the main process of a started release; a candidate, if its socket is `private`."""
+
+    def __init__(
+        self,
+        placed: Placed,
+        child: process.Child,
+        sock: socket.socket,
+        *,
+        service: Embedded,
+        private: Path | None,
+    ) -> None:
+        self.placed = placed
+        self.child = child
+        self.address = f"unix:{private}" if private else service._address
+        self._socket = sock
+        self._private = private
+        self._service = service
+
+    async def wait(self) -> str:
+        return await self.child.wait()
+
+    def tail(self) -> str:
+        return self.child.tail()
+
+    async def end(self) -> None:
+        # Nobody's request waits on a candidate: what it needs is a moment to put its own things away.
+        drain_s = self._service._config.drain_s
+        await self.child.end(patience_s=min(drain_s, _CANDIDATE_PATIENCE_S) if self._private else drain_s)
+        await asyncio.to_thread(self._tidy)
+        self._service._others.discard(self)
+
+    def dismiss(self) -> None:
+        self._ending = asyncio.create_task(self.end())  # kept, for the loop itself holds tasks weakly
+
+    async def took_socket(self) -> bool:
+        return await asyncio.to_thread(sockets.taken, self._socket)
+
+    async def note(self) -> None:
+        """So that the agent finds it again after being killed, should the parent-death signal not do."""
+        try:
+            await asyncio.to_thread(leftovers.note, self._service._folder, self.child.pid)
+        except OSError as error:
+            # A full disk must not keep the app from running; what is missing is only a second safeguard.
+            _log.warning("process_not_noted", pid=self.child.pid, why=error.strerror)
+
+    def _tidy(self) -> None:
+        leftovers.forget(self._service._folder, self.child.pid)
+        if self._private:
+            self._socket.close()
+            self._private.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(placed: Placed | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Failed(
+            Code.SERVICE_FAILED,
+            f"Release {placed.release} could not be started" if placed else "The app could not be started",
+            why=str(error),
+        ) from error
+
+
+def _beneath(host: HostLayout, listen: str) -> str:
+    return f"unix:{host.beneath(listen.removeprefix('unix:'))}" if listen.startswith("unix:") else listen
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

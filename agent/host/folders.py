@@ -5,6 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from agent.host.oserror import explained
+
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_MOST = 64
 
@@ -12,11 +14,12 @@ _OPEN_MOST = 64
 class Folders:
     """Descriptors of the folders beneath `top`, kept open while they are likely to be asked for again.
 
-    Not for use by several threads at once. Raises: OSError, also for a folder that is a link.
+    Not for use by several threads at once. Raises: Failed(disk_error), also for a folder that is a link.
     """
 
     def __init__(self, top: Path) -> None:
-        self._top = os.open(top, _FLAGS)
+        with explained("open the folder", top):
+            self._top = os.open(top, _FLAGS)
         self._open: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -44,7 +47,9 @@ class Folders:
         found = self._open.get(path)
         if found is None:
             above, _, name = path.rpartition("/")
-            found = self._open[path] = os.open(name, _FLAGS, dir_fd=self._descriptor(above))
+            parent = self._descriptor(above)
+            with explained("open the folder", name, parent):
+                found = self._open[path] = os.open(name, _FLAGS, dir_fd=parent)
         return found
 
     def _close(self) -> None:

@@ -81,8 +81,8 @@ def _frame(source: Exactly) -> Iterator[bytes]:
             last, kind, size = number & 1, number >> 1 & 3, number >> 3
             if kind == _RESERVED or size > _BLOCK_MOST:
                 raise malformed("its compressed data is damaged")
-            yield decompressor.decompress(head + source.take(1 if kind == _RLE else size))
-        yield decompressor.decompress(source.take(4 if checksum else 0))
+            block = source.take(1 if kind == _RLE else size)
+            yield decompressor.decompress(head + block + source.take(4 if last and checksum else 0))
     except zstandard.ZstdError as error:
         raise malformed(f"its compressed data is damaged ({error})") from error
     if not decompressor.eof:

@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,14 +76,15 @@ class Journal:
 
         def write(db: sqlite3.Connection) -> None:
             db.execute(
-                "insert into deployments (id, app, kind, release, version, previous, made_by, manifest, phase,"
-                " started) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (attempt.id, attempt.app, attempt.kind, attempt.release, attempt.version, attempt.previous)
-                + (attempt.by, manifest, Phase.VERIFIED, now),
+                "insert into deployments"
+                " (id, app, kind, release, version, previous, made_by, manifest, phase, started)"
+                " values (:id, :app, :kind, :release, :version, :previous, :by, :manifest, :phase, :started)",
+                {**asdict(attempt), "manifest": manifest, "phase": Phase.VERIFIED, "started": now},
             )
             if attempt.kind is Kind.DEPLOY:
                 db.execute(
-                    "insert into releases (app, id, version, standing, created, made_by) values (?, ?, ?, ?, ?, ?)",
+                    "insert into releases (app, id, version, standing, created, made_by)"
+                    " values (?, ?, ?, ?, ?, ?)",
                     (attempt.app, attempt.release, attempt.version, Standing.CANDIDATE, created, attempt.by),
                 )
                 db.execute(
@@ -125,7 +126,8 @@ class Journal:
         def write(db: sqlite3.Connection) -> None:
             for release, standing in standings.items():
                 db.execute(
-                    "update releases set standing = ? where app = ? and id = ?", (standing, attempt.app, release)
+                    "update releases set standing = ? where app = ? and id = ?",
+                    (standing, attempt.app, release),
                 )
             if phase is not None:
                 db.execute("update deployments set phase = ? where id = ?", (phase, attempt.id))
@@ -161,9 +163,7 @@ class Journal:
 
     async def forget(self, app: str, release: str) -> None:
         """Drop a release: it is no longer on disk."""
-        await self._write(
-            lambda db: db.execute("delete from releases where app = ? and id = ?", (app, release))
-        )
+        await self._write(lambda db: db.execute("delete from releases where app = ? and id = ?", (app, release)))
 
     async def set_venv(self, app: str, release: str, key: str) -> None:
         """Note which venv a release needs."""
@@ -193,7 +193,7 @@ class Journal:
     async def releases(self, app: str) -> list[Release]:
         """Every release of an app that is on disk or being built, oldest first."""
         rows = await self._read(
-            "select id, version, standing, created, pinned, venv, made_by from releases where app = ? order by id",
+            "select * from releases where app = ? order by id",
             (app,),
         )
         return [
@@ -229,9 +229,7 @@ class Journal:
 
     async def of_manifest(self, app: str, manifest: str) -> Record | None:
         """The newest deployment of a manifest, named by its SHA-256."""
-        found = await self._records(
-            "where app = ? and manifest = ? order by id desc limit 1", (app, manifest)
-        )
+        found = await self._records("where app = ? and manifest = ? order by id desc limit 1", (app, manifest))
         return found[0] if found else None
 
     async def history(self, app: str, *, most: int) -> list[Record]:
@@ -253,7 +251,8 @@ class Journal:
         return [Event.from_line(row["line"]) for row in rows]
 
     async def _records(self, where: str, values: Sequence[Any]) -> list[Record]:
-        return [_record(row) for row in await self._read(f"select * from deployments {where}", values)]
+        query = f"select * from deployments {where}"  # noqa: S608 - `where` is always a literal of this file
+        return [_record(row) for row in await self._read(query, values)]
 
     async def _read(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         return await self._run(lambda: self._db().execute(query, values).fetchall())

@@ -4,12 +4,14 @@ Invariant: only looked at, never changed. What a stored index says is a hint whe
 copies it hashes it.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
 import stat
 from collections.abc import Collection, Container, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agent.core.layout import papers
@@ -35,7 +37,7 @@ class Kept:
         self._releases = tuple(releases)
         self._wanted = wanted
         self._first: list[dict[str, str]] = []
-        self._all: dict[str, list[Path]] | None = None
+        self._all: dict[str, list[str]] | None = None
         for release in self._releases:
             known = self._first[:]
             self._first.append({})
@@ -46,35 +48,37 @@ class Kept:
     def __contains__(self, digest: object) -> bool:
         return any(digest in one for one in self._first)
 
-    def copies(self, digest: str) -> Iterator[Path]:
+    def copies(self, digest: str) -> Iterator[str]:
         """Every place that is said to have the content, the newest release's first."""
         first = None
         for release, listed in zip(self._releases, self._first, strict=True):
             if digest in listed:
-                first = release / listed[digest]
+                first = f"{release}/{listed[digest]}"
                 yield first
                 break
         if first is not None:
             yield from (path for path in self._everywhere().get(digest, ()) if path != first)
 
-    def _everywhere(self) -> dict[str, list[Path]]:
+    def _everywhere(self) -> dict[str, list[str]]:
         """All places of all content: only built once a first place turned out to be damaged."""
         if self._all is None:
-            everywhere: dict[str, list[Path]] = {}
+            everywhere: dict[str, list[str]] = {}
             for release in self._releases:
                 for digest, path in self._listed(release):
-                    everywhere.setdefault(digest, []).append(release / path)
+                    everywhere.setdefault(digest, []).append(f"{release}/{path}")
             self._all = everywhere
         return self._all
 
     def _listed(self, release: Path) -> Iterator[tuple[str, str]]:
         for line in stored_index(release):
             found = _LINE.search(line)
-            if found and (self._wanted is None or found[2].decode() in self._wanted):
+            digest = found[2].decode() if found else ""
+            if found and (self._wanted is None or digest in self._wanted):
                 try:
-                    yield found[2].decode(), json.loads(found[1])
+                    path = json.loads(found[1]) if b"\\" in found[1] else found[1][1:-1].decode()
                 except ValueError:
                     continue
+                yield digest, path
 
 
 def kept(releases: Iterable[Path], *, wanted: Container[str] | None = None) -> Kept:
@@ -114,22 +118,60 @@ def intact(release: Path, *, shared: Collection[str] = (), extra: bool = True) -
         return f"its signed papers are damaged: {error}"
     if digest.hexdigest() != manifest.index_sha256:
         return "its signed papers are damaged: the index is not the one that was signed"
-    for path in _leaves(release, "", ignored={*RESERVED_NAMES, *shared}) if extra else ():
-        if path not in listed:
-            return f"{path} does not belong to it"
-    return ""
+    if not extra:
+        return ""
+    others = (one for one in _leaves(release, "", ignored={*RESERVED_NAMES, *shared}) if one not in listed)
+    return next((f"{other} does not belong to it" for other in others), "")
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[int]:
+    """A descriptor of a regular file, for reading; never waits for what only looks like one.
+
+    Raises: OSError, with ELOOP for a link and EINVAL for anything else that is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _difference(release: Path, entry: Entry) -> str:
     path = release / entry.path
     try:
         if isinstance(entry, Link):
-            return "" if os.readlink(path) == entry.target else "has changed"
-        with open_regular(path) as file:
-            state = os.fstat(file.fileno())
-            same = state.st_size == entry.size and stat.S_IMODE(state.st_mode) == entry.mode
-            return "" if same and hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256 else "has changed"
+            same = os.readlink(path) == entry.target
+        else:
+            with opened(path) as descriptor:
+                state = os.fstat(descriptor)
+                same = state.st_size == entry.size and stat.S_IMODE(state.st_mode) == entry.mode
+                same = same and _sha256(descriptor) == entry.sha256
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENOTDIR):
+            return "has changed"
         return f"cannot be read: {error.strerror}"
+    return "" if same else "has changed"
+
+
+def _sha256(descriptor: int) -> str:
+    with open(descriptor, "rb", buffering=0, closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _leaves(release: Path, folder: str, *, ignored: Collection[str]) -> Iterator[str]:
+    """Every path beneath a release that is no folder, relative to it."""
+    with os.scandir(release / folder) as found:
+        inner = sorted((one.name, one.is_dir(follow_symlinks=False)) for one in found)
+    for name, is_folder in inner:
+        path = f"{folder}/{name}" if folder else name
+        if path in ignored:
+            continue
+        if is_folder:
+            yield from _leaves(release, path, ignored=ignored)
+        else:
+            yield path

@@ -1,4 +1,4 @@
-"""What must be known about a release before any process of it is started: its command, user and environment."""
+"""What must be known before a process of a release is started: its command, user and environment."""
 
 import os
 import pwd
@@ -75,7 +75,10 @@ def find_start(start: str, *, release: Path) -> tuple[str, ...]:
 
 
 def find_account(user: str) -> Account:
-    """The user that an app runs as. Blocking. Raises: Refused(configuration), if the agent cannot become him."""
+    """The user that an app runs as. Blocking.
+
+    Raises: Refused(configuration), if there is no such user or the agent cannot become him.
+    """
     me = os.geteuid()
     try:
         wanted = pwd.getpwnam(user)
@@ -123,7 +126,9 @@ def _prepare(
     name = config.environment_file
     file = read_environment_file(host.beneath(name)) if name else {}
     environment = app_environment(own, release=folder, account=account, file=file)
-    return Launch(trampoline(command, parent=os.getpid(), account=account, socket=socket), folder, environment)
+    return Launch(
+        trampoline(command, parent=os.getpid(), account=account, socket=socket), folder, environment
+    )
 
 
 def _programs(folder: Path) -> list[str]:

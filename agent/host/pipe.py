@@ -3,8 +3,8 @@
 Invariant: no more than `room` bytes (and one chunk) wait in between, and nobody waits for ever: the reader
 ends with a problem if nothing comes, the writer is told when the reader wants no more.
 
-Why not a lock or an OS pipe: the loop must never wait for a lock a thread holds, and a pipe of the system
-copies every byte twice more. What is held is counted in the loop alone; the thread reports there what it took.
+Why not a lock or an OS pipe: the loop must never wait for a lock that a thread holds, and a pipe of the
+system copies every byte twice more. What is held is counted in the loop alone, and the thread reports there.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Pipe:
         return part
 
     def close(self) -> None:
-        """The reader wants no more: the writer is woken and told so. May be called from any thread, and again."""
+        """The reader wants no more: the writer is woken and told. From any thread, and again if need be."""
         self._loop.call_soon_threadsafe(self._stop_wanting)
 
     def _put_end(self, end: Problem | None) -> None:
@@ -91,7 +91,7 @@ class Pipe:
             self._queue.put(end)
 
     def _next(self) -> None:
-        """The next chunk, or the end. What was taken is reported before a wait, for the writer may wait for it."""
+        """The next chunk, or the end. Reports what was taken before it waits, for the writer may wait for that."""
         self._taken += len(self._chunk)
         self._chunk, self._at = b"", 0
         if self._taken >= min(_REPORT, self._room) or (self._taken and self._queue.empty()):

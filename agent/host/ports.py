@@ -76,6 +76,13 @@ class Running(Protocol):
         """End it and everything it started, politely, then not. Returns when it is gone."""
         ...
 
+    def dismiss(self) -> None:
+        """As `end`, but without waiting for it: for a candidate that did well, so that nobody has to.
+
+        `Service.stop` does wait for it.
+        """
+        ...
+
     async def took_socket(self) -> bool:
         """Whether it ever accepted from the socket it was handed; asked once, after it failed to answer."""
         ...

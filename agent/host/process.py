@@ -23,7 +23,9 @@ LINE_CHARACTERS = 4_000
 
 _OUTPUT_GRACE_S = 0.2
 _CUT = " [line cut]"
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 class Child:
@@ -35,7 +37,7 @@ class Child:
         self.pid: int = transport.get_pid()
 
     async def wait(self) -> str:
-        """Wait until it has ended and its output is read; says how it ended (`how_it_ended`). Never raises."""
+        """Wait until it has ended and its output is read; says how it ended. Never raises."""
         await asyncio.shield(self._protocol.ended)
         code = self._transport.get_returncode()
         return how_it_ended(code if code is not None else 0)

@@ -4,14 +4,14 @@ Invariant: what is said here is read from the disk each time; the journal's opin
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent.core.layout import AppLayout, is_release_id, live_release, papers
 from agent.core.releases import Release, Standing
+from agent.host.kept import intact, kept
 from agent.host.ports import Placed
-from agent.host.unpack import intact
-from pusher.wire import MANIFEST_NAME, Manifest, WireError
+from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
 
 
 class Shelf:
@@ -56,6 +56,16 @@ class Shelf:
     def intact(self, release: str) -> str:
         """The first difference between a release and its signed index; empty if there is none."""
         return intact(self.layout.release(release), shared=self._shared)
+
+    def missing(self, entries: Iterable[Entry]) -> list[str]:
+        """The digests of the content that no release on disk is said to have, in the order of `entries`."""
+        wanted = dict.fromkeys(entry.sha256 for entry in entries if isinstance(entry, File))
+        here = kept(self.kept(), wanted=wanted)
+        return [digest for digest in wanted if digest not in here]
+
+    def venv(self, release: str) -> str:
+        """The key of the venv that a release points at; empty if it has none."""
+        return _venv(self.layout.release(release))
 
     def venvs(self) -> set[str]:
         """The keys of the venvs that releases on disk point at."""

@@ -21,13 +21,15 @@ from pusher.wire import Code, Refused
 BACKLOG = 4_096
 """How many connections may wait while nothing accepts; the kernel caps it at net.core.somaxconn."""
 
+_LISTEN = "0A"  # TCP_LISTEN, include/net/tcp_states.h
+
 
 def listen(address: str) -> socket.socket:
     """A listening socket at `address` (as in an app's `listen`, a unix path already beneath the root).
 
-    A unix socket is open to everybody, as systemd's are; a dead one in its place is replaced. Blocking (it may
-    look through all processes). Raises: Refused(port_taken), naming the process that has it if the machine
-    tells; Refused(configuration) for an address this machine does not have, or may not use.
+    A unix socket is open to everybody, as systemd's are; a dead one in its place is replaced. Blocking.
+    Raises: Refused(port_taken), naming the process that has it if the machine tells; Refused(configuration)
+    for an address that this machine does not have, or the agent may not use.
     """
     where = parse_listen(address)
     if isinstance(where, str):
@@ -79,7 +81,7 @@ def alive_unix(path: Path) -> bool:
 
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """A name of at most 107 bytes for `path`, good while the context lasts. Raises: OSError, for its folder."""
+    """A name of at most 107 bytes for `path`, while the context lasts. Raises: OSError, for its folder."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
@@ -87,16 +89,26 @@ def short_path(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def waiting(sock: socket.socket) -> bool:
-    """Whether a connection waits at this listening socket that nobody has accepted yet. Takes nothing away."""
-    # accept() would answer the same, but would take a visitor from the public socket and hang up on him.
+def taken(sock: socket.socket) -> bool:
+    """Whether anybody accepts from this listening socket, asked while a connection to it stays unanswered.
+
+    Takes nothing away, as accept() would: on the public socket that would hang up on a visitor. If something
+    waits in the backlog, a socket may still be taken by an app that is stuck; over TCP the kernel tells: a
+    connection has no inode until it is accepted. Blocking.
+    """
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    if not poll.poll(0):
+        return True
+    if sock.family == socket.AF_UNIX:
+        return False
+    rows = _tcp_rows(port=sock.getsockname()[1])
+    return any(inode != "0" for state, _, inode in rows if state != _LISTEN)
 
 
 def _listen_public_unix(path: Path) -> socket.socket:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_socket() and not alive_unix(path):
             path.unlink()
         return listen_unix(path, mode=0o666)
@@ -112,21 +124,27 @@ def _refusal(address: str, error: OSError, *, who: str) -> Refused:
     hints = {
         errno.EACCES: "Ports below 1024 are root's; choose a higher one, or let the agent run as root.",
         errno.EADDRNOTAVAIL: "No network interface of this machine has that address.",
-        errno.ENOENT: "The folder of the socket must exist.",
     }
     why = os.strerror(error.errno) if error.errno else str(error)
     return Refused(Code.CONFIGURATION, what, why=why, hint=hints.get(error.errno or 0, ""))
 
 
 def _who_listens(port: int) -> str:
-    """Who has a listening TCP socket at this port, in words; from proc_net_tcp(5) and proc_pid_fd(5)."""
+    """Who has a listening TCP socket at this port, in words."""
+    for state, uid, inode in _tcp_rows(port=port):
+        if state == _LISTEN:
+            return _holder(inode=inode) or f"a process of {_user(uid)}"
+    return "another process"
+
+
+def _tcp_rows(*, port: int) -> Iterator[tuple[str, int, str]]:
+    """State, user and inode of every TCP socket whose own port is this one (proc_net_tcp(5))."""
     for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         with suppress(OSError):
             for row in Path(table).read_text().splitlines()[1:]:
                 columns = row.split()
-                if int(columns[1].rpartition(":")[2], 16) == port and columns[3] == "0A":
-                    return _holder(inode=columns[9]) or f"a process of {_user(int(columns[7]))}"
-    return "another process"
+                if int(columns[1].rpartition(":")[2], 16) == port:
+                    yield columns[3], int(columns[7]), columns[9]
 
 
 def _holder(*, inode: str) -> str:

@@ -4,9 +4,9 @@ Invariant: a member is a regular file, in the one order a bundle has, or the bun
 the offending member; nothing is buffered that the sender could make large.
 
 Python's `tarfile` is not used: its stream mode reads an extended header of any claimed size into memory,
-it skips headers it cannot read, and it hides what it makes of names and sizes. The little of the format that a
-bundle needs is fewer lines than the defences. Format: POSIX.1-2017, pax (ustar and extended headers); GNU's
-long names ('L'), so that GNU tar can make a bundle by its defaults.
+skips headers it cannot read, and hides what it makes of names and sizes. The little of the format that a
+bundle needs is fewer lines than the defences would be. Format: POSIX.1-2017, pax (ustar and extended
+headers); GNU's long names ('L'), so that GNU tar can make a bundle by its defaults.
 """
 
 import re
@@ -165,7 +165,9 @@ class _Tar:
         """What a header that is not a member itself says of the member behind it."""
         if header.kind not in (_EXTENDED, _LONG_NAME):
             kind = _KINDS.get(header.kind, f"of the unknown kind {header.kind!r}")
-            raise malformed(f"{said.get('path', header.name)[:200]!r} is {kind}; only regular files may travel")
+            raise malformed(
+                f"{said.get('path', header.name)[:200]!r} is {kind}; only regular files may travel"
+            )
         if header.size > _EXTENDED_MOST:
             raise malformed(f"an extended header has {header.size} bytes; {_EXTENDED_MOST} is the most")
         self._begin(header.size)

@@ -1,0 +1,229 @@
+"""The `pusher-agent` command: the only place where parts are joined, and where problems become exit codes."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import structlog
+import uv
+
+from agent import commands
+from agent.admission import Admission
+from agent.cli import app_options, parse
+from agent.core.config import AgentConfig, AppConfig
+from agent.core.layout import AppLayout, HostLayout
+from agent.core.plan import Step
+from agent.daemon import Agent, serve
+from agent.deploy import Deployer
+from agent.doors.http import HttpDoor
+from agent.hook_calls import HookCalls
+from agent.host.clock import SystemClock
+from agent.host.disk import Disk
+from agent.host.embedded import Embedded
+from agent.host.hooks import EmbeddedHookRunner
+from agent.host.journal import Journal
+from agent.host.lock import Lock
+from agent.host.ports import Bundle, Clock, Service
+from agent.host.shelf import Shelf
+from agent.host.venvs import Venvs
+from agent.steps import Cleanup, Confirm, Dependencies, Doable, LinkShared, Preflight, Restart, Switch, Unpack
+from pusher.wire import Code, Problem, Refused
+
+_OUR_BUG = 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `pusher-agent` with these arguments; its exit code (docs/concepts.md, 3 for our own bug)."""
+    arguments = parse(argv)
+    try:
+        return _run(arguments)
+    except Problem as problem:
+        print(f"pusher-agent: {problem}", file=sys.stderr)
+        return problem.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        print("pusher-agent: this is a bug of its own; please report it with the lines above", file=sys.stderr)
+        return _OUR_BUG
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    layout, disk = HostLayout(arguments.root), Disk()
+    match arguments.command:
+        case "serve":
+            return _serve(layout)
+        case "init":
+            for line in commands.init(
+                layout,
+                disk=disk,
+                trust=arguments.trust,
+                who=arguments.who,
+                app=arguments.app,
+                options=app_options(arguments),
+                address=arguments.local,
+            ):
+                print(line)
+        case "trust":
+            print(commands.trust(layout, key=arguments.key, who=arguments.who, disk=disk))
+        case "app":
+            for line in commands.app_list(layout):
+                print(line)
+        case "check":
+            findings = list(commands.check(layout))
+            for well, sentence in findings:
+                print(f"{'ok  ' if well else 'BAD '}  {sentence}")
+            return 0 if all(well for well, _ in findings) else Refused.exit_code
+    return 0
+
+
+def _serve(layout: HostLayout) -> int:
+    config, apps = commands.read_agent(layout), commands.read_apps(layout)
+    if config.service != "embedded":
+        raise Refused(
+            Code.CONFIGURATION,
+            f'{layout.agent_toml}: service is "{config.service}"',
+            why="this version starts apps itself and does not drive systemd units yet",
+            hint='Set service = "embedded"',
+        )
+    _set_up_log()
+    os.umask(0o022)
+    lock = Lock(layout.lock)
+    lock.acquire()
+    try:
+        asyncio.run(_serve_embedded(layout, config, apps))
+    finally:
+        lock.release()
+    return 0
+
+
+async def _serve_embedded(layout: HostLayout, config: AgentConfig, apps: Mapping[str, AppConfig]) -> None:
+    clock, disk, journal = SystemClock(), Disk(), Journal(layout.journal)
+    services: dict[str, Service] = {
+        name: Embedded(name, app, host=layout, clock=clock) for name, app in apps.items()
+    }
+    agent = Agent(
+        {
+            name: _deployer(
+                name,
+                app,
+                layout=layout,
+                host=config,
+                service=services[name],
+                journal=journal,
+                disk=disk,
+                clock=clock,
+            )
+            for name, app in apps.items()
+        },
+        name=config.name,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(
+        agent,
+        doors=[
+            HttpDoor(
+                agent,
+                address=config.door.address,
+                path=layout.api_socket,
+                group=config.door.group,
+                limits=config.limits,
+            )
+        ],
+        services=list(services.values()),
+        journal=journal,
+        stop=stop,
+    )
+
+
+def _deployer(
+    name: str,
+    config: AppConfig,
+    *,
+    layout: HostLayout,
+    host: AgentConfig,
+    service: Service,
+    journal: Journal,
+    disk: Disk,
+    clock: Clock,
+) -> Deployer:
+    app = AppLayout(layout.beneath(config.path))
+    shelf = Shelf(app, shared=config.shared)
+    credentials = config.dependencies.credentials_file
+    venvs = Venvs(
+        app,
+        disk,
+        layout.cache,
+        config.dependencies,
+        Path(uv.find_uv_bin()),
+        credentials=layout.beneath(credentials) if credentials else None,
+    )
+    steps: dict[Step, Doable] = {
+        Step.LINK_SHARED: LinkShared(app, config, disk),
+        Step.DEPENDENCIES: Dependencies(shelf, disk, venvs, journal),
+        Step.PREFLIGHT: Preflight(shelf, config, service, clock),
+        Step.SWITCH: Switch(shelf, config, disk, service, journal, clock),
+        Step.RESTART: Restart(shelf, service),
+        Step.CONFIRM: Confirm(config, service, clock),
+        Step.CLEANUP: Cleanup(shelf, config, disk, venvs, journal),
+    }
+    return Deployer(
+        name,
+        admission=Admission(
+            name,
+            config=config,
+            host=host.name,
+            limits=host.limits,
+            allowed_signers=layout.allowed_signers,
+            disk=disk,
+            clock=clock,
+        ),
+        steps=partial(_steps_of, steps, partial(Unpack, shelf, disk, host.limits.tree)),
+        hooks=HookCalls(
+            shelf, layout.hooks(name), EmbeddedHookRunner(config, host=layout), clock, config.hook_deadline_s
+        ),
+        shelf=shelf,
+        disk=disk,
+        service=service,
+        journal=journal,
+        clock=clock,
+    )
+
+
+def _steps_of(
+    steps: Mapping[Step, Doable],
+    unpack: Callable[[Bundle | None, Callable[[], None]], Unpack],
+    bundle: Bundle | None,
+    body_read: Callable[[], None],
+) -> Mapping[Step, Doable]:
+    return {**steps, Step.UNPACK: unpack(bundle, body_read)}
+
+
+def _set_up_log() -> None:
+    """Events on standard error: coloured for a person at a terminal, JSON lines for everything else."""
+    person = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if person else [structlog.processors.format_exc_info]),
+            structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""What the door answers with: JSON that a terminal can show, and problem documents (RFC 9457)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from pusher.wire import EVENTS_TYPE, PROBLEM_TYPE, Code, Problem, Stuck, canonical
+
+STATUS: Mapping[Code, int] = {
+    # 4xx: the request, or the release it brings, has to change. 5xx: this host has to. What a client's own
+    # retrying (`curl --retry`: 408, 429, 500, 502, 503, 504) cannot mend has no such status, so a release that
+    # fails is 422: understood, and not fit to be served.
+    Code.BAD_REQUEST: 400,
+    Code.BUNDLE_MALFORMED: 400,
+    Code.BUNDLE_INCOMPLETE: 409,
+    Code.SIGNATURE_INVALID: 403,
+    Code.SIGNER_UNKNOWN: 403,
+    Code.CONTENT_MISMATCH: 422,
+    Code.WRONG_APP: 422,
+    Code.WRONG_HOST: 422,
+    Code.OLDER_THAN_ACCEPTED: 409,
+    Code.FROM_THE_FUTURE: 422,
+    Code.EXPIRED: 422,
+    Code.LIMIT_EXCEEDED: 413,
+    Code.NAME_NOT_ALLOWED: 422,
+    Code.UNKNOWN_APP: 404,
+    Code.UNKNOWN_RELEASE: 404,
+    Code.UNKNOWN_DEPLOYMENT: 404,
+    Code.NOTHING_TO_ROLL_BACK_TO: 409,
+    Code.SEVERAL_APPS: 409,
+    Code.BUSY: 409,
+    Code.STOPPING: 503,
+    Code.NOT_ALLOWED: 403,
+    Code.CONFIGURATION: 409,
+    Code.UPLOAD_BROKEN: 400,
+    Code.DISK_FULL: 507,
+    Code.DISK_ERROR: 500,
+    Code.RELEASE_DAMAGED: 409,
+    Code.SHARED_FILE_MISSING: 409,
+    Code.DEPENDENCIES_FAILED: 422,
+    Code.START_NOT_FOUND: 422,
+    Code.PORT_TAKEN: 409,
+    Code.SOCKET_NOT_TAKEN: 422,
+    Code.APP_EXITED: 422,
+    Code.APP_UNHEALTHY: 422,
+    Code.HOOK_FAILED: 422,
+    Code.SERVICE_FAILED: 500,
+    Code.INTERRUPTED: 503,
+    Code.TIMED_OUT: 422,
+    Code.NOT_UNDONE: 500,
+    Code.INTERNAL: 500,
+}
+
+_HEADERS = {"Server": "pusher-agent", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def json_answer(
+    members: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """`members` as canonical JSON and a newline."""
+    return _answer(members, "application/json", status, headers)
+
+
+def problem_answer(
+    problem: Problem, *, status: int | None = None, instance: str = "", headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A problem document, with the status of its code unless told. `instance` is the deployment's path."""
+    if status is None:
+        status = 500 if isinstance(problem, Stuck) else STATUS[problem.code]
+    document = problem.to_document(status=status)
+    if instance:
+        document["instance"] = instance
+    return _answer(document, PROBLEM_TYPE, status, headers)
+
+
+def event_stream() -> web.StreamResponse:
+    """The head of an answer to which events are written as they happen."""
+    return web.StreamResponse(headers={**_HEADERS, "Content-Type": EVENTS_TYPE})
+
+
+def _answer(members: Mapping[str, Any], kind: str, status: int, headers: Mapping[str, str] | None) -> web.Response:
+    everything = {**_HEADERS, "Content-Type": kind, **(headers or {})}
+    return web.Response(body=canonical(members) + b"\n", status=status, headers=everything)

@@ -1,0 +1,209 @@
+"""What each route does: a request whose guards are passed, in; an answer, out.
+
+Invariant: a deployment never depends on who asked for it. It is begun by `submit`, and whoever watches it
+takes what there is when he gets to it; one who is slow, or gone, holds up nothing but his own answer.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from agent.core.config import BundleLimits
+from agent.deploy import Rollback, Send
+from agent.doors.answers import event_stream, json_answer, problem_answer
+from agent.doors.connections import Connection
+from agent.doors.guards import printable
+from agent.doors.ports import Agent, Deployer, Deployment
+from agent.doors.uploads import incoming
+from pusher.wire import Code, Event, Problem, Refused, Route
+
+_SILENCE_S = 15.0
+_UNREAD_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the answers are made from. `silence_s` and `unread_s`: how long a stream of events may bring nothing
+    before it brings an empty line, and how long its reader may leave it unread."""
+
+    agent: Agent
+    limits: BundleLimits
+    silence_s: float = _SILENCE_S
+    unread_s: float = _UNREAD_S
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: who makes it (for people), what its path names, and its parameters."""
+
+    request: web.BaseRequest
+    connection: Connection
+    by: str
+    names: Mapping[str, str]
+    query: Mapping[str, str]
+
+
+async def healthz(desk: Desk, call: Call) -> web.StreamResponse:
+    """Whether the agent is up; says nothing else, for anybody may ask."""
+    return json_answer({"status": "ok"})
+
+
+async def status(desk: Desk, call: Call) -> web.StreamResponse:
+    """What is live, and what goes on."""
+    return json_answer(await _deployer(desk, call).status())
+
+
+async def releases(desk: Desk, call: Call) -> web.StreamResponse:
+    """The releases on the host, and its recent deployments."""
+    return json_answer(await _deployer(desk, call).releases())
+
+
+async def missing(desk: Desk, call: Call) -> web.StreamResponse:
+    """Which files a bundle with these papers must bring along."""
+    deployer = _deployer(desk, call)
+    async with incoming(call.request, limits=desk.limits) as upload:
+        digests = await deployer.missing(upload.bundle)
+        await upload.rest()
+    return json_answer({"missing": digests})
+
+
+async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
+    """Take a bundle in and make it live."""
+    deployer = _deployer(desk, call)
+    async with incoming(call.request, limits=desk.limits) as upload:
+        begun = await deployer.submit(Send(upload.bundle, call.by))
+        await begun.taken_in()
+        if begun.summary()["outcome"] in (None, "done"):
+            await upload.rest()
+    return await _begun(call, begun)
+
+
+async def rollback(desk: Desk, call: Call) -> web.StreamResponse:
+    """Make an older release live again."""
+    deployer = _deployer(desk, call)
+    return await _begun(call, await deployer.submit(Rollback(call.by, call.query.get("to"))))
+
+
+async def pin(desk: Desk, call: Call) -> web.StreamResponse:
+    """Keep a release from retention."""
+    return await _pinned(desk, call, pinned=True)
+
+
+async def unpin(desk: Desk, call: Call) -> web.StreamResponse:
+    """Let retention have a release again."""
+    return await _pinned(desk, call, pinned=False)
+
+
+async def deployment(desk: Desk, call: Call) -> web.StreamResponse:
+    """What a deployment is about, and how it ended if it has."""
+    return json_answer((await _deployment(desk, call)).summary())
+
+
+async def events(desk: Desk, call: Call) -> web.StreamResponse:
+    """A deployment's events above `after`, one a line, until it has finished."""
+    found = await _deployment(desk, call)
+    after = call.query.get("after", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
+        raise Refused(
+            Code.BAD_REQUEST,
+            f"after={printable(after)} is not the number of an event",
+            hint="Give the seq of the last event you have, or 0",
+        )
+    answer = event_stream()
+    await answer.prepare(call.request)
+    await call.connection.while_open(_tell(desk, call, found.events(after=int(after)), answer))
+    return answer
+
+
+def _deployer(desk: Desk, call: Call) -> Deployer:
+    """That of the app which the path names, or of the only one."""
+    apps, name = desk.agent.apps, call.names.get("app")
+    known = ", ".join(sorted(apps))
+    if name is None and len(apps) > 1:
+        example = call.request.path.removeprefix("/")
+        raise Refused(
+            Code.SEVERAL_APPS,
+            "This host has several apps",
+            why=f"they are {known}",
+            hint=f"Name one: /apps/{min(apps)}/{example}",
+        )
+    if not apps:
+        hint = "Set one up: pusher-agent app add NAME"
+        raise Refused(Code.UNKNOWN_APP, "This host has no app yet", hint=hint)
+    if name is None:
+        return next(iter(apps.values()))
+    if name not in apps:
+        hint = f"There is {known}"
+        raise Refused(Code.UNKNOWN_APP, f"This host has no app {printable(name)}", hint=hint)
+    return apps[name]
+
+
+async def _deployment(desk: Desk, call: Call) -> Deployment:
+    name = call.names["deployment"]
+    found = await desk.agent.deployment(name)
+    if found is None:
+        raise Refused(
+            Code.UNKNOWN_DEPLOYMENT,
+            f"This host knows no deployment {printable(name)}",
+            hint="`pusher releases` lists the recent ones",
+        )
+    return found
+
+
+async def _begun(call: Call, begun: Deployment) -> web.StreamResponse:
+    """What became of a deployment; with `Prefer: respond-async` only that it goes on, unless it has failed."""
+    path = Route.DEPLOYMENT.format(deployment=begun.id)
+    if _prefers_async(call.request) and begun.summary()["outcome"] in (None, "done"):
+        return json_answer(
+            {"deployment": begun.id, "app": begun.app},
+            status=202,
+            headers={"Location": path, "Preference-Applied": "respond-async"},
+        )
+    last = await call.connection.while_open(begun.finished())
+    if last.data["outcome"] == "done":
+        return json_answer(last.data)
+    return problem_answer(Problem.from_document(last.data["problem"]), instance=path)
+
+
+def _prefers_async(request: web.BaseRequest) -> bool:
+    """Whether `respond-async` is among the preferences (RFC 7240, sections 2 and 4.1)."""
+    preferences = ",".join(request.headers.getall("Prefer", [])).split(",")
+    return any(one.partition(";")[0].strip().lower() == "respond-async" for one in preferences)
+
+
+async def _pinned(desk: Desk, call: Call, *, pinned: bool) -> web.StreamResponse:
+    deployer = _deployer(desk, call)
+    release = call.query.get("release", "")
+    if not release:
+        raise Refused(
+            Code.BAD_REQUEST,
+            "The request does not say which release",
+            hint="Add ?release=ID; /releases lists them",
+        )
+    await deployer.pin(release, pinned=pinned, by=call.by)
+    return json_answer({"release": release, "pinned": pinned})
+
+
+async def _tell(desk: Desk, call: Call, happening: AsyncIterator[Event], answer: web.StreamResponse) -> None:
+    """Write each event when it comes, and an empty line when none does: that keeps the way to the reader open,
+    and shows whether he is still there. Raises: ConnectionError."""
+    upcoming = asyncio.ensure_future(anext(happening, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait([upcoming], timeout=desk.silence_s)
+            event = upcoming.result() if done else None
+            if done and event is None:
+                return
+            try:
+                async with asyncio.timeout(desk.unread_s):
+                    await answer.write(event.to_line() if event else b"\n")
+            except TimeoutError:
+                call.connection.force_close()
+                raise ConnectionResetError("the reader took nothing") from None
+            if done:
+                upcoming = asyncio.ensure_future(anext(happening, None))
+    finally:
+        upcoming.cancel()

@@ -1,0 +1,88 @@
+"""Whether a request was meant for this door: what a web page or a proxy could make others send is refused.
+
+A browser on this host reaches every loopback port as its user. It can be told to post anywhere (but then sends
+`Origin`), and to take any name for 127.0.0.1 (but then sends that name as `Host`).
+"""
+
+import difflib
+from collections.abc import Collection, Sequence
+from urllib.parse import parse_qsl
+
+from pusher.wire import Code, Refused
+
+NAMES = ("agent", "localhost", "127.0.0.1", "[::1]")
+
+
+def allowed_hosts(host: str, port: int) -> frozenset[str]:
+    """The `Host` values that mean a TCP door bound to `host` and `port`."""
+    names = {*NAMES, host}
+    return frozenset(f"{name}:{port}" for name in names) | (names if port == 80 else frozenset())
+
+
+def check_origin(origins: Sequence[str]) -> None:
+    """Refuse what a web page sent. Raises: Refused(not_allowed)."""
+    if origins:
+        raise Refused(
+            Code.NOT_ALLOWED,
+            "Requests from web pages are not served",
+            why=f"the request has the header Origin: {printable(origins[0])}",
+            hint="Use curl or `pusher`",
+        )
+
+
+def check_host(hosts: Sequence[str], *, allowed: Collection[str]) -> None:
+    """Refuse a request that names another server. Raises: Refused(not_allowed)."""
+    if len(hosts) != 1 or hosts[0].lower() not in allowed:
+        said = " and ".join(printable(host) for host in hosts)
+        raise Refused(
+            Code.NOT_ALLOWED,
+            "The request is for another server",
+            why=f"its header is Host: {said}" if said else "it has no Host header",
+            hint=f"This one is called {', '.join(sorted(allowed))}",
+        )
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Path and query of a request's target, neither decoded. Raises: Refused(not_allowed), if it is no path."""
+    if not target.startswith("/"):
+        raise Refused(
+            Code.NOT_ALLOWED,
+            "This is not a proxy",
+            why=f"the request is for {printable(target)}, and not for a path",
+            hint="Where http_proxy is set, name this host in NO_PROXY: NO_PROXY=agent,localhost,127.0.0.1",
+        )
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def parse_query(query: str, *, known: Sequence[str]) -> dict[str, str]:
+    """The parameters of a query, each known and given once. Raises: Refused(bad_request)."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=16)
+    except ValueError as error:
+        raise Refused(Code.BAD_REQUEST, "The request has too many parameters") from error
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        if key not in known:
+            raise Refused(
+                Code.BAD_REQUEST,
+                f"The request has a parameter that is not known here: {printable(key)}",
+                hint=nearest(key, known) or "There are none here",
+            )
+        if key in found:
+            raise Refused(Code.BAD_REQUEST, f"The request gives the parameter {key} twice")
+        found[key] = value
+    return found
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """The hint that helps who wrote `word` and meant one of `known`."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"There is {', '.join(known)}" if known else ""
+
+
+def printable(text: str) -> str:
+    """What a stranger sent, short and safe to show."""
+    return text[:200].encode("ascii", "backslashreplace").decode()

@@ -1,0 +1,65 @@
+"""What the doors ask of the agent behind them, and nothing more."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+from agent.deploy import Rollback, Send
+from agent.host.ports import Bundle
+from pusher.wire import Event
+
+
+class Deployment(Protocol):
+    """One attempt to make a release live, running or past; it goes on whether anybody watches or not."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def app(self) -> str: ...
+
+    def events(self, *, after: int = 0) -> AsyncIterator[Event]:
+        """Its events with `seq` above `after`, as they happen; ends after `finished`."""
+        ...
+
+    async def finished(self) -> Event:
+        """Its last event, when it has happened."""
+        ...
+
+    async def taken_in(self) -> None:
+        """Return when nothing more will be read of the bundle it came with."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """What it is, and its `outcome`: null while it runs, then `done`, `failed` or `stuck`."""
+        ...
+
+
+class Deployer(Protocol):
+    """The deployments of one app."""
+
+    async def submit(self, request: Send | Rollback) -> Deployment:
+        """Begin what is asked for. Raises: Refused, with nothing changed."""
+        ...
+
+    async def missing(self, bundle: Bundle) -> list[str]:
+        """The digests that a bundle of these papers would have to bring along. Raises: Refused."""
+        ...
+
+    async def status(self) -> dict[str, Any]: ...
+
+    async def releases(self) -> dict[str, Any]: ...
+
+    async def pin(self, release: str, *, pinned: bool, by: str) -> None:
+        """Keep a release from retention, or no more. Raises: Refused(unknown_release)."""
+        ...
+
+
+class Agent(Protocol):
+    """All apps of this host."""
+
+    @property
+    def apps(self) -> Mapping[str, Deployer]: ...
+
+    async def deployment(self, deployment: str) -> Deployment | None:
+        """A deployment of any app by its id, running or past."""
+        ...

@@ -1,0 +1,76 @@
+"""A request's body as a bundle: fed from the event loop, read in a worker thread, neither waiting for ever.
+
+Invariant: whoever reads the bundle decides. If he refuses it, the answer can be given at once, whatever is still
+on its way; if he took what he wanted, the rest is read and dropped, so that any client gets its answer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from agent.core.config import BundleLimits
+from agent.host.pipe import Pipe
+from agent.host.ports import Bundle
+from agent.host.tarstream import TarBundle
+from pusher.wire import Code, Failed, Refused
+
+
+class Upload:
+    """A bundle on its way in."""
+
+    def __init__(self, bundle: Bundle, pipe: Pipe, feeding: asyncio.Task[None]) -> None:
+        self.bundle = bundle
+        self._pipe = pipe
+        self._feeding = feeding
+
+    async def rest(self) -> None:
+        """Read and drop what nobody wants any more, to the body's end or until nothing comes."""
+        self._pipe.close()
+        await self._feeding
+
+
+@asynccontextmanager
+async def incoming(request: web.BaseRequest, *, limits: BundleLimits) -> AsyncIterator[Upload]:
+    """The request's body as an upload, which begins at once. Left early, the rest of the body stays unread.
+
+    Raises: Refused(bad_request) for a body that does not travel as it is.
+    """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused(
+            Code.BAD_REQUEST,
+            "The bundle cannot be read",
+            why="the request has a Content-Encoding, and a bundle is compressed already",
+            hint="Send the file as it is",
+        )
+    pipe = Pipe(stall_s=limits.stall_s, total_s=limits.total_s)
+    feeding = asyncio.create_task(_feed(request, pipe, stall_s=limits.stall_s))
+    try:
+        yield Upload(TarBundle(pipe.read), pipe, feeding)
+    finally:
+        feeding.cancel()
+        # A reader is left behind only when the door is torn down: it must not wait for what never comes.
+        pipe.fail(Failed(Code.INTERRUPTED, "The agent was stopped before the bundle had arrived"))
+        await asyncio.wait([feeding])
+
+
+async def _feed(request: web.BaseRequest, pipe: Pipe, *, stall_s: float) -> None:
+    """Feed the body to the pipe while its reader wants it, and read the rest of it for nobody."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    wanted = True
+    try:
+        while True:
+            # While somebody reads, the pipe itself notices that nothing comes.
+            async with asyncio.timeout(None if wanted else stall_s):
+                chunk = await request.content.readany()
+            if not chunk:
+                break
+            wanted = wanted and await pipe.feed(chunk)
+    except (OSError, web.RequestPayloadError) as error:
+        pipe.fail(
+            Failed(Code.UPLOAD_BROKEN, "The bundle did not arrive whole", why=str(error), hint="Send it again")
+        )
+    else:
+        pipe.finish()

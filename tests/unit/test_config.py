@@ -1,0 +1,97 @@
+"""Configuration: what is wrong is named with its file, its key and the mend."""
+
+import pytest
+
+from agent.core.config import parse_agent, parse_app, parse_listen
+from pusher.wire import Code, Refused
+
+FILE = "/etc/pusher-agent/apps/flask-demo.toml"
+
+
+def refusal(text: str, *, agent: bool = False) -> Refused:
+    with pytest.raises(Refused) as caught:
+        if agent:
+            parse_agent(text, file="/etc/pusher-agent/agent.toml")
+        else:
+            parse_app(text, file=FILE, app="flask-demo")
+    assert caught.value.code is Code.CONFIGURATION
+    return caught.value
+
+
+def test_an_empty_file_has_the_workshops_values():
+    app = parse_app("", file=FILE, app="flask-demo")
+    assert (app.path, app.user, app.listen) == ("/opt/flask-demo", "flask-demo", "0.0.0.0:8000")
+    assert (app.start, app.keep_releases, app.drain_s) == ("gunicorn -w 2 app:app", 5, 10)
+    assert (app.health.path, app.health.status, app.health.deadline_s) == ("/", [200], 10)
+    assert (app.dependencies.requirements, app.dependencies.python) == ("requirements.txt", "/usr/bin/python3")
+    assert app.preflight
+    assert app.shared == ()
+
+
+def test_an_unknown_key_is_named_with_its_file_and_the_nearest_right_one():
+    problem = refusal("keep_release = 3")
+    assert FILE in problem.what
+    assert "'keep_release'" in problem.what
+    assert problem.hint == "Did you mean keep_releases?"
+
+
+def test_a_key_of_another_table_is_pointed_to_its_table():
+    assert refusal("deadline = 3").hint == "Did you mean deadline_s in [health]?"
+    assert refusal("[health]\nbake = 3").hint == "Did you mean bake_s?"
+
+
+def test_a_key_that_is_like_no_other_gets_the_list():
+    assert "listen" in refusal("zzzzzz = 1").hint
+
+
+def test_a_wrong_type_is_not_converted():
+    problem = refusal('keep_releases = "5"')
+    assert "'keep_releases' is '5'" in problem.what
+    assert "integer" in problem.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'listen = "8000"',
+        'listen = "localhost:8000"',
+        'listen = "0.0.0.0:99999"',
+        'path = "opt/x"',
+        'path = "/opt/../x"',
+        'shared_paths = ["/var"]',
+        'shared_paths = ["../x"]',
+        "keep_releases = 0",
+        "[health]\nstatus = []",
+        '[health]\npath = "x"',
+    ],
+)
+def test_impossible_values_are_refused(text):
+    assert FILE in refusal(text).what
+
+
+def test_what_is_no_toml_is_told_with_its_place():
+    problem = refusal("listen = = 1")
+    assert "is not TOML" in problem.what
+    assert "line 1" in problem.why
+
+
+def test_the_host_has_a_loopback_door_and_limits():
+    agent = parse_agent('name = "web1"\n[limits]\nfiles = 10', file="x")
+    assert agent.door.address == "127.0.0.1:9000"
+    assert agent.limits.tree.files == 10
+    assert agent.service == "systemd"
+
+
+def test_a_door_that_is_not_loopback_is_refused():
+    assert "door.address" in refusal('[door]\naddress = "0.0.0.0:9000"', agent=True).what
+
+
+def test_addresses_are_of_three_kinds():
+    assert parse_listen("0.0.0.0:8000") == ("0.0.0.0", 8000)
+    assert parse_listen("[::1]:8000") == ("::1", 8000)
+    assert parse_listen("unix:/run/x.sock") == "/run/x.sock"
+
+
+def test_shared_files_and_folders_are_both_names_a_bundle_may_not_have():
+    app = parse_app('shared_paths = ["uploads"]\nshared_files = [".env"]', file=FILE, app="flask-demo")
+    assert app.shared == ("uploads", ".env")

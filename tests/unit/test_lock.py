@@ -1,0 +1,32 @@
+"""One agent per root."""
+
+import os
+
+import pytest
+
+from agent.host.lock import Lock
+from pusher.wire import Code, Refused
+
+
+def test_a_second_agent_is_told_who_has_the_root(tmp_path):
+    first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    first.acquire()
+    with pytest.raises(Refused, match=str(os.getpid())) as caught:
+        second.acquire()
+    assert caught.value.code is Code.BUSY
+    first.release()
+    first.release()
+    second.acquire()
+    second.release()
+
+
+def test_the_lock_dies_with_its_holder(tmp_path):
+    child = os.fork()
+    if child == 0:
+        Lock(tmp_path / "lock").acquire()
+        os._exit(0)
+    os.waitpid(child, 0)
+    survivor = Lock(tmp_path / "lock")
+    survivor.acquire()
+    survivor.release()
+    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
