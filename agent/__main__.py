@@ -98,51 +98,51 @@ def _serve(layout: HostLayout) -> int:
     lock = Lock(layout.lock)
     lock.acquire()
     try:
-        asyncio.run(_serve_embedded(layout, config, apps))
+        asyncio.run(_until_told(layout, config, apps))
     finally:
         lock.release()
     return 0
 
 
-async def _serve_embedded(layout: HostLayout, config: AgentConfig, apps: Mapping[str, AppConfig]) -> None:
+async def _until_told(layout: HostLayout, config: AgentConfig, apps: Mapping[str, AppConfig]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve_embedded(layout, config, apps, stop=stop)
+
+
+async def serve_embedded(
+    layout: HostLayout, config: AgentConfig, apps: Mapping[str, AppConfig], *, stop: asyncio.Event
+) -> None:
+    """An agent that is the parent of its apps, until `stop` is set. Raises: Problem, if it cannot begin."""
     clock, disk, journal = SystemClock(), Disk(), Journal(layout.journal)
     services: dict[str, Service] = {
         name: Embedded(name, app, host=layout, clock=clock) for name, app in apps.items()
     }
-    agent = Agent(
-        {
-            name: _deployer(
-                name,
-                app,
-                layout=layout,
-                host=config,
-                service=services[name],
-                journal=journal,
-                disk=disk,
-                clock=clock,
-            )
-            for name, app in apps.items()
-        },
-        name=config.name,
-    )
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(
+    binary = Path(await asyncio.to_thread(uv.find_uv_bin))
+    deployers = {
+        name: _deployer(
+            name,
+            app,
+            layout=layout,
+            host=config,
+            service=services[name],
+            journal=journal,
+            disk=disk,
+            clock=clock,
+            uv_binary=binary,
+        )
+        for name, app in apps.items()
+    }
+    agent = Agent(deployers)
+    door = HttpDoor(
         agent,
-        doors=[
-            HttpDoor(
-                agent,
-                address=config.door.address,
-                path=layout.api_socket,
-                group=config.door.group,
-                limits=config.limits,
-            )
-        ],
-        services=list(services.values()),
-        journal=journal,
-        stop=stop,
+        address=config.door.address,
+        path=layout.api_socket,
+        group=config.door.group,
+        limits=config.limits,
     )
+    await serve(agent, doors=[door], services=list(services.values()), journal=journal, stop=stop)
 
 
 def _deployer(
@@ -155,6 +155,7 @@ def _deployer(
     journal: Journal,
     disk: Disk,
     clock: Clock,
+    uv_binary: Path,
 ) -> Deployer:
     app = AppLayout(layout.beneath(config.path))
     shelf = Shelf(app, shared=config.shared)
@@ -164,7 +165,7 @@ def _deployer(
         disk,
         layout.cache,
         config.dependencies,
-        Path(uv.find_uv_bin()),
+        uv_binary,
         credentials=layout.beneath(credentials) if credentials else None,
     )
     steps: dict[Step, Doable] = {

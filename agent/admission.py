@@ -23,13 +23,18 @@ _SIGNATURE_DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Papers:
-    """A manifest whose signature holds. `digest` is the SHA-256 of its bytes, which name the deployment."""
+    """A manifest whose signature holds. `digest` is the SHA-256 of its bytes, which name the deployment.
+
+    The times are what the two steps took, in milliseconds.
+    """
 
     manifest: Manifest
     raw: bytes
     signature: bytes
     digest: str
     signer: str
+    receive_ms: int
+    verify_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,9 @@ class Admission:
 
         Raises: Refused, for what is malformed, not signed by somebody trusted, or meant for elsewhere.
         """
+        began = self.clock.elapsed()
         raw, signature = await asyncio.to_thread(bundle.papers)
+        received = self.clock.elapsed()
         signer = await asyncio.to_thread(
             signers.verify,
             raw,
@@ -61,7 +68,15 @@ class Admission:
             manifest = Manifest.from_bytes(raw)
         except WireError as error:
             raise _malformed(error) from error
-        return Papers(manifest, raw, signature, hashlib.sha256(raw).hexdigest(), signer.principal)
+        return Papers(
+            manifest,
+            raw,
+            signature,
+            digest=hashlib.sha256(raw).hexdigest(),
+            signer=signer.principal,
+            receive_ms=round((received - began) * 1000),
+            verify_ms=round((self.clock.elapsed() - received) * 1000),
+        )
 
     def judge(self, papers: Papers, *, newest_accepted: int | None, again: bool) -> None:
         """Refuse what is for another app or host, too large, or not fresh; as `trust.judge`. Raises: Refused."""
@@ -80,7 +95,7 @@ class Admission:
 
         Raises: Refused, with a part of it left behind for the caller to drop; Failed.
         """
-        self.disk.make_folder(into.parent, op="papers.staging")
+        self.disk.make_folders(into.parent, op="papers.staging")
         check_room(into.parent, size=papers.manifest.unpacked_size, files=papers.manifest.files)
         store_papers(
             into,

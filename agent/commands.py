@@ -5,7 +5,6 @@ Invariant: bad input changes nothing; everything written can be read back by `ag
 
 import getpass
 import json
-import os
 import pwd
 import shutil
 import socket
@@ -58,7 +57,7 @@ def init(
     new_app = _app_text(app, options or AppOptions(), layout) if app else ""
 
     for folder in (layout.apps, layout.state, layout.cache, layout.run):
-        _make_folders(disk, layout.root, folder)
+        disk.make_folders(folder, op="init.folder")
     if new_agent:
         disk.write(layout.agent_toml, new_agent.encode(), op="init.agent")
         yield f"wrote {layout.agent_toml}"
@@ -66,7 +65,7 @@ def init(
         yield _add_signer(disk, layout.allowed_signers, line)
     if new_app:
         disk.write(layout.app_toml(app), new_app.encode(), op="init.app")
-        _make_folders(disk, layout.root, layout.beneath(f"/opt/{app}"))
+        disk.make_folders(layout.beneath(f"/opt/{app}"), op="init.folder")
         yield f"wrote {layout.app_toml(app)}"
 
 
@@ -220,14 +219,6 @@ def _app_name(file: Path) -> str:
         return check_app(file.stem)
     except WireError as error:
         raise Refused(Code.CONFIGURATION, f"{file} is not named after an app", why=str(error)) from error
-
-
-def _make_folders(disk: Disk, root: Path, folder: Path) -> None:
-    os.makedirs(root, exist_ok=True)
-    at = root
-    for part in folder.relative_to(root).parts:
-        at = at / part
-        disk.make_folder(at, op="init.folder")
 
 
 def _toml(text: str) -> str:

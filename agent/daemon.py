@@ -36,9 +36,8 @@ class Door(Protocol):
 class Agent:
     """The apps of one host, as doors see them."""
 
-    def __init__(self, apps: Mapping[str, Deployer], *, name: str) -> None:
+    def __init__(self, apps: Mapping[str, Deployer]) -> None:
         self.apps = apps
-        self.name = name
 
     async def deployment(self, deployment: str) -> Deployment | None:
         """A deployment of any app, by its id, running or past."""

@@ -194,7 +194,7 @@ class Deployer:
         except BaseException:
             self._turn = None
             raise
-        return self._start(turn, attempt, bundle=request.bundle)
+        return self._start(turn, attempt, bundle=request.bundle, papers=papers)
 
     async def _roll_back(self, request: Rollback) -> Deployment:
         turn = self._take_turn(request.by, "rolling back")
@@ -205,7 +205,7 @@ class Deployer:
         except BaseException:
             self._turn = None
             raise
-        return self._start(turn, attempt, bundle=None)
+        return self._start(turn, attempt)
 
     def _take_turn(self, by: str, doing: str) -> _Turn:
         if self._turn is not None:
@@ -274,10 +274,18 @@ class Deployer:
         code = Code.RELEASE_DAMAGED if candidates else Code.NOTHING_TO_ROLL_BACK_TO
         raise Refused(code, what, why=why, hint=hint)
 
-    def _start(self, turn: _Turn, attempt: Attempt, *, bundle: Bundle | None) -> Deployment:
+    def _start(
+        self, turn: _Turn, attempt: Attempt, *, bundle: Bundle | None = None, papers: Papers | None = None
+    ) -> Deployment:
         deployment = Deployment(attempt, clock=self._clock, phase=Phase.VERIFIED)
-        deployment.happened(Happened.STARTED, **{**deployment.summary(), "outcome": None})
-        if bundle is None:
+        facts = deployment.summary()
+        del facts["outcome"]
+        deployment.happened(Happened.STARTED, **facts)
+        if papers is not None:
+            # They came before there was a deployment to tell of; a watcher sees them all the same.
+            deployment.happened(Happened.STEP_DONE, step=Step.RECEIVE, ms=papers.receive_ms)
+            deployment.happened(Happened.STEP_DONE, step=Step.VERIFY, ms=papers.verify_ms, signer=papers.signer)
+        else:
             deployment.body_read()
         turn.deployment = deployment
         turn.execution = self._execution(deployment, bundle)

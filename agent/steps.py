@@ -102,16 +102,11 @@ class LinkShared:
                     hint="Put it there (it is kept from release to release), or take it out of shared_files",
                 )
         for name in self.config.shared_paths:
-            self._make_folders(self.layout.shared, name)
+            self.disk.make_folders(self.layout.shared / name, op="shared.folder")
         for name in self.config.shared:
-            self._make_folders(release, name.rpartition("/")[0])
+            self.disk.make_folders((release / name).parent, op="shared.folder")
             self.disk.link(release / name, shared_target(name), op="shared.link")
         self.disk.sync_folder(release, op="shared.sync")
-
-    def _make_folders(self, base: Path, name: str) -> None:
-        for part in [part for part in name.split("/") if part]:
-            base = base / part
-            self.disk.make_folder(base, op="shared.folder")
 
 
 @dataclass(frozen=True, slots=True)

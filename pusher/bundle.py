@@ -35,7 +35,8 @@ Member = tuple[File, Iterator[bytes]]
 _ANY_NUMBER = Limits(files=10**9, unpacked=10**18)
 _INDEX_BYTES = 1024**3
 _PIECE = 128 * 1024
-_WINDOW = 128 * 1024**2
+# What RFC 8878 asks every decoder to support, and what an agent reads.
+_WINDOW = 8 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +132,14 @@ def write(papers: Papers, contents: Iterable[Member] = (), *, level: int = 3) ->
 
 
 class _Unpacked:
-    """The one zstd frame of a file, decompressed as it is read."""
+    """The zstd frames of a file, decompressed as they are read."""
 
     def __init__(self, raw: BinaryIO) -> None:
         import zstandard
 
         self._raw = raw
-        self._frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+        self._frame = self._decompressor.decompressobj()
         self._error = zstandard.ZstdError
         self._ready = bytearray()
 
@@ -149,14 +151,15 @@ class _Unpacked:
         return taken
 
     def _more(self) -> bool:
-        """Decompress a piece; False at the end of the frame, which must be the end of the file."""
+        """Decompress a piece; False at the end of the file, which must be the end of a frame."""
         frame = self._frame
-        if frame.eof:
-            if frame.unused_data or self._raw.read(1):
-                raise _malformed("something follows the end of the archive")
+        piece = (frame.unused_data if frame.eof else b"") or self._raw.read(_PIECE)
+        if not piece:
+            if not frame.eof:
+                raise _malformed("it ends in the middle")
             return False
-        if not (piece := self._raw.read(_PIECE)):
-            raise _malformed("it ends in the middle")
+        if frame.eof:
+            frame = self._frame = self._decompressor.decompressobj()
         try:
             self._ready += frame.decompress(piece)
         except self._error as error:

@@ -1,8 +1,7 @@
 """The agent's HTTP door, a method a route (docs/http-api.md)."""
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from pusher.connection import Connection
@@ -24,12 +23,8 @@ class Client:
         self.host = host
         self._connection = Connection(host, ssh=ssh)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Hang up. Idempotent; the next request connects again."""
         self._connection.close()
 
     def open(self) -> None:
@@ -78,18 +73,17 @@ class Client:
         """What one deployment is about, and how it ended if it has."""
         return self._connection.ask("GET", _path(Route.DEPLOYMENT, deployment))
 
-    def events(self, deployment: str, *, after: int = 0, silence_s: float = 60) -> Iterator[Event]:
-        """The deployment's events with a `seq` above `after`, as they happen.
+    def events(self, deployment: str, *, after: int = 0, silence_s: float = 60) -> Iterator[Event | None]:
+        """The deployment's events with a `seq` above `after`, as they happen; None whenever the agent
+        only shows that it is there.
 
         Ends when the agent ends it, which alone is no proof that the deployment has finished.
         Raises: Unreachable, also when nothing came for `silence_s`; Problem.
         """
         path = f"{_path(Route.DEPLOYMENT_EVENTS, deployment)}?after={after}"
         for line in self._connection.lines(path, silence_s=silence_s):
-            if not line.strip():
-                continue
             try:
-                yield Event.from_line(line)
+                yield Event.from_line(line) if line.strip() else None
             except WireError as error:
                 raise self._connection.not_an_agent(str(error)) from error
 

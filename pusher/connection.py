@@ -86,6 +86,7 @@ class Connection:
         Raises: Unreachable, also when nothing came for `silence_s` or the last line is cut; Problem.
         """
         stream = self.open()
+        response: http.client.HTTPResponse | None = None
         try:
             self._begin(stream, "GET", path, {})
             response = self._http.getresponse()
@@ -100,7 +101,7 @@ class Connection:
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from error
         finally:
-            if self._http.sock is not None and not (self._answered and response.isclosed()):
+            if response is None or not response.isclosed():
                 self.close()
 
     def not_an_agent(self, why: str) -> Unreachable:
@@ -109,7 +110,8 @@ class Connection:
 
     def _begin(self, stream: Stream, method: str, path: str, headers: Mapping[str, str]) -> None:
         self._http.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        for name, value in {"Host": stream.authority, "User-Agent": f"pusher/{__version__}", **headers}.items():
+        ours = {"Host": stream.authority, "User-Agent": f"pusher/{__version__}"}
+        for name, value in {**ours, **headers}.items():
             self._http.putheader(name, value)
         self._http.endheaders()
 
@@ -131,11 +133,11 @@ class Connection:
         if isinstance(error, TimeoutError):
             why = "no answer in time"
         what = "The connection to {} was lost" if self._answered else "{} cannot be reached"
-        name = self.host.name
-        hint = "Is the agent running there? See: systemctl status pusher-agent"
-        if isinstance(self.host.address, Ssh):
-            hint = f"What ssh said stands above. Does `ssh {name}` work? Then see there: systemctl status pusher-agent"
-        return Unreachable(what.format(name), why=why or str(error), hint=hint)
+        look = "systemctl status pusher-agent"
+        hint = f"Is the agent running there? See: {look}"
+        if isinstance(address := self.host.address, Ssh):
+            hint = f"What ssh said stands above. If `ssh {address.host}` works, see there: {look}"
+        return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)
 
 
 def _send_chunks(stream: Stream, pieces: Iterable[bytes]) -> bool:

@@ -186,6 +186,4 @@ def _nobody(host: Host, where: str, error: OSError) -> Unreachable:
     hint = "Is the agent running there? See: systemctl status pusher-agent"
     if isinstance(error, PermissionError):
         hint = "Members of the group `pusher` may; a new membership counts from the next login"
-    return Unreachable(
-        f"No agent answers for {host.name} at {where}", why=error.strerror or str(error), hint=hint
-    )
+    return Unreachable(f"No agent answers for {host.name} at {where}", why=error.strerror or str(error), hint=hint)

@@ -19,9 +19,7 @@ from pusher.wire import SIGNATURE_NAMESPACE, Code, Failed, Refused
 KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _DEADLINE_S = 30.0
 _ARMOR = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----")
-_HOW_TO_NAME_ONE = (
-    "Name one with --key, PUSHER_KEY, or key in pusher.toml; make one with: ssh-keygen -t ed25519"
-)
+_HOW_TO_NAME_ONE = "Name one with --key, PUSHER_KEY, or key in pusher.toml; make one with: ssh-keygen -t ed25519"
 
 
 class Signer(NamedTuple):
@@ -71,9 +69,7 @@ def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None)
                 return found
             raise _refused(Code.SIGNATURE_INVALID, found, done)
         if not signers.is_file():
-            raise Usage(
-                f"{signers} is not a file", hint="An allowed_signers file is needed, see ssh-keygen(1)"
-            )
+            raise Usage(f"{signers} is not a file", hint="An allowed_signers file is needed, see ssh-keygen(1)")
         # It only finds candidates: it looks neither at the namespace nor at how patterns match.
         done = _run(principals_argv(file, signers), document)
         for principal in done.stdout.decode(errors="replace").splitlines():
@@ -195,6 +191,4 @@ def _refused(code: Code, signer: Signer, done: "subprocess.CompletedProcess[byte
     if code is Code.SIGNER_UNKNOWN:
         return Refused(code, "Nobody trusted signed this", why=f"the key is {key}")
     said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-    return Refused(
-        code, "The signature is not good", why=f"{said[-1] if said else 'no reason given'} ({key})"
-    )
+    return Refused(code, "The signature is not good", why=f"{said[-1] if said else 'no reason given'} ({key})")

@@ -15,9 +15,10 @@ _PIECE = 1024 * 1024
 _NAME, _SIZE, _SUM, _KIND, _MAGIC, _PREFIX = (
     slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157), slice(257, 265), slice(345, 500),
 )  # fmt: skip
-_USTAR = b"ustar\x0000"
+_USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
+_REGULAR, _EXTENDED = (b"0", b"\0"), (b"x", b"L")
 _LARGEST = 8**11 - 1
-_PAX_BYTES = 16 * 1024
+_EXTENDED_BYTES = 8 * 1024
 
 
 class Source(Protocol):
@@ -53,28 +54,29 @@ def padding(size: int) -> bytes:
 def members(source: Source) -> Iterator[tuple[str, int, Iterator[bytes]]]:
     """Name, size and content of each member; what is left of a content is skipped when going on.
 
-    Reads to the end of `source`. Raises: Refused(bundle_malformed) for all that `header` would not write,
-    except that the ustar prefix and any mode, owner and time are read as well.
+    Reads to the end of `source`, and reads what GNU tar writes as well. Raises: Refused(bundle_malformed)
+    for any member that is no regular file, and for anything cut off or left over.
     """
-    while (block := _exactly(source, BLOCK)) != bytes(BLOCK):
-        kind, records = _kind(block), {}
-        if kind == b"x":
-            records = _records(_exactly(source, _padded(_octal(block), most=_PAX_BYTES)), _octal(block))
-            block = _exactly(source, BLOCK)
-            kind = _kind(block)
-        if kind != b"0":
-            raise _malformed(f"a member is of type {kind!r}, and only regular files travel")
-        size = _octal(block)
-        if "size" in records:
-            if not (records["size"].isascii() and records["size"].isdigit()):
-                raise _malformed("a pax record gives a size that is no number")
-            size = int(records["size"])
+    said: dict[str, str] = {}
+    while any(block := _exactly(source, BLOCK)):
+        kind, size = _kind(block), _octal(block)
+        if kind in _EXTENDED:
+            if size > _EXTENDED_BYTES:
+                raise _malformed(f"an extended header has {size} bytes; {_EXTENDED_BYTES} is the most")
+            raw = _exactly(source, size + len(padding(size)))[:size]
+            said |= _records(raw) if kind == b"x" else {"path": _text(raw.rstrip(b"\0"))}
+            continue
+        name = said.get("path") or _name(block)
+        if kind not in _REGULAR:
+            raise _malformed(f"{name!r} is of type {kind!r}, and only regular files travel")
+        size = int(said.get("size", size))
         content = _content(source, size)
-        yield records.get("path") or _name(block), size, content
+        yield name, size, content
         for _ in content:
             pass
+        said = {}
     while rest := source.read(_PIECE):
-        if rest.strip(b"\0"):
+        if any(rest):
             raise _malformed("something follows the end of the archive")
 
 
@@ -105,49 +107,51 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 
 def _kind(block: bytes) -> bytes:
-    if block[_MAGIC] != _USTAR:
-        raise _malformed("a member has no ustar header")
-    try:
-        told = int(block[_SUM].strip(b"\0 "), 8)
-    except ValueError:
-        told = -1
-    if told != _sum(block):
+    if block[_MAGIC] not in (_USTAR, _GNU):
+        raise _malformed("a member has no header")
+    if _number(block[_SUM]) != _sum(block):
         raise _malformed("the checksum of a header does not fit")
     return block[_KIND]
 
 
 def _octal(block: bytes) -> int:
-    digits = block[_SIZE].strip(b"\0 ")
-    if not digits.isdigit() or digits.strip(b"01234567"):
-        raise _malformed("a header gives a size that is no octal number")
+    return _number(block[_SIZE])
+
+
+def _number(field: bytes) -> int:
+    digits = field.strip(b"\0 ")
+    if not digits or digits.strip(b"01234567"):
+        raise _malformed("a header has a number that is not octal")
     return int(digits, 8)
 
 
 def _name(block: bytes) -> str:
-    prefix, name = (block[part].rstrip(b"\0") for part in (_PREFIX, _NAME))
+    prefix = block[_PREFIX].partition(b"\0")[0] if block[_MAGIC] == _USTAR else b""
+    name = block[_NAME].partition(b"\0")[0]
+    return _text(prefix + b"/" + name if prefix else name)
+
+
+def _text(raw: bytes) -> str:
     try:
-        return (prefix + b"/" + name if prefix else name).decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
         raise _malformed("a name is not in UTF-8") from error
 
 
-def _records(raw: bytes, size: int) -> dict[str, str]:
-    """The records of a pax header; other keys than `path` and `size` are refused."""
+def _records(raw: bytes) -> dict[str, str]:
+    """`path` and `size` of a pax header; what else it says (times, owners) does not matter here."""
     found: dict[str, str] = {}
-    at = 0
-    while at < size:
-        length, _, _ = raw[at:size].partition(b" ")
-        end = at + int(length) if length.isdigit() and len(length) < 6 else 0
-        key, equals, value = raw[at + len(length) + 1 : end - 1].partition(b"=")
-        if not at < end <= size or raw[end - 1 : end] != b"\n" or not equals:
+    while raw:
+        length = raw.partition(b" ")[0]
+        end = int(length) if length.isdigit() and len(length) < 6 else 0
+        key, equals, value = raw[len(length) + 1 : end - 1].partition(b"=")
+        if not 0 < end <= len(raw) or raw[end - 1 : end] != b"\n" or not equals:
             raise _malformed("a pax record is cut off")
-        if key not in (b"path", b"size") or key.decode() in found:
-            raise _malformed(f"a pax record sets {key[:40]!r}, or sets it twice")
-        try:
-            found[key.decode()] = value.decode()
-        except UnicodeDecodeError as error:
-            raise _malformed("a name is not in UTF-8") from error
-        at = end
+        if key.startswith(b"GNU.sparse"):
+            raise _malformed("a member is a sparse file, and only regular files travel")
+        if key == b"path" or (key == b"size" and value.isdigit()):
+            found[key.decode()] = _text(value)
+        raw = raw[end:]
     return found
 
 
@@ -165,12 +169,6 @@ def _exactly(source: Source, size: int) -> bytes:
     if len(raw) != size:
         raise _malformed("it ends in the middle")
     return raw
-
-
-def _padded(size: int, *, most: int) -> int:
-    if size > most:
-        raise _malformed(f"a pax header has {size} bytes; {most} is the most")
-    return size + -size % BLOCK
 
 
 def _malformed(why: str) -> Refused:

@@ -67,6 +67,14 @@ class Disk:
             if mode is not None:
                 os.chmod(path, mode, dir_fd=folder)
 
+    def make_folders(self, path: Path, *, op: str) -> None:
+        """A folder with all that is missing above it, each as `make_folder` makes it by default."""
+        missing = [path]
+        while not missing[-1].parent.exists():
+            missing.append(missing[-1].parent)
+        for folder in reversed(missing):
+            self.make_folder(folder, op=op)
+
     def create(
         self, name: Path | str, chunks: Iterable[bytes], *, op: str, mode: int, folder: int | None = None
     ) -> tuple[int, str]:

@@ -69,7 +69,7 @@ class Journal:
     async def close(self) -> None:
         """Close it; nothing can be asked after that."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False)  # it has nothing left to do, and waiting would block the loop
 
     async def begin(self, attempt: Attempt, *, manifest: str, created: int, now: int) -> None:
         """Note that a deployment was accepted; for a deploy, its release and the app's newest `created`."""

@@ -10,7 +10,7 @@ headers); GNU's long names ('L'), so that GNU tar can make a bundle by its defau
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from agent.host.frames import Exactly, Read, decompress, malformed
@@ -99,8 +99,12 @@ class TarBundle:
 
 class _Header(NamedTuple):
     kind: bytes
-    name: str
+    name: bytes  # cut off anywhere, also within a character, if an extended header has the whole
     size: int
+
+    def shown(self, said: Mapping[str, str]) -> str:
+        """Its name for a message."""
+        return repr(said.get("path", self.name.decode("utf-8", "backslashreplace"))[:200])
 
 
 class _Tar:
@@ -128,7 +132,7 @@ class _Tar:
             if header.kind in _REGULAR:
                 break
             said |= self._extended(header, said)
-        name = said.get("path", header.name)
+        name = said["path"] if "path" in said else _text(header.name)
         self._begin(_decimal(said["size"], name) if "size" in said else header.size)
         return name, self._left
 
@@ -158,16 +162,13 @@ class _Tar:
         raw, prefix = block[:100].partition(b"\0")[0], block[345:500].partition(b"\0")[0]
         if prefix and block[257:265] == _POSIX:
             raw = prefix + b"/" + raw
-        name = _text(raw)
-        return _Header(block[156:157], name, _octal(block[124:136], f"size of {name[:200]!r}"))
+        return _Header(block[156:157], raw, _octal(block[124:136], f"size of {raw[:200]!r}"))
 
     def _extended(self, header: _Header, said: dict[str, str]) -> dict[str, str]:
         """What a header that is not a member itself says of the member behind it."""
         if header.kind not in (_EXTENDED, _LONG_NAME):
             kind = _KINDS.get(header.kind, f"of the unknown kind {header.kind!r}")
-            raise malformed(
-                f"{said.get('path', header.name)[:200]!r} is {kind}; only regular files may travel"
-            )
+            raise malformed(f"{header.shown(said)} is {kind}; only regular files may travel")
         if header.size > _EXTENDED_MOST:
             raise malformed(f"an extended header has {header.size} bytes; {_EXTENDED_MOST} is the most")
         self._begin(header.size)
@@ -176,7 +177,7 @@ class _Tar:
         found: dict[str, str] = {}
         for key, value in records:
             if key.startswith("GNU.sparse."):
-                raise malformed(f"{said.get('path', header.name)[:200]!r} is {_KINDS[b'S']}")
+                raise malformed(f"{header.shown(said)} is {_KINDS[b'S']}")
             if key in ("path", "size"):
                 if key in found or key in said:
                     raise malformed(f"an extended header gives a member's {key} twice")

@@ -17,7 +17,7 @@ from agent.core.layout import papers
 from agent.host.disk import Disk
 from agent.host.folders import Folders
 from agent.host.frames import malformed
-from agent.host.kept import Kept, intact, kept, opened
+from agent.host.kept import Kept, opened
 from agent.host.oserror import explained
 from agent.host.ports import Bundle
 from pusher.wire import (
@@ -34,8 +34,6 @@ from pusher.wire import (
     WireError,
     read_index,
 )
-
-__all__ = ["Unpacked", "check_room", "intact", "kept", "store_papers", "unpack"]
 
 RESERVE = 16 * 1024 * 1024
 """What is left free on the filesystem, for the journal and for the app's own logs."""

@@ -1,0 +1,32 @@
+"""Work that waits for others, begun while there is something else to do."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Begun(Generic[_T]):
+    """A call that runs in a thread of its own. (`concurrent.futures` takes longer to import than to use.)"""
+
+    def __init__(self, work: Callable[[], _T]) -> None:
+        self._work = work
+        self._results: list[_T] = []
+        self._error: BaseException | None = None
+        # A daemon: whoever gives up must not be kept waiting by a host that does not answer.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def result(self) -> _T:
+        """Wait for what the call returned. Raises: what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._work())
+        except BaseException as error:
+            self._error = error

@@ -1,0 +1,194 @@
+"""The command line: what can be asked for, and who does it.
+
+Invariant: a command imports what it needs when it runs, so that every other one starts fast.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pusher import __version__
+
+if TYPE_CHECKING:
+    from pusher.config import Settings
+    from pusher.show import Screen
+
+_EXIT_CODES = """exit codes: 0 done, 1 failed and undone, 2 usage, 3 a bug of ours, 4 refused, 5 unreachable,
+6 stuck: somebody has to look, 130 interrupted"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the arguments say; the exit code.
+
+    Raises: Problem, Interrupted; SystemExit for --help, --version and arguments that cannot be read.
+    """
+    if argv[:1] == ["__complete"]:
+        from pusher.completion import candidates
+
+        print("\n".join(candidates(argv[1:], parser())))
+        return 0
+    arguments = parser().parse_args(argv)
+    if arguments.command == "completion":
+        from pusher.completion import script
+
+        print(script(arguments.shell), end="")
+        return 0
+
+    from pusher.show import Screen
+
+    screen = Screen()
+    try:
+        return _run(arguments, screen)
+    finally:
+        screen.settle()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = _Parser(
+        prog="pusher",
+        description="Sends releases of Python web applications to their hosts.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"pusher {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_remote(commands)
+    _add_local(commands)
+    return top
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors name the way on, in the form all errors have here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"pusher: {message}\n  See: {self.prog} --help\n")
+
+
+def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    add = commands.add_parser
+    send = add("send", help="deploy a version, and stay until it serves", allow_abbrev=False)
+    send.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
+    _options(send, "host", "app", "source", "key", "ssh")
+
+    status = add("status", help="what is live, and what goes on", allow_abbrev=False)
+    status.add_argument("--deployment", default="", metavar="ID", help="one deployment instead")
+    status.add_argument("--follow", action="store_true", help="stay until it has ended")
+    _options(status, "host", "app", "ssh", "json")
+
+    releases = add("releases", help="the releases there, and the last deployments", allow_abbrev=False)
+    _options(releases, "host", "app", "ssh", "json")
+
+    rollback = add("rollback", help="go back to the release before", allow_abbrev=False)
+    rollback.add_argument("--to", default="", metavar="ID", help="to this release instead")
+    _options(rollback, "host", "app", "ssh")
+
+    for name, help_ in (("pin", "keep a release whatever its age"), ("unpin", "let go of a pinned release")):
+        pin = add(name, help=help_, allow_abbrev=False)
+        pin.add_argument("release", metavar="ID", help="as `pusher releases` lists it")
+        _options(pin, "host", "app", "ssh")
+
+
+def _add_local(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    add = commands.add_parser
+    pack = add("pack", help="sign a version into a bundle's file", allow_abbrev=False)
+    pack.add_argument("what", metavar="VERSION|FOLDER", help="app-src/VERSION, or a folder")
+    pack.add_argument("-o", "--output", default="", metavar="FILE", help="default: APP-VERSION.tar.zst")
+    pack.add_argument("--for", dest="only", action="append", default=[], metavar="NAME",
+                      help="only the host of this name (in its agent.toml) may take it; repeatable")  # fmt: skip
+    pack.add_argument("--days", type=_days, default=30, help="how long it can be deployed (default 30)")
+    _options(pack, "app", "source", "key")
+
+    verify = add("verify", help="check a bundle's file, contents and signature", allow_abbrev=False)
+    verify.add_argument("file", type=Path, metavar="FILE")
+    verify.add_argument("--signers", type=Path, metavar="FILE", help="allowed_signers: who may have signed it")
+    _options(verify, "json")
+
+    completion = add("completion", help="the completion script of a shell", allow_abbrev=False)
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+def _options(command: argparse.ArgumentParser, *names: str) -> None:
+    """Options that several commands have; all but --json are settings (`pusher.config`)."""
+    for name in names:
+        match name:
+            case "host":
+                command.add_argument("--host", action="append", metavar="HOST", help=_HOST_HELP)
+            case "json":
+                command.add_argument("--json", action="store_true", help="a JSON document a line and host")
+            case _:
+                metavar, help_ = _SETTINGS[name]
+                command.add_argument(f"--{name}", metavar=metavar, help=f"{help_} (PUSHER_{name.upper()})")
+    if "app" in names:
+        command.add_argument("--config", metavar="FILE", help="instead of the nearest pusher.toml (PUSHER_CONFIG)")
+
+
+_HOST_HELP = (
+    "a name of pusher.toml or of ssh, ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000; "
+    "repeatable (PUSHER_HOST, separated by spaces)"
+)
+_SETTINGS = {
+    "app": ("NAME", "the app"),
+    "source": ("FOLDER", "where the versions are, app-src unless told"),
+    "key": ("FILE", "the SSH key that signs; a .pub file with an ssh-agent"),
+    "ssh": ("COMMAND", "how to run ssh, options included"),
+}
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 3650:
+        raise argparse.ArgumentTypeError("a number of days from 1 to 3650 is needed")
+    return int(text)
+
+
+def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
+    if arguments.command == "verify":
+        from pusher import local
+
+        local.verify(arguments.file, screen, signers=arguments.signers, as_json=arguments.json)
+        return 0
+
+    from pusher.config import load
+
+    settings = load(vars(arguments))
+    match arguments.command:
+        case "send":
+            from pusher.send import send
+
+            return send(arguments.what, settings, screen)
+        case "pack":
+            from pusher import local
+
+            local.pack_into(
+                arguments.what,
+                settings,
+                screen,
+                file=arguments.output,
+                hosts=arguments.only,
+                days=arguments.days,
+            )
+            return 0
+        case _:
+            return _run_remote(arguments, settings, screen)
+
+
+def _run_remote(arguments: argparse.Namespace, settings: "Settings", screen: "Screen") -> int:
+    from pusher import remote
+
+    match arguments.command:
+        case "status":
+            return remote.status(
+                settings,
+                screen,
+                deployment=arguments.deployment,
+                follow_it=arguments.follow,
+                as_json=arguments.json,
+            )
+        case "releases":
+            return remote.releases(settings, screen, as_json=arguments.json)
+        case "rollback":
+            return remote.rollback(settings, screen, to=arguments.to)
+        case _:
+            return remote.pin(arguments.release, settings, screen, pinned=arguments.command == "pin")

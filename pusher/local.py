@@ -1,0 +1,91 @@
+"""The commands that need no host: `pack` and `verify`."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pusher import bundle, pack, sign
+from pusher.config import Settings
+from pusher.errors import Usage
+from pusher.send import LIFETIME_MS, app_name, make_manifest
+from pusher.show import Screen, bytes_, json_line, moment
+from pusher.source import BundleFile, locate
+from pusher.wire import Code, Refused, format_timestamp
+
+_DAY_MS = 24 * 3600 * 1000
+
+
+def pack_into(
+    what: str, settings: Settings, screen: Screen, *, file: str = "", hosts: Sequence[str] = (), days: int = 0
+) -> None:
+    """Pack and sign a version into a bundle's file, which appears whole or not at all.
+
+    `file` is `<app>-<version>.tar.zst` in the working directory unless given. With `hosts` only these may
+    take it. Raises: Problem.
+    """
+    app = app_name(settings)
+    found = locate(what, source=settings.source)
+    if isinstance(found, BundleFile):
+        raise Usage(f"{found.path} is a file", hint="Name a version, or a folder")
+    tree = pack.read(found.path)
+    created = int(time.time() * 1000)
+    expires = created + (days * _DAY_MS or LIFETIME_MS)
+    manifest = make_manifest(
+        tree, app=app, version=found.version, created=created, expires=expires, hosts=sorted(set(hosts))
+    )
+    raw = manifest.to_bytes()
+    papers = bundle.Papers(raw, sign.sign(raw, key=settings.key), tree.index)
+    target = Path(file or f"{app}-{found.version}.tar.zst")
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        try:
+            with aside.open("xb") as out:
+                for piece in bundle.write(papers, tree.contents()):
+                    out.write(piece)
+                out.flush()
+                os.fsync(out.fileno())
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error
+    screen.line(f"{target}: {app} {found.version}, {len(tree.entries)} files, {bytes_(target.stat().st_size)}")
+
+
+def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -> None:
+    """Hold all of a bundle against its index, and its signature against `signers` if given.
+
+    Raises: Refused, for anything a host would refuse whatever it knows; Usage.
+    """
+    packed = bundle.read(file)
+    manifest = packed.manifest
+    signer = sign.signed_by(packed.papers.manifest, packed.papers.signature, signers=signers)
+    seen = set()
+    for one, content in packed.contents():
+        seen.add(one.path)
+        for _ in content:
+            pass
+    lacking = next((one.path for one in packed.files if one.path not in seen), None)
+    if lacking is not None:
+        raise Refused(Code.BUNDLE_INCOMPLETE, f"{file} is not complete", why=f"it lacks {lacking!r}")
+    if manifest.expires < time.time() * 1000:
+        when = moment(format_timestamp(manifest.expires))
+        raise Refused(Code.EXPIRED, f"{file} has expired", why=f"on {when} UTC", hint="Pack it again")
+    if as_json:
+        members = {"file": str(file), "app": manifest.app, "version": manifest.version}
+        members |= {"created": format_timestamp(manifest.created), "expires": format_timestamp(manifest.expires)}
+        numbers = {"files": manifest.files, "unpacked_size": manifest.unpacked_size, "hosts": manifest.hosts}
+        screen.line(json_line({**members, **numbers, "signer": signer._asdict()}))
+        return
+    size = bytes_(manifest.unpacked_size)
+    screen.line(f"{file}: {manifest.app} {manifest.version}, {manifest.files} files, {size}, complete")
+    created, expires = (moment(format_timestamp(time_)) for time_ in (manifest.created, manifest.expires))
+    screen.line(f"  created {created}, expires {expires} (UTC)")
+    if manifest.hosts:
+        screen.line(f"  for     {', '.join(manifest.hosts)}")
+    screen.line(f"  signed  {signer.key_type} {signer.fingerprint}")
+    trusted = (
+        f"by {signer.principal}" if signers else "whose key that is, an allowed_signers file tells: --signers FILE"
+    )
+    screen.line(f"          {trusted}")

@@ -1,0 +1,77 @@
+"""What `send` and `pack` are given: the name of a version, a folder, or a bundle's file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pusher.errors import Usage
+from pusher.wire import WireError, check_version
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder to pack, and the version that it is."""
+
+    path: Path
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """A bundle that was packed before."""
+
+    path: Path
+
+
+def locate(what: str, *, source: Path) -> Folder | BundleFile:
+    """`what` as a folder in `source`, else as a file, else as the path of a folder (with a slash, or `.`).
+
+    Raises: Usage, naming the nearest version there is.
+    """
+    if what in versions(source):
+        return Folder(source / what, what)
+    path = Path(what).expanduser()
+    if path.is_file():
+        return BundleFile(path)
+    if path.is_dir() and ("/" in what or what in (".", "..")):
+        name = path.resolve().name
+        try:
+            return Folder(path, check_version(name))
+        except WireError as error:
+            raise Usage(f"{what} cannot be sent", why=str(error), hint="Rename the folder") from error
+    raise Usage(f"There is no version {what!r} in {source}", why=_why(path, source), hint=_hint(what, source))
+
+
+def versions(source: Path) -> list[str]:
+    """The folders in `source` whose names can be versions, sorted."""
+    try:
+        names = [item.name for item in source.iterdir() if item.is_dir()]
+    except OSError:
+        return []
+    return sorted(name for name in names if _is_version(name))
+
+
+def _is_version(name: str) -> bool:
+    try:
+        return bool(check_version(name))
+    except WireError:
+        return False
+
+
+def _why(path: Path, source: Path) -> str:
+    if not source.is_dir():
+        return f"{source} is not a folder"
+    return "nor a file of that name" if not path.exists() else ""
+
+
+def _hint(what: str, source: Path) -> str:
+    import difflib
+
+    if Path(what).is_dir():
+        return f"To send the folder itself: ./{what}"
+    known = versions(source)
+    close = difflib.get_close_matches(what, known, n=1)
+    if close:
+        return f"Did you mean {close[0]}?"
+    if known:
+        return f"There is {', '.join(known[-8:])}"
+    return "Name the folder of the versions with --source, PUSHER_SOURCE, or source in pusher.toml"

@@ -1,0 +1,21 @@
+"""A running agent, in the loop of the test."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.host import Host, running
+
+
+@pytest.fixture
+def host_off(tmp_path: Path, uv_cache: Path) -> Host:
+    """A host whose agent is not running yet: for tests that change its configuration first."""
+    return Host(tmp_path / "root", uv_cache=uv_cache)
+
+
+@pytest.fixture
+async def host(host_off: Host) -> AsyncIterator[Host]:
+    """A host with its agent running."""
+    async with running(host_off):
+        yield host_off

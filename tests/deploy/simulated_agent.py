@@ -1,0 +1,216 @@
+"""A small agent for the tests of the HTTP door: deployments that do what a test tells them to."""
+
+import asyncio
+import io
+import os
+import tarfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import zstandard
+from blockbuster import blockbuster_ctx
+
+from agent.core.config import BundleLimits
+from agent.deploy import Rollback, Send
+from agent.doors.http import HttpDoor
+from agent.host.ports import Bundle
+from pusher.wire import Event, Happened, Problem
+
+OWN_GROUP = "daemon"  # a group with one member, of the same name, on every Debian
+TIME = 1_795_000_000_000
+
+
+def bundle(files: Mapping[str, bytes] | None = None, *, index: bytes = b'{"path":"a"}\n') -> bytes:
+    """An archive that has the outer form of a bundle."""
+    members = {"manifest.json": b"{}", "manifest.json.sig": b"signature", "index.jsonl": index}
+    members |= {f"files/{path}": content for path, content in (files or {}).items()}
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return zstandard.ZstdCompressor().compress(raw.getvalue())
+
+
+class SimulatedDeployment:
+    def __init__(self, id: str, app: str) -> None:
+        self.id = id
+        self.app = app
+        self.happened: list[Event] = []
+        self.taken = asyncio.Event()
+        self.watchers = 0
+        self._news = asyncio.Event()
+
+    def publish(self, event: str, **data: Any) -> None:
+        self.happened.append(Event(len(self.happened) + 1, TIME, event, data))
+        if event == Happened.FINISHED:
+            self.taken.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def finish(self, problem: Problem | None = None) -> None:
+        data: dict[str, Any] = {"deployment": self.id, "app": self.app, "outcome": "done"}
+        if problem:
+            data |= {"outcome": problem.outcome, "problem": problem.to_document()}
+        self.publish(Happened.FINISHED, **data)
+
+    @property
+    def outcome(self) -> str | None:
+        last = self.happened[-1] if self.happened else None
+        return last.data["outcome"] if last and last.event == Happened.FINISHED else None
+
+    async def events(self, *, after: int = 0) -> AsyncIterator[Event]:
+        self.watchers += 1
+        try:
+            while True:
+                news = self._news
+                while after < len(self.happened):
+                    yield self.happened[after]
+                    after += 1
+                if self.outcome:
+                    return
+                await news.wait()
+        finally:
+            self.watchers -= 1
+
+    async def finished(self) -> Event:
+        self.watchers += 1
+        try:
+            while not self.outcome:
+                await self._news.wait()
+            return self.happened[-1]
+        finally:
+            self.watchers -= 1
+
+    async def taken_in(self) -> None:
+        await self.taken.wait()
+
+    def summary(self) -> dict[str, Any]:
+        return {"deployment": self.id, "app": self.app, "outcome": self.outcome}
+
+
+@dataclass
+class SimulatedDeployer:
+    """One app. What a test sets: `refusal` (raised once the papers are read), `failure` (ends a deployment before
+    its payload is read), `known` (submit returns this, as for a bundle sent before), `bug`, and `goes_on`
+    (clear: a deployment stays unfinished). What it sees: `calls`, and what each bundle held, in `received`."""
+
+    app: str
+    refusal: Problem | None = None
+    failure: Problem | None = None
+    known: SimulatedDeployment | None = None
+    bug: BaseException | None = None
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    received: list[dict[str, bytes]] = field(default_factory=list)
+    broken: list[Problem] = field(default_factory=list)
+    deployments: list[SimulatedDeployment] = field(default_factory=list)
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.goes_on.set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def submit(self, request: Send | Rollback) -> SimulatedDeployment:
+        if self.bug:
+            raise self.bug
+        if isinstance(request, Rollback):
+            self.calls.append(("rollback", request.by, request.to))
+        else:
+            await asyncio.to_thread(request.bundle.papers)
+            self.calls.append(("send", request.by))
+        if self.refusal:
+            raise self.refusal
+        if self.known:
+            return self.known
+        deployment = SimulatedDeployment(f"{self.app}-{len(self.deployments) + 1}", self.app)
+        self.deployments.append(deployment)
+        deployment.publish(Happened.STARTED, by=request.by)
+        self._tasks.append(asyncio.create_task(self._run(deployment, getattr(request, "bundle", None))))
+        return deployment
+
+    async def _run(self, deployment: SimulatedDeployment, bundle: Bundle | None) -> None:
+        if self.failure:
+            deployment.finish(self.failure)
+            return
+        try:
+            if bundle is not None:
+                self.received.append(await asyncio.to_thread(self._payload, bundle))
+        except Problem as problem:
+            self.broken.append(problem)
+            deployment.finish(problem)
+            return
+        deployment.taken.set()
+        deployment.publish(Happened.STEP_STARTED, step="unpack")
+        await self.goes_on.wait()
+        deployment.publish(Happened.STEP_DONE, step="unpack", ms=1)
+        deployment.finish()
+
+    @staticmethod
+    def _payload(bundle: Bundle) -> dict[str, bytes]:
+        for _ in bundle.index(len(b'{"path":"a"}\n')):
+            pass
+        return {path: b"".join(content) for path, _, content in bundle.files()}
+
+    async def missing(self, bundle: Bundle) -> list[str]:
+        await asyncio.to_thread(bundle.papers)
+        self.calls.append(("missing",))
+        if self.refusal:
+            raise self.refusal
+        return ["ab" * 32]
+
+    async def status(self) -> dict[str, Any]:
+        self.calls.append(("status",))
+        if self.bug:
+            raise self.bug
+        return {"app": self.app, "live": None}
+
+    async def releases(self) -> dict[str, Any]:
+        self.calls.append(("releases",))
+        return {"app": self.app, "releases": []}
+
+    async def pin(self, release: str, *, pinned: bool, by: str) -> None:
+        self.calls.append(("pin", release, pinned, by))
+        if self.refusal:
+            raise self.refusal
+
+
+class SimulatedAgent:
+    def __init__(self, *apps: str) -> None:
+        self.apps = {app: SimulatedDeployer(app) for app in apps}
+
+    async def deployment(self, deployment: str) -> SimulatedDeployment | None:
+        for app in self.apps.values():
+            for one in app.deployments:
+                if one.id == deployment:
+                    return one
+        return None
+
+
+@asynccontextmanager
+async def opened(*apps: str, **options: Any) -> AsyncIterator[tuple[HttpDoor, SimulatedAgent]]:
+    """An open door over a simulated agent; anything that blocks the event loop is an error."""
+    agent = SimulatedAgent(*apps)
+    limits = BundleLimits(stall_s=5, total_s=20)
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # pytest's own folders are closed to other users
+        path = Path(folder, "api.sock")
+        defaults = {"address": "127.0.0.1:0", "path": path, "group": OWN_GROUP, "limits": limits}
+        door = HttpDoor(agent, **{**defaults, **options})
+        with blockbuster_ctx("agent"):
+            await door.start()
+            try:
+                yield door, agent
+            finally:
+                await door.stop()
+
+
+async def until(condition: Any, *, deadline_s: float = 10) -> None:
+    """Wait for something that happens soon."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)

@@ -1,0 +1,108 @@
+"""The way of a bundle from bytes to a staged tree, with everything but the signature and the journal."""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from agent.admission import Admission, Papers
+from agent.core.config import AppConfig, BundleLimits
+from agent.host.disk import Disk
+from agent.host.frames import malformed
+from agent.host.tarstream import TarBundle
+from agent.host.unpack import Unpacked, unpack
+from pusher.wire import Link, Manifest, WireError
+from tests.hostile.archives import Tree, content_of, entries
+
+
+class Clock:
+    """A clock that stands still."""
+
+    def now(self) -> int:
+        return 1_700_000_100_000
+
+    def elapsed(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nothing here waits")
+
+
+class Receiver:
+    """Receives bundles into `app/.staging/<name>` beneath `root`."""
+
+    def __init__(self, root: Path, *, shared: Sequence[str] = (), disk: Disk | None = None) -> None:
+        self.staging = root / "app" / ".staging"
+        self.staging.parent.mkdir(exist_ok=True)
+        self.disk = disk or Disk()
+        self.admission = Admission(
+            app="demo",
+            config=AppConfig(path=str(root / "app"), user="demo", shared_paths=list(shared)),
+            host="here",
+            limits=BundleLimits(),
+            allowed_signers=root / "allowed_signers",
+            clock=Clock(),
+            disk=self.disk,
+        )
+
+    def receive(
+        self, read: Callable[[int], bytes], name: str = "one", *, kept: Sequence[Path] = ()
+    ) -> tuple[Path, Unpacked]:
+        """The staged tree. As in the deployment's one way back, what was begun is removed if it fails."""
+        into = self.staging / name
+        try:
+            bundle = TarBundle(read)
+            raw, signature = bundle.papers()
+            try:
+                manifest = Manifest.from_bytes(raw)
+            except WireError as error:
+                raise malformed(str(error)) from error
+            papers = SimpleNamespace(manifest=manifest, raw=raw, signature=signature)
+            self.admission.store(cast("Papers", papers), bundle, into)
+            done = unpack(
+                bundle,
+                into=into,
+                version=manifest.version,
+                kept=lambda: kept,
+                disk=self.disk,
+                limits=self.admission.limits.tree,
+            )
+        except BaseException:
+            Disk().remove(into, trash=self.staging / "trash", op="undo")
+            raise
+        return into, done
+
+
+def everything(root: Path) -> dict[str, object]:
+    """Every name beneath a folder, with what it is."""
+    found: dict[str, object] = {}
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            state = path.lstat()
+            what: object = stat.S_IFMT(state.st_mode)
+            if stat.S_ISLNK(state.st_mode):
+                what = os.readlink(path)
+            elif stat.S_ISREG(state.st_mode):
+                what = (path.read_bytes(), stat.S_IMODE(state.st_mode))
+            found[str(path.relative_to(root))] = what
+    return found
+
+
+def expected(tree: Tree, *, manifest: bytes, index: bytes, version: str = "v1") -> dict[str, object]:
+    """What `everything` must find in a staged tree."""
+    found: dict[str, object] = {
+        ".pusher/manifest.json": (manifest, 0o644),
+        ".pusher/manifest.json.sig": (b"signature", 0o644),
+        ".pusher/index.jsonl": (index, 0o644),
+        "REVISION": (f"{version}\n".encode(), 0o644),
+        ".complete": (b"", 0o644),
+    }
+    for one in entries(tree):
+        found[one.path] = one.target if isinstance(one, Link) else (content_of(tree, one.path), one.mode)
+    for path in list(found):
+        for above in list(Path(path).parents)[:-1]:
+            found[str(above)] = stat.S_IFDIR
+    return found

@@ -1,0 +1,227 @@
+"""Whether a release is well is told by its own answers, as early as it can be told."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from agent.core.config import Health
+from agent.host import health, sockets
+from agent.host.clock import SystemClock
+from agent.host.ports import Placed
+from pusher.wire import Code, Failed
+
+CLOCK = SystemClock()
+Answer = Callable[[bytes], bytes | None]
+
+
+class Release:
+    """A `Running` that answers by a function; None keeps the visitor waiting for ever."""
+
+    def __init__(self, answer: Answer | None = None, *, path: Path | None = None) -> None:
+        self.placed = Placed("20261123020055Z", "v1", Path("/opt/demo"))
+        self.requests: list[bytes] = []
+        self._visits: list[asyncio.Task[None]] = []
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        self.socket = sockets.listen_unix(path, mode=0o600) if path else socket.create_server(("127.0.0.1", 0))
+        self.address = f"unix:{path}" if path else f"127.0.0.1:{self.socket.getsockname()[1]}"
+
+    async def __aenter__(self) -> "Release":
+        if self._answer is not None:
+            self.socket.setblocking(False)
+            self._server = await asyncio.start_server(self._serve, sock=self.socket)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._answer is not None:
+            self._server.close()
+            await asyncio.gather(*self._visits)
+        self.socket.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._visits.append(asyncio.current_task())
+        with suppress(OSError, asyncio.IncompleteReadError):  # the visitor's time was up
+            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            answer = self._answer(self.requests[-1])
+            if answer is None:
+                await reader.read()
+            else:
+                writer.write(answer)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    async def wait(self) -> str:
+        return await asyncio.shield(self.ended)
+
+    def tail(self) -> str:
+        return "Traceback: oh"
+
+    async def end(self) -> None: ...
+
+    def dismiss(self) -> None: ...
+
+    async def took_socket(self) -> bool:
+        return await asyncio.to_thread(sockets.taken, self.socket)
+
+
+def http(status: int, body: bytes = b"") -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+async def check(release: Release, deadline_s: float = 20, **settings: object) -> None:
+    await health.check(release, Health.model_validate(settings), version="v1", deadline_s=deadline_s, clock=CLOCK)
+
+
+async def failure(doing: Awaitable[None]) -> Failed:
+    with pytest.raises(Failed) as caught:
+        await doing
+    return caught.value
+
+
+async def test_the_wanted_status_is_enough() -> None:
+    async with Release(lambda _: http(200)) as release:
+        await check(release)
+        assert release.requests[0].startswith(b"GET / HTTP/1.1\r\nHost: " + release.address.encode())
+
+
+async def test_path_host_and_status_are_the_configured_ones() -> None:
+    async with Release(lambda _: http(204)) as release:
+        await check(release, path="/up?deep=1%2F2", host="www.example.org", status=[200, 204])
+        assert release.requests[0].startswith(b"GET /up?deep=1%2F2 HTTP/1.1\r\nHost: www.example.org\r\n")
+
+
+async def test_a_candidate_answers_on_a_private_socket_however_deep(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    async with Release(lambda _: http(200, b'{"version": "v1"}'), path=folder / "a.sock") as release:
+        await check(release, version_member="version")
+
+
+async def test_an_app_that_warms_up_is_asked_again_soon() -> None:
+    answers = [http(503), b"", http(200)]
+    async with Release(lambda _: answers.pop(0)) as release:
+        began = time.monotonic()
+        await check(release)
+        assert time.monotonic() - began < 5
+        assert answers == []
+
+
+async def test_another_version_fails_at_once_and_says_both() -> None:
+    async with Release(lambda _: http(200, b'{"version": "v0"}')) as release:
+        began = time.monotonic()
+        problem = await failure(check(release, path="/version", version_member="version"))
+        assert time.monotonic() - began < 10
+    assert problem.code is Code.APP_UNHEALTHY
+    assert str(problem) == ("Release 20261123020055Z was not well: /version says version 'v0', sent was 'v1'")
+    assert problem.output == '{"version": "v0"}\n\nTraceback: oh'
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (http(500, b"oh\nno"), "/ answered 500, wanted was 200"),
+        (http(302), "/ answered 302, wanted was 200"),
+        (http(200, b"<html>"), "/ did not answer JSON, which version_member needs"),
+        (http(200, b'{"release": "v1"}'), "/ answered JSON without the member 'version'"),
+        (http(200, b"[]"), "/ answered JSON without the member 'version'"),
+        (b"nonsense\r\n\r\n", "the connection broke"),
+        (b"", "the connection broke"),
+    ],
+)
+async def test_a_bad_answer_that_stays_bad_fails_at_the_deadline(answer: bytes, why: str) -> None:
+    async with Release(lambda _: answer) as release:
+        problem = await failure(check(release, 0.1, version_member="version"))
+        assert len(release.requests) > 1
+    assert problem.code is Code.APP_UNHEALTHY
+    assert "was not well within 0.1 s" in problem.what
+    assert why in problem.why
+    assert problem.output.endswith("Traceback: oh")
+
+
+async def test_only_so_much_of_an_answer_is_read() -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (4 * health.BODY_BYTES)
+    async with Release(lambda _: endless) as release:
+        await check(release)
+        problem = await failure(check(release, 0.1, version_member="version"))
+    assert len(problem.output) < 2 * health.BODY_BYTES
+
+
+async def test_an_app_that_accepts_and_never_answers_is_unwell() -> None:
+    async with Release(lambda _: None) as release:
+        problem = await failure(check(release, 0.2))
+    assert (problem.code, problem.why) == (Code.APP_UNHEALTHY, "it did not answer")
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_a_socket_that_nobody_took_is_reported_as_just_that(tmp_path: Path, private: bool) -> None:
+    async with Release(path=tmp_path / "a.sock" if private else None) as release:
+        problem = await failure(check(release, 0.2))
+    assert problem.code is Code.SOCKET_NOT_TAKEN
+    assert "app.run() never does" in problem.hint
+
+
+async def test_an_app_that_ends_is_not_waited_for() -> None:
+    async with Release() as release:
+        asyncio.get_running_loop().call_later(0.05, release.ended.set_result, "exit code 3")
+        began = time.monotonic()
+        problem = await failure(check(release))
+        assert time.monotonic() - began < 10
+    assert (problem.code, problem.why, problem.output) == (Code.APP_EXITED, "exit code 3", "Traceback: oh")
+
+
+async def test_nobody_at_the_address_is_a_broken_connection() -> None:
+    async with Release() as release:
+        release.socket.close()
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            release.address = f"127.0.0.1:{other.getsockname()[1]}"
+        problem = await failure(check(release, 0.05))
+    assert "ClientConnectorError" in problem.why
+
+
+@pytest.mark.parametrize(
+    ("address", "url", "path"),
+    [
+        ("0.0.0.0:8000", "http://127.0.0.1:8000/x", None),
+        ("[::]:8000", "http://[::1]:8000/x", None),
+        ("10.0.0.1:81", "http://10.0.0.1:81/x", None),
+        ("unix:/run/app.sock", "http://localhost/x", Path("/run/app.sock")),
+    ],
+)
+def test_any_address_means_the_loopback_one(address: str, url: str, path: Path | None) -> None:
+    assert tuple(map(str, health.url_of(address, Health(path="/x")))) == (url, str(path))
+
+
+async def watch(release: Release, seconds: float) -> None:
+    await health.watch(release, Health(), version="v1", seconds=seconds, clock=CLOCK)
+
+
+async def test_a_watch_of_no_length_asks_nothing() -> None:
+    async with Release(lambda _: http(500)) as release:
+        await watch(release, 0)
+        assert release.requests == []
+
+
+async def test_a_watch_ends_well_if_every_answer_was_good() -> None:
+    async with Release(lambda _: http(200)) as release:
+        await watch(release, 0.05)
+        assert len(release.requests) == 1
+
+
+async def test_one_bad_answer_ends_a_watch() -> None:
+    async with Release(lambda _: http(500)) as release:
+        problem = await failure(watch(release, 20))
+    assert "was not well 0 s after it went live" in problem.what
+
+
+async def test_an_exit_ends_a_watch() -> None:
+    async with Release(lambda _: http(200)) as release:
+        asyncio.get_running_loop().call_later(0.05, release.ended.set_result, "signal 9 (KILL)")
+        problem = await failure(watch(release, 20))
+    assert (problem.code, problem.why) == (Code.APP_EXITED, "signal 9 (KILL)")

@@ -1,0 +1,118 @@
+"""What is known before anything of a release is started: command, user, environment."""
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from agent.core.config import AppConfig
+from agent.core.layout import HostLayout
+from agent.host import launch
+from agent.host.ports import Placed
+from pusher.wire import Code, Failed, Refused
+
+ME = pwd.getpwuid(os.geteuid())
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    folder = tmp_path / "opt/demo/releases/20261123020055Z"
+    programs = folder / "venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("gunicorn", "flask"):
+        (programs / name).touch(mode=0o755)
+    (programs / "activate").touch(mode=0o644)
+    return folder
+
+
+def config(**settings: object) -> AppConfig:
+    return AppConfig.model_validate({"path": "/opt/demo", "user": ME.pw_name, **settings})
+
+
+def test_the_start_command_is_split_as_a_shell_would_and_found_in_the_venv(release: Path) -> None:
+    found = launch.find_start("gunicorn --name 'my app' app:app", release=release)
+    assert found == (str(release / "venv/bin/gunicorn"), "--name", "my app", "app:app")
+
+
+@pytest.mark.parametrize("start", ["uvicorn app:app", "ls", "activate", "./gunicorn", "/bin/ls"])
+def test_what_is_not_in_the_venv_is_not_started_and_what_is_there_is_named(release: Path, start: str) -> None:
+    with pytest.raises(Failed) as caught:
+        launch.find_start(start, release=release)
+    assert caught.value.code is Code.START_NOT_FOUND
+    assert "The venv has: flask, gunicorn." in caught.value.hint
+    assert ("without a folder" in caught.value.hint) == ("/" in start)
+
+
+def test_a_venv_with_nothing_in_it_is_said_to_be_empty_and_one_with_much_is_cut_short(release: Path) -> None:
+    with pytest.raises(Failed, match="The venv has no programs at all"):
+        launch.find_start("gunicorn", release=release.parent)
+    for number in range(40):
+        (release / f"venv/bin/tool{number}").touch(mode=0o755)
+    with pytest.raises(Failed, match=r"tool1, \.\.\., tool1|tool24, \.\.\."):
+        launch.find_start("nothing", release=release)
+
+
+@pytest.mark.parametrize("start", ["gunicorn 'app", "  "])
+def test_a_command_that_cannot_be_split_is_the_configurations_fault(release: Path, start: str) -> None:
+    with pytest.raises(Refused) as caught:
+        launch.find_start(start, release=release)
+    assert caught.value.code is Code.CONFIGURATION
+
+
+def test_an_app_runs_in_its_release_and_knows_what_it_is(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/demo.env").write_text("KEY=secret\n")
+    link = tmp_path / "current"
+    link.symlink_to(release)
+    prepared = launch.prepare_app(
+        "demo",
+        config(environment_file="/etc/demo.env"),
+        Placed(release.name, "v1", link),
+        host=HostLayout(tmp_path),
+        preflight=True,
+    )
+    assert prepared.folder == release
+    assert prepared.argv[-3:] == ("-w", "2", "app:app")
+    own = {name: value for name, value in prepared.environment.items() if name.startswith(("PUSHER", "KEY"))}
+    assert own == {
+        "KEY": "secret",
+        "PUSHER_APP": "demo",
+        "PUSHER_RELEASE": release.name,
+        "PUSHER_VERSION": "v1",
+        "PUSHER_PREFLIGHT": "1",
+    }
+    live = launch.prepare_app(
+        "demo", config(), Placed(release.name, "v1", release), host=HostLayout(tmp_path), preflight=False
+    )
+    assert "PUSHER_PREFLIGHT" not in live.environment
+
+
+def test_an_environment_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="No such file"):
+        launch.read_environment_file(tmp_path / "missing.env")
+    (tmp_path / "latin.env").write_bytes(b"A=\xe4")
+    with pytest.raises(Refused, match="it is not UTF-8"):
+        launch.read_environment_file(tmp_path / "latin.env")
+
+
+def test_the_agents_own_user_needs_no_change() -> None:
+    account = launch.find_account(ME.pw_name)
+    assert (account.uid, account.home, account.switch) == (ME.pw_uid, ME.pw_dir, False)
+
+
+def test_a_user_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(Refused, match="this machine has no user of that name"):
+        launch.find_account("nobody-at-all")
+
+
+def test_only_root_may_become_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Becoming an ordinary user for good would take the test session along.
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    with pytest.raises(Refused, match="the agent runs as 12345, and only root may become somebody else"):
+        launch.find_account("root")
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    with pytest.raises(Refused, match=f"the agent runs as {pwd.getpwuid(1).pw_name}"):
+        launch.find_account("root")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert launch.find_account("nobody").switch
