@@ -22,8 +22,15 @@ class LimitError(WireError):
 
 
 def canonical(value: Any) -> bytes:
-    """`value` as JSON with sorted keys, no white space, UTF-8: one spelling for one value."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    """`value` as JSON with sorted keys, no white space, UTF-8: one spelling for one value.
+
+    Raises: WireError, for a string with half a surrogate pair, which UTF-8 cannot spell.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise WireError(f"{text[error.start : error.end]!a} has no spelling in UTF-8") from error
 
 
 def format_timestamp(ms: int) -> str:
