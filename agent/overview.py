@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +12,7 @@ from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from pusher.wire import format_timestamp
 
+_VERSION = version("pusher-agent")
 _HISTORY = 20
 
 
@@ -35,7 +35,7 @@ async def status(
     return {
         "app": app,
         "host": host,
-        "agent": _version(),
+        "agent": _VERSION,
         "listen": listen,
         "live": _short(releases.get(live)) if live else None,
         "previous": _short(next(iter(fallbacks(releases.values(), live=live)), None)),
@@ -61,11 +61,6 @@ async def releases(app: str, *, shelf: Shelf, journal: Journal) -> dict[str, Any
 def names(known: Sequence[Release]) -> str:
     """Ids and versions, for a message."""
     return ", ".join(f"{one.id} ({one.version})" for one in known) or "none"
-
-
-@cache
-def _version() -> str:
-    return version("pusher-agent")
 
 
 def _short(release: Release | None) -> dict[str, Any] | None:

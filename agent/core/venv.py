@@ -125,6 +125,7 @@ def uv_environment(agent: Mapping[str, str], *, cache: Path, credentials: Path |
     """uv's environment: of the agent's own only what the way to an index needs."""
     passed = {name: agent[name] for name in _PASSED_ON if name in agent}
     own = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "UV_CACHE_DIR": str(cache / "uv")}
+    own["UV_HTTP_RETRIES"] = "2"  # three tries take 3 s; uv's own four take 10 s to say that there is no network
     if credentials is not None:
         own["NETRC"] = str(credentials)
     return {"HOME": str(cache), **passed, **own}

@@ -6,7 +6,8 @@ takes what there is when he gets to it; one who is slow, or gone, holds up nothi
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -26,8 +27,8 @@ _UNREAD_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the answers are made from. `silence_s` and `unread_s`: how long a stream of events may bring nothing
-    before it brings an empty line, and how long its reader may leave it unread."""
+    """What the answers are made from. A stream of events brings an empty line every `silence_s`; its reader may
+    leave it unread for `unread_s`."""
 
     agent: Agent
     limits: BundleLimits
@@ -188,22 +189,25 @@ async def _pinned(desk: Desk, call: Call, *, pinned: bool) -> web.StreamResponse
 
 
 async def _tell(desk: Desk, call: Call, happening: AsyncIterator[Event], answer: web.StreamResponse) -> None:
-    """Write each event when it comes, and an empty line when none does: that keeps the way to the reader open,
-    and shows whether he is still there. Raises: ConnectionError."""
-    upcoming = asyncio.ensure_future(anext(happening, None))
+    """Write each event when it comes, and now and then an empty line: that keeps the way to the reader open, and
+    shows whether he is still there. Raises: ConnectionError."""
+    breathing = asyncio.create_task(_breathe(answer, every_s=desk.silence_s))
     try:
-        while True:
-            done, _ = await asyncio.wait([upcoming], timeout=desk.silence_s)
-            event = upcoming.result() if done else None
-            if done and event is None:
-                return
-            try:
-                async with asyncio.timeout(desk.unread_s):
-                    await answer.write(event.to_line() if event else b"\n")
-            except TimeoutError:
-                call.connection.force_close()
-                raise ConnectionResetError("the reader took nothing") from None
-            if done:
-                upcoming = asyncio.ensure_future(anext(happening, None))
+        async for event in happening:
+            async with asyncio.timeout(desk.unread_s):
+                await answer.write(event.to_line())
+    except TimeoutError:
+        if call.request.transport is not None:
+            call.request.transport.abort()  # a mere close would wait until he has taken what is written already
+        raise ConnectionResetError("the reader took nothing") from None
     finally:
-        upcoming.cancel()
+        breathing.cancel()
+        if isinstance(happening, AsyncGenerator):
+            await happening.aclose()
+
+
+async def _breathe(answer: web.StreamResponse, *, every_s: float) -> None:
+    with suppress(ConnectionError):
+        while True:
+            await asyncio.sleep(every_s)
+            await answer.write(b"\n")

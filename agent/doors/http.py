@@ -29,7 +29,7 @@ from agent.host.caller import Caller, identify, may_deploy
 from pusher.wire import Code, Problem, Refused
 
 _CONNECTIONS_EACH = 64
-_CLOSING_S = 1.0
+_CLOSING_S = 0.5
 _ACCEPT_AGAIN_S = 0.5
 
 _T = TypeVar("_T")

@@ -62,15 +62,13 @@ async def _feed(request: web.BaseRequest, pipe: Pipe, *, stall_s: float) -> None
     wanted = True
     try:
         while True:
-            # While somebody reads, the pipe itself notices that nothing comes.
-            async with asyncio.timeout(None if wanted else stall_s):
+            async with asyncio.timeout(stall_s):
                 chunk = await request.content.readany()
             if not chunk:
                 break
             wanted = wanted and await pipe.feed(chunk)
     except (OSError, web.RequestPayloadError) as error:
-        pipe.fail(
-            Failed(Code.UPLOAD_BROKEN, "The bundle did not arrive whole", why=str(error), hint="Send it again")
-        )
+        why = f"nothing came for {stall_s:g} s" if isinstance(error, TimeoutError) else str(error)
+        pipe.fail(Failed(Code.UPLOAD_BROKEN, "The bundle did not arrive whole", why=why, hint="Send it again"))
     else:
         pipe.finish()

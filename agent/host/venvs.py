@@ -120,7 +120,13 @@ class Venvs:
             stat = await asyncio.to_thread(os.stat, real)
             known = (real, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
             if known not in self._facts:
-                ending, said = await self._run(facts_argv(python), folder=Path("/"), line=_nobody)
+                ending, said = await process.run(
+                    facts_argv(python),
+                    folder=Path("/"),
+                    environment=self._environment,
+                    deadline_s=_FACTS_DEADLINE_S,
+                    line=_nobody,
+                )
                 if ending:
                     raise OSError(f"{ending}\n{said}")
                 self._facts[known] = said

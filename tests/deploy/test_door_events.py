@@ -125,13 +125,14 @@ async def test_who_hangs_up_before_there_is_anything_to_wait_for_is_forgotten_to
 async def test_a_reader_who_takes_nothing_holds_nothing_up_and_is_cut_off(at):
     at.door._desk = replace(at.door._desk, unread_s=0.2)
     deployment = await begun(at)
-    reader, writer = await follow(at)
+    _, writer = await follow(at)
     writer.transport.pause_reading()
     for _ in range(200):
         deployment.publish(Happened.OUTPUT, source="unpack", text="x" * 100_000)
     at.shop.goes_on.set()
     await until(lambda: deployment.outcome == "done")
     await until(lambda: deployment.watchers == 0)
+    await until(lambda: not at.door._server.connections)
     writer.close()
     assert (await at.curl("/healthz")).status == 200
 

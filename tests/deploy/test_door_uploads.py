@@ -158,14 +158,14 @@ async def test_a_sender_who_resets_the_connection_breaks_his_upload_and_nothing_
     assert at.shop.broken[0].code is Code.UPLOAD_BROKEN
 
 
-async def test_an_upload_that_is_not_chunked_as_it_says_is_broken(at):
-    reader, writer = await begin(at, "Transfer-Encoding: chunked")
+async def test_an_upload_that_is_not_chunked_as_it_says_is_broken(impatient):
+    reader, writer = await begin(impatient, "Transfer-Encoding: chunked")
     part = bundle(FILES)[:200_000]
     writer.write(b"%x\r\n%s\r\n" % (len(part), part))
-    await until(lambda: at.shop.deployments)
+    await until(lambda: impatient.shop.deployments)
     writer.write(b"not a length\r\n")
     assert b" 400 " in await reader.readline()
-    assert at.shop.broken[0].code is Code.UPLOAD_BROKEN
+    assert impatient.shop.broken[0].code is Code.UPLOAD_BROKEN
     writer.close()
 
 

@@ -121,6 +121,7 @@ def test_uv_sees_only_what_the_way_to_an_index_needs() -> None:
         "https_proxy": "p",
         "SSL_CERT_FILE": "c",
         "UV_CACHE_DIR": "/c/uv",
+        "UV_HTTP_RETRIES": "2",
         "NETRC": "/n",
     }
     assert uv_environment({}, cache=Path("/c"), credentials=None)["HOME"] == "/c"

@@ -1,0 +1,182 @@
+"""A bundle is an ordinary zstd tar, and is only believed as far as its index vouches for it."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from pusher import bundle, pack, tar
+from pusher.errors import Usage
+from pusher.send import make_manifest
+from pusher.wire import Manifest, Refused
+
+SIGNATURE = b"-----BEGIN SSH SIGNATURE-----\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> pack.Tree:
+    folder = tmp_path / "v1"
+    (folder / "pkg").mkdir(parents=True)
+    (folder / "app.py").write_bytes(b"print('hello')\n")
+    (folder / "pkg/same.py").write_bytes(b"print('hello')\n")
+    (folder / "pkg/run").write_bytes(b"#!/bin/sh\n" * 100_000)
+    (folder / "pkg/run").chmod(0o755)
+    (folder / "latest").symlink_to("pkg/run")
+    return pack.read(folder)
+
+
+@pytest.fixture
+def papers(tree: pack.Tree) -> bundle.Papers:
+    now = int(time.time() * 1000)
+    manifest = make_manifest(tree, app="flask-demo", version="v1", created=now, expires=now + 1)
+    return bundle.Papers(manifest.to_bytes(), SIGNATURE, tree.index)
+
+
+@pytest.fixture
+def written(tmp_path: Path, tree: pack.Tree, papers: bundle.Papers) -> Path:
+    file = tmp_path / "flask-demo-v1.tar.zst"
+    file.write_bytes(b"".join(bundle.write(papers, tree.contents())))
+    return file
+
+
+def squeezed(*members: tuple[str, bytes]) -> bytes:
+    parts = [tar.header(name, size=len(raw)) + raw + tar.padding(len(raw)) for name, raw in members]
+    return zstandard.compress(b"".join(parts) + tar.END)
+
+
+def drain(packed: bundle.Bundle) -> dict[str, bytes]:
+    return {file.path: b"".join(content) for file, content in packed.contents()}
+
+
+def test_what_was_written_is_read_back(written: Path, tree: pack.Tree, papers: bundle.Papers) -> None:
+    packed = bundle.read(written)
+    assert packed.papers == papers
+    assert packed.manifest == Manifest.from_bytes(papers.manifest)
+    assert packed.entries == tree.entries
+    assert drain(packed) == {file.path: b"".join(content) for file, content in tree.contents()}
+
+
+def test_only_what_is_wanted_is_taken_out_of_it(written: Path, tree: pack.Tree) -> None:
+    wanted = {next(file.sha256 for file in tree.files if file.path == "app.py")}
+    assert [file.path for file, _ in bundle.read(written).contents(wanted)] == ["app.py", "pkg/same.py"]
+
+
+def test_packing_twice_gives_the_same_stream(tree: pack.Tree, papers: bundle.Papers) -> None:
+    first, second = (b"".join(bundle.write(papers, tree.contents())) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed")
+def test_tar_lists_its_members_in_their_order(written: Path) -> None:
+    listed = subprocess.run(["tar", "--zstd", "-tvf", written], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[-1] for line in listed.splitlines()] == [
+        "manifest.json",
+        "manifest.json.sig",
+        "index.jsonl",
+        "files/app.py",
+        "files/pkg/run",
+        "files/pkg/same.py",
+    ]
+    assert "-rwxr-xr-x 0/0" in listed
+    assert "1970-01-01 00:00 files/app.py" in listed
+
+
+def test_papers_alone_are_a_bundle_too(papers: bundle.Papers, tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"".join(bundle.write(papers)))
+    assert drain(bundle.read(tmp_path / "b")) == {}
+
+
+def test_a_bundle_that_gnu_tar_made_is_read(written: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    before = drain(bundle.read(written))
+    subprocess.run(["tar", "--zstd", "-xf", written, "-C", out], check=True)
+    names = ["manifest.json", "manifest.json.sig", "index.jsonl", *(f"files/{path}" for path in before)]
+    subprocess.run(["tar", "-cf", tmp_path / "t", "-C", out, *names], check=True)
+    half = (tmp_path / "t").stat().st_size // 2
+    raw = (tmp_path / "t").read_bytes()
+    # Two frames are one stream, as for zstd itself.
+    written.write_bytes(zstandard.compress(raw[:half]) + zstandard.compress(raw[half:]))
+    assert drain(bundle.read(written)) == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda raw: b"PK" + raw, "it is not compressed with zstd"),
+        (lambda raw: raw + b"more", "it is not compressed with zstd"),
+        (lambda raw: raw[:-20], "it ends in the middle"),
+        (lambda raw: b"", "it ends in the middle"),
+        (lambda raw: zstandard.compress(b"no tar" * 1000), "a member has no header"),
+    ],
+)
+def test_a_damaged_file_is_refused(written: Path, spoil: Callable[[bytes], bytes], why: str) -> None:
+    written.write_bytes(spoil(written.read_bytes()))
+    with pytest.raises(Refused, match=f"This is not a bundle: {why}"):
+        drain(bundle.read(written))
+
+
+def test_papers_out_of_order_are_refused(papers: bundle.Papers, tmp_path: Path) -> None:
+    members = [("manifest.json", papers.manifest), ("index.jsonl", papers.index), ("manifest.json.sig", SIGNATURE)]
+    for some in (members, members[1:], members[:1], []):
+        (tmp_path / "b").write_bytes(squeezed(*some))
+        with pytest.raises(Refused, match="is missing, or not at its place"):
+            bundle.read(tmp_path / "b")
+
+
+def test_papers_larger_than_they_can_be_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(squeezed(("manifest.json", b" " * 65537)))
+    with pytest.raises(Refused, match=r"manifest\.json has 65537 bytes: 65536 is the most"):
+        bundle.read(tmp_path / "b")
+
+
+def test_an_index_that_the_manifest_does_not_name_is_refused(papers: bundle.Papers, tmp_path: Path) -> None:
+    changed = bundle.Papers(papers.manifest, SIGNATURE, papers.index.replace(b"app.py", b"bpp.py"))
+    (tmp_path / "b").write_bytes(b"".join(bundle.write(changed)))
+    with pytest.raises(Refused, match="its index is not the signed one"):
+        bundle.read(tmp_path / "b")
+
+
+def test_an_index_that_breaks_the_contract_is_refused(tree: pack.Tree, tmp_path: Path) -> None:
+    lines = tree.index.splitlines(keepends=True)
+    swapped = pack.Tree(tree.folder, tree.entries, b"".join(reversed(lines)))
+    manifest = make_manifest(swapped, app="flask-demo", version="v1", created=0, expires=1)
+    papers = bundle.Papers(manifest.to_bytes(), SIGNATURE, swapped.index)
+    (tmp_path / "b").write_bytes(b"".join(bundle.write(papers)))
+    with pytest.raises(Refused, match="the index is not sorted"):
+        bundle.read(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        (("files/evil.py", b"x"), "'files/evil.py' is in it twice, or is not in its index"),
+        (("app.py", b"print('hello')\n"), "'app.py' is in it twice, or is not in its index"),
+        (("files/latest", b""), "'files/latest' is in it twice, or is not in its index"),
+        (("files/app.py", b"print('hullo')\n"), "'app.py' is not what the index says"),
+        (("files/app.py", b"print('hello')\n\n"), "'app.py' is not what the index says"),
+    ],
+)
+def test_a_payload_that_is_not_the_indexs_is_refused(
+    papers: bundle.Papers, tmp_path: Path, member: tuple[str, bytes], why: str
+) -> None:
+    first = [("manifest.json", papers.manifest), ("manifest.json.sig", SIGNATURE), ("index.jsonl", papers.index)]
+    (tmp_path / "b").write_bytes(squeezed(*first, member))
+    with pytest.raises(Refused, match=why):
+        drain(bundle.read(tmp_path / "b"))
+
+
+def test_a_repeated_name_is_refused(papers: bundle.Papers, tree: pack.Tree, tmp_path: Path) -> None:
+    twice = [next(tree.contents()), next(tree.contents())]
+    (tmp_path / "b").write_bytes(b"".join(bundle.write(papers, iter(twice))))
+    with pytest.raises(Refused, match=r"'files/app\.py' is in it twice"):
+        drain(bundle.read(tmp_path / "b"))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Usage, match=r"nothing\.tar\.zst cannot be read: No such file"):
+        bundle.read(tmp_path / "nothing.tar.zst")

@@ -1,0 +1,250 @@
+"""A folder becomes an index that depends on its content and on nothing else."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from pusher import pack
+from pusher.errors import Usage
+from pusher.wire import Failed, File, Link, read_index
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "v1"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder, and nothing that root may do beyond everybody."""
+    with tempfile.TemporaryDirectory() as made:
+        if os.geteuid() == 0:
+            os.chown(made, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+            try:
+                yield Path(made)
+            finally:
+                os.seteuid(0)
+        else:
+            yield Path(made)
+
+
+def write(file: Path, content: bytes = b"x", mode: int = 0o644) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    file.chmod(mode)
+    return file
+
+
+def paths(tree: pack.Tree) -> list[str]:
+    return [entry.path for entry in tree.entries]
+
+
+def test_modes_links_empty_files_and_unicode_names_survive(folder: Path) -> None:
+    write(folder / "bin/run", b"#!/bin/sh\n", 0o700)
+    write(folder / "grüße/日本.txt", b"", 0o600)
+    (folder / "link").symlink_to("bin/run")
+    (folder / "bin/up").symlink_to("../grüße/")
+    tree = pack.read(folder)
+    assert tree.entries == (
+        File("bin/run", 0o755, 10, sha256(b"#!/bin/sh\n").hexdigest()),
+        Link("bin/up", "../grüße/"),
+        File("grüße/日本.txt", 0o644, 0, sha256(b"").hexdigest()),
+        Link("link", "bin/run"),
+    )
+
+
+def test_the_index_is_one_that_an_agent_reads(folder: Path) -> None:
+    for name in ("b/c", "b-c", "b0", "a", "é", "Z", "b/a/d"):
+        write(folder / name)
+    tree = pack.read(folder)
+    assert tuple(read_index(tree.index.splitlines(keepends=True))) == tree.entries
+
+
+def test_the_same_tree_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    names = ["a", "b/c", "b/d", "e"]
+    for name in names:
+        write(folder / name, name.encode())
+    other = tmp_path / "elsewhere"
+    for name in reversed(names):
+        write(other / name, name.encode(), 0o640)
+        os.utime(other / name, (1, 1))
+    assert pack.read(other).index == pack.read(folder).index
+
+
+def test_content_decides_and_never_size_and_time(folder: Path) -> None:
+    write(folder / "app.py", b"one")
+    os.utime(folder / "app.py", (1, 1))
+    before = pack.read(folder).index
+    write(folder / "app.py", b"two")
+    os.utime(folder / "app.py", (1, 1))
+    assert pack.read(folder).index != before
+
+
+def test_contents_come_whole_and_in_order(folder: Path) -> None:
+    write(folder / "b", b"B" * 3_000_000)
+    write(folder / "a", b"")
+    found = [(file.path, b"".join(content)) for file, content in pack.read(folder).contents()]
+    assert found == [("a", b""), ("b", b"B" * 3_000_000)]
+
+
+def test_only_the_contents_that_are_wanted_come(folder: Path) -> None:
+    for name in "abc":
+        write(folder / name, name.encode())
+    wanted = {sha256(b"b").hexdigest()}
+    assert [file.path for file, _ in pack.read(folder).contents(wanted)] == ["b"]
+
+
+@pytest.mark.parametrize("content", [b"other", b"longer than it was", b""])
+def test_a_file_that_changes_meanwhile_is_noticed(folder: Path, content: bytes) -> None:
+    write(folder / "app.py", b"first")
+    tree = pack.read(folder)
+    write(folder / "app.py", content)
+    with pytest.raises(Failed, match=r"'app\.py' changed while it was being sent"):
+        [list(pieces) for _, pieces in tree.contents()]
+
+
+def test_a_file_that_vanishes_meanwhile_is_named(folder: Path) -> None:
+    write(folder / "app.py")
+    tree = pack.read(folder)
+    (folder / "app.py").unlink()
+    with pytest.raises(Usage, match=r"'app\.py' cannot be read: No such file"):
+        [list(pieces) for _, pieces in tree.contents()]
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "a/../../b", ".."])
+def test_a_link_that_leaves_the_tree_is_named(folder: Path, target: str) -> None:
+    (folder / "out").symlink_to(target)
+    with pytest.raises(Usage, match="'out' cannot travel: the link 'out' -> "):
+        pack.read(folder)
+
+
+@pytest.mark.parametrize("name", [".pusher/manifest.json", ".complete", "REVISION"])
+def test_a_name_that_the_agent_needs_is_named(folder: Path, name: str) -> None:
+    write(folder / name)
+    with pytest.raises(Usage, match=f"'{name}' cannot travel: the agent needs this name for itself"):
+        pack.read(folder)
+
+
+def test_what_is_no_file_is_named(folder: Path) -> None:
+    os.mkfifo(folder / "queue")
+    with pytest.raises(Usage, match="'queue' cannot travel: it is a pipe, not a file or a link"):
+        pack.read(folder)
+    (folder / "queue").unlink()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "s"))
+        with pytest.raises(Usage, match="'s' cannot travel: it is a socket"):
+            pack.read(folder)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a device")
+def test_a_device_is_named(folder: Path) -> None:
+    os.mknod(folder / "null", 0o20666, os.makedev(1, 3))
+    with pytest.raises(Usage, match="'null' cannot travel: it is a device"):
+        pack.read(folder)
+
+
+def test_a_name_that_is_not_utf_8_is_named(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9")).write_bytes(b"")
+    with pytest.raises(Usage, match=r"'caf\\udce9' is not a name in UTF-8"):
+        pack.read(folder)
+
+
+def test_what_cannot_be_read_is_named(as_nobody: Path) -> None:
+    write(as_nobody / "secret", mode=0)
+    with pytest.raises(Usage, match="'secret' cannot be read: Permission denied"):
+        pack.read(as_nobody)
+    (as_nobody / "secret").unlink()
+    (as_nobody / "closed").mkdir(0)
+    with pytest.raises(Usage, match="'closed/' cannot be listed: Permission denied"):
+        pack.read(as_nobody)
+
+
+def test_nothing_to_send_is_said(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    with pytest.raises(Usage, match="There is nothing to send"):
+        pack.read(folder)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Usage, match=r"v9' cannot be listed: No such file"):
+        pack.read(tmp_path / "v9")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".git/HEAD",
+        ".venv/bin/python",
+        "venv/bin/python",
+        "static/node_modules/x.js",
+        "pkg/__pycache__/a.cpython-311.pyc",
+        "a.pyc",
+        "a.py~",
+        ".a.py.swp",
+        "#a.py#",
+        ".#a.py",
+        ".DS_Store",
+        ".idea/x.xml",
+        ".vscode/settings.json",
+        ".mypy_cache/x",
+        ".pusherignore",
+    ],
+)
+def test_litter_stays_at_home(folder: Path, name: str) -> None:
+    write(folder / "app.py")
+    write(folder / name, b"# nothing\n")
+    assert paths(pack.read(folder)) == ["app.py"]
+
+
+@pytest.mark.parametrize("name", [".gitignore", "git/x", "venv.py", "node_modules.txt", "swp", "#x", ".env"])
+def test_what_only_looks_like_litter_travels(folder: Path, name: str) -> None:
+    write(folder / name)
+    assert paths(pack.read(folder)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("*.log\n", ["a.txt", "logs/keep.txt", "sub/a.txt"]),
+        ("/a.txt\n", ["logs/keep.txt", "logs/x.log", "sub/a.txt"]),
+        ("logs/\n", ["a.txt", "sub/a.txt"]),
+        ("logs/*\n!logs/keep.txt\n", ["a.txt", "logs/keep.txt", "sub/a.txt"]),
+        ("logs\n!logs/keep.txt\n", ["a.txt", "sub/a.txt"]),
+        ("# a comment\n\n**/a.txt\n", ["logs/keep.txt", "logs/x.log"]),
+        ("a.txt\n!a.txt\n", ["a.txt", "logs/keep.txt", "logs/x.log", "sub/a.txt"]),
+    ],
+)
+def test_pusherignore_reads_as_gitignore_does(folder: Path, rules: str, expected: list[str]) -> None:
+    for name in ("a.txt", "sub/a.txt", "logs/x.log", "logs/keep.txt"):
+        write(folder / name)
+    write(folder / ".pusherignore", rules.encode())
+    assert paths(pack.read(folder)) == expected
+
+
+def test_pusherignore_can_take_back_what_stays_by_default(folder: Path) -> None:
+    write(folder / "static/node_modules/x.js")
+    write(folder / ".pusherignore", b"!node_modules\n!.pusherignore\n")
+    assert paths(pack.read(folder)) == [".pusherignore", "static/node_modules/x.js"]
+
+
+def test_a_pusherignore_that_cannot_be_used_is_named(folder: Path) -> None:
+    write(folder / "a")
+    (folder / ".pusherignore").mkdir()
+    with pytest.raises(Usage, match=r"\.pusherignore cannot be used: .*Is a directory"):
+        pack.read(folder)
+    shutil.rmtree(folder / ".pusherignore")
+    write(folder / ".pusherignore", b"\xff\n")
+    with pytest.raises(Usage, match=r"\.pusherignore cannot be used"):
+        pack.read(folder)

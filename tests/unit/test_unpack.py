@@ -1,0 +1,361 @@
+"""Building a tree: what travelled, what did not, and what is looked at afterwards."""
+
+import io
+import os
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.host.disk import Disk
+from agent.host.folders import Folders
+from agent.host.kept import intact, kept
+from agent.host.unpack import RESERVE, check_room, unpack
+from pusher.wire import Code, Failed, Limits, Refused
+from tests.hostile import archives
+from tests.hostile.archives import TREE, honest
+from tests.hostile.receiving import Receiver, everything, expected
+
+FILES = [path for path, what in TREE.items() if not isinstance(what, str)]
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Receiver:
+    return Receiver(tmp_path)
+
+
+@pytest.fixture
+def release(receiver: Receiver) -> Path:
+    """A kept release with everything of TREE."""
+    return _receive(receiver, honest(), "kept")
+
+
+def _receive(receiver: Receiver, raw: bytes, name: str = "new", **how: object) -> Path:
+    return receiver.receive(io.BytesIO(raw).read, name, **how)[0]  # type: ignore[arg-type]
+
+
+def _content(tree: Path) -> dict[str, object]:
+    index = archives.index_of(TREE)
+    assert everything(tree) == expected(TREE, manifest=archives.manifest_of(index, TREE), index=index)
+    return everything(tree)
+
+
+def test_what_did_not_travel_comes_from_a_kept_release(receiver: Receiver, release: Path) -> None:
+    tree, done = receiver.receive(io.BytesIO(honest(but=FILES)).read, kept=[release])
+    assert (done.arrived, done.kept) == (0, 6)
+    _content(tree)
+
+
+def test_content_is_found_under_another_name_too(receiver: Receiver) -> None:
+    old = {"requirements.txt": b"", "elsewhere/old.py": b"app = 1\n"}
+    release = _receive(receiver, honest(old), "kept")
+    tree = _receive(receiver, honest(but=["app.py"]), kept=[release])
+    _content(tree)
+
+
+def test_nothing_is_hard_linked(receiver: Receiver, release: Path) -> None:
+    tree = _receive(receiver, honest(but=FILES), kept=[release])
+    for path in FILES:
+        assert (tree / path).stat().st_nlink == 1
+        assert (tree / path).stat().st_ino != (release / path).stat().st_ino
+
+
+def test_a_content_that_stands_twice_in_the_index_needs_to_travel_once(receiver: Receiver) -> None:
+    tree = {"requirements.txt": b"", "a/__init__.py": b"same", "b/__init__.py": b"same", "c.py": b""}
+    into = _receive(receiver, honest(tree, but=["a/__init__.py", "c.py"]))
+    assert (into / "a/__init__.py").read_bytes() == b"same"
+    assert (into / "c.py").read_bytes() == b""
+
+
+def test_a_damaged_copy_is_passed_over_for_another(receiver: Receiver, release: Path) -> None:
+    damaged = _receive(receiver, honest(), "damaged")
+    (damaged / "app.py").write_bytes(b"app = 9\n")
+    (damaged / "lib/data.bin").unlink()
+    (damaged / "lib/empty").write_bytes(b"longer")
+    (damaged / "run").unlink()
+    (damaged / "run").symlink_to("/etc/passwd")
+    tree = _receive(receiver, honest(but=FILES), kept=[damaged, release])
+    _content(tree)
+
+
+def test_a_fifo_in_the_place_of_a_copy_keeps_nobody_waiting(receiver: Receiver, release: Path) -> None:
+    (release / "app.py").unlink()
+    os.mkfifo(release / "app.py")
+    with pytest.raises(Refused) as caught:
+        _receive(receiver, honest(but=FILES), kept=[release])
+    assert caught.value.code is Code.BUNDLE_INCOMPLETE
+
+
+def test_no_good_copy_of_anything_is_a_refusal_that_counts(receiver: Receiver, release: Path) -> None:
+    for path in FILES[:2]:
+        (release / path).write_bytes(b"damaged!")
+    with pytest.raises(Refused) as caught:
+        _receive(receiver, honest(but=FILES), kept=[release])
+    assert caught.value.code is Code.BUNDLE_INCOMPLETE
+    assert caught.value.why == "2 of them; the first is app.py"
+    assert not (receiver.staging / "new").exists()
+
+
+def test_what_no_release_has_is_a_refusal_before_anything_is_copied(receiver: Receiver, release: Path) -> None:
+    class NoCopies(Disk):
+        def _at(self, op: str) -> None:
+            assert op != "stage.copy"
+
+    receiver.disk = NoCopies()
+    with pytest.raises(Refused) as caught:
+        _receive(receiver, honest({**TREE, "new.py": b"new"}, but=[*FILES, "new.py"]), kept=[release])
+    assert caught.value.why == "1 of them; the first is new.py"
+
+
+def test_a_copy_that_cannot_be_read_is_passed_over(
+    receiver: Receiver, release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = _receive(receiver, honest(), "second")
+    pread = os.pread
+
+    def failing(descriptor: int, size: int, at: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(release / "app.py"):
+            raise OSError(5, "Input/output error")
+        return pread(descriptor, size, at)
+
+    monkeypatch.setattr(os, "pread", failing)  # no file of ours can be made unreadable to root
+    _content(_receive(receiver, honest(but=FILES), kept=[release, second]))
+
+
+def test_another_failure_while_copying_is_not_taken_for_a_damaged_copy(receiver: Receiver, release: Path) -> None:
+    class Full(Disk):
+        def _at(self, op: str) -> None:
+            if op == "stage.copy":
+                raise Failed(Code.DISK_FULL, "full")
+
+    receiver.disk = Full()
+    with pytest.raises(Failed) as caught:
+        _receive(receiver, honest(but=FILES), kept=[release])
+    assert caught.value.code is Code.DISK_FULL
+
+
+def test_modes_are_those_of_the_index_whatever_the_umask(receiver: Receiver, release: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        tree = _receive(receiver, honest(but=["run"]), kept=[release])
+    finally:
+        os.umask(before)
+    assert [oct((tree / path).stat().st_mode & 0o7777) for path in ("app.py", "run", "lib", ".pusher")] == [
+        *("0o644", "0o755", "0o755", "0o755")
+    ]
+
+
+def test_the_mark_of_completeness_is_the_last_thing_that_is_made(receiver: Receiver, release: Path) -> None:
+    made: list[str] = []
+
+    class Noting(Disk):
+        def _at(self, op: str) -> None:
+            made.append(op)
+
+    receiver.disk = Noting()
+    _receive(receiver, honest(but=["run"]), kept=[release])
+    assert made[-4:] == ["stage.link", "stage.revision", "stage.complete", "stage.sync"]
+
+
+@pytest.mark.parametrize("op", ["stage.folder", "stage.file", "stage.copy", "stage.link", "stage.complete"])
+def test_a_failure_at_any_operation_comes_out_as_it_is(receiver: Receiver, release: Path, op: str) -> None:
+    class Failing(Disk):
+        def _at(self, at: str) -> None:
+            if at == op:
+                raise Failed(Code.DISK_ERROR, f"no {op}")
+
+    receiver.disk = Failing()
+    with pytest.raises(Failed, match=f"no {op}"):
+        _receive(receiver, honest(but=["run"]), kept=[release])
+    assert not (receiver.staging / "new").exists()
+
+
+def test_a_link_planted_into_the_tree_is_not_written_through(receiver: Receiver, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+
+    class Planting(Disk):
+        def _at(self, op: str) -> None:
+            if op == "stage.file" and not (receiver.staging / "new/lib").is_symlink():
+                (receiver.staging / "new/lib").rename(receiver.staging / "new/was-lib")
+                (receiver.staging / "new/lib").symlink_to(tmp_path / "outside")
+
+    receiver.disk = Planting()
+    with pytest.raises(Failed) as caught:
+        _receive(receiver, honest({"requirements.txt": b"", "app.py": b"1", "lib/x.py": b"2"}))
+    assert caught.value.code is Code.DISK_ERROR
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_stored_index_that_was_tampered_with_is_refused(receiver: Receiver) -> None:
+    into = receiver.staging / "new"
+    (into / ".pusher").mkdir(parents=True)
+    index = into / ".pusher/index.jsonl"
+    for content, code in (
+        (b"{}\n", Code.BUNDLE_MALFORMED),
+        (archives.index_of({"a" * 90: b""}), Code.LIMIT_EXCEEDED),
+    ):
+        index.write_bytes(content)
+        with pytest.raises(Refused) as caught:
+            _unpack_nothing(into, Limits(path=80))
+        assert caught.value.code is code
+    index.unlink()
+    with pytest.raises(Failed, match="Could not read"):
+        _unpack_nothing(into, Limits())
+
+
+def _unpack_nothing(into: Path, limits: Limits) -> None:
+    class Nothing:
+        def files(self) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+            return iter(())
+
+    unpack(Nothing(), into=into, version="v1", kept=list, disk=Disk(), limits=limits)  # type: ignore[arg-type]
+
+
+def test_names_that_only_look_alike_stay_different(receiver: Receiver) -> None:
+    tree = {
+        "requirements.txt": b"",
+        "a": b"1",
+        "A": b"2",
+        "\u00e9": b"3",
+        "e\u0301": b"4",
+        "Venv": b"5",
+        "ﬁ": b"6",
+    }
+    into = _receive(receiver, honest(tree))
+    assert {path: (into / path).read_bytes() for path in tree} == tree
+
+
+def test_a_large_file_passes_through_little_memory(receiver: Receiver) -> None:
+    tree = {"requirements.txt": b"", "large": os.urandom(1024 * 1024) * 24}
+    raw = honest(tree)
+    tracemalloc.start()
+    try:
+        _receive(receiver, raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * 1024 * 1024 + len(raw)
+
+
+def test_room_is_asked_for_before_it_is_needed(tmp_path: Path) -> None:
+    check_room(tmp_path, size=0, files=1)
+    with pytest.raises(Refused) as caught:
+        check_room(tmp_path, size=2**60, files=1)
+    assert caught.value.code is Code.DISK_FULL
+    assert f"{2**60 + RESERVE} bytes" in caught.value.why
+    with pytest.raises(Refused, match="inodes"):
+        check_room(tmp_path, size=0, files=2**60)
+    with pytest.raises(Failed, match="Could not look at"):
+        check_room(tmp_path / "missing", size=0, files=0)
+
+
+def test_folders_are_closed_and_opened_again_as_needed(tmp_path: Path) -> None:
+    paths = [f"d{number}/inner" for number in range(200)]
+    for path in paths:
+        (tmp_path / path).mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    with Folders(tmp_path) as folders:
+        for path in paths:
+            descriptor, name = folders.of(f"{path}/file")
+            assert os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path / path)
+            assert name == "file"
+            assert len(os.listdir("/proc/self/fd")) < before + 80
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(Failed, match="Could not open the folder"):
+        Folders(tmp_path / "missing")
+
+
+def test_an_intact_release_has_no_difference(receiver: Receiver, release: Path) -> None:
+    assert intact(release) == ""
+    (release / "venv").symlink_to("../../shared/venvs/abc")
+    (release / "uploads").symlink_to("../../shared/uploads")
+    (release / "lib/cache").mkdir()
+    assert intact(release, shared=["uploads", "lib/cache"]) == ""
+    assert intact(release, shared=["lib/cache"]) == "uploads does not belong to it"
+    assert intact(release, extra=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda tree: (tree / "app.py").write_bytes(b"app = 2\n"), "app.py has changed"),
+        (lambda tree: (tree / "app.py").write_bytes(b"app"), "app.py has changed"),
+        (lambda tree: (tree / "app.py").chmod(0o755), "app.py has changed"),
+        (lambda tree: (tree / "app.py").unlink(), "app.py is missing"),
+        (lambda tree: _replace(tree / "app.py").symlink_to("run"), "app.py has changed"),
+        (lambda tree: _replace(tree / "app.py").mkdir(), "app.py has changed"),
+        (lambda tree: os.mkfifo(_replace(tree / "app.py")), "app.py has changed"),
+        (lambda tree: _replace(tree / "latest").symlink_to("run"), "latest has changed"),
+        (lambda tree: _replace(tree / "latest").write_text("lib/data.bin"), "latest has changed"),
+        (lambda tree: _replace(tree / "latest"), "latest is missing"),
+        (lambda tree: (tree / "lib").rename(tree / "was"), "lib/data.bin is missing"),
+        (lambda tree: _as_link(tree / "lib"), "lib does not belong to it"),
+        (lambda tree: (tree / "lib/more.py").touch(), "lib/more.py does not belong to it"),
+        (lambda tree: (tree / "lib/venv").touch(), "lib/venv does not belong to it"),
+        (lambda tree: (tree / ".pusher/manifest.json").unlink(), "its signed papers are damaged"),
+        (lambda tree: (tree / ".pusher/manifest.json").write_text("{}"), "its signed papers are damaged"),
+        (lambda tree: (tree / ".pusher/index.jsonl").write_text("{}\n"), "its signed papers are damaged"),
+        (lambda tree: (tree / ".pusher/index.jsonl").unlink(), "its signed papers are damaged"),
+        (lambda tree: _shorten(tree / ".pusher/index.jsonl"), "its signed papers are damaged"),
+    ],
+)
+def test_the_first_difference_is_named(receiver: Receiver, release: Path, damage: object, says: str) -> None:
+    damage(release)  # type: ignore[operator]
+    assert intact(release).startswith(says)
+
+
+def test_a_file_that_cannot_be_read_is_a_difference(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening = os.open
+
+    def failing(path: Path | str, *how: object, **more: object) -> int:
+        if path == release / "app.py":
+            raise OSError(5, "Input/output error")
+        return opening(path, *how, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", failing)
+    assert intact(release) == "app.py cannot be read: Input/output error"
+
+
+def test_kept_content_is_found_newest_first_and_only_what_is_wanted(receiver: Receiver, release: Path) -> None:
+    newer = _receive(receiver, honest(), "newer")
+    digest = {one.path: one.sha256 for one in archives.entries(TREE) if hasattr(one, "sha256")}
+    found = kept([newer, receiver.staging / "missing", release])
+    assert digest["app.py"] in found
+    assert "0" * 64 not in found
+    assert list(found.copies(digest["lib/über/naïve.txt"])) == [
+        f"{newer}/lib/über/naïve.txt",
+        f"{release}/lib/über/naïve.txt",
+    ]
+    assert list(found.copies("0" * 64)) == []
+    only = kept([newer], wanted={digest["run"]})
+    assert digest["run"] in only
+    assert digest["app.py"] not in only
+
+
+def test_a_damaged_index_offers_what_can_be_read_of_it(receiver: Receiver) -> None:
+    tree = {"requirements.txt": b"r", 'quo"te\\d\n': b"q", "z": b"z"}
+    release = _receive(receiver, honest(tree), "kept")
+    index = release / ".pusher/index.jsonl"
+    lines = index.read_bytes().splitlines(keepends=True)
+    damaged = lines[0].replace(b'quo\\"te', b"\\xquote")
+    index.write_bytes(b"no line\n" + damaged + lines[1].replace(b"requ", b"\xff") + b"".join(lines))
+    assert list(kept([release]).copies(_digest(tree, 'quo"te\\d\n'))) == [f'{release}/quo"te\\d\n']
+
+
+def _digest(tree: archives.Tree, path: str) -> str:
+    return next(one.sha256 for one in archives.entries(tree) if one.path == path)  # type: ignore[union-attr]
+
+
+def _replace(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
+def _as_link(folder: Path) -> None:
+    folder.rename(folder.parent.parent / "elsewhere")
+    folder.symlink_to(folder.parent.parent / "elsewhere")
+
+
+def _shorten(index: Path) -> None:
+    index.write_bytes(b"".join(index.read_bytes().splitlines(keepends=True)[:-1]))
