@@ -12,7 +12,7 @@ from pusher.errors import Usage
 
 _HARMLESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@:/-]*|--?[a-z-]+", re.ASCII)
 
-# Without a candidate, bash and fish offer the names of files, and so does zsh here.
+# Without a candidate, all three offer the names of files.
 _SCRIPTS = {
     "bash": """\
 # pusher completion bash > /etc/bash_completion.d/pusher, or: eval "$(pusher completion bash)"
@@ -33,7 +33,11 @@ if [[ "${funcstack[1]}" == _pusher ]]; then _pusher "$@"; else compdef _pusher p
 """,
     "fish": """\
 # pusher completion fish > ~/.config/fish/completions/pusher.fish
-complete -c pusher -a '(pusher __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+function __pusher
+    pusher __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null
+end
+complete -c pusher -f -a '(__pusher)'
+complete -c pusher -n 'not __pusher | string length -q' -F
 """,
 }
 

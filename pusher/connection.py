@@ -17,6 +17,7 @@ from pusher.wire import PROBLEM_TYPE, Problem
 
 _DOCUMENT_BYTES = 64 * 1024**2
 _LINE_BYTES = 4 * 1024**2
+_PIECE = 64 * 1024
 
 
 class Connection:
@@ -81,7 +82,7 @@ class Connection:
         return self._document(response, raw)
 
     def lines(self, path: str, *, silence_s: float) -> Iterator[bytes]:
-        """The lines of a streamed answer as they come, until the agent ends it.
+        """The lines of a streamed answer as they come, without their newline, until the agent ends it.
 
         Raises: Unreachable, also when nothing came for `silence_s` or the last line is cut; Problem.
         """
@@ -94,10 +95,15 @@ class Connection:
             if response.status >= 400:
                 self._document(response, response.read(_DOCUMENT_BYTES))
             stream.socket.settimeout(silence_s)
-            while line := response.readline(_LINE_BYTES):
-                if not line.endswith(b"\n"):
-                    raise http.client.IncompleteRead(line)
-                yield line
+            # Not `readline`: it takes a chunked answer that was cut for one that has ended.
+            rest = b""
+            while piece := response.read1(_PIECE):
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from lines
+                if len(rest) > _LINE_BYTES:
+                    raise self.not_an_agent("it sends a line without an end")
+            if rest:
+                raise http.client.IncompleteRead(rest)
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from error
         finally:

@@ -9,7 +9,7 @@ from pusher import bundle, pack, sign
 from pusher.config import Settings
 from pusher.errors import Usage
 from pusher.send import LIFETIME_MS, app_name, make_manifest
-from pusher.show import Screen, bytes_, json_line, moment
+from pusher.show import Screen, amount, moment
 from pusher.source import BundleFile, locate
 from pusher.wire import Code, Refused, format_timestamp
 
@@ -50,7 +50,7 @@ def pack_into(
             aside.unlink(missing_ok=True)
     except OSError as error:
         raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error
-    screen.line(f"{target}: {app} {found.version}, {len(tree.entries)} files, {bytes_(target.stat().st_size)}")
+    screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
 
 
 def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -> None:
@@ -76,10 +76,11 @@ def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -
         members = {"file": str(file), "app": manifest.app, "version": manifest.version}
         members |= {"created": format_timestamp(manifest.created), "expires": format_timestamp(manifest.expires)}
         numbers = {"files": manifest.files, "unpacked_size": manifest.unpacked_size, "hosts": manifest.hosts}
-        screen.line(json_line({**members, **numbers, "signer": signer._asdict()}))
+        screen.document({**members, **numbers, "signer": signer._asdict()})
         return
-    size = bytes_(manifest.unpacked_size)
-    screen.line(f"{file}: {manifest.app} {manifest.version}, {manifest.files} files, {size}, complete")
+    screen.line(
+        f"{file}: {manifest.app} {manifest.version}, {amount(manifest.files, manifest.unpacked_size)}, complete"
+    )
     created, expires = (moment(format_timestamp(time_)) for time_ in (manifest.created, manifest.expires))
     screen.line(f"  created {created}, expires {expires} (UTC)")
     if manifest.hosts:

@@ -7,7 +7,7 @@ from pusher.client import Client
 from pusher.config import Settings
 from pusher.fleet import chosen, each
 from pusher.follow import follow
-from pusher.show import Screen, duration, json_line, moment, table
+from pusher.show import Screen, duration, moment, table
 from pusher.wire import Code, Problem, Refused
 
 _HISTORY = 10
@@ -100,7 +100,7 @@ def _told(
     as_json: bool,
 ) -> str:
     if as_json:
-        screen.line(json_line({**document, "address": client.host.name}))
+        screen.document({**document, "address": client.host.name})
     else:
         for line in lines(document):
             screen.line(line)

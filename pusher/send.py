@@ -20,7 +20,7 @@ from pusher.config import Settings
 from pusher.errors import Interrupted, Usage
 from pusher.fleet import chosen, each
 from pusher.follow import follow
-from pusher.show import Screen, bytes_, duration
+from pusher.show import Screen, amount, duration
 from pusher.source import BundleFile, Folder, locate
 from pusher.wire import Code, Manifest, Problem, WireError, check_app, parse_timestamp
 
@@ -145,8 +145,8 @@ def _deliver(client: Client, screen: Screen, *, load: _Load) -> str:
         screen.passing(f"  asking {client.host.name} what it has ...")
         missing = client.missing(load.manifest.app, bundle.write(load.papers))
     travelling = [file.size for file in files if missing is None or file.sha256 in missing]
-    there = "" if missing is None else f", of which {_amount(len(travelling), sum(travelling))} must travel"
-    screen.line(f"sending {name} to {client.host.name}: {_amount(len(files), total)}{there}")
+    there = "" if missing is None else f", of which {amount(len(travelling), sum(travelling))} must travel"
+    screen.line(f"sending {name} to {client.host.name}: {amount(len(files), total)}{there}")
     try:
         data = _upload(client, screen, load, missing)
     except Problem as problem:
@@ -185,7 +185,3 @@ def _counted(contents: Iterator[Member], screen: Screen, total: int) -> Iterator
 
     for file, content in contents:
         yield file, pieces(content)
-
-
-def _amount(files: int, size: int) -> str:
-    return f"{files} file{'' if files == 1 else 's'}, {bytes_(size)}"

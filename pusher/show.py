@@ -49,6 +49,10 @@ class Screen:
         for part in printable(text).split("\n"):
             self._write(f"{self._prefix}{part}".rstrip() + "\n")
 
+    def document(self, document: Mapping[str, Any]) -> None:
+        """A JSON object in a line of its own, whatever the host, in printable ASCII alone."""
+        self._write(json.dumps(document, sort_keys=True).replace("\x7f", r"\u007f") + "\n")
+
     def passing(self, text: str) -> None:
         """A line for now: the next one takes its place. Nothing in a pipe."""
         if self._live:
@@ -128,11 +132,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells]
 
 
-def json_line(document: Mapping[str, Any]) -> str:
-    """A JSON object in one line of printable ASCII, so that `printable` leaves it valid."""
-    return json.dumps(document, sort_keys=True).replace("\x7f", r"\u007f")
-
-
 def duration(ms: object) -> str:
     """Milliseconds as people read them: `12 ms`, `1.4 s`, `2 min 5 s`. Empty for anything but a number."""
     if isinstance(ms, bool) or not isinstance(ms, int | float):
@@ -151,6 +150,11 @@ def bytes_(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def amount(files: int, size: int) -> str:
+    """So many files of so many bytes together."""
+    return f"{files} file{'' if files == 1 else 's'}, {bytes_(size)}"
 
 
 def moment(timestamp: object) -> str:

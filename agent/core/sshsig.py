@@ -101,7 +101,7 @@ def trust_line(public_key: str, *, principal: str) -> str:
         if kind in _CERTIFICATES:
             _refuse("it is a certificate; trust its authority instead, by a cert-authority line")
         _judge_key(key)
-    except (binascii.Error, Refused) as error:
+    except (ValueError, Refused) as error:
         raise Refused(
             Code.CONFIGURATION,
             "This is not a public key that can sign releases",

@@ -67,7 +67,7 @@ class Connection(web.RequestHandler):
     async def while_open(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of `work`, which is cancelled when the caller hangs up: it must change nothing.
 
-        Raises: ConnectionResetError, if he does.
+        Raises: ConnectionResetError, if that happens.
         """
         self._waiting = waiting = asyncio.create_task(work)
         if self.transport is None:
@@ -75,9 +75,10 @@ class Connection(web.RequestHandler):
         try:
             return await waiting
         except asyncio.CancelledError:
-            if self.transport is None:
-                raise ConnectionResetError("the caller hung up") from None
-            raise
+            here = asyncio.current_task()
+            if here is not None and here.cancelling():
+                raise  # it is we who are cancelled
+            raise ConnectionResetError("the caller hung up") from None
         finally:
             self._waiting = None
 

@@ -1,7 +1,7 @@
 """What each route does: a request whose guards are passed, in; an answer, out.
 
-Invariant: a deployment never depends on who asked for it. It is begun by `submit`, and whoever watches it
-takes what there is when he gets to it; one who is slow, or gone, holds up nothing but his own answer.
+Invariant: a deployment never depends on who asked for it. It is begun by `submit`, and whoever watches it gets
+what there is when they ask; a reader that is slow, or gone, holds up nothing but its own answer.
 """
 
 import asyncio
@@ -190,7 +190,7 @@ async def _pinned(desk: Desk, call: Call, *, pinned: bool) -> web.StreamResponse
 
 async def _tell(desk: Desk, call: Call, happening: AsyncIterator[Event], answer: web.StreamResponse) -> None:
     """Write each event when it comes, and now and then an empty line: that keeps the way to the reader open, and
-    shows whether he is still there. Raises: ConnectionError."""
+    shows whether it is still there. Raises: ConnectionError."""
     breathing = asyncio.create_task(_breathe(answer, every_s=desk.silence_s))
     try:
         async for event in happening:
@@ -198,7 +198,7 @@ async def _tell(desk: Desk, call: Call, happening: AsyncIterator[Event], answer:
                 await answer.write(event.to_line())
     except TimeoutError:
         if call.request.transport is not None:
-            call.request.transport.abort()  # a mere close would wait until he has taken what is written already
+            call.request.transport.abort()  # a mere close would wait until it took what is written
         raise ConnectionResetError("the reader took nothing") from None
     finally:
         breathing.cancel()

@@ -29,6 +29,7 @@ from agent.host.caller import Caller, identify, may_deploy
 from pusher.wire import Code, Problem, Refused
 
 _CONNECTIONS_EACH = 64
+_WELCOMES = 32
 _CLOSING_S = 0.5
 _ACCEPT_AGAIN_S = 0.5
 
@@ -126,10 +127,12 @@ class HttpDoor:
                 _log.warning("accept_failed", error=str(error))
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
-            # Beside the loop: one look-up that takes long must not keep others waiting.
+            # Beside this loop: one look-up that takes long must not keep others waiting.
             welcome = asyncio.create_task(self._welcome(sock, hosts, server))
             self._welcoming.add(welcome)
             welcome.add_done_callback(self._welcoming.discard)
+            if len(self._welcoming) >= _WELCOMES:
+                await asyncio.wait(self._welcoming, return_when=asyncio.FIRST_COMPLETED)
 
     async def _welcome(self, sock: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
         """Find out who connected; only then let anything of the connection be read."""

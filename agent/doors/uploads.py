@@ -1,7 +1,7 @@
 """A request's body as a bundle: fed from the event loop, read in a worker thread, neither waiting for ever.
 
-Invariant: whoever reads the bundle decides. If he refuses it, the answer can be given at once, whatever is still
-on its way; if he took what he wanted, the rest is read and dropped, so that any client gets its answer.
+Invariant: who reads the bundle decides. Refused, it is answered at once, whatever is still on its way; taken in,
+what is left of the body is read and dropped, so that any client gets its answer.
 """
 
 import asyncio

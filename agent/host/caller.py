@@ -11,8 +11,8 @@ which is the one with our two addresses swapped. Four things make that answer sa
   socket that its owner has closed with uid 0: without this rule anybody becomes root by sending and
   closing. (An exact look-up that finds no connection may also answer with a listener of that port, or with
   a TIME_WAIT remnant.)
-- two look-ups agree. `/proc` formats uid and inode of one line by two separate reads, so that an owner who
-  closes between them shows as uid 0 with his own inode, once.
+- two look-ups agree. `/proc` formats uid and inode of one line by two separate reads, so that a socket that
+  is closed between them shows uid 0 beside its inode, once.
 - afterwards our own end is still connected. Only one connection can have these addresses at a time; but one
   that was reset lingers in the listening queue with what it sent, while somebody else may connect from the
   same port.
@@ -126,9 +126,7 @@ def netlink_owner(client: Address, server: Address) -> Owner | None:
     if kind == _NLMSG_ERROR:
         (code,) = struct.unpack_from("=i", answer, _HEADER.size)
         raise OSError(-code, os.strerror(-code))
-    _, state, found, uid, inode = _DIAG_MESSAGE.unpack_from(answer, _HEADER.size)
-    if found != _pair(client, server):
-        return None
+    _, state, uid, inode = _DIAG_MESSAGE.unpack_from(answer, _HEADER.size)
     return Owner(uid, inode) if state in _OPEN and inode else None
 
 
@@ -166,11 +164,11 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
-_DIAG_MESSAGE = struct.Struct("=BBxx36s24xII")  # of inet_diag_msg: family, state, ports and addresses, uid, inode
+_DIAG_MESSAGE = struct.Struct("=BB62xII")  # of inet_diag_msg: family, state, uid, inode
 
 
 def _unix_uid(connection: socket.socket) -> int:
-    """The uid of who called `connect`, kept by the kernel even after he has gone."""
+    """The uid of who called `connect`, kept by the kernel even after they have gone."""
     credentials = struct.Struct("=iII")  # pid, uid, gid
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     return int(credentials.unpack(raw)[1])

@@ -56,8 +56,8 @@ class Disk:
 
         `exist_ok`: a folder already there will do, and keeps its mode; anything else, links too, will not.
         """
-        self._at(op)
         with explained("make the folder", path, folder):
+            self._at(op)
             try:
                 os.mkdir(path, 0o777 if mode is None else mode, dir_fd=folder)
             except FileExistsError:
@@ -82,41 +82,41 @@ class Disk:
 
         What `chunks` raises passes through; the unfinished file stays, for whoever drops the whole.
         """
-        self._at(op)
         digest, size = hashlib.sha256(), 0
-        with explained("create", name, folder), _opened(name, _NEW_FILE, folder) as descriptor:
-            os.fchmod(descriptor, mode)
-            for chunk in chunks:
-                digest.update(chunk)
-                size += len(chunk)
-                _write_all(descriptor, chunk)
+        with explained("create", name, folder):
+            self._at(op)
+            with _opened(name, _NEW_FILE, folder) as descriptor:
+                os.fchmod(descriptor, mode)
+                for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    _write_all(descriptor, chunk)
         return size, digest.hexdigest()
 
-    def copy(
-        self, name: str, source: int, *, op: str, mode: int, folder: int | None = None
-    ) -> tuple[int, str]:
+    def copy(self, name: str, source: int, *, op: str, mode: int, folder: int | None = None) -> tuple[int, str]:
         """A new file with the content of the open file `source`, read from its start. Returns as `create`.
 
         Shares blocks where the filesystem can (a reflink, copied on write); never a hard link, for one edit
         in place would then damage both. Raises: Failed(release_damaged) if `source` cannot be read.
         """
-        self._at(op)
         digest, size = hashlib.sha256(), 0
-        with explained("create", name, folder), _opened(name, _NEW_FILE, folder) as descriptor:
-            os.fchmod(descriptor, mode)
-            cloned = self._clones = self._clones and _cloned(source, descriptor)
-            for chunk in _content(descriptor if cloned else source):
-                digest.update(chunk)
-                size += len(chunk)
-                if not cloned:
-                    _write_all(descriptor, chunk)
+        with explained("create", name, folder):
+            self._at(op)
+            with _opened(name, _NEW_FILE, folder) as descriptor:
+                os.fchmod(descriptor, mode)
+                cloned = self._clones = self._clones and _cloned(source, descriptor)
+                for chunk in _content(descriptor if cloned else source):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    if not cloned:
+                        _write_all(descriptor, chunk)
         return size, digest.hexdigest()
 
     def write(self, path: Path, content: bytes, *, op: str, mode: int = 0o644, replace: bool = False) -> None:
         """A small file, flushed, its name too. With `replace`: at any moment the old or the new one."""
         written = path.with_name(f".{path.name}.new") if replace else path
-        self._at(op)
         with explained("write", path):
+            self._at(op)
             if replace:
                 written.unlink(missing_ok=True)  # left by a write that was cut off
             with _opened(written, _NEW_FILE) as descriptor:
@@ -131,15 +131,15 @@ class Disk:
 
     def link(self, path: Path | str, target: str, *, op: str, folder: int | None = None) -> None:
         """A symbolic link, which must not exist."""
-        self._at(op)
         with explained("link", path, folder):
+            self._at(op)
             os.symlink(target, path, dir_fd=folder)
 
     def flip(self, path: Path, target: str, *, op: str) -> None:
         """Point a symbolic link, there or not, at `target`: at any moment the old or the new. Flushed."""
         fresh = path.with_name(f".{path.name}.new")
-        self._at(op)
         with explained("point", path):
+            self._at(op)
             fresh.unlink(missing_ok=True)  # left by a flip that was cut off
             fresh.symlink_to(target)
             self._at(f"{op}.rename")
@@ -148,22 +148,22 @@ class Disk:
 
     def rename(self, old: Path, new: Path, *, op: str) -> None:
         """Move within a filesystem; what is already at `new` is an error. Neither folder is flushed."""
-        self._at(op)
         with explained("move", old, towards=new):
+            self._at(op)
             if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number))
 
     def sync_folder(self, path: Path, *, op: str) -> None:
         """Flush a folder: the names in it, not what they name."""
-        self._at(op)
         with explained("flush", path), _opened(path, _OPEN_FOLDER) as descriptor:
+            self._at(op)
             os.fsync(descriptor)
 
     def sync_tree(self, path: Path, *, op: str) -> None:
         """Flush everything beneath `path`, and `path` itself; not its name in its parent."""
-        self._at(op)
         with explained("flush", path), _opened(path, _OPEN_FOLDER) as top:
+            self._at(op)
             if _count(top) > FSYNC_FILES_MOST:
                 if _LIBC.syncfs(top):
                     number = ctypes.get_errno()
@@ -178,8 +178,8 @@ class Disk:
 
     def unlink(self, path: Path | str, *, op: str, folder: int | None = None) -> None:
         """Take a file or link away, if it is there. Flushed, unless in an open `folder` (being built)."""
-        self._at(op)
         with explained("remove", path, folder):
+            self._at(op)
             try:
                 os.unlink(path, dir_fd=folder)
             except FileNotFoundError:
@@ -202,15 +202,15 @@ class Disk:
 
     def discard(self, trash: Path, *, op: str) -> None:
         """Delete what is at `trash`, if anything; links are deleted, never followed."""
-        self._at(op)
         with explained("delete", trash), suppress(FileNotFoundError):
+            self._at(op)
             if stat.S_ISDIR(os.lstat(trash).st_mode):
                 shutil.rmtree(trash)  # by descriptors all the way down, on Linux
             else:
                 os.unlink(trash)
 
     def _at(self, op: str) -> None:
-        """Called before each change, in the thread that makes it. A test's own subclass may raise here."""
+        """Called before each change, in the thread that makes it: where a test stops, or raises an OSError."""
 
 
 @contextmanager

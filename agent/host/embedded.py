@@ -19,6 +19,7 @@ from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
 from agent.host import leftovers, process, sockets
 from agent.host.launch import Launch, prepare_app
+from agent.host.main_process import Main
 from agent.host.ports import Clock, Lines, Placed
 from pusher.wire import Code, Failed, Problem
 
@@ -57,7 +58,7 @@ class Embedded:
         async with self._turn:
             await self._public()
 
-    async def try_out(self, placed: Placed) -> "Main":
+    async def try_out(self, placed: Placed) -> Main:
         async with self._turn:
             await self._end_leftovers()
             launch = await self._prepare(placed, preflight=True)
@@ -74,7 +75,7 @@ class Embedded:
             await main.note()
             return main
 
-    async def restart(self, placed: Placed) -> "Main":
+    async def restart(self, placed: Placed) -> Main:
         async with self._turn:
             sock = await self._public()
             launch = await self._prepare(placed, preflight=False)
@@ -115,7 +116,7 @@ class Embedded:
             if self._address.startswith("unix:"):
                 await asyncio.to_thread(Path(self._address.removeprefix("unix:")).unlink, missing_ok=True)
 
-    def running(self) -> "Main | None":
+    def running(self) -> Main | None:
         return self._serving if self._serving is not None and not self._serving.child.ended() else None
 
     async def _public(self) -> socket.socket:
@@ -148,7 +149,7 @@ class Embedded:
 
     async def _start(
         self, placed: Placed, launch: Launch, sock: socket.socket, *, private: Path | None = None
-    ) -> "Main":
+    ) -> Main:
         name = f"{self._app} (preflight)" if private else self._app
         with _explained(placed):
             child = await process.start(
@@ -158,9 +159,20 @@ class Embedded:
                 line=lambda text: self._line(f"{name} | {text}"),
                 stdin=sock.fileno(),
             )
-        return Main(placed, child, sock, service=self, private=private)
+        drain_s = self._config.drain_s
+        return Main(
+            placed,
+            child,
+            sock,
+            address=f"unix:{private}" if private else self._address,
+            folder=self._folder,
+            private=private,
+            # Nobody's request waits on a candidate: what it needs is a moment to put its own things away.
+            patience_s=min(drain_s, _CANDIDATE_PATIENCE_S) if private else drain_s,
+            gone=self._others.discard,
+        )
 
-    async def _keep(self, main: "Main", sock: socket.socket) -> None:
+    async def _keep(self, main: Main, sock: socket.socket) -> None:
         """Start the app again when it ends by itself, after pauses that grow while it does not stay up."""
         pause = _FIRST_PAUSE_S
         while True:
@@ -177,7 +189,7 @@ class Embedded:
                 again = await self._start_again(main.placed, sock)
             main = again
 
-    async def _start_again(self, placed: Placed, sock: socket.socket) -> "Main | None":
+    async def _start_again(self, placed: Placed, sock: socket.socket) -> Main | None:
         try:
             launch = await self._prepare(placed, preflight=False)
             main = self._serving = await self._start(placed, launch, sock)
@@ -192,59 +204,6 @@ class Embedded:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
             self._keeper = None
-
-
-class Main:
-    """`Running`: the main process of a started release; a candidate, if its socket is `private`."""
-
-    def __init__(
-        self,
-        placed: Placed,
-        child: process.Child,
-        sock: socket.socket,
-        *,
-        service: Embedded,
-        private: Path | None,
-    ) -> None:
-        self.placed = placed
-        self.child = child
-        self.address = f"unix:{private}" if private else service._address
-        self._socket = sock
-        self._private = private
-        self._service = service
-
-    async def wait(self) -> str:
-        return await self.child.wait()
-
-    def tail(self) -> str:
-        return self.child.tail()
-
-    async def end(self) -> None:
-        # Nobody's request waits on a candidate: what it needs is a moment to put its own things away.
-        drain_s = self._service._config.drain_s
-        await self.child.end(patience_s=min(drain_s, _CANDIDATE_PATIENCE_S) if self._private else drain_s)
-        await asyncio.to_thread(self._tidy)
-        self._service._others.discard(self)
-
-    def dismiss(self) -> None:
-        self._ending = asyncio.create_task(self.end())  # kept, for the loop itself holds tasks weakly
-
-    async def took_socket(self) -> bool:
-        return await asyncio.to_thread(sockets.taken, self._socket)
-
-    async def note(self) -> None:
-        """So that the agent finds it again after being killed, should the parent-death signal not do."""
-        try:
-            await asyncio.to_thread(leftovers.note, self._service._folder, self.child.pid)
-        except OSError as error:
-            # A full disk must not keep the app from running; what is missing is only a second safeguard.
-            _log.warning("process_not_noted", pid=self.child.pid, why=error.strerror)
-
-    def _tidy(self) -> None:
-        leftovers.forget(self._service._folder, self.child.pid)
-        if self._private:
-            self._socket.close()
-            self._private.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -126,9 +126,7 @@ def _prepare(
     name = config.environment_file
     file = read_environment_file(host.beneath(name)) if name else {}
     environment = app_environment(own, release=folder, account=account, file=file)
-    return Launch(
-        trampoline(command, parent=os.getpid(), account=account, socket=socket), folder, environment
-    )
+    return Launch(trampoline(command, parent=os.getpid(), account=account, socket=socket), folder, environment)
 
 
 def _programs(folder: Path) -> list[str]:

@@ -86,7 +86,7 @@ def _listed(allowed_signers: Path) -> list[str]:
             why=f"{allowed_signers} cannot be read: {error.strerror}",
             hint="Let the agent's user read it",
         ) from error
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text.split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise Refused(

@@ -66,9 +66,7 @@ class Manifest:
             raise WireError(f"the manifest has {len(raw)} bytes; {MANIFEST_BYTES} is the most")
         members = parse_object(raw, "the manifest")
         if members.get("schema") != SCHEMA:
-            raise WireError(
-                f"the manifest's schema is {members.get('schema')!r}; this version reads {SCHEMA}"
-            )
+            raise WireError(f"the manifest's schema is {members.get('schema')!r}; this version reads {SCHEMA}")
         index = take(members, "index", dict)
         hosts = members.get("hosts", [])
         if not isinstance(hosts, list) or not all(isinstance(host, str) and host for host in hosts):
@@ -85,7 +83,5 @@ class Manifest:
             hosts=tuple(hosts),
         )
         if manifest.to_bytes() != raw:
-            raise WireError(
-                "the manifest is not in canonical form, or has members that schema 1 lacks"
-            )
+            raise WireError("the manifest is not in canonical form, or has members that schema 1 lacks")
         return manifest

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import zstandard
-from blockbuster import blockbuster_ctx
 
 from agent.core.config import BundleLimits
 from agent.deploy import Rollback, Send
@@ -193,7 +192,7 @@ class SimulatedAgent:
 
 @asynccontextmanager
 async def opened(*apps: str, **options: Any) -> AsyncIterator[tuple[HttpDoor, SimulatedAgent]]:
-    """An open door over a simulated agent; anything that blocks the event loop is an error."""
+    """An open door over a simulated agent."""
     agent = SimulatedAgent(*apps)
     limits = BundleLimits(stall_s=5, total_s=20)
     with TemporaryDirectory() as folder:
@@ -201,12 +200,11 @@ async def opened(*apps: str, **options: Any) -> AsyncIterator[tuple[HttpDoor, Si
         path = Path(folder, "api.sock")
         defaults = {"address": "127.0.0.1:0", "path": path, "group": OWN_GROUP, "limits": limits}
         door = HttpDoor(agent, **{**defaults, **options})
-        with blockbuster_ctx("agent"):
-            await door.start()
-            try:
-                yield door, agent
-            finally:
-                await door.stop()
+        await door.start()
+        try:
+            yield door, agent
+        finally:
+            await door.stop()
 
 
 async def until(condition: Any, *, deadline_s: float = 10) -> None:

@@ -16,7 +16,7 @@ from agent.doors.answers import STATUS, problem_answer
 from agent.doors.guards import allowed_hosts
 from agent.doors.http import HttpDoor
 from agent.doors.routes import ROUTES, Match, Policy, Row, find
-from pusher.wire import Code, Failed, Refused, Route, Stuck
+from pusher.wire import Code, Failed, Happened, Refused, Route, Stuck
 from tests.deploy.simulated_agent import SimulatedAgent, bundle, until
 from tests.deploy.visitor import Visitor, visiting
 
@@ -337,6 +337,20 @@ def test_every_code_has_a_status():
     assert all(400 <= status < 600 for status in STATUS.values())
 
 
+def test_the_documentation_has_every_route_and_code_and_event_as_they_are():
+    rows = [
+        [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
+        for line in (Path(__file__).parents[2] / "docs/http-api.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    routes = {tuple(row[:4]) for row in rows if row[0] in ("GET", "POST", "DELETE")}
+    assert routes == {(row.method, row.path, row.policy.name, " ".join(row.parameters)) for row in ROUTES}
+    assert {row[0]: row[1] for row in rows if row[0] in set(Code)} == {
+        code: str(status) for code, status in STATUS.items()
+    }
+    assert set(Happened) <= {row[0] for row in rows}
+
+
 def test_what_needs_a_person_is_a_servers_error_whatever_its_code():
     assert problem_answer(Stuck(Code.APP_UNHEALTHY, "It is down")).status == 500
 
@@ -407,6 +421,13 @@ async def test_nobody_can_take_all_connections(at, monkeypatch):
     assert (await at.curl("/healthz")).status == 200
     for _, writer in held[1:]:
         writer.close()
+
+
+async def test_many_at_once_are_all_served(at, monkeypatch):
+    monkeypatch.setattr(http, "_WELCOMES", 2)
+    request = at.head("GET /healthz", "Connection: close")
+    answers = await asyncio.gather(*(at.raw(request, unix=bool(n % 2)) for n in range(50)))
+    assert {answer.status for answer in answers} == {200}
 
 
 async def test_the_door_lives_through_a_shortage_of_files(at, monkeypatch):

@@ -12,6 +12,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.host.tarstream import TarBundle
 from pusher.wire import Code, Refused
 from tests.hostile import archives
 from tests.hostile.archives import TREE, honest
@@ -21,6 +22,8 @@ from tests.hostile.receiving import Receiver, everything, expected
 EXPECTED = expected(
     TREE, manifest=archives.manifest_of(archives.index_of(TREE), TREE), index=archives.index_of(TREE)
 )
+
+SMALL: archives.Tree = {"app.py": b"app = 1\n", "requirements.txt": b"", "latest": "app.py"}
 
 
 @pytest.fixture
@@ -77,8 +80,8 @@ def test_a_bundle_cut_off_anywhere_is_refused(root: Path) -> None:
 
 
 def test_a_tar_cut_off_at_any_block_is_refused(root: Path) -> None:
-    whole = archives.papers() + archives.payload() + archives.END
-    for size in range(0, len(whole), 256):
+    whole = archives.papers(SMALL) + archives.payload(SMALL) + archives.END
+    for size in range(0, len(whole), 128):
         with pytest.raises(Refused) as caught:
             Receiver(root).receive(io.BytesIO(archives.squeeze(whole[:size])).read)
         assert caught.value.code is Code.BUNDLE_MALFORMED
@@ -86,8 +89,7 @@ def test_a_tar_cut_off_at_any_block_is_refused(root: Path) -> None:
 
 @pytest.mark.parametrize("bit", [0, 7])
 def test_a_bundle_with_any_bit_turned_is_refused_or_the_same(root: Path, bit: int) -> None:
-    small = {"app.py": b"app = 1\n", "requirements.txt": b"", "latest": "app.py"}
-    whole = honest(small)
+    whole = honest(SMALL)
     good, _ = Receiver(root).receive(io.BytesIO(whole).read, "good")
     for at in range(len(whole)):
         damaged = whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
@@ -102,11 +104,21 @@ def test_a_bundle_with_any_bit_turned_is_refused_or_the_same(root: Path, bit: in
         }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=2000))
 def test_noise_in_a_tar_is_refused(root: Path, data: bytes) -> None:
     with pytest.raises(Refused):
         Receiver(root).receive(io.BytesIO(archives.squeeze(archives.papers() + data)).read)
+
+
+def test_a_member_that_was_not_read_is_our_own_mistake() -> None:
+    bundle = TarBundle(io.BytesIO(honest()).read)
+    bundle.papers()
+    assert b"".join(bundle.index(len(archives.index_of(TREE)))) == archives.index_of(TREE)
+    files = bundle.files()
+    assert next(files)[:2] == ("app.py", 8)
+    with pytest.raises(RuntimeError, match="not read to its end"):
+        next(files)
 
 
 NAMES = st.text(

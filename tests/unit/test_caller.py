@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -95,7 +95,7 @@ def test_another_user_is_told_from_root(listener, look):
 @as_root_only
 @LOOKS
 def test_the_orphaned_socket_trick_makes_nobody_root(listener, look):
-    """A kernel may report a socket whose owner has closed it with uid 0: a look at the uid alone lets him in."""
+    """A kernel may report a socket that its owner has closed with uid 0: the uid alone would let anybody in."""
     send_and_close = CONNECT + r"c.sendall(b'POST /rollback HTTP/1.1\r\n\r\n'); c.close()"
     with stranger(send_and_close, listener.getsockname()[1]) as process:
         process.wait(20)
@@ -112,8 +112,8 @@ def test_a_socket_its_owner_has_closed_has_no_inode_whatever_uid_the_kernel_says
         process.wait(20)
         with accept(listener) as accepted:
             table = Path("/proc/self/net/tcp").read_text()
-            local = callers._hex(accepted.getpeername()).decode()
-            (line,) = [row.split() for row in table.splitlines() if row.split()[1] == local]
+            ends = [callers._hex(end).decode() for end in (accepted.getpeername(), accepted.getsockname())]
+            (line,) = [row.split() for row in table.splitlines() if row.split()[1:3] == ends]
             assert line[3] in ("04", "05")
             assert line[7] in ("0", str(STRANGER))
             assert line[9] == "0"
@@ -125,7 +125,8 @@ def test_what_is_left_of_a_closed_connection_is_nobody(listener, look):
     with accept(listener) as accepted:
         addresses = accepted.getpeername(), accepted.getsockname()
         client.close()
-    assert b" %s " % callers._hex(addresses[0]) in Path("/proc/self/net/tcp").read_bytes()  # in TIME_WAIT
+    left = b" %s %s 06 " % (callers._hex(addresses[0]), callers._hex(addresses[1]))
+    assert left in Path("/proc/self/net/tcp").read_bytes()
     assert look(*addresses) is None
 
 
@@ -141,42 +142,53 @@ def test_the_kernel_says_so_when_there_is_no_such_socket():
     assert proc_owner(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
 
 
-def reset(client: socket.socket) -> tuple[str, int]:
-    """Close so that the port is free for somebody else at once."""
-    address = client.getsockname()
+@pytest.fixture
+def port() -> Iterator[tuple[str, int]]:
+    """An address to connect from, again and again; that something is bound keeps everybody else off the port."""
+    with socket.socket() as placeholder:
+        placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        placeholder.bind(("127.0.0.1", 0))
+        yield placeholder.getsockname()
+
+
+@contextmanager
+def connected(port: tuple[str, int], listening: socket.socket) -> Iterator[socket.socket]:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(port)
+        client.connect(listening.getsockname())
+        yield client
+
+
+def reset(client: socket.socket) -> None:
+    """Close without a farewell, so that the same two addresses can be connected again at once."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-    return address
 
 
-def connect_from(address: tuple[str, int], listening: socket.socket) -> socket.socket:
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    client.bind(address)
-    client.connect(listening.getsockname())
-    return client
-
-
-def test_a_port_that_was_used_again_does_not_lend_its_new_owner_to_the_old_connection(listener):
-    address = reset(socket.create_connection(listener.getsockname()))
-    with connect_from(address, listener), accept(listener) as old, accept(listener) as new:
+def test_a_port_that_was_used_again_does_not_lend_its_new_owner_to_the_old_connection(listener, port):
+    with connected(port, listener) as client:
+        reset(client)
+    with connected(port, listener), accept(listener) as old, accept(listener) as new:
         assert identify(old) == ANONYMOUS
         assert identify(new).uid == os.geteuid()
 
 
-def test_a_port_that_is_used_again_in_the_middle_of_the_look_up_gives_nobody_away(listener):
-    client = socket.create_connection(listener.getsockname())
-    later: list[socket.socket] = []
+def test_a_port_that_is_used_again_in_the_middle_of_the_look_up_gives_nobody_away(listener, port):
+    with ExitStack() as stack:
+        client = stack.enter_context(connected(port, listener))
+        accepted = stack.enter_context(accept(listener))
+        answers: list[Owner | None] = []
 
-    def look(at: tuple[str, int], server: tuple[str, int]) -> Owner | None:
-        if not later:
-            later.append(connect_from(reset(client), listener))
-        return netlink_owner(at, server)
+        def look(at: tuple[str, int], server: tuple[str, int]) -> Owner | None:
+            if not answers:
+                reset(client)
+                stack.enter_context(connected(port, listener))
+            answers.append(netlink_owner(at, server))
+            return answers[-1]
 
-    with accept(listener) as accepted:
         assert callers.tcp_uid(accepted, look=look) is None
-        assert netlink_owner(later[0].getsockname(), listener.getsockname()) is not None
-    later[0].close()
+        assert answers[0] == answers[1] is not None
 
 
 def test_two_look_ups_that_disagree_name_nobody(listener):
@@ -214,8 +226,7 @@ def test_where_netlink_is_refused_the_table_in_proc_is_asked(listener, monkeypat
 
 
 def test_a_caller_who_is_gone_altogether_is_anonymous(listener):
-    client = socket.create_connection(listener.getsockname())
-    with accept(listener) as accepted:
+    with socket.create_connection(listener.getsockname()) as client, accept(listener) as accepted:
         reset(client)
         assert identify(accepted) == ANONYMOUS
 

@@ -1,0 +1,598 @@
+"""Commands say what happened, in words and by their exit code; the door they speak with is scripted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pusher import __main__, bundle, follow, show
+from pusher.client import Client
+from pusher.errors import Unreachable
+from pusher.wire import Code, Event, Failed, Happened, Manifest, Refused, Stuck, format_timestamp, parse_timestamp
+from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
+
+Run = Callable[..., int]
+
+DEPLOYMENT = "flask-demo-20261123020055Z"
+STARTED = answer({"deployment": DEPLOYMENT, "app": "flask-demo"}, status=202)
+STATUS = {
+    "app": "flask-demo",
+    "host": "web1.example.com",
+    "agent": "0.1.0",
+    "live": {"release": "20261123020000Z", "version": "v2"},
+    "previous": None,
+    "newest_created": None,
+    "deploying": None,
+    "running": True,
+    "listen": "0.0.0.0:8000",
+}
+ABOUT = {
+    "deployment": DEPLOYMENT,
+    "app": "flask-demo",
+    "kind": "deploy",
+    "version": "v3",
+    "release": "20261123020055Z",
+    "by": "alice",
+}
+STEP = Event(2, 0, Happened.STEP_DONE, {"step": "unpack", "ms": 12})
+DONE = Event(3, 0, Happened.FINISHED, {**ABOUT, "outcome": "done", "ms": 640})
+EVENTS = f"/deployments/{DEPLOYMENT}/events"
+UPLOAD = "/apps/flask-demo/deployments"
+
+
+def ended(problem: Failed | Refused | Stuck, *, outcome: str = "failed") -> Event:
+    return Event(3, 0, Happened.FINISHED, {**ABOUT, "outcome": outcome, "problem": problem.to_document(), "ms": 9})
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("keys") / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
+    return file
+
+
+@pytest.fixture
+def project(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a project with the version v3, and nothing in the environment that counts."""
+    for name in [name for name in os.environ if name.startswith("PUSHER_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "app-src/v3").mkdir(parents=True)
+    (tmp_path / "app-src/v3/app.py").write_text("app = None\n")
+    (tmp_path / "pusher.toml").write_text(f'app = "flask-demo"\nkey = "{key}"\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def door(project: Path) -> Iterator[ScriptedDoor]:
+    made = ScriptedDoor()
+    made.on("GET", "/apps/flask-demo/status", answer(STATUS))
+    made.on("POST", UPLOAD, STARTED)
+    made.on("GET", EVENTS, events(STEP, None, DONE))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pusher(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command as the console script does; its exit code."""
+
+    def run(*argv: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["pusher", *argv])
+        return __main__.main()
+
+    return run
+
+
+def sent(door: ScriptedDoor, tmp_path: Path) -> list[bundle.Bundle]:
+    """The bundles that came to the door, one file each."""
+    found = []
+    for at, request in enumerate(one for one in door.requests if one.body):
+        file = tmp_path / f"sent-{at}"
+        file.write_bytes(request.body)
+        found.append(bundle.read(file))
+    return found
+
+
+def test_send_deploys_and_shows_it(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = int(time.time() * 1000)
+    assert pusher("send", "v3", "--host", door.address) == 0
+    first, step, last = capsys.readouterr().out.splitlines()
+    assert first == f"sending flask-demo v3 to {door.address}: 1 file, 11 bytes"
+    assert step == "  unpack                              12 ms"
+    assert last.startswith(f"flask-demo v3 is live on {door.address}: release 20261123020055Z, ")
+    assert door.paths() == ["GET /apps/flask-demo/status", f"POST {UPLOAD}", f"GET {EVENTS}?after=0"]
+    (packed,) = sent(door, project)
+    assert [(file.path, b"".join(content)) for file, content in packed.contents()] == [("app.py", b"app = None\n")]
+    assert packed.manifest.hosts == ("web1.example.com",)
+    assert before <= packed.manifest.created <= time.time() * 1000
+    assert packed.manifest.expires - packed.manifest.created == 30 * 24 * 3600 * 1000
+
+
+def test_a_clock_that_is_behind_does_not_lock_out(door: ScriptedDoor, pusher: Run, project: Path) -> None:
+    newest = int(time.time() * 1000) + 100_000
+    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"newest_created": format_timestamp(newest)}))
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert sent(door, project)[0].manifest.created == newest + 1
+
+
+@pytest.mark.parametrize("newest", ["yesterday", 7])
+def test_a_mark_that_cannot_be_read_is_none(door: ScriptedDoor, pusher: Run, newest: object) -> None:
+    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"newest_created": newest}))
+    assert pusher("send", "v3", "--host", door.address) == 0
+
+
+def large(project: Path) -> Path:
+    """Make v3 large enough that asking what is missing pays."""
+    (project / "app-src/v3/big").write_bytes(os.urandom(300_000))
+    return project / "app-src/v3/big"
+
+
+def test_of_a_large_payload_only_what_is_missing_travels(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large(project)
+
+    def which(exchange: Exchange) -> None:
+        body = exchange.body()
+        note(exchange, body)
+        (project / "papers").write_bytes(body)
+        papers = bundle.read(project / "papers")
+        exchange.document({"missing": [file.sha256 for file in papers.files if file.path == "app.py"]})
+
+    door.on("POST", "/apps/flask-demo/missing", which)
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert "2 files, 300.0 kB, of which 1 file, 11 bytes must travel" in capsys.readouterr().out
+    papers, packed = sent(door, project)
+    assert list(papers.contents()) == []
+    assert papers.papers == packed.papers
+    assert [file.path for file, _ in packed.contents()] == ["app.py"]
+
+
+def test_what_the_host_lost_meanwhile_is_sent_after_all(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large(project)
+    door.on("POST", "/apps/flask-demo/missing", answer({"missing": []}))
+    incomplete = Refused(Code.BUNDLE_INCOMPLETE, "big is not in it")
+    door.on("POST", UPLOAD, refusal(incomplete), STARTED, STARTED)
+    door.on("GET", EVENTS, events(ended(incomplete)), events(STEP, DONE))
+    assert pusher("send", "v3", "--host", door.address) == 4
+    capsys.readouterr()
+    door.on("POST", UPLOAD, refusal(incomplete), STARTED)
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert "lost some of what it had: sending all of it" in capsys.readouterr().out
+    last = sent(door, project)[-1]
+    assert [file.path for file, _ in last.contents()] == ["app.py", "big"]
+
+
+def test_an_incomplete_bundle_that_was_sent_whole_is_not_sent_again(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("POST", UPLOAD, refusal(Refused(Code.BUNDLE_INCOMPLETE, "app.py is not in it")))
+    assert pusher("send", "v3", "--host", door.address) == 4
+    assert capsys.readouterr().err == "pusher: app.py is not in it\n"
+
+
+def test_a_bundles_file_is_sent_as_it_was_signed(door: ScriptedDoor, pusher: Run, project: Path) -> None:
+    large(project)
+    assert pusher("pack", "v3", "-o", "b.tar.zst") == 0
+    packed = bundle.read(Path("b.tar.zst"))
+    door.on("POST", "/apps/flask-demo/missing", answer({"missing": [packed.files[1].sha256]}))
+    (project / "pusher.toml").unlink()
+    assert pusher("send", "b.tar.zst", "--host", door.address) == 0
+    _, travelled = sent(door, project)
+    assert travelled.papers == packed.papers
+    assert [file.path for file, _ in travelled.contents()] == ["big"]
+    assert "GET /apps/flask-demo/status" not in door.paths()
+
+
+def test_a_failed_deployment_ends_with_what_the_hook_wrote(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problem = Failed(
+        Code.HOOK_FAILED, "before-symlink failed", why="exit code 3", output="no table \x1b[31musers\n"
+    )
+    door.on("GET", EVENTS, events(STEP, ended(problem)))
+    assert pusher("send", "v3", "--host", door.address) == 1
+    assert capsys.readouterr().err == "pusher: before-symlink failed: exit code 3\n\nno table \\x1b[31musers\n"
+
+
+@pytest.mark.parametrize(
+    ("event", "exit_code"),
+    [
+        (ended(Failed(Code.APP_EXITED, "It ended")), 1),
+        (ended(Refused(Code.CONTENT_MISMATCH, "It was changed")), 4),
+        (ended(Stuck(Code.NOT_UNDONE, "Look"), outcome="stuck"), 6),
+        (ended(Failed(Code.APP_EXITED, "It ended"), outcome="stuck"), 6),
+        (Event(3, 0, Happened.FINISHED, {"outcome": "failed"}), 1),
+    ],
+)
+def test_the_exit_code_says_how_it_ended(door: ScriptedDoor, pusher: Run, event: Event, exit_code: int) -> None:
+    door.on("GET", EVENTS, events(event))
+    assert pusher("send", "v3", "--host", door.address) == exit_code
+
+
+def test_a_lost_connection_is_picked_up_where_it_was(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("GET", EVENTS, events(STEP, ended=False), silence, events(), events(DONE))
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert door.paths()[-4:] == [f"GET {EVENTS}?after={after}" for after in (0, 2, 2, 2)]
+    assert capsys.readouterr().out.count("unpack") == 1
+
+
+class Watch:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("script", [silence, events()])
+def test_an_agent_that_stays_away_is_given_up_after_a_minute(
+    door: ScriptedDoor, script: Callable[[Exchange], None]
+) -> None:
+    door.on("GET", EVENTS, script)
+    client, watch = Client(door.host), Watch()
+    with pytest.raises(
+        Unreachable, match=f"web1 was lost while .* It goes on without us.*--deployment {DEPLOYMENT}"
+    ):
+        follow.follow(client, DEPLOYMENT, show.Screen(), elapsed=watch, sleep=watch.sleep)
+    assert follow.UNREACHABLE_S < watch.now < follow.UNREACHABLE_S + 5
+    client.close()
+
+
+def interrupt(exchange: Exchange) -> None:
+    """Press Ctrl-C while the command waits for the answer."""
+    note(exchange)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    exchange.rfile.read(1)
+
+
+def test_ctrl_c_says_that_the_deployment_goes_on(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("GET", EVENTS, interrupt)
+    assert pusher("send", "v3", "--host", door.address) == 130
+    assert capsys.readouterr().err == (
+        f"\npusher: Deployment {DEPLOYMENT} goes on at {door.address}. "
+        f"To follow it: pusher status --host {door.address} --deployment {DEPLOYMENT} --follow\n"
+    )
+
+
+def test_ctrl_c_while_sending_says_what_may_have_become_of_it(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("POST", UPLOAD, interrupt)
+    assert pusher("send", "v3", "--host", door.address, "--host", "ssh://web9") == 130
+    said = capsys.readouterr().err
+    assert f"Interrupted while sending to {door.address}. It is deployed only if all of it had arrived" in said
+
+
+def test_ctrl_c_names_the_hosts_that_were_not_begun(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("POST", "/apps/flask-demo/rollback", STARTED)
+    door.on("GET", EVENTS, interrupt)
+    assert pusher("rollback", "--host", door.address, "--host", "web8", "--host", "web9") == 130
+    assert capsys.readouterr().err.endswith("--follow. Not begun: web8, web9\n")
+
+
+def test_ctrl_c_before_anything_happened_is_just_that(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("GET", "/apps/flask-demo/status", interrupt)
+    assert pusher("status", "--host", door.address) == 130
+    assert capsys.readouterr().err == "\npusher: Interrupted\n"
+
+
+def test_several_hosts_have_their_turn_and_the_worst_counts(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ScriptedDoor()
+    other.on("GET", "/apps/flask-demo/status", answer(STATUS | {"host": "web2"}))
+    other.on("POST", UPLOAD, STARTED)
+    failed = Failed(Code.HOOK_FAILED, "before-symlink failed", output="no table\n")
+    other.on("GET", EVENTS, events(ended(failed)))
+    hosts = {"a": other.address, "bb": "unix:/nonexistent", "c": door.address}
+    with (project / "pusher.toml").open("a") as file:
+        file.writelines(f'[hosts.{name}]\naddress = "{address}"\n' for name, address in hosts.items())
+    assert pusher("send", "v3", "--host", "a", "--host", "bb", "--host", "c") == 1
+    other.close()
+    out, err = capsys.readouterr()
+    assert [line.split(", ")[0] for line in out.splitlines()] == [
+        "a   sending flask-demo v3 to a: 1 file",
+        "c   sending flask-demo v3 to c: 1 file",
+        "c     unpack                              12 ms",
+        "c   flask-demo v3 is live on c: release 20261123020055Z",
+        "",
+        "HOST  OUTCOME",
+        "a     failed       before-symlink failed",
+        "bb    unreachable  No agent answers for bb at /nonexistent",
+        "c     done         flask-demo v3 is live",
+    ]
+    assert err.startswith("pusher: bb: No agent answers")
+    assert err.endswith("pusher: a: before-symlink failed\n\nno table\n")
+    # Whom we could not ask is not named: nobody else may take it in its place.
+    assert {packed.manifest.hosts for packed in sent(door, project)} == {("web1.example.com", "web2")}
+
+
+def test_send_to_nobody_who_answers_signs_nothing(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "pusher.toml").write_text('app = "flask-demo"\nkey = "no-such-key"\n')
+    assert pusher("send", "v3", "--host", "unix:/a", "--host", "unix:/b") == 5
+    assert "No agent answers for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("send", "v3"), "No host is named"),
+        (("send", "v4", "--host", "x"), "There is no version 'v4'"),
+        (("send", "v3", "--host", "x", "--app", "No App"), "This cannot be the name of an app"),
+        (("send", "v3", "--host", "-x"), "invalid"),
+        (("pack", "pusher.toml"), "pusher.toml is a file"),
+        (("pack", "v3", "-o", "nowhere/b"), "nowhere/b cannot be written: No such file"),
+        (("pack", "v3", "--days", "0"), "a number of days from 1 to 3650 is needed"),
+        (("pack", "v3", "--config", "none.toml"), "none.toml cannot be read"),
+        (("verify", "none"), "none cannot be read"),
+        (("frobnicate",), "invalid choice: 'frobnicate'"),
+        ((), "COMMAND"),
+    ],
+)
+def test_wrong_usage_is_told_with_exit_code_2(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], said: str
+) -> None:
+    try:
+        exit_code = pusher(*argv)
+    except SystemExit as left:
+        exit_code = int(left.code or 0)
+    assert exit_code == 2
+    if said != "invalid":
+        assert said in capsys.readouterr().err
+
+
+def test_the_app_must_be_named_to_send_but_not_to_ask(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "pusher.toml").unlink()
+    door.on("GET", "/status", answer(STATUS))
+    door.on("POST", "/rollback", STARTED)
+    door.on("POST", "/apps/flask-demo/pin", answer({}))
+    assert pusher("send", "v3", "--host", door.address) == 2
+    assert "Name it with --app, PUSHER_APP, or app = " in capsys.readouterr().err
+    assert pusher("status", "--host", door.address) == 0
+    assert pusher("rollback", "--host", door.address) == 0
+    assert pusher("pin", "20261123020000Z", "--host", door.address) == 0
+    assert door.paths()[-1] == "POST /apps/flask-demo/pin?release=20261123020000Z"
+
+
+def test_status_shows_what_is_live(door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pusher("status", "--host", door.address) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "flask-demo on web1.example.com, agent 0.1.0",
+        "  live       v2 (20261123020000Z)",
+        "  previous   -",
+        "  running    yes at 0.0.0.0:8000",
+    ]
+    last = {"kind": "deploy", "version": "v1", "outcome": "failed", "problem": {"title": "It ended"}, "ms": 7}
+    deploying = {"deployment": DEPLOYMENT, "version": "v3", "by": "bob", "kind": "deploy"}
+    status = STATUS | {"running": False, "deploying": deploying, "last": last}
+    door.on("GET", "/apps/flask-demo/status", answer(status))
+    assert pusher("status", "--host", door.address) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "  running    no",
+        f"  deploying  v3 ({DEPLOYMENT}), by bob",
+        "  last       deploy of v1, failed, 7 ms: It ended",
+    ]
+
+
+def test_json_is_the_agents_own_with_whom_we_asked(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("GET", "/apps/flask-demo/releases", answer({"releases": [], "deployments": []}))
+    assert pusher("status", "--json", "--host", door.address) == 0
+    assert json.loads(capsys.readouterr().out) == STATUS | {"address": door.address}
+    assert pusher("releases", "--json", "--host", door.address, "--host", "unix:/nonexistent") == 5
+    assert json.loads(capsys.readouterr().out) == {"releases": [], "deployments": [], "address": door.address}
+
+
+def test_one_deployment_is_shown_or_followed(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = "2026-11-23T02:00:55.000Z"
+    door.on("GET", f"/deployments/{DEPLOYMENT}", answer({**ABOUT, "outcome": None, "started": started}))
+    assert pusher("status", "--deployment", DEPLOYMENT, "--host", door.address) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"deployment {DEPLOYMENT} of flask-demo: deploy of v3, going on, 2026-11-23 02:00:55",
+        "  by         alice",
+        "  release    20261123020055Z",
+    ]
+    assert pusher("status", "--deployment", DEPLOYMENT, "--follow", "--host", door.address) == 0
+    live = f"flask-demo v3 is live on {door.address}: release 20261123020055Z, 640 ms"
+    assert capsys.readouterr().out.splitlines()[-1] == live
+
+
+def test_follow_takes_what_is_going_on(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("status", "--follow", "--host", door.address) == 4
+    assert "There is nothing to follow: no deployment is going on" in capsys.readouterr().err
+    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"deploying": {"deployment": DEPLOYMENT}}))
+    assert pusher("status", "--follow", "--host", door.address) == 0
+
+
+def test_releases_are_listed_with_the_last_deployments(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/apps/flask-demo/releases"
+    door.on("GET", path, answer({"releases": [], "deployments": []}))
+    assert pusher("releases", "--host", door.address) == 0
+    assert capsys.readouterr().out == "no releases yet\n"
+    created = "2026-11-23T02:00:00.000Z"
+    release = {"id": "r2", "version": "v2", "standing": "good", "created": created, "by": "alice", "live": True}
+    failed = {"deployment": "d3", "kind": "deploy", "version": "v3", "outcome": "failed", "started": created}
+    failed |= {"ms": 7, "by": "bob", "problem": {"title": "It ended"}}
+    releases = [
+        release,
+        {"id": "r1", "version": "v1\x1b[2J", "standing": "good", "fallback": True, "pinned": True},
+    ]
+    door.on("GET", path, answer({"releases": releases, "deployments": [failed, {"deployment": "d2"}]}))
+    assert pusher("releases", "--host", door.address) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "RELEASE  VERSION    STANDING  CREATED (UTC)        BY",
+        "r2       v2         good      2026-11-23 02:00:00  alice  live",
+        r"r1       v1\x1b[2J  good                                  fallback, pinned",
+        "",
+        "DEPLOYMENT  KIND    VERSION  OUTCOME   STARTED (UTC)        TOOK  BY",
+        "d3          deploy  v3       failed    2026-11-23 02:00:00  7 ms  bob  It ended",
+        "d2          None    None     going on",
+    ]
+
+
+def test_rollback_and_pin_say_what_they_did(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("POST", "/apps/flask-demo/rollback", STARTED)
+    warned = {**DONE.data, "warning": Failed(Code.HOOK_FAILED, "after-cleanup failed").to_document()}
+    door.on("GET", EVENTS, events(Event(1, 0, Happened.FINISHED, warned)))
+    assert pusher("rollback", "--to", "20261123020055Z", "--host", door.address) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"rolling back flask-demo on {door.address}",
+        f"flask-demo v3 is live on {door.address}: release 20261123020055Z, 640 ms",
+        "warning: after-cleanup failed",
+    ]
+    door.on("POST", "/apps/flask-demo/pin", answer({}))
+    door.on("DELETE", "/apps/flask-demo/pin", answer({}))
+    assert pusher("pin", "r1", "--host", door.address) == 0
+    assert pusher("unpin", "r1", "--host", door.address) == 0
+    assert capsys.readouterr().out == "r1 is kept until it is unpinned\nr1 is no longer pinned\n"
+
+
+def test_pack_and_verify(project: Path, pusher: Run, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pusher("pack", "v3", "--for", "web2", "--for", "web1", "--days", "1") == 0
+    file = project / "flask-demo-v3.tar.zst"
+    assert capsys.readouterr().out.startswith("flask-demo-v3.tar.zst: flask-demo v3, 1 file, ")
+    assert [one.name for one in project.iterdir() if one.name.startswith(".flask")] == []
+    signers = project / "signers"
+    signers.write_text(f"alice {key.with_suffix('.pub').read_text()}")
+    assert pusher("verify", str(file), "--signers", str(signers)) == 0
+    first, *_, signed, whose = capsys.readouterr().out.splitlines()
+    assert first.endswith("flask-demo v3, 1 file, 11 bytes, complete")
+    assert signed.startswith("  signed  ssh-ed25519 SHA256:")
+    assert whose == "          by alice"
+    assert pusher("verify", str(file), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["app"], said["version"], said["hosts"], said["files"]) == (
+        "flask-demo",
+        "v3",
+        ["web1", "web2"],
+        1,
+    )
+    assert parse_timestamp(said["expires"]) - parse_timestamp(said["created"]) == 24 * 3600 * 1000
+    assert pusher("verify", str(file)) == 0
+    assert "--signers FILE" in capsys.readouterr().out
+
+
+def test_verify_refuses_what_a_host_would_refuse(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("pack", "v3", "-o", "b") == 0
+    packed = bundle.read(Path("b"))
+    old = Manifest.from_bytes(packed.papers.manifest)
+    Path("partial").write_bytes(b"".join(bundle.write(packed.papers)))
+    assert pusher("verify", "partial") == 4
+    assert "partial is not complete: it lacks 'app.py'" in capsys.readouterr().err
+    changed = old.to_bytes().replace(b'"v3"', b'"v4"')
+    papers = bundle.Papers(changed, packed.papers.signature, packed.papers.index)
+    Path("forged").write_bytes(b"".join(bundle.write(papers, packed.contents())))
+    assert pusher("verify", "forged") == 4
+    assert "The signature is not good" in capsys.readouterr().err
+
+
+def test_verify_refuses_what_has_expired(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pusher("pack", "v3", "-o", "b", "--days", "1") == 0
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 24 * 3600)
+    assert pusher("verify", "b") == 4
+    assert "b has expired: on 20" in capsys.readouterr().err
+
+
+def test_a_bundle_appears_whole_or_not_at_all(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("b").mkdir()
+    assert pusher("pack", "v3", "-o", "b") == 2
+    assert "b cannot be written: Is a directory" in capsys.readouterr().err
+    assert [one.name for one in project.iterdir() if one.name.startswith(".b")] == []
+
+
+def test_the_completion_scripts_are_printed(pusher: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert pusher("completion", shell) == 0
+        assert "pusher __complete" in capsys.readouterr().out
+    assert pusher("__complete", "ver") == 0
+    assert capsys.readouterr().out == "verify\n"
+
+
+def test_a_bug_of_ours_says_so_and_keeps_its_traceback(
+    pusher: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pusher.cli.run", lambda argv: {}["key"])
+    assert pusher() == 3
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert "KeyError: 'key'\npusher: This is a bug in pusher, not in what you did" in said
+
+
+def test_the_version_is_told_before_anything_slow_is_imported() -> None:
+    program = (
+        "import sys; from pusher.__main__ import main; sys.argv = ['pusher', '--version']\ntry: main()\nfinally:"
+    )
+    slow = (
+        "aiohttp",
+        "click",
+        "http.client",
+        "pathspec",
+        "pydantic",
+        "pusher.wire",
+        "rich",
+        "structlog",
+        "zstandard",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program} print([name for name in {slow} if name in sys.modules])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["pusher 0.1.0", "[]"]
+
+
+def test_no_command_imports_what_is_the_agents() -> None:
+    modules = [f"pusher.{file.stem}" for file in Path(show.__file__).parent.glob("*.py")]
+    program = f"import sys, {', '.join(modules)}\nprint([m for m in sys.modules if m.split('.')[0] in "
+    heavy = {"agent", "aiohttp", "click", "pydantic", "rich", "structlog"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}{heavy}])"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,283 @@
+"""The client speaks with an agent over one connection, and every way to fail is a problem."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from pusher.client import Client
+from pusher.errors import Unreachable
+from pusher.hosts import Host, Loopback
+from pusher.wire import Code, Event, Failed, Happened, Refused
+from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
+
+FIRST = Event(1, 0, Happened.STARTED, {"deployment": "d"})
+LAST = Event(2, 0, Happened.FINISHED, {"outcome": "done"})
+
+
+@pytest.fixture
+def door() -> Iterator[ScriptedDoor]:
+    made = ScriptedDoor()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(door: ScriptedDoor) -> Iterator[Client]:
+    made = Client(door.host)
+    yield made
+    made.close()
+
+
+def test_every_route_is_asked_for_as_documented(door: ScriptedDoor, client: Client) -> None:
+    started = answer({"deployment": "d", "app": "a"}, status=202)
+    for path in ("/status", "/releases", "/apps/a/status", "/apps/a/releases", "/deployments/d"):
+        door.on("GET", path, answer({"path": path}))
+    for path in ("/rollback", "/apps/a/rollback", "/apps/a/deployments"):
+        door.on("POST", path, started)
+    door.on("POST", "/apps/a/missing", answer({"missing": ["x"]}))
+    door.on("POST", "/apps/a/pin", answer({}))
+    door.on("DELETE", "/apps/a/pin", answer({}))
+    door.on("GET", "/deployments/d/events", events(FIRST, None, LAST))
+
+    assert client.status() == {"path": "/status"}
+    assert client.status("a") == {"path": "/apps/a/status"}
+    assert client.releases() == {"path": "/releases"}
+    assert client.releases("a") == {"path": "/apps/a/releases"}
+    assert client.deployment("d") == {"path": "/deployments/d"}
+    assert client.rollback() == "d"
+    assert client.rollback("a", to="20261123020055Z") == "d"
+    assert client.missing("a", [b"papers"]) == {"x"}
+    assert client.deploy("a", [b"one", b"", b"two"]) == "d"
+    client.pin("a", "r")
+    client.unpin("a", "r")
+    assert list(client.events("d", after=7)) == [FIRST, None, LAST]
+
+    assert door.paths()[5:] == [
+        "POST /rollback",
+        "POST /apps/a/rollback?to=20261123020055Z",
+        "POST /apps/a/missing",
+        "POST /apps/a/deployments",
+        "POST /apps/a/pin?release=r",
+        "DELETE /apps/a/pin?release=r",
+        "GET /deployments/d/events?after=7",
+    ]
+    upload = door.requests[8]
+    assert upload.body == b"onetwo"
+    assert upload.headers["Content-Type"] == "application/zstd"
+    assert upload.headers["Prefer"] == "respond-async"
+    assert {request.headers["Host"] for request in door.requests} == {door.address.removeprefix("http://")}
+    assert len({request.connection for request in door.requests}) == 1
+
+
+def test_names_cannot_leave_their_place_in_a_path(door: ScriptedDoor, client: Client) -> None:
+    door.on("GET", "/deployments/..%2Fhealthz%3Fx", answer({}))
+    client.deployment("../healthz?x")
+    assert door.paths() == ["GET /deployments/..%2Fhealthz%3Fx"]
+
+
+def test_a_problem_of_the_agent_is_raised_as_itself(door: ScriptedDoor, client: Client) -> None:
+    problem = Refused(Code.BUSY, "alice is deploying v2", why="one at a time", hint="Wait", output="line\n")
+    door.on("GET", "/status", refusal(problem))
+    door.on("GET", "/deployments/d/events", refusal(problem))
+    with pytest.raises(Refused, match=r"alice is deploying v2: one at a time\. Wait") as caught:
+        client.status()
+    assert (caught.value.code, caught.value.output) == (Code.BUSY, "line\n")
+    with pytest.raises(Refused, match="alice is deploying"):
+        list(client.events("d"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer({"title": "Not Found"}, status=404),
+        answer({}, status=302),
+        answer([]),
+        lambda exchange: exchange.raw(b"<html>"),
+        lambda exchange: exchange.raw(b"\xff", status=500, kind="application/problem+json"),
+        lambda exchange: exchange.raw(b"[]", status=500, kind="application/problem+json"),
+    ],
+)
+def test_an_answer_that_no_agent_gives_is_called_that(
+    door: ScriptedDoor, client: Client, script: partial[None]
+) -> None:
+    door.on("GET", "/status", script)
+    with pytest.raises(Unreachable, match="What answers for web1 is not an agent: it says"):
+        client.status()
+
+
+def test_answers_that_lack_what_they_must_have_are_called_that(door: ScriptedDoor, client: Client) -> None:
+    door.on("POST", "/rollback", answer({}, status=202))
+    door.on("POST", "/apps/a/missing", answer({"missing": "all"}))
+    door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream([b"{}\n"]))
+    with pytest.raises(Unreachable, match="its answer names no deployment"):
+        client.rollback()
+    with pytest.raises(Unreachable, match="its answer has no list"):
+        client.missing("a", [])
+    with pytest.raises(Unreachable, match="is not an agent: 'seq' is missing"):
+        list(client.events("d"))
+
+
+def test_a_connection_that_is_lost_before_the_first_answer_is_no_connection(
+    door: ScriptedDoor, client: Client
+) -> None:
+    door.on("GET", "/status", silence)
+    with pytest.raises(Unreachable, match="web1 cannot be reached: Remote end closed"):
+        client.status()
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_anew(door: ScriptedDoor, client: Client) -> None:
+    closed = threading.Event()
+
+    def answer_and_close(exchange: Exchange) -> None:
+        answer({"n": 1})(exchange)
+        exchange.hang_up()
+        closed.set()
+
+    door.on("GET", "/status", answer_and_close, answer({"n": 2}))
+    assert client.status() == {"n": 1}
+    assert closed.wait(5)
+    assert client.status() == {"n": 2}
+
+
+def test_a_polite_goodbye_is_heard(door: ScriptedDoor, client: Client) -> None:
+    def last(exchange: Exchange) -> None:
+        note(exchange)
+        exchange.send_response(200)
+        exchange.send_header("Connection", "close")
+        exchange.send_header("Content-Length", "2")
+        exchange.end_headers()
+        exchange.wfile.write(b"{}")
+
+    door.on("GET", "/status", last)
+    assert [client.status(), client.status()] == [{}, {}]
+    assert len({request.connection for request in door.requests}) == 2
+
+
+def endless(sent: list[int]) -> Iterator[bytes]:
+    while True:
+        sent.append(1)
+        assert len(sent) < 10_000, "the early answer was not seen"
+        yield b"x" * 65536
+
+
+def test_an_answer_before_the_end_of_the_upload_is_read(door: ScriptedDoor, client: Client) -> None:
+    def refuse_at_once(exchange: Exchange) -> None:
+        exchange.rfile.read(100_000)
+        problem = Refused(Code.SIGNER_UNKNOWN, "Nobody knows this key")
+        exchange.document(problem.to_document(status=403), status=403, kind="application/problem+json")
+        exchange.close_connection = True
+
+    door.on("POST", "/apps/a/deployments", refuse_at_once)
+    sent: list[int] = []
+    with pytest.raises(Refused, match="Nobody knows this key"):
+        client.deploy("a", endless(sent))
+    door.on("GET", "/status", answer({"n": 1}))
+    assert client.status() == {"n": 1}
+
+
+def test_an_agent_that_needs_no_more_may_say_so_early(door: ScriptedDoor, client: Client) -> None:
+    def done_before(exchange: Exchange) -> None:
+        exchange.rfile.read(10)
+        exchange.document({"deployment": "d-old"}, status=202)
+        exchange.rfile.read(1_000_000)
+
+    door.on("POST", "/apps/a/deployments", done_before)
+    assert client.deploy("a", endless([])) == "d-old"
+
+
+def test_an_upload_that_nobody_takes_is_lost(door: ScriptedDoor, client: Client) -> None:
+    def vanish(exchange: Exchange) -> None:
+        exchange.rfile.read(1000)
+        exchange.hang_up()
+
+    door.on("POST", "/apps/a/deployments", vanish)
+    with pytest.raises(Unreachable, match="web1 cannot be reached"):
+        client.deploy("a", endless([]))
+
+
+def test_an_upload_that_stalls_ends_at_its_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        client = Client(Host("web1", Loopback("127.0.0.1", deaf.getsockname()[1])))
+        client._connection.open().answer_s = 0.2
+        with pytest.raises(Unreachable, match="web1 cannot be reached: no answer in time"):
+            client.deploy("a", endless([]))
+        client._connection.open().answer_s = 0.2
+        with pytest.raises(Unreachable, match="web1 cannot be reached: no answer in time"):
+            client.status()
+        client.close()
+
+
+def test_an_error_while_packing_ends_the_upload_unfinished(door: ScriptedDoor, client: Client) -> None:
+    read: list[bytes] = []
+
+    def until_cut(exchange: Exchange) -> None:
+        while chunk := exchange.rfile.read1():
+            read.append(chunk)
+        done.set()
+
+    def breaking() -> Iterator[bytes]:
+        yield b"first"
+        raise Failed(Code.CONTENT_MISMATCH, "it changed")
+
+    done = threading.Event()
+    door.on("POST", "/apps/a/deployments", until_cut)
+    with pytest.raises(Failed, match="it changed"):
+        client.deploy("a", breaking())
+    assert done.wait(5)
+    assert not b"".join(read).endswith(b"0\r\n\r\n")
+
+
+def test_a_stream_of_events_that_is_cut_is_lost_after_what_came(door: ScriptedDoor, client: Client) -> None:
+    door.on("GET", "/deployments/d/events", events(FIRST, ended=False))
+    stream = client.events("d")
+    assert next(stream) == FIRST
+    with pytest.raises(Unreachable, match="The connection to web1 was lost"):
+        next(stream)
+
+
+def test_half_an_event_is_no_event(door: ScriptedDoor, client: Client) -> None:
+    door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream([FIRST.to_line()[:-10]]))
+    with pytest.raises(Unreachable, match="The connection to web1 was lost"):
+        list(client.events("d"))
+
+
+def test_silence_is_not_waited_for_for_ever(door: ScriptedDoor, client: Client) -> None:
+    over = threading.Event()
+
+    def hold(exchange: Exchange) -> None:
+        exchange.stream([FIRST.to_line()], ended=False)
+
+    def say_nothing(exchange: Exchange) -> None:
+        exchange.send_response(200)
+        exchange.end_headers()
+        exchange.wfile.write(FIRST.to_line())
+        over.wait(5)
+
+    door.on("GET", "/deployments/d/events", say_nothing, hold)
+    stream = client.events("d", silence_s=0.1)
+    assert next(stream) == FIRST
+    with pytest.raises(Unreachable, match="was lost: no answer in time"):
+        next(stream)
+    over.set()
+
+
+def test_whoever_leaves_a_stream_can_ask_something_else(door: ScriptedDoor, client: Client) -> None:
+    door.on("GET", "/deployments/d/events", events(FIRST, LAST, ended=False))
+    door.on("GET", "/status", answer({"n": 1}))
+    stream = client.events("d")
+    assert next(stream) == FIRST
+    stream.close()  # type: ignore[attr-defined]
+    assert client.status() == {"n": 1}
+
+
+def test_an_unreadable_answer_is_a_lost_connection(door: ScriptedDoor, client: Client) -> None:
+    def babble(exchange: Exchange) -> None:
+        exchange.wfile.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+        exchange.hang_up()
+
+    door.on("GET", "/status", babble)
+    with pytest.raises(Unreachable, match=r"web1 cannot be reached: SSH-2\.0-OpenSSH"):
+        client.status()

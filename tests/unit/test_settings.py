@@ -1,0 +1,125 @@
+"""A flag beats a variable beats pusher.toml beats the default, and a slip of the pen is named."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pusher.config import find, load
+from pusher.errors import Usage
+from pusher.hosts import Host, Loopback, Ssh, Unix
+
+TOML = """
+app = "from-file"
+source = "versions"
+key = "keys/id"
+ssh = "ssh -4"
+
+[hosts.web1]
+address = "ssh://deploy@web1.example.com:2222"
+door = "127.0.0.1:9100"
+
+[hosts.here]
+address = "unix:/run/pusher-agent/api.sock"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    made = tmp_path / "pusher.toml"
+    made.write_text(TOML)
+    return made
+
+
+def test_everything_has_a_default(tmp_path: Path) -> None:
+    settings = load({}, environment={}, start=tmp_path)
+    assert (settings.app, settings.source, settings.key, settings.ssh) == ("", Path("app-src"), "", "ssh")
+    assert (settings.hosts, settings.chosen) == ({}, ())
+
+
+def test_pusher_toml_is_found_upwards_and_its_paths_are_its_own(file: Path) -> None:
+    inner = file.parent / "a/b"
+    inner.mkdir(parents=True)
+    settings = load({}, environment={}, start=inner)
+    assert settings.app == "from-file"
+    assert settings.source == file.parent / "versions"
+    assert settings.key == str(file.parent / "keys/id")
+    assert settings.ssh == "ssh -4"
+    assert settings.hosts == {
+        "web1": Host("web1", Ssh("web1.example.com", "deploy", 2222, "127.0.0.1:9100")),
+        "here": Host("here", Unix("/run/pusher-agent/api.sock")),
+    }
+
+
+def test_a_variable_beats_the_file_and_a_flag_beats_both(file: Path) -> None:
+    environment = {"PUSHER_APP": "from-variable", "PUSHER_KEY": "~/k", "PUSHER_SSH": "x", "PUSHER_SOURCE": "s"}
+    flags = {"app": "from-flag", "config": None, "ssh": None}
+    settings = load(flags, environment=environment, start=file.parent)
+    assert (settings.app, settings.ssh, settings.source) == ("from-flag", "x", Path("s"))
+    assert settings.key == os.path.expanduser("~/k")
+
+
+def test_hosts_are_names_of_the_file_or_addresses(file: Path) -> None:
+    settings = load({"host": ["web1", "db.example.com", "web1"]}, environment={}, start=file.parent)
+    assert [host.name for host in settings.chosen] == ["web1", "db.example.com"]
+    assert settings.chosen[0] == settings.hosts["web1"]
+    assert settings.chosen[1].address == Ssh("db.example.com")
+
+
+def test_a_variable_can_name_several_hosts(tmp_path: Path) -> None:
+    environment = {"PUSHER_HOST": "web1  http://127.0.0.1:9000"}
+    settings = load({"host": None}, environment=environment, start=tmp_path)
+    assert [host.address for host in settings.chosen] == [Ssh("web1"), Loopback("127.0.0.1", 9000)]
+
+
+def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
+    for flags, environment in (({"config": str(file)}, {}), ({}, {"PUSHER_CONFIG": str(file)})):
+        assert load(flags, environment=environment, start=tmp_path / "..").app == "from-file"
+    with pytest.raises(Usage, match=r"none\.toml cannot be read: No such file"):
+        load({"config": str(tmp_path / "none.toml")}, environment={})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ap = 'x'", r"unknown key 'ap'\. Did you mean 'app'\?"),
+        ("sources = 'x'", r"unknown key 'sources'\. Did you mean 'source'\?"),
+        ("zzz = 'x'", r"unknown key 'zzz'\. Known keys here: app, source, key, ssh, hosts"),
+        ("address = 'x'", r"unknown key 'address'\. It belongs into a table \[hosts\.NAME\]"),
+        (
+            "[hosts.web1]\nadress = 'x'",
+            r"unknown key 'hosts\.web1\.adress'\. Did you mean 'hosts\.web1\.address'\?",
+        ),
+        (
+            "[hosts.web1]\nssh = 'x'",
+            r"unknown key 'hosts\.web1\.ssh'\. It belongs before the first \[hosts\.NAME\]",
+        ),
+        ("[hosts.web1]\ndoor = '127.0.0.1:9000'", r"\[hosts\.web1\] has no address\. For example"),
+        ("[hosts.web1]\naddress = '-x'", r"hosts\.web1: '-x' is not the address of a host"),
+        ("[hosts.web1]\naddress = 'x'\ndoor = '0.0.0.0:1'", r"hosts\.web1: door '0\.0\.0\.0:1' is not a loopback"),
+        ("[hosts]\nweb1 = 'x'", r"hosts\.web1 is not a table\. Write \[hosts\.web1\]"),
+        ("app = 1", r"'app' is 1: text in quotes is needed"),
+        ("hosts = 'web1'", r"'hosts' is 'web1': a table is needed"),
+        ("app = ", "is not TOML"),
+        ("app = '\xff'", "is not TOML"),
+    ],
+)
+def test_a_slip_of_the_pen_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "pusher.toml").write_text(text, "latin-1")
+    with pytest.raises(Usage, match=rf"pusher\.toml.*{message}"):
+        load({}, environment={}, start=tmp_path)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to somebody else")
+def test_a_file_that_somebody_else_put_above_us_is_not_taken(tmp_path: Path) -> None:
+    inner = tmp_path / "mine"
+    inner.mkdir()
+    file = tmp_path / "pusher.toml"
+    file.write_text('ssh = "touch /tmp/owned"')
+    os.chown(file, 12345, 12345)
+    with pytest.raises(Usage, match=r"pusher\.toml is not taken: it belongs to somebody else \(uid 12345\)"):
+        find(inner)
+    # Whoever goes into somebody's folder on purpose takes what is there.
+    os.chown(inner, 12345, 12345)
+    assert find(inner) == file

@@ -1,0 +1,61 @@
+"""What can be sent: a version, a bundle's file, a folder."""
+
+from pathlib import Path
+
+import pytest
+
+from pusher.errors import Usage
+from pusher.source import BundleFile, Folder, locate, versions
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("app-src/v1", "app-src/v2", "app-src/no version", "other/v9", "v1"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "app-src/notes.txt").touch()
+    (tmp_path / "flask-demo-v1.tar.zst").touch()
+    monkeypatch.chdir(tmp_path)
+    return Path("app-src")
+
+
+def test_a_version_is_a_folder_of_the_source(source: Path) -> None:
+    assert versions(source) == ["v1", "v2"]
+    assert locate("v2", source=source) == Folder(Path("app-src/v2"), "v2")
+
+
+def test_a_version_comes_before_a_folder_here(source: Path) -> None:
+    assert locate("v1", source=source) == Folder(Path("app-src/v1"), "v1")
+    assert locate("./v1", source=source) == Folder(Path("v1"), "v1")
+
+
+def test_a_file_is_a_bundle(source: Path) -> None:
+    assert locate("flask-demo-v1.tar.zst", source=source) == BundleFile(Path("flask-demo-v1.tar.zst"))
+
+
+def test_a_folder_has_its_name_for_a_version(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert locate("other/v9/", source=source) == Folder(Path("other/v9"), "v9")
+    monkeypatch.chdir("other/v9")
+    assert locate(".", source=Path("..")) == Folder(Path("."), "v9")
+
+
+def test_a_folder_whose_name_is_no_version_is_named(source: Path) -> None:
+    with pytest.raises(Usage, match=r"cannot be sent: 'no version' is not a version.* Rename the folder"):
+        locate("app-src/no version", source=source)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("v22", r"There is no version 'v22' in app-src: nor a file of that name\. Did you mean v2\?"),
+        ("x", r"nor a file of that name\. There is v1, v2$"),
+        ("other", r"no version 'other' in app-src\. To send the folder itself: \./other"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(source: Path, what: str, message: str) -> None:
+    with pytest.raises(Usage, match=message):
+        locate(what, source=source)
+
+
+def test_a_source_that_is_not_there_is_named(source: Path) -> None:
+    with pytest.raises(Usage, match=r"in nowhere: nowhere is not a folder.* Name the folder of the versions with"):
+        locate("v1x", source=Path("nowhere"))

@@ -1,0 +1,131 @@
+"""What a manifest whose signature holds is refused for, in which order, and with which advice."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core.config import BundleLimits
+from agent.core.trust import AHEAD_MOST_MS, judge, judge_name, judge_requirements
+from pusher.wire import Code, Manifest, Refused
+
+NOW = 1_700_000_000_000
+MANIFEST = Manifest(
+    app="demo",
+    version="v1",
+    created=NOW,
+    expires=NOW + 1000,
+    index_sha256="0" * 64,
+    index_size=10,
+    files=2,
+    unpacked_size=100,
+)
+
+
+def _judge(manifest: Manifest, *, newest: int | None = None, again: bool = False, **limits: int) -> None:
+    judge(
+        manifest,
+        app="demo",
+        host="web1",
+        now=NOW,
+        newest_accepted=newest,
+        limits=BundleLimits(**limits),
+        again=again,
+    )
+
+
+def _refused(manifest: Manifest, *, newest: int | None = None, again: bool = False, **limits: int) -> Refused:
+    with pytest.raises(Refused) as caught:
+        _judge(manifest, newest=newest, again=again, **limits)
+    assert caught.value.why
+    assert caught.value.hint
+    return caught.value
+
+
+def test_a_fresh_manifest_for_this_app_and_host_is_taken() -> None:
+    _judge(MANIFEST)
+    _judge(replace(MANIFEST, hosts=("web0", "web1")), newest=NOW - 1)
+    _judge(replace(MANIFEST, created=NOW + AHEAD_MOST_MS))
+    _judge(MANIFEST, files=2, unpacked=100, index=10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"app": "shop"}, Code.WRONG_APP),
+        ({"hosts": ("web2", "web11", "WEB1")}, Code.WRONG_HOST),
+        ({"expires": NOW}, Code.EXPIRED),
+        ({"created": NOW + AHEAD_MOST_MS + 1}, Code.FROM_THE_FUTURE),
+    ],
+)
+def test_what_is_for_elsewhere_or_another_time_is_refused(changes: dict[str, object], code: Code) -> None:
+    assert _refused(replace(MANIFEST, **changes)).code is code  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("limit", "most"), [("files", 1), ("unpacked", 99), ("index", 9)])
+def test_what_is_too_large_is_refused_by_the_name_of_the_limit(limit: str, most: int) -> None:
+    refused = _refused(MANIFEST, **{limit: most})
+    assert refused.code is Code.LIMIT_EXCEEDED
+    assert f"{most} is the most" in refused.why
+    assert f"limits.{limit}" in refused.hint
+
+
+def test_older_than_accepted_is_to_be_signed_again() -> None:
+    refused = _refused(MANIFEST, newest=NOW + 1)
+    assert refused.code is Code.OLDER_THAN_ACCEPTED
+    assert "Sign again" in refused.hint
+
+
+def test_a_manifest_as_old_as_the_mark_is_taken_only_if_it_set_the_mark() -> None:
+    assert _refused(MANIFEST, newest=NOW).code is Code.OLDER_THAN_ACCEPTED
+    _judge(MANIFEST, newest=NOW, again=True)
+    assert _refused(MANIFEST, newest=NOW + 1, again=True).code is Code.OLDER_THAN_ACCEPTED
+
+
+def test_the_first_refusal_is_the_one_whose_mend_must_come_first() -> None:
+    wrong = replace(
+        MANIFEST,
+        app="shop",
+        hosts=("web2",),
+        files=10**9,
+        expires=NOW,
+        created=NOW + AHEAD_MOST_MS + 1,
+    )
+    told = []
+    for mend in ({"app": "demo"}, {"hosts": ()}, {"files": 2}, {"expires": NOW * 2}, {"created": NOW}):
+        told.append(_refused(wrong, newest=NOW * 2).code)
+        wrong = replace(wrong, **mend)  # type: ignore[arg-type]
+    assert told == [Code.WRONG_APP, Code.WRONG_HOST, Code.LIMIT_EXCEEDED, Code.EXPIRED, Code.FROM_THE_FUTURE]
+    assert _refused(wrong, newest=NOW * 2).code is Code.OLDER_THAN_ACCEPTED
+
+
+def test_a_host_whose_clock_went_back_is_told_so() -> None:
+    ahead = replace(MANIFEST, created=NOW + AHEAD_MOST_MS + 2, expires=NOW * 2)
+    assert "this host's clock" in _refused(ahead, newest=NOW + AHEAD_MOST_MS + 1).hint
+    assert "machine that signed" in _refused(ahead, newest=NOW).hint
+    assert "machine that signed" in _refused(ahead).hint
+
+
+def test_an_ordinary_name_is_allowed() -> None:
+    for name in ("app.py", "lib/venv", "lib/.pusher", "uploads2", "var/data2", ".completed"):
+        judge_name(name, shared=["uploads", "var/data"])
+
+
+@pytest.mark.parametrize("name", [".pusher", ".pusher/x", ".complete", "REVISION", "venv", "venv/bin/python"])
+def test_a_name_of_the_agents_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match="the agent's own") as caught:
+        judge_name(name, shared=["uploads"])
+    assert caught.value.code is Code.NAME_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("name", ["uploads", "uploads/x", "var", "var/data/x"])
+def test_a_shared_name_is_refused_with_the_way_out(name: str) -> None:
+    with pytest.raises(Refused, match="shared_paths") as caught:
+        judge_name(name, shared=["uploads", "var/data"])
+    assert caught.value.code is Code.NAME_NOT_ALLOWED
+
+
+def test_an_index_without_the_requirements_file_is_refused() -> None:
+    judge_requirements(["app.py", "requirements.txt"], requirements="requirements.txt")
+    with pytest.raises(Refused, match=r"no uv\.lock") as caught:
+        judge_requirements(["app.py", "requirements.txt"], requirements="uv.lock")
+    assert caught.value.code is Code.DEPENDENCIES_FAILED
