@@ -147,13 +147,7 @@ def connect(host: Host, *, ssh: str) -> Stream:
             return Stream(_unix(host, path), "localhost")
         case Loopback(name, port):
             authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-            try:
-                # `agent` is in /etc/hosts where the package is installed, and means this machine everywhere.
-                found = socket.create_connection(("127.0.0.1" if name == "agent" else name, port), _CONNECT_S)
-                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return Stream(found, authority)
-            except OSError as error:
-                raise _nobody(host, f"http://{authority}", error) from error
+            return Stream(_tcp(host, name, port, authority), authority)
 
 
 def _through_ssh(host: Host, argv: tuple[str, ...], door: str) -> Stream:
@@ -172,13 +166,29 @@ def _through_ssh(host: Host, argv: tuple[str, ...], door: str) -> Stream:
 
 
 def _unix(host: Host, path: str) -> socket.socket:
-    found = socket.socket(socket.AF_UNIX)
+    return _connected(host, path, socket.AF_UNIX, path)
+
+
+def _tcp(host: Host, name: str, port: int, authority: str) -> socket.socket:
+    # `agent` is in /etc/hosts where the package is installed, and means this machine everywhere. Nobody is
+    # asked what 127.0.0.1 means, which would take longer than all that follows (the codec for idna).
+    where = f"http://{authority}"
+    if name == "::1":
+        found = _connected(host, where, socket.AF_INET6, (name, port))
+    else:
+        found = _connected(host, where, socket.AF_INET, (name if name[0] == "1" else "127.0.0.1", port))
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found
+
+
+def _connected(host: Host, where: str, family: int, address: str | tuple[str, int]) -> socket.socket:
+    found = socket.socket(family)
     found.settimeout(_CONNECT_S)
     try:
-        found.connect(path)
+        found.connect(address)
     except OSError as error:
         found.close()
-        raise _nobody(host, path, error) from error
+        raise _nobody(host, where, error) from error
     return found
 
 

@@ -9,7 +9,6 @@ import copy
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,6 +55,8 @@ class Screen:
     def passing(self, text: str) -> None:
         """A line for now: the next one takes its place. Nothing in a pipe."""
         if self._live:
+            import shutil  # Late: it brings along three compressors.
+
             width = shutil.get_terminal_size().columns - 1
             shown = f"{self._prefix}{printable(text)}".replace("\n", " ")[:width]
             self._write(shown)

@@ -309,7 +309,7 @@ def test_a_file_that_cannot_be_read_is_a_difference(release: Path, monkeypatch: 
     opening = os.open
 
     def failing(path: Path | str, *how: object, **more: object) -> int:
-        if path == release / "app.py":
+        if path == f"{release}/app.py":
             raise OSError(5, "Input/output error")
         return opening(path, *how, **more)  # type: ignore[arg-type]
 
