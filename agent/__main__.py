@@ -158,7 +158,7 @@ def _deployer(
     uv_binary: Path,
 ) -> Deployer:
     app = AppLayout(layout.beneath(config.path))
-    shelf = Shelf(app, shared=config.shared)
+    shelf = Shelf(app)
     credentials = config.dependencies.credentials_file
     venvs = Venvs(
         app,
@@ -219,7 +219,8 @@ def _set_up_log() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if person else [structlog.processors.format_exc_info]),
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-            if person else structlog.processors.JSONRenderer(),
+            if person
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),

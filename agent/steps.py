@@ -6,7 +6,7 @@ it, and again after itself. Nothing live changes before `Switch`.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -141,7 +141,6 @@ class Preflight:
     config: AppConfig
     service: Service
     clock: Clock
-    _ending: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def do(self, attempt: Attempt, line: Lines) -> None:
         placed = await _placed(self.shelf, attempt.release)
@@ -160,10 +159,7 @@ class Preflight:
         except BaseException:
             await candidate.end()
             raise
-        # It has answered: nothing waits for its end, and the service sees to it at the latest when it stops.
-        ending = asyncio.create_task(candidate.end())
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        candidate.dismiss()
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         """The very first deployment leaves nothing listening."""
@@ -213,7 +209,8 @@ class Switch:
     async def _bring_back(self, release: str) -> Problem | None:
         try:
             placed = await _placed(self.shelf, release)
-            await self._point_at(release)
+            if await asyncio.to_thread(self.shelf.live) != release:
+                await self._point_at(release)
             running = self.service.running()
             if running is None or running.placed.release != release:
                 running = await self.service.restart(placed)

@@ -35,6 +35,8 @@ Member = tuple[File, Iterator[bytes]]
 _ANY_NUMBER = Limits(files=10**9, unpacked=10**18)
 _INDEX_BYTES = 1024**3
 _PIECE = 128 * 1024
+# The next ones cost half as much time again, and save 3 % where it counts: in what is large.
+_LEVEL = 1
 # What RFC 8878 asks every decoder to support, and what an agent reads.
 _WINDOW = 8 * 1024**2
 
@@ -113,12 +115,12 @@ def read(file: Path) -> Bundle:
     return Bundle(file, papers, manifest, entries)
 
 
-def write(papers: Papers, contents: Iterable[Member] = (), *, level: int = 3) -> Iterator[bytes]:
+def write(papers: Papers, contents: Iterable[Member] = ()) -> Iterator[bytes]:
     """The bundle as a stream of pieces: an ordinary zstd tar, papers first, one frame."""
     # Late: 15 ms that a command without a bundle does not spend.
     import zstandard
 
-    chunker = zstandard.ZstdCompressor(level=level, write_checksum=True).chunker(chunk_size=_PIECE)
+    chunker = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).chunker(chunk_size=_PIECE)
     named = {MANIFEST_NAME: papers.manifest, SIGNATURE_NAME: papers.signature, INDEX_NAME: papers.index}
     for name, raw in named.items():
         yield from chunker.compress(tar.header(name, size=len(raw)) + raw + tar.padding(len(raw)))

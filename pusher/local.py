@@ -63,10 +63,10 @@ def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -
     signer = sign.signed_by(packed.papers.manifest, packed.papers.signature, signers=signers)
     seen = set()
     for one, content in packed.contents():
-        seen.add(one.path)
+        seen.add(one.sha256)
         for _ in content:
             pass
-    lacking = next((one.path for one in packed.files if one.path not in seen), None)
+    lacking = next((one.path for one in packed.files if one.sha256 not in seen), None)
     if lacking is not None:
         raise Refused(Code.BUNDLE_INCOMPLETE, f"{file} is not complete", why=f"it lacks {lacking!r}")
     if manifest.expires < time.time() * 1000:

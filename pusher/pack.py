@@ -26,7 +26,7 @@ from pusher.wire import (
     reserved,
 )
 
-_CHUNK = 1024 * 1024
+_CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)

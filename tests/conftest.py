@@ -31,12 +31,24 @@ def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def flask_venv(uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A venv with what the sample application asks for, made as the agent makes them. Not to be changed."""
-    layout = AppLayout(tmp_path_factory.mktemp("app"))
-    venvs = Venvs(layout, Disk(), uv_cache, Dependencies(), Path(uv.find_uv_bin()))
+    return make_venv(SOURCES / "v1", cache=uv_cache, app=tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="session")
+def ready_venvs(uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `shared/venvs`, with the venv that `tests.host.wsgi` applications need: to be copied."""
+    source = tmp_path_factory.mktemp("source")
+    (source / "requirements.txt").write_text("gunicorn==22.0.0\n")
+    return make_venv(source, cache=uv_cache, app=tmp_path_factory.mktemp("app")).parent
+
+
+def make_venv(release: Path, *, cache: Path, app: Path) -> Path:
+    layout = AppLayout(app)
+    venvs = Venvs(layout, Disk(), cache, Dependencies(), Path(uv.find_uv_bin()))
 
     async def make() -> Path:
-        key = await venvs.key(SOURCES / "v1")
-        await venvs.ensure(key, SOURCES / "v1", line=print)
+        key = await venvs.key(release)
+        await venvs.ensure(key, release, line=print)
         return layout.venv(key)
 
     return asyncio.run(make())

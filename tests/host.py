@@ -5,6 +5,7 @@ import contextlib
 import getpass
 import hashlib
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -23,7 +24,7 @@ from pusher.wire import File, Manifest
 APP = "flask-demo"
 MONTH_MS = 30 * 24 * 3600 * 1000
 
-WSGI = '''
+WSGI = """
 import json, os, time
 
 def app(environ, start_response):
@@ -32,7 +33,7 @@ def app(environ, start_response):
         time.sleep(float(path.rpartition("/")[2]))
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"version": "VERSION", "pid": os.getppid()}).encode()]
-'''
+"""
 
 
 def wsgi(version: str, **more: str) -> dict[str, str]:
@@ -49,7 +50,7 @@ def hook(text: str) -> str:
 class Host:
     """One host with one app (more through `add_app`)."""
 
-    def __init__(self, root: Path, *, uv_cache: Path, name: str = "web1") -> None:
+    def __init__(self, root: Path, *, uv_cache: Path, venvs: Path, name: str = "web1") -> None:
         self.root = root
         self.name = name
         self.layout = HostLayout(root)
@@ -70,6 +71,7 @@ class Host:
         self.layout.agent_toml.write_text(
             f'name = "{name}"\nservice = "embedded"\n[door]\naddress = "127.0.0.1:{self.door}"\n'
         )
+        self.venvs = venvs
         self.add_app(APP)
 
     def trust(self, key: Path, who: str) -> None:
@@ -81,6 +83,9 @@ class Host:
     def add_app(self, name: str, **settings: Any) -> None:
         """Write an app's configuration. Keys of tables are written `health__path=...`."""
         self.ports.setdefault(name, free_port())
+        ready = AppLayout(self.root / "opt" / name).venvs
+        if not ready.exists():
+            shutil.copytree(self.venvs, ready, symlinks=True)
         defaults: dict[str, Any] = {
             "user": getpass.getuser(),
             "listen": f"127.0.0.1:{self.ports[name]}",
@@ -192,9 +197,10 @@ class Host:
 
     async def answer(self, path: str = "/", *, app: str = APP) -> dict[str, Any]:
         """What the app answers on a fresh connection."""
-        async with aiohttp.ClientSession() as session, session.get(
-            f"http://127.0.0.1:{self.ports[app]}{path}"
-        ) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.ports[app]}{path}") as answer,
+        ):
             assert answer.status == 200, await answer.text()
             return json.loads(await answer.read())
 
@@ -208,7 +214,9 @@ class Host:
         return {
             "current": current.readlink() if current.is_symlink() else None,
             "venv": self.app.shared_venv.readlink() if self.app.shared_venv.is_symlink() else None,
-            "releases": sorted(one.name for one in self.app.releases.iterdir()) if self.app.releases.exists() else [],
+            "releases": sorted(one.name for one in self.app.releases.iterdir())
+            if self.app.releases.exists()
+            else [],
             "staging": sorted(one.name for one in self.app.staging.iterdir()) if self.app.staging.exists() else [],
         }
 
@@ -225,9 +233,7 @@ async def running(host: Host) -> AsyncIterator[Host]:
 
 def make_key(path: Path) -> None:
     """A throw-away signing key."""
-    subprocess.run(
-        ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)), check=True
-    )
+    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)), check=True)
 
 
 def free_port() -> int:

@@ -66,15 +66,15 @@ def judge_name(path: str, *, shared: Collection[str]) -> None:
     """Refuse a name in the index that the agent itself needs. Raises: Refused(name_not_allowed)."""
     if not reserved(path, shared=shared):
         return
-    link = not reserved(path)
+    linked = not reserved(path)
     raise Refused(
         Code.NAME_NOT_ALLOWED,
         f"The bundle contains {path!r}",
         why="that name belongs to the app's shared paths on this host"
-        if link
+        if linked
         else "that name is the agent's own",
         hint="Leave it out of the bundle (.pusherignore)"
-        + (", or take it out of shared_paths and shared_files" if link else ", or rename it"),
+        + (", or take it out of shared_paths and shared_files" if linked else ", or rename it"),
     )
 
 
@@ -122,8 +122,7 @@ def _judge_size(manifest: Manifest, *, limits: BundleLimits) -> None:
                 Code.LIMIT_EXCEEDED,
                 "The bundle is larger than this host takes",
                 why=f"it has {size} {unit}; {most} is the most",
-                hint="Leave out what the app does not need (.pusherignore), "
-                f"or raise limits.{key} in agent.toml",
+                hint=f"Leave out what the app does not need (.pusherignore), or raise limits.{key} in agent.toml",
             )
 
 

@@ -10,6 +10,8 @@ import structlog
 from agent.host import leftovers, process, sockets
 from agent.host.ports import Placed
 
+_DISMISSAL_S = 1.0
+
 _log = structlog.get_logger()
 
 
@@ -39,6 +41,7 @@ class Main:
         self._private = private
         self._patience_s = patience_s
         self._gone = gone
+        self._dismissal: asyncio.TimerHandle | None = None
 
     async def wait(self) -> str:
         return await self.child.wait()
@@ -47,12 +50,16 @@ class Main:
         return self.child.tail()
 
     async def end(self) -> None:
+        if self._dismissal is not None:
+            self._dismissal.cancel()
         await self.child.end(patience_s=self._patience_s)
         await asyncio.to_thread(self._tidy)
         self._gone(self)
 
     def dismiss(self) -> None:
-        self._ending = asyncio.create_task(self.end())  # kept, for the loop itself holds tasks weakly
+        # An idle candidate costs nothing, its shutting down as much as half a start. So that comes when the
+        # restart that is now going to follow has had the processor to itself.
+        self._dismissal = asyncio.get_running_loop().call_later(_DISMISSAL_S, self._end_now)
 
     async def took_socket(self) -> bool:
         return await asyncio.to_thread(sockets.taken, self._socket)
@@ -64,6 +71,9 @@ class Main:
         except OSError as error:
             # A full disk must not keep the app from running; what is missing is only a second safeguard.
             _log.warning("process_not_noted", pid=self.child.pid, why=error.strerror)
+
+    def _end_now(self) -> None:
+        self._ending = asyncio.create_task(self.end())  # kept, for the loop itself holds tasks weakly
 
     def _tidy(self) -> None:
         leftovers.forget(self._folder, self.child.pid)

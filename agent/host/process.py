@@ -50,8 +50,11 @@ class Child:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the main process; nothing happens if it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            self._transport.send_signal(number)
+        # Not by the transport: its Popen looks first whether the process has ended, and would take the exit
+        # status away from asyncio, which then makes one up.
+        if not self.ended():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill the whole group at once."""

@@ -17,9 +17,8 @@ from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
 class Shelf:
     """`releases/` and `current` of one app. Everything here blocks: call it in a worker thread."""
 
-    def __init__(self, layout: AppLayout, *, shared: tuple[str, ...]) -> None:
+    def __init__(self, layout: AppLayout) -> None:
         self.layout = layout
-        self._shared = shared
 
     def live(self) -> str | None:
         """The release that `current` points at, if it points at one that is there."""
@@ -54,8 +53,11 @@ class Shelf:
         return [self.layout.release(one) for one in reversed(_release_ids(self.layout.releases))]
 
     def intact(self, release: str) -> str:
-        """The first difference between a release and its signed index; empty if there is none."""
-        return intact(self.layout.release(release), shared=self._shared)
+        """The first difference between what was signed of a release and what is there; empty if there is none.
+
+        What hooks and the app added is no damage: collected static files, say.
+        """
+        return intact(self.layout.release(release), extra=False)
 
     def missing(self, entries: Iterable[Entry]) -> list[str]:
         """The digests of the content that no release on disk is said to have, in the order of `entries`."""

@@ -87,7 +87,7 @@ def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Itera
     leaves: set[str] = set()
     folders = {""}
     last = ""
-    count = total = 0
+    total = 0
     for line in lines:
         entry = parse_index_line(line)
         path = check_path(entry.path, limits=limits)
@@ -101,12 +101,11 @@ def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Itera
             folders.add(above)
             above = above.rpartition("/")[0]
         leaves.add(path)
-        count += 1
         if isinstance(entry, Link):
             check_target(path, entry.target, limits=limits)
         else:
             total += entry.size
-        if count > limits.files:
+        if len(leaves) > limits.files:
             raise LimitError(f"the index lists more than {limits.files} files")
         if total > limits.unpacked:
             raise LimitError(f"the files of the index have more than {limits.unpacked} bytes together")

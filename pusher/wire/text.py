@@ -65,12 +65,14 @@ def check_version(version: str) -> str:
 
 
 def check_sha256(digest: str) -> str:
+    """`digest` itself, if it is a SHA-256 in lower-case hex. Raises: WireError."""
     if not _SHA256.fullmatch(digest):
         raise WireError(f"{digest[:80]!r} is not a SHA-256 digest in lower-case hex")
     return digest
 
 
 def parse_object(raw: bytes, name: str) -> dict[str, Any]:
+    """The JSON object that `raw` spells; `name` is for the message. Raises: WireError."""
     try:
         value = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -81,6 +83,7 @@ def parse_object(raw: bytes, name: str) -> dict[str, Any]:
 
 
 def take(members: Mapping[str, Any], key: str, kind: type[_Kind]) -> _Kind:
+    """The member `key`, which must be there and of this type. Raises: WireError."""
     value = members.get(key)
     if not isinstance(value, kind):
         raise WireError(f"{key!r} is missing, or is not of the type it must have ({kind.__name__})")
@@ -88,6 +91,7 @@ def take(members: Mapping[str, Any], key: str, kind: type[_Kind]) -> _Kind:
 
 
 def take_count(members: Mapping[str, Any], key: str) -> int:
+    """The member `key`, which must be a whole number from 0. Raises: WireError."""
     value = take(members, key, int)
     if isinstance(value, bool) or value < 0:
         raise WireError(f"{key!r} is not a count")

@@ -9,9 +9,9 @@ from tests.host import Host, running
 
 
 @pytest.fixture
-def host_off(tmp_path: Path, uv_cache: Path) -> Host:
+def host_off(tmp_path: Path, uv_cache: Path, ready_venvs: Path) -> Host:
     """A host whose agent is not running yet: for tests that change its configuration first."""
-    return Host(tmp_path / "root", uv_cache=uv_cache)
+    return Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs)
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ async def test_two_apps_on_one_host_do_not_touch_each_other(host_off: Host):
 
 async def test_shared_paths_and_files_stay_from_release_to_release(host_off: Host):
     host_off.add_app(APP, shared_paths=["var/uploads"], shared_files=[".env"])
-    (host_off.app.shared).mkdir(parents=True)
+    host_off.app.shared.mkdir(parents=True, exist_ok=True)
     (host_off.app.shared / ".env").write_text("X=1\n")
     async with running(host_off) as host:
         await host.deploy(wsgi("v1"), "v1")

@@ -69,6 +69,15 @@ async def test_a_candidate_that_did_well_is_dismissed_without_waiting(place: Pla
         assert place.notes() == []
 
 
+async def test_a_dismissed_candidate_is_gone_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.host.main_process._DISMISSAL_S", 0.01)
+    async with place.running() as service:
+        candidate = await service.try_out(place.release("v1"))
+        candidate.dismiss()
+        assert await candidate.wait() == "signal 15 (TERM)"
+        await until(lambda: place.notes() == [])
+
+
 async def test_a_candidate_lies_at_any_depth(tmp_path: Path) -> None:
     place = Place(tmp_path / ("x" * 100))
     async with place.running() as service:

@@ -8,7 +8,11 @@ import pytest
 from tests.host import APP, Host, hook, running, wsgi
 
 BAD = {
-    "does not import": ("app_exited", {"app.py": "raise ValueError('no such table: users')\n"}, "no such table: users"),
+    "does not import": (
+        "app_exited",
+        {"app.py": "raise ValueError('no such table: users')\n"},
+        "no such table: users",
+    ),
     "answers 500": (
         "app_unhealthy",
         {"app.py": "def app(environ, start):\n    start('500 Oops', [])\n    return [b'sorry about that']\n"},
@@ -35,7 +39,11 @@ BAD = {
         {"requirements.txt": "-r missing.txt\n"},
         "missing.txt",
     ),
-    "has a start command that is not in its venv": ("start_not_found", {"requirements.txt": "click==8.1.7\n"}, "gunicorn"),
+    "has a start command that is not in its venv": (
+        "start_not_found",
+        {"requirements.txt": "click==8.1.7\n"},
+        "gunicorn",
+    ),
     "fails its migration": (
         "hook_failed",
         {"hooks/before-symlink": hook("echo migrating; echo 'table is locked' >&2; exit 3")},
@@ -58,7 +66,9 @@ async def snapshot(host: Host) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("code", "files", "said"), BAD.values(), ids=BAD.keys())
-async def test_after_a_release_that_is_no_good_everything_is_as_before(host: Host, code: str, files: dict[str, str], said: str):
+async def test_after_a_release_that_is_no_good_everything_is_as_before(
+    host: Host, code: str, files: dict[str, str], said: str
+):
     host.add_app(APP, health__deadline_s=3)
     await host.stop()
     await host.start()
@@ -86,7 +96,9 @@ async def test_a_first_deployment_that_fails_leaves_no_current_and_nothing_runni
 async def test_a_release_that_answers_in_the_preflight_and_not_in_public_is_returned_from(host: Host):
     """And is kept for inspection, counted by nothing."""
     bad = wsgi("v2")
-    bad["app.py"] = "import os\nassert os.environ.get('PUSHER_PREFLIGHT'), 'only good in rehearsal'\n" + bad["app.py"]
+    bad["app.py"] = (
+        "import os\nassert os.environ.get('PUSHER_PREFLIGHT'), 'only good in rehearsal'\n" + bad["app.py"]
+    )
     await host.deploy(wsgi("v0"), "v0")
     await host.deploy(wsgi("v1"), "v1")
     before = await snapshot(host)
@@ -97,7 +109,12 @@ async def test_a_release_that_answers_in_the_preflight_and_not_in_public_is_retu
     failed = [one for one in after["known"] if one["version"] == "v2"]
     assert [one["standing"] for one in failed] == ["failed"]
     assert after["answer"]["version"] == "v1"
-    assert {**after, "known": before["known"], "releases": before["releases"], "answer": before["answer"]} == before
+    assert {
+        **after,
+        "known": before["known"],
+        "releases": before["releases"],
+        "answer": before["answer"],
+    } == before
     _, answer = await host.rollback()
     assert answer["version"] == "v0"
 
@@ -157,7 +174,11 @@ async def test_rolling_back_with_nothing_to_go_back_to_is_refused(host: Host):
     assert (status, problem["code"]) == (409, "nothing_to_roll_back_to")
     await host.deploy(wsgi("v1"), "v1")
     before = await snapshot(host)
-    for to, code in (("", "nothing_to_roll_back_to"), ("20200101000000Z", "unknown_release"), ("../../etc", "unknown_release")):
+    for to, code in (
+        ("", "nothing_to_roll_back_to"),
+        ("20200101000000Z", "unknown_release"),
+        ("../../etc", "unknown_release"),
+    ):
         status, problem = await host.rollback(to=to)
         assert problem["code"] == code
         assert status in (404, 409)

@@ -7,12 +7,14 @@ from tests.host import APP, Host, hook, running, wsgi
 
 PLACES = ("setup", "update-code", "symlink-shared", "symlink", "cleanup")
 DEPLOY = [f"{side}-{place}" for place in PLACES for side in ("before", "after")]
-ROLLBACK = [f"rollback-{side}-{place}" for place in ("setup", "symlink", "cleanup") for side in ("before", "after")]
+ROLLBACK = [
+    f"rollback-{side}-{place}" for place in ("setup", "symlink", "cleanup") for side in ("before", "after")
+]
 
 
 def with_hooks(version: str) -> dict[str, str]:
     """An app whose every hook says its name, its release, and what it was told."""
-    told = "$PUSHER_APP $PUSHER_VERSION $(basename \"$PUSHER_RELEASE_PATH\") $(basename \"$PUSHER_PREVIOUS_PATH\")"
+    told = '$PUSHER_APP $PUSHER_VERSION $(basename "$PUSHER_RELEASE_PATH") $(basename "$PUSHER_PREVIOUS_PATH")'
     script = hook(f'echo "{version} $(basename "$0") $(basename "$PWD") {told}"')
     return wsgi(version) | {f"hooks/{name}": script for name in (*DEPLOY, *ROLLBACK)}
 
@@ -20,7 +22,8 @@ def with_hooks(version: str) -> dict[str, str]:
 async def ran(host: Host, deployment: str) -> list[list[str]]:
     """What the hooks of a deployment said, a list of words each."""
     return [
-        event["text"].split() for event in await host.events(deployment)
+        event["text"].split()
+        for event in await host.events(deployment)
         if event["event"] == "output" and event["source"].startswith("hook ")
     ]
 
@@ -134,7 +137,9 @@ async def test_the_hosts_hooks_go_around_those_of_the_release(host_off: Host):
 async def test_a_hook_has_the_venv_on_its_path_and_a_deadline(host_off: Host):
     host_off.add_app(APP, hook_deadline_s=1)
     async with running(host_off) as host:
-        good = wsgi("v1") | {"hooks/before-symlink": "#!/usr/bin/env python\nimport gunicorn; print(gunicorn.__version__)\n"}
+        good = wsgi("v1") | {
+            "hooks/before-symlink": "#!/usr/bin/env python\nimport gunicorn; print(gunicorn.__version__)\n"
+        }
         answer = await host.deploy(good, "v1")
         assert await ran(host, answer["deployment"]) == [["22.0.0"]]
         endless = wsgi("v2") | {"hooks/before-symlink": hook("echo started; sleep 60 & sleep 60")}

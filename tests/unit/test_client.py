@@ -244,6 +244,12 @@ def test_half_an_event_is_no_event(door: ScriptedDoor, client: Client) -> None:
         list(client.events("d"))
 
 
+def test_a_line_without_an_end_is_not_kept_in_memory(door: ScriptedDoor, client: Client) -> None:
+    door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream(endless([])))
+    with pytest.raises(Unreachable, match="is not an agent: it sends a line without an end"):
+        list(client.events("d"))
+
+
 def test_silence_is_not_waited_for_for_ever(door: ScriptedDoor, client: Client) -> None:
     over = threading.Event()
 

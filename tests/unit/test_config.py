@@ -1,5 +1,7 @@
 """Configuration: what is wrong is named with its file, its key and the mend."""
 
+from functools import partial
+
 import pytest
 
 from agent.core.config import parse_agent, parse_app, parse_listen
@@ -9,11 +11,9 @@ FILE = "/etc/pusher-agent/apps/flask-demo.toml"
 
 
 def refusal(text: str, *, agent: bool = False) -> Refused:
+    parse = partial(parse_agent, file="agent.toml") if agent else partial(parse_app, file=FILE, app="flask-demo")
     with pytest.raises(Refused) as caught:
-        if agent:
-            parse_agent(text, file="/etc/pusher-agent/agent.toml")
-        else:
-            parse_app(text, file=FILE, app="flask-demo")
+        parse(text)
     assert caught.value.code is Code.CONFIGURATION
     return caught.value
 

@@ -335,51 +335,6 @@ def test_a_removal_that_was_stopped_anywhere_is_finished_by_the_next(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "hint"),
-    [
-        (errno.ENOSPC, Code.DISK_FULL, "Make room"),
-        (errno.EDQUOT, Code.DISK_FULL, "quota"),
-        (errno.EROFS, Code.DISK_ERROR, "read-only"),
-        (errno.EACCES, Code.DISK_ERROR, "allowed"),
-        (errno.ENOTTY, Code.DISK_ERROR, ""),
-    ],
-)
-def test_an_error_says_what_why_and_what_next(
-    disk: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: Code, hint: str
-) -> None:
-    def failing(*_: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "write", failing)
-    folder = os.open(tmp_path, os.O_RDONLY)
-    with pytest.raises(Failed) as caught:
-        disk.create("file", [b"x"], folder=folder, mode=0o644, op="x")
-    os.close(folder)
-    assert caught.value.code is code
-    assert caught.value.what == f"Could not create {tmp_path}/file"
-    assert caught.value.why == os.strerror(number)
-    assert hint in caught.value.hint
-    assert path_of(folder) == "..."
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small filesystem needs root")
-def test_a_disk_that_is_really_full_says_so(disk: Noting, tmp_path: Path) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    small = tmp_path / "small"
-    small.mkdir()
-    if libc.mount(b"none", os.fsencode(small), b"tmpfs", 0, b"size=64k"):
-        pytest.skip("no tmpfs can be mounted here")
-    try:
-        with pytest.raises(Failed) as caught:
-            disk.create(small / "large", [bytes(200_000)], mode=0o644, op="x")
-        assert caught.value.code is Code.DISK_FULL
-        assert "keep_releases" in caught.value.hint
-    finally:
-        libc.umount(os.fsencode(small))
-
-
 def test_each_operation_is_announced_by_its_name_before_it_is_done(tmp_path: Path) -> None:
     changes = {
         "make_folder": lambda disk: disk.make_folder(tmp_path / "x", op="op"),

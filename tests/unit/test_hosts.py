@@ -101,6 +101,8 @@ def test_an_address_where_nobody_listens_is_unreachable(tmp_path: Path) -> None:
             Unreachable, match=f"No agent answers for here at http://127.0.0.1:{port}: Connection ref"
         ):
             connect(Host("here", Loopback("127.0.0.1", port)), ssh="ssh")
+    with pytest.raises(Unreachable, match=r"No agent answers for here at http://\[::1\]:1: "):
+        connect(Host("here", Loopback("::1", 1)), ssh="ssh")
     with pytest.raises(Unreachable, match=r"No agent answers for here at /.*: No such file or directory"):
         connect(Host("here", Unix(str(tmp_path / "none"))), ssh="ssh")
 

@@ -44,7 +44,9 @@ async def test_what_was_begun_is_there_after_the_journal_is_opened_again(tmp_pat
     first = Journal(tmp_path / "journal.sqlite")
     await first.open()
     await begin(first, attempt())
-    await first.note(attempt().id, phase=Phase.SWITCHING, events=[Event(1, NOW, Happened.STARTED, {"by": "alice"})])
+    await first.note(
+        attempt().id, phase=Phase.SWITCHING, events=[Event(1, NOW, Happened.STARTED, {"by": "alice"})]
+    )
     await first.close()
     second = Journal(tmp_path / "journal.sqlite")
     await second.open()

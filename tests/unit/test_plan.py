@@ -42,7 +42,9 @@ def test_a_deploy_runs_all_ten_hooks_in_ansistranos_order():
 
 
 def test_a_rollback_and_an_automatic_return_run_the_same_hooks_in_the_same_order():
-    names = [f"rollback-{side}-{place}" for place in ("setup", "symlink", "cleanup") for side in ("before", "after")]
+    names = [
+        f"rollback-{side}-{place}" for place in ("setup", "symlink", "cleanup") for side in ("before", "after")
+    ]
     assert hooks(PLANS[Kind.ROLLBACK]) == names
     assert hooks(RETURN_BEFORE) + hooks(RETURN_AFTER) == names
 
@@ -56,7 +58,9 @@ def test_migrations_run_after_the_dependencies_and_before_the_preflight():
 
 def test_a_rollback_runs_the_steps_of_a_deploy_from_the_preflight_on():
     steps = [item for item in PLANS[Kind.DEPLOY] if isinstance(item, Step)]
-    assert [item for item in PLANS[Kind.ROLLBACK] if isinstance(item, Step)] == steps[steps.index(Step.PREFLIGHT) :]
+    assert [item for item in PLANS[Kind.ROLLBACK] if isinstance(item, Step)] == steps[
+        steps.index(Step.PREFLIGHT) :
+    ]
 
 
 def test_only_the_clean_up_and_its_last_hook_come_after_the_commit():

@@ -116,7 +116,7 @@ def test_a_file_that_somebody_else_put_above_us_is_not_taken(tmp_path: Path) -> 
     inner = tmp_path / "mine"
     inner.mkdir()
     file = tmp_path / "pusher.toml"
-    file.write_text('ssh = "touch /tmp/owned"')
+    file.write_text('ssh = "touch owned"')
     os.chown(file, 12345, 12345)
     with pytest.raises(Usage, match=r"pusher\.toml is not taken: it belongs to somebody else \(uid 12345\)"):
         find(inner)

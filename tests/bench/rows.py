@@ -1,0 +1,186 @@
+"""What is measured: a function a row, each on a host of its own.
+
+Invariant: a ratio compares two things that were measured in turn, a pair a round, so that whatever else the machine
+does falls on both.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tests.bench.place import BIN, Place, run
+
+_MB = 10**6
+_LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
+_MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A line of the table. `met` is None where there is no goal."""
+
+    what: str
+    measured: str
+    against: str = ""
+    ratio: str = ""
+    goal: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the rows share: where to work, and how often to measure."""
+
+    folder: Path
+    rounds: int
+
+    def place(self, name: str) -> Place:
+        cache = self.folder / "cache"
+        cache.mkdir(exist_ok=True)
+        (self.folder / name).mkdir()
+        return Place(self.folder / name, cache=cache)
+
+
+def send(bench: Bench) -> Iterator[Result]:
+    """pusher send v2, dependencies unchanged | gunicorn -w 2 -b 127.0.0.1:PORT app:app, to its first answer"""
+    with bench.place("send") as place:
+        place.send("v1")
+        place.gunicorn()
+
+        def one(turn: int) -> float:
+            return place.send(("v2", "v3")[turn % 2]).seconds
+
+        yield _compared("send, dependencies unchanged", one, "gunicorn alone", place.gunicorn, 4, bench.rounds)
+
+
+def rollback(bench: Bench) -> Iterator[Result]:
+    """curl -X POST http://127.0.0.1:PORT/rollback | gunicorn -w 2 -b 127.0.0.1:PORT app:app, to its first answer"""
+    with bench.place("rollback") as place:
+        place.send("v1")
+        place.gunicorn()
+
+        def one(_: int) -> float:
+            place.send("v2")
+            return place.roll_back().seconds
+
+        yield _compared("rollback", one, "gunicorn alone", place.gunicorn, 2.5, bench.rounds)
+
+
+def large(bench: Bench) -> Iterator[Result]:
+    """pusher send FOLDER, 1 GB of random bytes in 4 files | VmHWM of the agent; ru_maxrss of the CLI"""
+    with bench.place("large") as place:
+        place.send("v1")
+        tree = _tree(place, "large")
+        for number in range(_LARGE_FILES):
+            with (tree / f"blob{number}").open("wb") as file:
+                for _ in range(_LARGE_BYTES // _MB):
+                    file.write(os.urandom(_MB))
+        place.forget_agent_peak()
+        cost = place.send("large")
+        peak = place.agent_memory("VmHWM")
+        size = f"{_LARGE_FILES * _LARGE_BYTES / 10**9:g} GB"
+        yield Result(
+            f"a release of {size}: the agent's memory", _size(peak), goal="< 100 MB", met=peak < 100 * _MB
+        )
+        cli = cost.peak_bytes
+        yield Result(f"a release of {size}: the CLI's memory", _size(cli), goal="< 150 MB", met=cli < 150 * _MB)
+        yield Result(f"a release of {size}: time", f"{cost.seconds:.1f} s")
+
+
+def many(bench: Bench) -> Iterator[Result]:
+    """pusher send FOLDER, 10,000 files of 20 KB, one of them changed since | cp -a TREE COPY && sync -f COPY"""
+    with bench.place("many") as place:
+        tree = _tree(place, "many")
+        for folder in range(_MANY_FOLDERS):
+            (tree / f"d{folder:02}").mkdir()
+            for number in range(_MANY_FILES):
+                (tree / f"d{folder:02}/f{number:02}").write_bytes(os.urandom(_MANY_BYTES))
+        place.send("many")
+
+        def one(turn: int) -> float:
+            (tree / f"d{turn % _MANY_FOLDERS:02}/f00").write_bytes(os.urandom(_MANY_BYTES))
+            run("sync", "-f", tree)
+            return place.send("many").seconds
+
+        def other() -> float:
+            copy = bench.folder / "many/copy"
+            run("sync", "-f", tree)
+            seconds = run("cp", "-a", tree, copy).seconds + run("sync", "-f", copy).seconds
+            shutil.rmtree(copy)
+            return seconds
+
+        what = "10,000 files, one changed"
+        yield _compared(f"{what}: time", one, "cp -a, sync", other, 2.5, bench.rounds)
+        (tree / "d00/f01").write_bytes(os.urandom(_MANY_BYTES))
+        with place.counted() as (address, count):
+            place.send("many", to=address)
+            travelled = count()
+        # The index travels twice: to ask what is missing, and with that.
+        most = _MANY_BYTES + 2 * place.index_bytes()
+        total = _MANY_FOLDERS * _MANY_FILES * _MANY_BYTES
+        yield Result(
+            f"{what}: bytes that travel", f"{_size(travelled)} of {_size(total)}",
+            goal="that file, index", met=travelled < most,
+        )  # fmt: skip
+
+
+def version(bench: Bench) -> Iterator[Result]:
+    """pusher --version | python -c pass"""
+    run(BIN / "pusher", "--version")
+    yield _compared(
+        "pusher --version", lambda _: run(BIN / "pusher", "--version").seconds,
+        "python -c pass", lambda: run(BIN / "python", "-c", "pass").seconds, 8, 3 * bench.rounds,
+    )  # fmt: skip
+
+
+def rest(bench: Bench) -> Iterator[Result]:
+    """VmRSS of the agent, one app live, nothing going on"""
+    with bench.place("rest") as place:
+        yield Result("the agent's memory at rest: just started", _size(place.agent_memory("VmRSS")))
+        place.send("v1")
+        place.send("v2")
+        yield Result("the agent's memory at rest: after two deployments", _size(place.agent_memory("VmRSS")))
+
+
+ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
+    row.__name__: row for row in (send, rollback, large, many, version, rest)
+}
+
+
+def _compared(
+    what: str, one: Callable[[int], float], than: str, other: Callable[[], float], goal: float, rounds: int
+) -> Result:
+    """Measure both in turn; the goal is held against the median of the rounds' ratios."""
+    pairs = [(one(turn), other()) for turn in range(rounds)]
+    ratios = [mine / theirs for mine, theirs in pairs]
+    return Result(
+        what,
+        _spread([mine for mine, _ in pairs]),
+        f"{than} {_spread([theirs for _, theirs in pairs])}",
+        f"{median(ratios):.1f} x ({min(ratios):.1f} .. {max(ratios):.1f})",
+        f"<= {goal:g} x",
+        median(ratios) <= goal,
+    )
+
+
+def _spread(seconds: list[float]) -> str:
+    unit, by = ("s", 1) if median(seconds) >= 0.1 else ("ms", 1000)
+    digits = 2 if by == 1 else 0
+    middle, least, most = (f"{one * by:.{digits}f}" for one in (median(seconds), min(seconds), max(seconds)))
+    return f"{middle} {unit} ({least} .. {most})"
+
+
+def _size(size: int) -> str:
+    return f"{size / _MB:.1f} MB"
+
+
+def _tree(place: Place, name: str) -> Path:
+    """A copy of the sample app that says `name` is its version, for more files to be laid into."""
+    tree = place.sources / name
+    shutil.copytree(place.sources / "v1", tree)
+    app = tree / "app.py"
+    app.write_text(app.read_text().replace('"v1"', f'"{name}"'))
+    return tree
