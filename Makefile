@@ -35,7 +35,7 @@ demo: setup-demo ## deploy, break and roll back the sample application, on this 
 .PHONY: test
 test: setup-test lint ## lint, then all tests, then the coverage gates
 	@$(bin)/coverage erase
-	$(strip $(bin)/coverage run -m pytest $(PYTEST))
+	$(strip $(bin)/coverage run -m pytest -n 3 --dist loadgroup $(PYTEST))
 	@$(bin)/coverage combine --quiet
 	$(if $(PYTEST),,@$(MAKE) --no-print-directory coverage)
 

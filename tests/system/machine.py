@@ -1,0 +1,189 @@
+"""A real systemd host for tests: an overlay of this machine's root filesystem, booted by systemd-nspawn.
+
+It has a network namespace of its own, joined to ours by one cable (a veth pair). Nothing of this machine is
+changed: what the host writes lies in `folder`. Everything is ended by id and taken down by name, in reverse,
+also after a failure half way.
+"""
+
+import contextlib
+import ipaddress
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+NEEDED = ("systemd-nspawn", "ip", "nsenter", "mount", "umount")
+_BOOT_S = 40.0
+_END_S = 20.0
+_MASKED = (  # services of whoever runs the tests, that a test host has no use for
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "e2scrub_all.timer", "fstrim.timer"),
+    *("cron.service", "ssh.service", "postgresql.service", "mariadb.service", "redis-server.service"),
+)
+
+
+class Machine:
+    """One host. `root` is its filesystem as seen from here, `address` where it is reached."""
+
+    def __init__(self, folder: Path, name: str, *, netns: str, address: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.address = address
+        self.root = folder / "root"
+        self._netns = netns
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    def boot(self) -> None:
+        """Start it; returns when multi-user.target is reached."""
+        (self.root / "etc/machine-id").unlink(missing_ok=True)
+        with (self.folder / "console.log").open("ab") as console:
+            self._nspawn = subprocess.Popen(
+                (
+                    *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"),
+                    *(f"--network-namespace-path=/run/netns/{self._netns}", f"--hostname={self.name}"),
+                    *("--kill-signal=SIGRTMIN+3", f"--directory={self.root}"),
+                ),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        self.until(self._up, seconds=_BOOT_S, what="booting")
+
+    def run(
+        self, *argv: str, check: bool = True, user: str = "", stdin: str = "", seconds: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, as root or as `user`; its output is captured."""
+        become = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--") if user else ()
+        done = subprocess.run(
+            ("nsenter", "--target", str(self._init), "--all", *become, *argv),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{argv} inside {self.name}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def says(self, *argv: str, user: str = "") -> str:
+        """What a command inside writes, whatever comes of it."""
+        done = self.run(*argv, check=False, user=user)
+        return done.stdout + done.stderr
+
+    def reboot(self) -> None:
+        """Shut it down in order, and boot it again."""
+        self.shut_down()
+        self.boot()
+
+    def shut_down(self) -> None:
+        """Power off in order; returns when it is off."""
+        if self._running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._init or self._child(), signal.SIGRTMIN + 4)  # systemd(1): poweroff.target
+            self._gone()
+
+    def cut_power(self) -> None:
+        """Off at once, without warning. What it had not written to its disk may be there or not."""
+        if self._running():
+            os.kill(self._init, signal.SIGKILL)
+            self._gone()
+
+    def until(self, true: Callable[[], bool], *, seconds: float = 10.0, what: str = "") -> None:
+        """Wait for something that only the host decides. Raises: AssertionError, with its console."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > deadline:
+                console = (self.folder / "console.log").read_text(errors="replace")
+                raise AssertionError(f"{self.name}: no end of {what or true} in {seconds} s\n{console[-2000:]}")
+            select.select([], [], [], 0.05)
+
+    def _up(self) -> bool:
+        if not self._running():
+            raise AssertionError((self.folder / "console.log").read_text(errors="replace")[-2000:])
+        self._init = self._child()
+        if not self._init:
+            return False
+        return self.says("systemctl", "is-active", "multi-user.target").strip() == "active"
+
+    def _child(self) -> int:
+        """nspawn's only child: the host's process 1."""
+        assert self._nspawn is not None
+        pid = self._nspawn.pid
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        return 0
+
+    def _running(self) -> bool:
+        return self._nspawn is not None and self._nspawn.poll() is None
+
+    def _gone(self) -> None:
+        assert self._nspawn is not None
+        try:
+            self._nspawn.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait(_END_S)
+
+
+@contextmanager
+def machine(folder: Path, name: str, *, prepare: Callable[[Path], None] = lambda root: None) -> Iterator[Machine]:
+    """A booted host; `prepare` may change its filesystem first. `folder` must not lie on a tmpfs or overlay."""
+    with ExitStack() as undo:
+        for part in ("upper", "work", "root"):
+            (folder / part).mkdir(parents=True)
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        root = folder / "root"
+        options = f"lowerdir=/,upperdir={folder}/upper,workdir={folder}/work"
+        _do("mount", "-t", "overlay", "overlay", "-o", options, str(root))
+        undo.callback(_do, "umount", "--lazy", str(root))
+        netns, address = _cable(undo)
+        (root / "etc/hostname").write_text(f"{name}\n")
+        (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n127.0.0.1 agent\n")
+        units = root / "etc/systemd/system"
+        for unit in _MASKED:
+            (units / unit).unlink(missing_ok=True)
+            (units / unit).symlink_to("/dev/null")
+        prepare(root)
+        host = Machine(folder, name, netns=netns, address=address)
+        undo.callback(host.cut_power)
+        host.boot()
+        yield host
+
+
+def _cable(undo: ExitStack) -> tuple[str, str]:
+    """A network namespace with one cable to ours: its name, and the address of its end."""
+    tag = secrets.token_hex(4)
+    netns, ours = f"pusher-{tag}", f"pv{tag}"
+    net = _free_network()
+    near, far = (str(one) for one in net.hosts())
+    _do("ip", "netns", "add", netns)
+    undo.callback(_do, "ip", "netns", "delete", netns)
+    _do("ip", "link", "add", ours, "type", "veth", "peer", "name", "host0", "netns", netns)
+    _do("ip", "address", "add", f"{near}/30", "dev", ours)
+    _do("ip", "link", "set", ours, "up")
+    _do("ip", "-n", netns, "address", "add", f"{far}/30", "dev", "host0")
+    for link in ("host0", "lo"):
+        _do("ip", "-n", netns, "link", "set", link, "up")
+    return netns, far
+
+
+def _free_network() -> ipaddress.IPv4Network:
+    """Four addresses of the range for benchmarks (RFC 2544) that no interface of this machine uses."""
+    used = subprocess.run(("ip", "-4", "route"), capture_output=True, text=True, check=True).stdout
+    while True:
+        start = ipaddress.ip_address("198.18.0.0") + 4 * secrets.randbelow(1 << 15)
+        if f"{start}/30" not in used:
+            return ipaddress.IPv4Network(f"{start}/30")
+
+
+def _do(*argv: str) -> None:
+    subprocess.run(argv, check=True, capture_output=True, text=True)
