@@ -1,6 +1,7 @@
 """The words of the `pusher-agent` command: what it takes, not what it does."""
 
 import argparse
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     app.add_parser("list", parents=[root], help="a line for each app")
     arguments = parser.parse_args(argv)
-    arguments.root = arguments.root.absolute()
+    arguments.root = Path(os.path.abspath(arguments.root))
     return arguments
 
 

@@ -181,6 +181,7 @@ class Deployer:
         turn = self._take_turn(request.by, f"deploying {manifest.version}")
         try:
             await self._judge(papers)
+            await self._service.ready()
             attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by)
             staged = self._shelf.layout.staged(attempt.release)
             try:
@@ -200,6 +201,7 @@ class Deployer:
         turn = self._take_turn(request.by, "rolling back")
         try:
             target = await self._target(request.to)
+            await self._service.ready()
             attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)
             await self._journal.begin(attempt, manifest="", created=0, now=self._clock.now())
         except BaseException:
@@ -329,6 +331,7 @@ class Deployer:
             deployment,
             steps=self._steps(bundle, deployment.body_read),
             hooks=self._hooks,
+            shelf=self._shelf,
             journal=self._journal,
             clock=self._clock,
         )

@@ -5,6 +5,7 @@ it. `take_back` is the only place where anything is undone, whether a step faile
 agent died in the middle and found the deployment in its journal.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -16,9 +17,10 @@ from agent.core.releases import Standing
 from agent.hook_calls import HookCalls
 from agent.host.journal import Journal
 from agent.host.ports import Clock
+from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from agent.steps import Doable
-from pusher.wire import Code, Failed, Happened, Problem, Stuck
+from pusher.wire import Code, Failed, Happened, Problem, Stuck, WireError
 
 _log = structlog.get_logger()
 
@@ -32,6 +34,7 @@ class Execution:
         *,
         steps: Mapping[Step, Doable],
         hooks: HookCalls,
+        shelf: Shelf,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -39,6 +42,7 @@ class Execution:
         self._attempt = deployment.attempt
         self._steps = steps
         self._hooks = hooks
+        self._shelf = shelf
         self._journal = journal
         self._clock = clock
         self._began = clock.elapsed()
@@ -191,6 +195,7 @@ class Execution:
             version=attempt.version,
             release=attempt.release,
             previous=attempt.previous,
+            live=await asyncio.to_thread(self._live),
             ms=self._ms(self._began),
             **({"problem": problem.to_document()} if problem else {}),
             **({"warning": warning.to_document()} if warning else {}),
@@ -211,6 +216,14 @@ class Execution:
         events = self._deployment.unsaved()
         await self._journal.note(self._deployment.id, events=events, phase=self._deployment.phase)
         self._deployment.saved(events)
+
+    def _live(self) -> dict[str, str] | None:
+        """What serves now that it is over, as the disk has it."""
+        live = self._shelf.live()
+        try:
+            return {"release": live, "version": self._shelf.placed(live).version} if live else None
+        except (OSError, WireError):
+            return None
 
     def _ms(self, began: float) -> int:
         return round((self._clock.elapsed() - began) * 1000)

@@ -268,7 +268,7 @@ class Confirm:
                 Code.APP_EXITED,
                 f"Release {attempt.release} is not running",
                 why="its main process ended before it could be asked",
-                output=running.tail() if running else "",
+                output=await running.tail() if running else "",
             )
         wanted = self.config.health
         await health.check(

@@ -43,7 +43,7 @@ def follow(
                         continue
                     after = event.seq
                     if event.event == Happened.FINISHED:
-                        return _finished(event)
+                        return _finished(event, screen)
                     screen.event(event)
                 why = "the agent ended the stream of events"
             except Unreachable as error:
@@ -69,10 +69,15 @@ def pick_up(client: Client, deployment: str) -> str:
     return f"To follow it: pusher status --host {host} --deployment {shlex.quote(deployment)} --follow"
 
 
-def _finished(event: Event) -> Mapping[str, Any]:
+def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:
     outcome, document = event.data.get("outcome"), event.data.get("problem")
     if outcome == "done":
         return event.data
+    live = event.data.get("live")
+    if isinstance(live, Mapping):
+        screen.line(f"{event.data.get('app')} {live.get('version')} is still live: release {live.get('release')}")
+    elif "live" in event.data:
+        screen.line(f"Nothing of {event.data.get('app')} is live")
     if not isinstance(document, Mapping):
         raise Failed(Code.INTERNAL, f"The deployment ended as {outcome}", why="the agent gave no reason")
     problem = Problem.from_document(document)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import getpass
 import hashlib
+import io
 import json
 import shutil
 import socket
@@ -173,7 +174,7 @@ class Host:
 
     async def post(self, data: bytes, *, app: str = APP) -> tuple[int, dict[str, Any]]:
         """Post a bundle as curl does; status and what it came to."""
-        return await self.request("POST", f"/apps/{app}/deployments", data=data)
+        return await self.request("POST", f"/apps/{app}/deployments", data=io.BytesIO(data))
 
     async def send(self, files: Mapping[str, str], version: str, **members: Any) -> tuple[int, dict[str, Any]]:
         """Pack, sign and post."""

@@ -172,6 +172,8 @@ def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
         here = _table(here.model_fields[str(part)].annotation) or here
     name = str(loc[-1])
     known = {key: key for key in here.model_fields}
+    if here is not kind:
+        known |= {key: f"{key}, which stands above all tables" for key in kind.model_fields if key not in known}
     for table, field in kind.model_fields.items():
         inner = _table(field.annotation)
         known |= {key: f"{key} in [{table}]" for key in (inner.model_fields if inner else ()) if key not in known}

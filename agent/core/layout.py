@@ -60,6 +60,19 @@ class HostLayout:
     def api_socket(self) -> Path:
         return self.run / "api.sock"
 
+    @property
+    def units(self) -> Path:
+        """Where root renders the units of the apps."""
+        return self.root / "etc/systemd/system"
+
+    @property
+    def polkit_rules(self) -> Path:
+        return self.root / "etc/polkit-1/rules.d/50-pusher-agent.rules"
+
+    def preflight_socket(self, app: str) -> Path:
+        """Where a candidate answers under systemd; not in `run`, for its folder must be root's (units.py)."""
+        return self.root / f"run/pusher-preflight/{app}.sock"
+
     def app_toml(self, app: str) -> Path:
         return self.apps / f"{app}.toml"
 
@@ -106,6 +119,26 @@ class AppLayout:
     def staging(self) -> Path:
         """Where things are built, on the same filesystem, so that every rename is atomic."""
         return self.path / ".staging"
+
+    @property
+    def exchange(self) -> Path:
+        """What the agent tells the app's units, whose group may look into it: the agent's."""
+        return self.path / ".agent"
+
+    @property
+    def candidate(self) -> Path:
+        """Link to the release that the preflight unit starts."""
+        return self.exchange / "candidate"
+
+    @property
+    def hook(self) -> Path:
+        """What the hook unit runs, by /bin/sh."""
+        return self.exchange / "hook"
+
+    @property
+    def hook_output(self) -> Path:
+        """The FIFO that a hook writes to."""
+        return self.exchange / "hook-output"
 
     def release(self, release: str) -> Path:
         return self.releases / release

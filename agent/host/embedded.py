@@ -54,6 +54,9 @@ class Embedded:
         self._others: set[Main] = set()  # candidates, and predecessors that still finish their requests
         self._clean = False
 
+    async def ready(self) -> None:
+        """What this adapter needs, it has itself."""
+
     async def reserve(self) -> None:
         async with self._turn:
             await self._public()

@@ -53,9 +53,9 @@ async def check(running: Running, health: Health, *, version: str, deadline_s: f
     if asking.finding is None:
         return
     if not asking.finding.answered and not await running.took_socket():
-        _fail_untaken(running, deadline_s)
+        await _fail_untaken(running, deadline_s)
     final = asking.finding.final
-    _fail_unwell(running, asking.finding, when="" if final else f" within {deadline_s:g} s")
+    await _fail_unwell(running, asking.finding, when="" if final else f" within {deadline_s:g} s")
 
 
 async def watch(running: Running, health: Health, *, version: str, seconds: float, clock: Clock) -> None:
@@ -68,7 +68,7 @@ async def watch(running: Running, health: Health, *, version: str, seconds: floa
         asking = Asking(running, health, version=version)
         await _while_alive(running, asking.ask(), limit_s=health.deadline_s, clock=clock)
         if asking.finding is not None:
-            _fail_unwell(running, asking.finding, when=f" {clock.elapsed() - began:.0f} s after it went live")
+            await _fail_unwell(running, asking.finding, when=f" {clock.elapsed() - began:.0f} s after it went live")
         await _while_alive(running, clock.sleep(min(_WATCH_EVERY_S, left)), limit_s=left, clock=clock)
 
 
@@ -156,12 +156,13 @@ async def _while_alive(running: Running, doing: Awaitable[None], *, limit_s: flo
     try:
         await asyncio.wait({task, end, limit}, return_when=asyncio.FIRST_COMPLETED)
         if end.done():
+            written = await running.tail()
             raise Failed(
                 Code.APP_EXITED,
                 f"Release {running.placed.release} ended by itself",
                 why=end.result(),
-                hint="Its last lines are below" if running.tail() else "It wrote nothing",
-                output=running.tail(),
+                hint="Its last lines are below" if written else "It wrote nothing",
+                output=written,
             )
         if task.done():
             task.result()
@@ -178,19 +179,19 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     return body
 
 
-def _fail_untaken(running: Running, deadline_s: float) -> NoReturn:
+async def _fail_untaken(running: Running, deadline_s: float) -> NoReturn:
     raise Failed(
         Code.SOCKET_NOT_TAKEN,
         f"Release {running.placed.release} did not take the socket it was handed",
         why=f"nothing accepted a connection within {deadline_s:g} s, though the app runs",
         hint="It is descriptor 3 (LISTEN_FDS): gunicorn takes it by itself, uvicorn needs --fd 3, app.run() "
         "never does",
-        output=running.tail(),
+        output=await running.tail(),
     )
 
 
-def _fail_unwell(running: Running, finding: Finding, *, when: str) -> NoReturn:
-    written = running.tail()
+async def _fail_unwell(running: Running, finding: Finding, *, when: str) -> NoReturn:
+    written = await running.tail()
     output = f"{finding.body}\n\n{written}" if finding.body and written else finding.body or written
     raise Failed(
         Code.APP_UNHEALTHY,

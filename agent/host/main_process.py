@@ -46,7 +46,7 @@ class Main:
     async def wait(self) -> str:
         return await self.child.wait()
 
-    def tail(self) -> str:
+    async def tail(self) -> str:
         return self.child.tail()
 
     async def end(self) -> None:

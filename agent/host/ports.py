@@ -68,8 +68,8 @@ class Running(Protocol):
         """Wait until the main process has ended; says how ("exit code 3", "signal 9"). Never raises."""
         ...
 
-    def tail(self) -> str:
-        """The last lines it wrote, newline-separated."""
+    async def tail(self) -> str:
+        """The last lines it wrote, newline-separated. Never raises."""
         ...
 
     async def end(self) -> None:
@@ -90,6 +90,10 @@ class Running(Protocol):
 
 class Service(Protocol):
     """What keeps one app running, and hands it the public listening socket (`LISTEN_FDS`)."""
+
+    async def ready(self) -> None:
+        """Whether a deployment can be begun at all. Raises: Refused(configuration, service_failed)."""
+        ...
 
     async def reserve(self) -> None:
         """Have the public socket, or find out that we cannot. Raises: Refused(port_taken)."""

@@ -39,7 +39,7 @@ async def test_an_app_gets_socket_folder_and_environment_and_nothing_else(
         assert seen["env"]["PUSHER_RELEASE"] == first.release
         assert "PUSHER_PREFLIGHT" not in seen["env"]
         assert running.address == f"127.0.0.1:{place.port}"
-        assert running.tail() == "started v1"
+        assert await running.tail() == "started v1"
         assert place.lines == ["demo | started v1"]
 
 

@@ -40,6 +40,12 @@ def test_a_key_of_another_table_is_pointed_to_its_table():
     assert refusal("[health]\nbake = 3").hint == "Did you mean bake_s?"
 
 
+def test_a_key_of_the_file_itself_that_slipped_into_a_table_is_pointed_back():
+    assert (
+        refusal("[health]\nkeep_release = 3").hint == "Did you mean keep_releases, which stands above all tables?"
+    )
+
+
 def test_a_key_that_is_like_no_other_gets_the_list():
     assert "listen" in refusal("zzzzzz = 1").hint
 

@@ -59,7 +59,7 @@ class Release:
     async def wait(self) -> str:
         return await asyncio.shield(self.ended)
 
-    def tail(self) -> str:
+    async def tail(self) -> str:
         return "Traceback: oh"
 
     async def end(self) -> None: ...

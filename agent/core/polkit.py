@@ -1,0 +1,35 @@
+"""The polkit rule that lets the agent drive the units of its apps, and nothing else.
+
+Invariant: exact unit names and exact verbs, compared as whole strings. A pattern would also let in transient
+units, which run anything as anybody.
+"""
+
+import json
+from collections.abc import Iterable
+
+from agent.core.units import AGENT, Units
+
+VERBS = ("start", "stop", "restart", "reset-failed")
+"""What the agent may tell its units to do. Not `enable`, `mask` or `set-property`: those are root's."""
+
+_ACTION = "org.freedesktop.systemd1.manage-units"
+
+_RULE = """\
+// Written by `pusher-agent app add`, `apply` and `remove` from /etc/pusher-agent/apps; a change here is lost.
+polkit.addRule(function (action, subject) {{
+    var units = {units};
+    var verbs = {verbs};
+    if (action.id === {action} && subject.user === {user} &&
+        units.indexOf(action.lookup("unit")) >= 0 && verbs.indexOf(action.lookup("verb")) >= 0) {{
+        return polkit.Result.YES;
+    }}
+}});
+"""
+
+
+def render_rule(apps: Iterable[str]) -> str:
+    """The rule for these apps, in the ECMAScript 5 that polkit 122 speaks (polkit(8), "Authorization rules")."""
+    units = [unit for app in sorted(apps) for unit in Units.of(app).all]
+    return _RULE.format(
+        units=json.dumps(units), verbs=json.dumps(VERBS), action=json.dumps(_ACTION), user=json.dumps(AGENT)
+    )

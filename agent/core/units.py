@@ -1,0 +1,159 @@
+"""The systemd units of an app, as text: rendered by root, compared by the agent, which may not change them.
+
+Invariant: nothing a configuration says can become anything but the value of the setting it is meant for: what
+systemd would expand is escaped (systemd.unit(5), "Specifiers"; systemd.service(5), "Command lines"), and a
+value with a control character is refused. Paths that belong to the agent stand only where the process of
+the app's user uses them, after process 1 has let go of its rights: WorkingDirectory= and ExecStart=.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.config import AppConfig, parse_listen
+from agent.core.environment import CLEAN_PATH
+from agent.core.layout import AppLayout, HostLayout
+from pusher.wire import Code, Refused
+
+AGENT = "pusher-agent"
+"""The agent's user, and the name of its unit."""
+
+MARK = "Rendered by `pusher-agent app apply"
+"""What every file that root writes for an app says in its first line."""
+
+HARDENING = "hardening"
+"""The template that all services of an app share."""
+
+ENTER = (
+    "cd -P . && PUSHER_RELEASE=${PWD##*/} && read -r PUSHER_VERSION <REVISION && VIRTUAL_ENV=$PWD/venv && "
+    "PATH=$VIRTUAL_ENV/bin:$PATH && export PUSHER_RELEASE PUSHER_VERSION VIRTUAL_ENV PATH && "
+    'program=$VIRTUAL_ENV/bin/$1 && shift && exec "$program" "$@"'
+)
+"""A shell's way into a release: from its link to the release itself, so that a later switch changes nothing for
+who runs in it; then the start command, found in the release's venv and nowhere else. As it becomes that
+command, LISTEN_PID stays true. The environment file cannot say otherwise, for this comes after it."""
+
+_PLACE = re.compile(r"@([a-z_]+)@")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HOMES = ("/home/", "/root/", "/run/user/")
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The names of an app's units. They are fixed: the polkit rule says exactly these."""
+
+    socket: str
+    service: str
+    preflight_socket: str
+    preflight: str
+    hook: str
+
+    @staticmethod
+    def of(app: str) -> "Units":
+        """The units of the app of this name."""
+        return Units(
+            socket=f"{app}.socket",
+            service=f"{app}.service",
+            preflight_socket=f"{app}-preflight.socket",
+            preflight=f"{app}-preflight.service",
+            hook=f"{app}-hook.service",
+        )
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.socket, self.service, self.preflight_socket, self.preflight, self.hook)
+
+
+def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], host: HostLayout) -> dict[str, str]:
+    """The text of each unit of an app, by its name. `templates` are named `app.service` and so on.
+
+    A line whose value comes out empty is left out. Raises: Refused(configuration).
+    """
+    values = _values(app, config, host)
+    values["hardening"] = _fill(templates[HARDENING], values).rstrip("\n")
+    return {name: _fill(templates["app" + name.removeprefix(app)], values) for name in Units.of(app).all}
+
+
+def exec_word(word: str) -> str:
+    """One word of a command line of systemd's, which comes out as just this word."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'
+
+
+def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
+    layout = AppLayout(host.beneath(config.path))
+    try:
+        start = shlex.split(config.start)
+    except ValueError as error:
+        raise _unusable("start", config.start, str(error)) from error
+    where = parse_listen(config.listen)
+    environment = {
+        "PATH": CLEAN_PATH,
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",  # a __pycache__ in the release would look like damage to it
+        "PYTHONUNBUFFERED": "1",
+        "PUSHER_APP": app,
+    }
+    return {
+        "rendered": f"{MARK} {app}`. A change here keeps deploys refused until that is run again.",
+        "app": app,
+        "agent": AGENT,
+        "user": _setting("user", config.user),
+        "path": _setting("path", str(layout.path)),
+        "listen": _setting("listen", where if isinstance(where, str) else config.listen),
+        "free_bind": "yes" if isinstance(where, tuple) and _may_come_late(where[0]) else "",
+        "preflight_socket": str(host.preflight_socket(app)),
+        "candidate": _setting("path", str(layout.candidate)),
+        "environment_file": _setting("environment_file", str(host.beneath(config.environment_file)))
+        if config.environment_file
+        else "",
+        "environment": " ".join(f"{name}={value}" for name, value in environment.items()),
+        "start": _command("start", "/bin/sh", "-c", ENTER, "sh", *start),
+        "hook": _command("path", "/bin/sh", str(layout.hook)),
+        "drain": _span(config.drain_s),
+        # The agent keeps the deadline; this is for a hook whose agent has died.
+        "hook_deadline": _span(config.hook_deadline_s + 10),
+        "protect_home": "read-only" if _in_a_home(config, str(layout.path)) else "yes",
+    }
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    lines = []
+    for line in template.splitlines():
+        places = _PLACE.findall(line)
+        if places and not line.startswith("#") and not all(values[place] for place in places):
+            continue
+        lines.append(_PLACE.sub(lambda match: values[match[1]], line))
+    return "\n".join(lines) + "\n"
+
+
+def _setting(key: str, value: str) -> str:
+    if _CONTROL.search(value) or value != value.strip() or value.endswith("\\"):
+        raise _unusable(key, value, "a unit cannot hold line breaks, blanks around a value, or \\ at its end")
+    return value.replace("%", "%%")
+
+
+def _command(key: str, program: str, *words: str) -> str:
+    for word in words:
+        if _CONTROL.search(word):
+            raise _unusable(key, word, "a unit cannot hold line breaks or other control characters")
+    return " ".join([program, *map(exec_word, words)])
+
+
+def _span(seconds: float) -> str:
+    """A time span. 0 would mean "for ever" (systemd.service(5), TimeoutStopSec=)."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def _may_come_late(host: str) -> bool:
+    """Whether an address may appear only after the socket is opened, early in the boot."""
+    return host not in ("0.0.0.0", "::", "::1") and not host.startswith("127.")  # noqa: S104 - compared
+
+
+def _in_a_home(config: AppConfig, path: str) -> bool:
+    return any(f"{one}/".startswith(_HOMES) for one in (path, config.dependencies.python))
+
+
+def _unusable(key: str, value: str, why: str) -> Refused:
+    return Refused(Code.CONFIGURATION, f"{key!r} is {value!r}", why=why)

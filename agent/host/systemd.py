@@ -1,0 +1,305 @@
+"""The service of a server: systemd runs the app, the agent tells it when.
+
+Invariant: the agent changes nothing of what the units are. It points links, and starts and stops fixed names; what
+is told about a release is told about one run of a unit, which began after the agent asked for it.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from agent.core.config import AppConfig, parse_listen
+from agent.core.layout import AppLayout, HostLayout
+from agent.core.units import Units
+from agent.host import sockets, systemctl
+from agent.host.launch import find_start
+from agent.host.ports import Clock, Placed
+from agent.host.shelf import Shelf
+from agent.host.systemctl import State
+from agent.host.systemd_main import UnitMain
+from agent.host.unit_files import disagreement
+from pusher.wire import Code, Failed, Problem, Refused, WireError
+
+_START_S = 60.0
+_FIRST_UNPRIVILEGED = 1024
+_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+
+_log = structlog.get_logger()
+
+
+class Systemd:
+    """`Service` for one app whose units root has rendered. Make one with `Systemd.find`."""
+
+    def __init__(self, app: str, config: AppConfig, *, host: HostLayout, clock: Clock) -> None:
+        self._app = app
+        self._config = config
+        self._host = host
+        self._clock = clock
+        self._units = Units.of(app)
+        self._layout = AppLayout(host.beneath(config.path))
+        self._shelf = Shelf(self._layout)
+        self._note = host.run / app / "started"
+        self._turn = asyncio.Lock()
+        self._serving: UnitMain | None = None
+        self._candidate = 0
+        self._keeper: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def find(cls, app: str, config: AppConfig, *, host: HostLayout, clock: Clock) -> "Systemd":
+        """The service, knowing what runs already: an agent that starts disturbs nothing."""
+        service = cls(app, config, host=host, clock=clock)
+        with contextlib.suppress(Failed):  # the first deployment will say it
+            service._serving = await service._find_running()
+        service._keep()
+        return service
+
+    async def ready(self) -> None:
+        """Whether a deployment may begin. Raises: Refused, with what keeps it from it; nothing is changed."""
+        different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
+        if different:
+            raise Refused(
+                Code.CONFIGURATION,
+                f"The units of {self._app} and its configuration disagree",
+                why=different,
+                hint=f"`pusher-agent app apply {self._app}`, as root",
+            )
+        try:
+            states = await systemctl.look(*self._units.all)
+        except Failed as problem:
+            raise Refused(problem.code, problem.what, why=problem.why, hint=problem.hint) from problem
+        for unit, state in states.items():
+            if state.load != "loaded" or state.stale:
+                masked = state.load == "masked"
+                raise Refused(
+                    Code.SERVICE_FAILED,
+                    f"{unit} cannot be started",
+                    why="systemd has read an older version of it" if state.load == "loaded" else state.why,
+                    hint=f"`systemctl unmask {unit}`, as root" if masked else "`systemctl daemon-reload`, as root",
+                )
+
+    async def reserve(self) -> None:
+        states = await systemctl.look(self._units.socket, self._units.service)
+        if any(state.active in ("active", "activating") for state in states.values()):
+            return
+        where = parse_listen(self._config.listen)
+        if isinstance(where, str) or where[1] < _FIRST_UNPRIVILEGED:
+            return  # only process 1 can try that
+        try:
+            sock = await asyncio.to_thread(sockets.listen, self._config.listen)
+        except Refused as problem:
+            if problem.code is Code.PORT_TAKEN:
+                raise
+            return  # an address that comes later, for which FreeBind= is there
+        sock.close()
+
+    async def try_out(self, placed: Placed) -> UnitMain:
+        async with self._turn:
+            self._candidate += 1
+            await asyncio.to_thread(replace_link, self._layout.candidate, str(placed.path))
+            state = await self._start(placed, self._units.preflight)
+            return UnitMain(
+                placed,
+                state,
+                unit=self._units.preflight,
+                address=f"unix:{self._host.preflight_socket(self._app)}",
+                clock=self._clock,
+                leave=partial(self._leave_candidate, self._candidate),
+            )
+
+    async def restart(self, placed: Placed) -> UnitMain:
+        async with self._turn:
+            self._stop_keeping()
+            await asyncio.to_thread(self._write_note, placed)
+            try:
+                main = self._main(placed, await self._start_public(placed))
+            except Problem:
+                self._keep()  # what served before may still do so: it is for the caller to ask
+                raise
+            if self._serving is not None:
+                self._serving.forget()
+            self._serving = main
+            self._keep()
+            return main
+
+    async def mend(self) -> None:
+        """As far as it goes: what is still in the way is said by the `restart` that follows."""
+        try:
+            await systemctl.tell("reset-failed", self._units.service, self._units.socket, deadline_s=_START_S)
+            states = await systemctl.look(self._units.socket)
+            if states[self._units.socket].active != "active":
+                await self._open_socket()
+        except Failed as problem:
+            _log.warning("units_not_mended", app=self._app, problem=str(problem))
+
+    async def stop(self) -> None:
+        async with self._turn:
+            self._stop_keeping()
+            units = self._units
+            # The socket first: else it would start the service again for whoever waits.
+            await self._tell("stop", units.socket, units.service, units.preflight, units.preflight_socket)
+            if self._serving is not None:
+                self._serving.forget()
+                self._serving = None
+
+    def running(self) -> UnitMain | None:
+        return self._serving if self._serving is not None and self._serving.alive else None
+
+    def close(self) -> None:
+        """Watch no longer; whatever runs goes on running."""
+        self._stop_keeping()
+        if self._serving is not None:
+            self._serving.forget()
+
+    async def _start_public(self, placed: Placed) -> State:
+        service, socket = self._units.service, self._units.socket
+        try:
+            state = await self._start(placed, service)
+        except Failed:
+            if not await self._mendable():
+                raise
+            _log.warning("units_mended", app=self._app)
+            await self.mend()
+            return await self._start(placed, service)
+        if (await systemctl.look(socket))[socket].active != "active":
+            # It would serve nobody: without its socket a service is started without one.
+            await self._open_socket()
+            state = await self._start(placed, service)
+        return state
+
+    async def _mendable(self) -> bool:
+        """Whether what keeps the service from starting is in its socket, or in how often it was started."""
+        try:
+            states = await systemctl.look(self._units.service, self._units.socket)
+        except Failed:
+            return False
+        limit = any("limit-hit" in state.result for state in states.values())
+        return limit or states[self._units.socket].active != "active"
+
+    async def _open_socket(self) -> None:
+        """systemd refuses to open a socket while its service runs."""
+        await self._tell("stop", self._units.service)
+        await self._tell("start", self._units.socket)
+
+    async def _start(self, placed: Placed, unit: str) -> State:
+        """Start `unit` anew, and see that it has. Raises: Failed(start_not_found, service_failed)."""
+        await asyncio.to_thread(find_start, self._config.start, release=placed.path)
+        asked_us = time.monotonic_ns() // 1000
+        refusal: Failed | None = None
+        try:
+            await self._tell("restart", unit)
+        except Failed as problem:
+            refusal = problem
+        state = (await systemctl.look(unit))[unit]
+        if refusal is None and state.started_us >= asked_us:
+            return state
+        log = await systemctl.log_of(state.invocation) if state.started_us >= asked_us else ""
+        bare = refusal is not None and state.load == "loaded" and state.result not in ("", "success")
+        raise Failed(
+            Code.SERVICE_FAILED,
+            f"{unit} did not start with release {placed.release}",
+            why=state.why if bare or refusal is None else refusal.why,
+            hint=refusal.hint if refusal else "",
+            output=log,
+        )
+
+    async def _tell(self, verb: str, *units: str) -> None:
+        await systemctl.tell(verb, *units, deadline_s=_START_S + self._config.drain_s)
+
+    async def _leave_candidate(self, number: int, wait: bool) -> None:
+        if number != self._candidate:
+            return  # its units carry another one by now
+        # Both: with its socket open, a candidate would be started again by whoever connects.
+        units = (self._units.preflight_socket, self._units.preflight)
+        try:
+            await systemctl.tell("stop", *units, deadline_s=_START_S, wait=wait)
+        except Failed as problem:
+            _log.warning("candidate_not_stopped", app=self._app, problem=str(problem))
+
+    def _main(self, placed: Placed, state: State) -> UnitMain:
+        return UnitMain(
+            placed,
+            state,
+            unit=self._units.service,
+            address=self._config.listen,
+            clock=self._clock,
+            leave=self._leave_public,
+        )
+
+    async def _leave_public(self, wait: bool) -> None:
+        await systemctl.tell("stop", self._units.service, deadline_s=_START_S + self._config.drain_s, wait=wait)
+
+    def _keep(self) -> None:
+        self._keeper = asyncio.create_task(self._follow())
+
+    def _stop_keeping(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            self._keeper = None
+
+    async def _follow(self) -> None:
+        """Notice that systemd has started the app again after it ended. Asks only while nothing runs."""
+        pause = _PAUSE_S
+        while self._serving is not None:
+            if self._serving.alive:
+                how = await self._serving.wait()
+                _log.warning("app_exited", app=self._app, release=self._serving.placed.release, how=how)
+                pause = _PAUSE_S
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            with contextlib.suppress(Failed):
+                self._serving = await self._find_running() or self._serving
+
+    async def _find_running(self) -> UnitMain | None:
+        """What runs, if it is certain which release that is."""
+        state = (await systemctl.look(self._units.service))[self._units.service]
+        if state.active != "active" or not state.pid:
+            return None
+        placed = await asyncio.to_thread(self._placed_since, state.started_us)
+        return self._main(placed, state) if placed else None
+
+    def _placed_since(self, started_us: int) -> Placed | None:
+        """The live release, if whatever was started at that moment must be it.
+
+        It is not if it began before the agent last asked for a start, or the link was moved after that. In a boot
+        in which the agent asked for none, systemd started what the link said.
+        """
+        live = self._shelf.live()
+        try:
+            noted, since = self._note.read_text().split()
+            if noted != live or started_us < int(since):
+                return None
+        except (FileNotFoundError, ValueError):
+            pass
+        try:
+            return self._shelf.placed(live) if live else None
+        except (OSError, WireError):
+            return None
+
+    def _write_note(self, placed: Placed) -> None:
+        # In /run, so that it is about this boot. It does not have to survive anything else.
+        self._note.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._note.with_suffix(".new")
+        fresh.write_text(f"{placed.release} {time.monotonic_ns() // 1000}\n")
+        fresh.replace(self._note)
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Point a link that only matters until the next one: replaced in one go, not flushed. Raises: Failed."""
+    fresh = link.with_name(f"{link.name}.new")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        os.symlink(target, fresh)
+        os.replace(fresh, link)
+    except OSError as error:
+        raise Failed(
+            Code.DISK_ERROR,
+            f"Could not point {link}",
+            why=str(error),
+            hint="`pusher-agent app apply NAME` as root makes its folder",
+        ) from error

@@ -1,0 +1,43 @@
+"""The files that root renders for an app: their templates, and whether they are what they should be."""
+
+from pathlib import Path
+
+from agent.core.config import AppConfig, parse_app
+from agent.core.layout import HostLayout
+from agent.core.units import HARDENING, Units, render_units
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+"""Comes with the package; in the source tree it is a link to packaging/systemd/app."""
+
+
+def read_templates() -> dict[str, str]:
+    """The templates, by name. Blocking."""
+    return {name: (TEMPLATES / name).read_text() for name in (*Units.of("app").all, HARDENING)}
+
+
+def rendered(app: str, config: AppConfig, *, host: HostLayout) -> dict[str, str]:
+    """What the units of an app should say, by name. Blocking. Raises: Refused(configuration)."""
+    return render_units(app, config, templates=read_templates(), host=host)
+
+
+def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
+    """What keeps the units of an app from being what its file says; empty if they agree. Blocking.
+
+    `config` is what the agent works with; the file may say something else by now. Raises: Refused(configuration),
+    for a file that cannot be used.
+    """
+    file = host.app_toml(app)
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{file} cannot be read: {error}"
+    if parse_app(text, file=str(file), app=app) != config:
+        return f"{file} was changed since the agent read it"
+    for name, wanted in rendered(app, config, host=host).items():
+        path = host.units / name
+        try:
+            if path.read_text() != wanted:
+                return f"{path} is not what {file} asks for"
+        except (OSError, UnicodeDecodeError):
+            return f"{path} is not there, or cannot be read"
+    return ""

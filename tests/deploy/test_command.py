@@ -1,0 +1,147 @@
+"""The real `pusher` command against a running agent: over loopback, the unix socket, and ssh."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.host import APP, Host, hook, wsgi
+from tests.sshd import MISSING, USER, Server, serving
+
+
+class Shell:
+    """Runs `pusher` in a project folder."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.project = host.root / "project"
+        self.project.mkdir()
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(host.root),
+            "PUSHER_KEY": str(host.key),
+            "PUSHER_APP": APP,
+            "PUSHER_HOST": f"http://127.0.0.1:{host.door}",
+        }
+
+    def version(self, version: str, files: dict[str, str] | None = None) -> None:
+        for name, text in (files or wsgi(version)).items():
+            path = self.project / "app-src" / version / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755 if text.startswith("#!") else 0o644)
+
+    async def start(self, *words: str, **variables: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pusher", *words,
+            cwd=self.project,
+            env=os.environ | self.environment | variables,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+
+    async def pusher(self, *words: str, **variables: str) -> tuple[int, str]:
+        """Exit code, and everything it wrote."""
+        process = await self.start(*words, **variables)
+        said, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, said.decode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("sshd")) as one:
+        yield one
+
+
+@pytest.fixture
+async def shell(host: Host) -> Shell:
+    return Shell(host)
+
+
+async def test_send_status_rollback_and_releases_tell_what_they_did(shell: Shell):
+    for version in ("v1", "v2"):
+        shell.version(version)
+        code, said = await shell.pusher("send", version)
+        assert code == 0, said
+        assert f"{APP} {version} is live" in said
+        assert await shell.host.serving() == version
+    code, said = await shell.pusher("rollback")
+    assert code == 0
+    assert "v1 is live" in said
+    code, said = await shell.pusher("status", "--json", PUSHER_HOST=f"unix:{shell.host.layout.api_socket}")
+    assert code == 0
+    assert json.loads(said)["live"]["version"] == "v1"
+    code, said = await shell.pusher("releases")
+    assert "withdrawn" in said
+
+
+async def test_the_last_thing_a_user_sees_of_a_failed_migration_is_its_output(shell: Shell):
+    shell.version("v1")
+    await shell.pusher("send", "v1")
+    migration = hook("echo migrating; echo the table is locked >&2; exit 3")
+    shell.version("v2", wsgi("v2") | {"hooks/before-symlink": migration})
+    code, said = await shell.pusher("send", "v2")
+    assert code == 1
+    assert said.rstrip().endswith("migrating\nthe table is locked")
+    assert "v1 is still live" in said
+    assert await shell.host.serving() == "v1"
+
+
+async def test_a_refusal_exits_with_4_and_an_unreachable_host_with_5(shell: Shell):
+    code, said = await shell.pusher("rollback")
+    assert (code, "nothing to roll back to" in said) == (4, True)
+    code, _ = await shell.pusher("status", PUSHER_HOST="http://127.0.0.1:1")
+    assert code == 5
+
+
+async def test_an_interrupted_send_says_that_the_deployment_goes_on_and_how_to_pick_it_up(shell: Shell):
+    gate = hook("touch ../../started; while [ ! -e ../../go ]; do sleep 0.02; done")
+    shell.version("v1", wsgi("v1") | {"hooks/before-symlink": gate})
+    process = await shell.start("send", "v1")
+    assert process.stdout is not None
+    while b"dependencies" not in await process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    said, _ = await process.communicate()
+    assert process.returncode == 130
+    assert b"goes on" in said
+    words = said.decode().partition("pusher status ")[2].split()
+    (shell.host.app.path / "go").touch()
+    code, said_later = await shell.pusher("status", *words)
+    assert code == 0, said_later
+    assert await shell.host.serving() == "v1"
+
+
+async def test_with_one_file_changed_only_that_file_travels(shell: Shell):
+    big = {f"static/{n}": f"{n}" * 40_000 for n in range(20)}
+    shell.version("v1", wsgi("v1") | big)
+    await shell.pusher("send", "v1")
+    shell.version("v2", wsgi("v2") | big | {"static/3": "changed"})
+    code, said = await shell.pusher("send", "v2")
+    assert code == 0
+    assert "2 of 22 files" in said or "2 files" in said, said
+    assert (shell.host.app.current / "static/7").read_text() == "7" * 40_000
+    assert (shell.host.app.current / "static/3").read_text() == "changed"
+
+
+@pytest.mark.skipif(MISSING, reason="runs sshd as root")
+async def test_from_elsewhere_a_key_held_to_the_door_by_permitopen_is_enough(shell: Shell, server: Server):
+    server.admit(f'restrict,port-forwarding,permitopen="127.0.0.1:{shell.host.door}"')
+    (shell.project / "pusher.toml").write_text(
+        f'app = "{APP}"\nssh = "{server.ssh}"\n[hosts.web1]\n'
+        f'address = "ssh://{USER}@127.0.0.1:{server.port}"\ndoor = "127.0.0.1:{shell.host.door}"\n'
+    )
+    for version in ("v2", "v3"):
+        shell.version(version)
+        code, said = await shell.pusher("send", version, "--host", "web1")
+        assert code == 0, said
+        assert await shell.host.serving() == version
+    code, said = await shell.pusher("rollback", "--host", "web1")
+    assert code == 0, said
+    _, status = await shell.host.request("GET", "/status")
+    assert status["last"]["by"] == "root (uid 0)"

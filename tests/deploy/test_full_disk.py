@@ -1,0 +1,57 @@
+"""A disk that is full: the deployment ends, what is live stays, and the next one succeeds when there is room."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.host import Host, running, wsgi
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs as root")
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def small_root(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 40 MiB, of which the agent leaves 16 free."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)), check=True)
+    yield place
+    subprocess.run(("umount", str(place)), check=True)
+
+
+async def test_what_would_not_fit_is_refused_before_it_travels(
+    small_root: Path, uv_cache: Path, ready_venvs: Path
+):
+    async with running(Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs)) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        before = host.state()
+        data = await asyncio.to_thread(host.bundle, wsgi("v2", big=os.urandom(MIB).hex() * 15), "v2")
+        status, problem = await host.post(data)
+        assert (status, problem["code"], problem["outcome"]) == (507, "disk_full", "refused")
+        assert str(30 * MIB)[:2] in problem["detail"]
+        assert host.state() == before
+        assert await host.serving() == "v1"
+
+
+async def test_a_disk_that_fills_in_the_middle_fails_the_deployment_and_leaves_nothing(
+    small_root: Path, uv_cache: Path, ready_venvs: Path
+):
+    async with running(Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs)) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        before = host.state()
+        filler = host.app.shared / "filler"
+        room = os.statvfs(small_root).f_bavail * os.statvfs(small_root).f_frsize
+        hog = f"#!/bin/sh\nhead -c {room} /dev/zero > {filler}; true\n"
+        status, problem = await host.send(wsgi("v2") | {"hooks/before-symlink-shared": hog}, "v2")
+        assert status >= 422, problem
+        assert problem["outcome"] == "failed"
+        assert host.state() == before
+        assert await host.serving() == "v1"
+        filler.unlink()
+        await host.deploy(wsgi("v3"), "v3")
+        assert await host.serving() == "v3"

@@ -1,0 +1,174 @@
+"""`pusher-agent` besides serving: a root is made, looked over, and given keys and apps."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.__main__ import main
+from agent.commands import read_agent, read_apps
+from agent.core.layout import HostLayout
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    subprocess.run(
+        ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice@example.com", "-f", str(tmp_path / "key")),
+        check=True,
+    )
+    return tmp_path / "key.pub"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_a_root_has_all_a_first_deploy_needs_and_check_finds_nothing_wrong(root: Path, key: Path, capsys):
+    assert run("init", "--root", root, "--trust", key, "--app", "flask-demo", "--listen", "127.0.0.1:8000") == 0
+    layout = HostLayout(root)
+    assert read_agent(layout).service == "embedded"
+    app = read_apps(layout)["flask-demo"]
+    assert (app.path, app.listen, app.start, app.keep_releases) == (
+        "/opt/flask-demo",
+        "127.0.0.1:8000",
+        "gunicorn -w 2 app:app",
+        5,
+    )
+    assert layout.allowed_signers.read_text().startswith(
+        'alice@example.com namespaces="pusher-release" ssh-ed25519 '
+    )
+    capsys.readouterr()
+    assert run("check", "--root", root) == 0
+    assert "BAD" not in capsys.readouterr().out
+    assert run("app", "list", "--root", root) == 0
+    assert capsys.readouterr().out.startswith("flask-demo  ")
+
+
+def test_running_init_again_adds_and_changes_nothing_that_is_there(root: Path, key: Path):
+    run("init", "--root", root, "--trust", key, "--app", "one-app")
+    before = tree(root)
+    assert run("init", "--root", root, "--trust", key) == 0
+    assert tree(root) == before
+    assert run("init", "--root", root, "--app", "two-app", "--listen", "unix:/run/two.sock", "--keep", "3") == 0
+    assert sorted(read_apps(HostLayout(root))) == ["one-app", "two-app"]
+    assert run("init", "--root", root, "--app", "one-app") == 4
+    assert run("init", "--root", root, "--local", "127.0.0.1:9999") == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--trust", "/nonexistent.pub"), "could not be read"),
+        (("--app", "Not An App"), "not an app's name"),
+        (("--app", "flask-demo", "--listen", "8000"), "an address like"),
+        (("--app", "flask-demo", "--keep", "0"), "keep_releases"),
+        (("--app", "flask-demo", "--health", "version"), "health.path"),
+        (("--local", "0.0.0.0:9000"), "door.address"),
+    ],
+)
+def test_bad_options_write_nothing_and_say_what_is_wrong(root: Path, words: tuple[str, ...], said: str, capsys):
+    assert run("init", "--root", root, *words) == 4
+    assert said in capsys.readouterr().err
+    assert not root.exists()
+
+
+def test_trust_writes_a_literal_signer_once(root: Path, key: Path, capsys):
+    assert run("trust", key, "--as", "bob", "--root", root) == 4
+    assert "does not exist" in capsys.readouterr().err
+    run("init", "--root", root)
+    for _ in range(2):
+        assert run("trust", key, "--as", "bob", "--root", root) == 0
+    lines = HostLayout(root).allowed_signers.read_text().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith('bob namespaces="pusher-release"')
+    assert run("trust", key, "--as", "b*b", "--root", root) == 4
+    assert run("trust", key.with_suffix(""), "--as", "bob", "--root", root) == 4
+
+
+def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--app", "flask-demo")
+    file = HostLayout(root).app_toml("flask-demo")
+    file.write_text(
+        'user = "nobody-of-that-name"\nshared_files = [".env"]\n[dependencies]\npython = "/usr/bin/python9"\n'
+    )
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert len(bad) == 4
+    assert "pusher-agent trust" in bad[0]
+    file.write_text("keep_release = 1\n")
+    assert run("check", "--root", root) == 4
+    assert "Did you mean keep_releases?" in capsys.readouterr().out
+    file.rename(file.with_name("Bad Name.toml"))
+    assert run("check", "--root", root) == 4
+    assert "is not named after an app" in capsys.readouterr().out
+
+
+def test_check_of_a_root_that_is_none_points_to_init(root: Path, capsys):
+    assert run("check", "--root", root) == 4
+    out = capsys.readouterr().out
+    assert f"pusher-agent init --root {root}" in out
+    assert "no app yet" in out
+
+
+def test_serving_a_wrong_configuration_names_file_key_and_mend(root: Path, capsys):
+    assert run("serve", "--root", root) == 4
+    assert "pusher-agent init" in capsys.readouterr().err
+    run("init", "--root", root)
+    agent = HostLayout(root).agent_toml
+    agent.write_text('nam = "web1"\n')
+    assert run("serve", "--root", root) == 4
+    said = capsys.readouterr().err
+    assert f"{agent}: unknown key 'nam'. Did you mean name?" in said
+    agent.write_bytes(b"\xff\xfe")
+    assert run("serve", "--root", root) == 4
+    assert "could not be read" in capsys.readouterr().err
+
+
+def test_our_own_bug_exits_with_3_and_keeps_its_traceback(monkeypatch, capsys):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("one by zero")
+
+    monkeypatch.setattr("agent.__main__.commands.app_list", broken)
+    assert run("app", "list") == 3
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "bug of its own" in said
+
+
+def test_an_interrupted_command_exits_with_130(monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agent.__main__.commands.app_list", interrupted)
+    assert run("app", "list") == 130
+
+
+def test_wrong_words_exit_with_2_and_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("serve", "--rot", "x")
+    assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        run("--version")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("pusher-agent 0.")
+
+
+def test_the_root_may_be_given_relative_to_where_one_stands(tmp_path: Path):
+    done = subprocess.run(
+        (sys.executable, "-m", "agent", "init", "--root", "a/../b"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == f"wrote {tmp_path}/b/etc/pusher-agent/agent.toml\n"
+    assert stat.S_IMODE(os.stat(tmp_path / "b/etc/pusher-agent/agent.toml").st_mode) == 0o644
