@@ -168,13 +168,14 @@ def _deployer(
         uv_binary,
         credentials=layout.beneath(credentials) if credentials else None,
     )
+    restart = Restart(shelf, service)
     steps: dict[Step, Doable] = {
         Step.LINK_SHARED: LinkShared(app, config, disk),
         Step.DEPENDENCIES: Dependencies(shelf, disk, venvs, journal),
         Step.PREFLIGHT: Preflight(shelf, config, service, clock),
         Step.SWITCH: Switch(shelf, config, disk, service, journal, clock),
-        Step.RESTART: Restart(shelf, service),
-        Step.CONFIRM: Confirm(config, service, clock),
+        Step.RESTART: restart,
+        Step.CONFIRM: Confirm(config, restart, clock),
         Step.CLEANUP: Cleanup(shelf, config, disk, venvs, journal),
     }
     return Deployer(

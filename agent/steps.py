@@ -17,7 +17,7 @@ from agent.core.releases import fallbacks, surplus
 from agent.host import health
 from agent.host.disk import Disk
 from agent.host.journal import Journal
-from agent.host.ports import Bundle, Clock, Lines, Placed, Service
+from agent.host.ports import Bundle, Clock, Lines, Placed, Running, Service
 from agent.host.shelf import Shelf
 from agent.host.unpack import unpack
 from agent.host.venvs import Venvs
@@ -238,15 +238,17 @@ class Switch:
             self.disk.unlink(link, op="switch.unlink")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Restart:
     """The release serves the public socket. What served before gets `drain_s` to finish."""
 
     shelf: Shelf
     service: Service
+    started: Running | None = None
 
     async def do(self, attempt: Attempt, line: Lines) -> None:
-        await self.service.restart(await _placed(self.shelf, attempt.release))
+        """Afterwards `started` is what this very restart started, alive or not."""
+        self.started = await self.service.restart(await _placed(self.shelf, attempt.release))
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         """Only clears the way: what was live comes back with the link (`Switch.undo`)."""
@@ -255,22 +257,20 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """The release answers on the public address, and goes on doing so for `bake_s`."""
+    """The release answers on the public address, and goes on doing so for `bake_s`.
+
+    Asked is the main process that `restart` started. Whatever runs by now would not do: a release that ends is
+    started again by its service, and might answer before it ends again.
+    """
 
     config: AppConfig
-    service: Service
+    restart: Restart
     clock: Clock
 
     async def do(self, attempt: Attempt, line: Lines) -> None:
-        running = self.service.running()
-        if running is None or running.placed.release != attempt.release:
-            raise Failed(
-                Code.APP_EXITED,
-                f"Release {attempt.release} is not running",
-                why="its main process ended before it could be asked",
-                output=await running.tail() if running else "",
-            )
-        wanted = self.config.health
+        if self.restart.started is None:
+            raise RuntimeError("a release is confirmed after its restart")
+        running, wanted = self.restart.started, self.config.health
         await health.check(
             running, wanted, version=attempt.version, deadline_s=wanted.deadline_s, clock=self.clock
         )
