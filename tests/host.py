@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from agent.__main__ import serve_embedded
+from agent.__main__ import serve_host
 from agent.commands import read_agent, read_apps
 from agent.core.layout import AppLayout, HostLayout
 from pusher import bundle, pack, sign
@@ -110,7 +110,7 @@ class Host:
         self._stop.clear()
         config = await asyncio.to_thread(read_agent, self.layout)
         apps = await asyncio.to_thread(read_apps, self.layout)
-        self._task = asyncio.create_task(serve_embedded(self.layout, config, apps, stop=self._stop))
+        self._task = asyncio.create_task(serve_host(self.layout, config, apps, stop=self._stop))
         while True:
             if self._task.done():
                 self._task.result()

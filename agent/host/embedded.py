@@ -17,7 +17,7 @@ import structlog
 
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
-from agent.host import leftovers, process, sockets
+from agent.host import holders, leftovers, process, sockets
 from agent.host.launch import Launch, prepare_app
 from agent.host.main_process import Main
 from agent.host.ports import Clock, Lines, Placed
@@ -25,6 +25,7 @@ from pusher.wire import Code, Failed, Problem
 
 _CANDIDATE_PATIENCE_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STAYED_UP_S = 1.0, 30.0, 60.0
+_LOOK_AGAIN_S = 0.01
 
 _log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ class Embedded:
         self._serving: Main | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._others: set[Main] = set()  # candidates, and predecessors that still finish their requests
+        self._endings: set[asyncio.Task[None]] = set()
         self._clean = False
 
     async def ready(self) -> None:
@@ -97,7 +99,7 @@ class Embedded:
             # for its end, which takes gunicorn at least 0.1 s however idle it is.
             if before is not None:
                 self._others.add(before)
-                await asyncio.gather(main.note(), before.end())
+                await asyncio.gather(main.note(), self._silence(before, sock))
             else:
                 await main.note()
             self._keeper = asyncio.create_task(self._keep(main, sock))
@@ -111,6 +113,7 @@ class Embedded:
             await self._stop_keeping()
             await self._end_leftovers()
             await asyncio.gather(*(main.end() for main in {*self._others, self._serving} if main is not None))
+            await asyncio.gather(*self._endings)
             self._serving = None
             if self._socket is None:
                 return
@@ -121,6 +124,18 @@ class Embedded:
 
     def running(self) -> Main | None:
         return self._serving if self._serving is not None and not self._serving.child.ended() else None
+
+    async def _silence(self, before: Main, sock: socket.socket) -> None:
+        """Tell it to end; return when no new request can reach it, at the latest when it is gone.
+
+        So no answer of its own is taken for the successor's. The rest of its end needs no waiting for: gunicorn
+        looks only ten times a second whether its workers are gone.
+        """
+        ending = asyncio.create_task(before.end())
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        while not ending.done() and await asyncio.to_thread(holders.holds, before.child.pid, sock):
+            await asyncio.wait([ending], timeout=_LOOK_AGAIN_S)
 
     async def _public(self) -> socket.socket:
         await self._end_leftovers()

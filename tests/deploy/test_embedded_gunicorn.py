@@ -90,5 +90,7 @@ async def test_an_app_that_cannot_be_imported_shows_its_traceback(flask: Place) 
         await candidate.end()
     assert time.monotonic() - began < 10
     assert caught.value.code is Code.APP_EXITED
-    assert caught.value.why == "exit code 3"
+    assert caught.value.why.startswith(
+        "exit code "
+    )  # gunicorn says 3, or 1 if its master notices by chance elsewhere
     assert "ModuleNotFoundError: No module named 'nothing_of_this_name'" in caught.value.output

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -30,24 +30,25 @@ _MASKED = (  # services of whoever runs the tests, that a test host has no use f
 class Machine:
     """One host. `root` is its filesystem as seen from here, `address` where it is reached."""
 
-    def __init__(self, folder: Path, name: str, *, netns: str, address: str) -> None:
+    def __init__(self, folder: Path, name: str, *, netns: str, address: str, options: Sequence[str] = ()) -> None:
         self.folder = folder
         self.name = name
         self.address = address
         self.root = folder / "root"
         self._netns = netns
+        self._options = options
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._init = 0
 
     def boot(self) -> None:
         """Start it; returns when multi-user.target is reached."""
-        (self.root / "etc/machine-id").unlink(missing_ok=True)
         with (self.folder / "console.log").open("ab") as console:
             self._nspawn = subprocess.Popen(
                 (
                     *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"),
                     *(f"--network-namespace-path=/run/netns/{self._netns}", f"--hostname={self.name}"),
                     *("--kill-signal=SIGRTMIN+3", f"--directory={self.root}"),
+                    *self._options,
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -60,7 +61,8 @@ class Machine:
         self, *argv: str, check: bool = True, user: str = "", stdin: str = "", seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as `user`; its output is captured."""
-        become = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--") if user else ()
+        group = "nogroup" if user == "nobody" else user
+        become = ("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--") if user else ()
         done = subprocess.run(
             ("nsenter", "--target", str(self._init), "--all", *become, *argv),
             input=stdin,
@@ -135,17 +137,28 @@ class Machine:
 
 
 @contextmanager
-def machine(folder: Path, name: str, *, prepare: Callable[[Path], None] = lambda root: None) -> Iterator[Machine]:
-    """A booted host; `prepare` may change its filesystem first. `folder` must not lie on a tmpfs or overlay."""
+def machine(
+    folder: Path,
+    name: str,
+    *,
+    prepare: Callable[[Path], None] = lambda root: None,
+    options: Sequence[str] = (),
+) -> Iterator[Machine]:
+    """A booted host; `prepare` may change its filesystem first, `options` are systemd-nspawn's.
+
+    `folder` must lie on a filesystem that overlays can be made of: no tmpfs of old kernels, no overlay.
+    """
     with ExitStack() as undo:
         for part in ("upper", "work", "root"):
             (folder / part).mkdir(parents=True)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         root = folder / "root"
-        options = f"lowerdir=/,upperdir={folder}/upper,workdir={folder}/work"
-        _do("mount", "-t", "overlay", "overlay", "-o", options, str(root))
+        layers = f"lowerdir=/,upperdir={folder}/upper,workdir={folder}/work"
+        _do("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
         undo.callback(_do, "umount", "--lazy", str(root))
         netns, address = _cable(undo)
+        # Its own, and there from the start: without one, systemd would enable every unit it finds (first boot).
+        (root / "etc/machine-id").write_text(f"{secrets.token_hex(16)}\n")
         (root / "etc/hostname").write_text(f"{name}\n")
         (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n127.0.0.1 agent\n")
         units = root / "etc/systemd/system"
@@ -153,7 +166,7 @@ def machine(folder: Path, name: str, *, prepare: Callable[[Path], None] = lambda
             (units / unit).unlink(missing_ok=True)
             (units / unit).symlink_to("/dev/null")
         prepare(root)
-        host = Machine(folder, name, netns=netns, address=address)
+        host = Machine(folder, name, netns=netns, address=address, options=options)
         undo.callback(host.cut_power)
         host.boot()
         yield host

@@ -1,0 +1,48 @@
+"""One booted server for the whole tier; skipped, loudly, where there cannot be one."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.machine import NEEDED, machine
+from tests.system.server import Server, binds, prepare
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this tier in one worker, for it shares a host; nothing of it without root."""
+    here = Path(__file__).parent
+    missing = [name for name in NEEDED if not shutil.which(name)]
+    why = "not root" if os.geteuid() else f"missing: {', '.join(missing)}" if missing else ""
+    mine = [item for item in items if here in item.path.parents]
+    for item in mine:
+        item.add_marker(pytest.mark.system)
+        item.add_marker(pytest.mark.xdist_group("system"))
+        if why:
+            item.add_marker(pytest.mark.skip(reason=f"REAL SYSTEMD HOSTS ARE NOT TESTED ({why})"))
+    if mine and why:
+        warnings.warn(
+            pytest.PytestWarning(f"{len(mine)} tests on real systemd hosts left out: {why}"), stacklevel=1
+        )
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path) -> Iterator[Server]:
+    """A server with the agent installed and flask-demo added; which release is live is up to the tests before."""
+    folder = tmp_path_factory.mktemp("server")
+    with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:
+        server = Server(host, folder=folder, uv_cache=uv_cache)
+        server.install()
+        server.add_app("--health", "/version", "--version-member", "version")
+        yield server
+
+
+@pytest.fixture
+def live(server: Server) -> Server:
+    """The server, with a release of flask-demo that answers."""
+    if server.units()["flask-demo.service"] != "active":
+        server.deploy("v1")
+    return server

@@ -1,0 +1,150 @@
+"""A server as root sets one up: a booted host with the agent as its own service, and one app added.
+
+Until there is a package, what it would install is put there by hand: users, unit, command, configuration.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.host import make_key
+from tests.system.machine import Machine
+
+APP = "flask-demo"
+REPOSITORY = Path(__file__).parent.parent.parent
+LIBRARY = "/usr/lib/pusher-agent"
+COMMAND = f"""\
+#!/bin/sh
+PYTHONPATH={LIBRARY}/src exec {LIBRARY}/venv/bin/python -m agent "$@"
+"""
+
+
+def binds() -> list[str]:
+    """What of this checkout the host sees, read-only, at a neutral path. For systemd-nspawn."""
+    found = {f"{LIBRARY}/venv": REPOSITORY / ".venv"}
+    found |= {f"{LIBRARY}/src/{name}": REPOSITORY / name for name in ("agent", "pusher", "packaging")}
+    return [f"--bind-ro={source}:{target}" for target, source in found.items()]
+
+
+def prepare(root: Path) -> None:
+    """What is there before the first boot."""
+    command = root / "usr/bin/pusher-agent"
+    command.write_text(COMMAND)
+    command.chmod(0o755)
+    shutil.copy(REPOSITORY / "packaging/systemd/pusher-agent.service", root / "etc/systemd/system")
+    (root / "etc/pusher-agent/apps").mkdir(parents=True)
+    (root / "etc/pusher-agent/agent.toml").write_text('name = "web1"\n')
+
+
+class Server:
+    """The host, and how a person would use it from a shell on it."""
+
+    def __init__(self, machine: Machine, *, folder: Path, uv_cache: Path) -> None:
+        self.machine = machine
+        self.folder = folder
+        self._uv_cache = uv_cache
+        self._sent = 0
+
+    def install(self) -> None:
+        """As the package does."""
+        run = self.machine.run
+        for group in ("pusher",):
+            run("groupadd", "--system", group)
+        for argv in (
+            ("--system", "--user-group", "--home-dir", "/var/lib/pusher-agent", "pusher-agent"),
+            ("--create-home", "--groups", "pusher", "alice"),
+            ("--create-home", "mallory"),
+        ):
+            run("useradd", "--no-log-init", *argv)
+        run("usermod", "--append", "--groups", "systemd-journal", "pusher-agent")
+        cache = self.machine.root / "var/cache/pusher-agent"
+        shutil.copytree(self._uv_cache, cache, symlinks=True)
+        run("chown", "--recursive", "pusher-agent:pusher-agent", "/var/cache/pusher-agent")
+        make_key(self.folder / "key")
+        shutil.copy(self.folder / "key.pub", self.machine.root / "etc/key.pub")
+        run("pusher-agent", "trust", "/etc/key.pub", "--as", "tester")
+        run("systemctl", "daemon-reload")
+        run("systemctl", "enable", "--now", "pusher-agent.service")
+
+    def add_app(self, *options: str) -> str:
+        """`pusher-agent app add`; what it says."""
+        return self.machine.run("pusher-agent", "app", "add", APP, *options).stdout
+
+    def pack(self, version: str, *, source: Path = REPOSITORY / "app-src") -> str:
+        """A signed bundle; its path inside the host."""
+        self._sent += 1
+        name = f"{version}-{self._sent}.tar.zst"
+        subprocess.run(
+            (sys.executable, "-m", "pusher", "pack", version, "--output", str(self.folder / name)),
+            env=os.environ
+            | {
+                "PUSHER_APP": APP,
+                "PUSHER_SOURCE": str(source),
+                "PUSHER_KEY": str(self.folder / "key"),
+                "PYTHONPATH": str(REPOSITORY),
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        shutil.copy(self.folder / name, self.machine.root / "srv" / name)
+        (self.machine.root / "srv" / name).chmod(0o644)
+        return f"/srv/{name}"
+
+    def send(self, version: str, *, source: Path = REPOSITORY / "app-src", user: str = "") -> dict[str, Any]:
+        """Pack and post a version; what it came to."""
+        path = self.pack(version, source=source)
+        return self.curl(f"/apps/{APP}/deployments", "--data-binary", f"@{path}", user=user)
+
+    def curl(self, path: str, *options: str, user: str = "") -> dict[str, Any]:
+        """What the agent's door answers, typed on the server."""
+        said = self.machine.says("curl", "-sS", "--max-time", "60", *options, f"agent:9000{path}", user=user)
+        try:
+            answer: dict[str, Any] = json.loads(said)
+        except ValueError as error:
+            raise AssertionError(f"{said}\n{self.log()}") from error
+        return answer
+
+    def deploy(self, version: str, *, source: Path = REPOSITORY / "app-src", user: str = "") -> dict[str, Any]:
+        """Send what must go live."""
+        answer = self.send(version, source=source, user=user)
+        assert answer.get("outcome") == "done", json.dumps(answer, indent=1) + self.log()
+        return answer
+
+    def rollback(self, to: str = "", *, user: str = "") -> dict[str, Any]:
+        """`curl -X POST agent:9000/rollback`."""
+        return self.curl(f"/rollback?to={to}" if to else "/rollback", "-X", "POST", user=user)
+
+    def version(self) -> str:
+        """What the app says it is, asked from elsewhere."""
+        said = subprocess.run(
+            ("curl", "-sS", "--noproxy", "*", "--max-time", "10", f"http://{self.machine.address}:8000/version"),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        return str(json.loads(said)["version"])
+
+    def log(self) -> str:
+        """The last lines of the journal."""
+        return self.machine.says("journalctl", "--no-pager", "--lines=60", "--output=short-monotonic")
+
+    def says(self, verb: str, *units: str) -> str:
+        """What systemctl says."""
+        return self.machine.says("systemctl", verb, *units).strip()
+
+    def units(self) -> dict[str, str]:
+        """The state of the app's public units."""
+        names = [f"{APP}{end}" for end in (".socket", ".service")]
+        return dict(zip(names, self.says("is-active", *names).split(), strict=True))
+
+    def look(self) -> Mapping[str, str]:
+        """What a failed deployment must leave as it was."""
+        ls = ("find", f"/opt/{APP}", "-maxdepth", "2", "-not", "-path", "*/.*", "-printf", "%p %l %u:%g %m\n")
+        pid = self.machine.says("systemctl", "show", "--property=MainPID", f"{APP}.service")
+        return {"tree": "\n".join(sorted(self.machine.says(*ls).splitlines())), "pid": pid, **self.units()}

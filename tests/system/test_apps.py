@@ -1,0 +1,50 @@
+"""What root sets up for an app, and takes down again."""
+
+import pytest
+
+from tests.system.server import APP, Server
+
+OTHER = "other-app"
+
+
+def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Server) -> None:
+    run, says = server.machine.run, server.machine.says
+    assert "other-app is set up" in run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001").stdout
+    assert sorted(line.split()[0] for line in says("pusher-agent", "app", "list").splitlines()) == [APP, OTHER]
+    assert server.says("is-enabled", f"{OTHER}.socket", f"{OTHER}.service").split() == ["enabled", "enabled"]
+    assert server.says("is-active", f"{OTHER}.socket", f"{OTHER}.service").split() == ["inactive", "inactive"]
+    allowed = ("systemctl", "--no-ask-password", "reset-failed", f"{OTHER}.service")
+    run(*allowed, user="pusher-agent")
+
+    said = run("pusher-agent", "app", "remove", OTHER, "--purge").stdout
+    assert f"removed /opt/{OTHER}" in said
+    assert "left: the history" in said
+    assert server.machine.run(*allowed, user="pusher-agent", check=False).returncode != 0
+    assert says("find", "/etc", "/opt", "/run", "-path", f"*{OTHER}*") == ""
+    assert server.machine.run("id", OTHER, check=False).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("app", "add", APP), "is there already"),
+        (("app", "add", "ssh"), "is a unit of something else"),
+        (("app", "add", "flask-demo-preflight"), ""),
+        (("app", "add", "root"), "cannot run as root"),
+        (("app", "add", "alice"), "cannot run as alice"),
+        (("app", "apply", "none"), "There is no app none"),
+        (("app", "remove", "none"), "There is no app none"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_somebody_elses_is_refused(argv: tuple[str, ...], said: str, server: Server) -> None:
+    before = server.machine.says("find", "/etc", "/opt", "-newer", "/etc/key.pub", "-name", "*ssh*")
+    done = server.machine.run("pusher-agent", *argv, check=False)
+    assert done.returncode == 4, done
+    assert said in done.stderr
+    assert server.machine.says("find", "/etc", "/opt", "-newer", "/etc/key.pub", "-name", "*ssh*") == before
+
+
+def test_only_root_sets_apps_up(server: Server) -> None:
+    done = server.machine.run("pusher-agent", "app", "add", OTHER, user="alice", check=False)
+    assert (done.returncode, "set up by root" in done.stderr) == (4, True), done

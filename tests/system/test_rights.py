@@ -1,0 +1,143 @@
+"""Who may do what on a server: callers, the app, the agent itself."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.system.server import APP, Server
+
+GOOD = Path(__file__).parent.parent.parent / "app-src/v1"
+
+
+def property_of(server: Server, unit: str, name: str) -> str:
+    return server.machine.says("systemctl", "show", "--value", f"--property={name}", unit).strip()
+
+
+@pytest.mark.parametrize("user", ["nobody", APP, "mallory"])
+def test_strangers_and_the_app_itself_may_neither_roll_back_nor_deploy(user: str, live: Server) -> None:
+    before = live.look()
+    assert live.rollback(user=user)["code"] == "not_allowed"
+    assert live.send("v2", user=user)["code"] == "not_allowed"
+    assert live.look() == before
+
+
+def test_a_member_of_the_group_may(live: Server) -> None:
+    assert live.deploy("v2", user="alice")["version"] == "v2"
+    assert live.rollback(user="alice")["outcome"] == "done"
+
+
+def test_from_another_host_there_is_no_door(live: Server) -> None:
+    done = subprocess.run(
+        ("curl", "-sS", "--noproxy", "*", "--max-time", "5", f"http://{live.machine.address}:9000/healthz"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 7, done  # curl(1): could not connect
+
+
+def test_the_agent_has_no_capability_and_cannot_gain_one(live: Server) -> None:
+    pid = property_of(live, "pusher-agent.service", "MainPID")
+    status = live.machine.says("cat", f"/proc/{pid}/status")
+    sets = {line.split(":")[0]: line.split(":")[1].strip() for line in status.splitlines()}
+    assert {int(sets[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert sets["NoNewPrivs"] == "1"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("systemctl", "--no-ask-password", "restart", "systemd-logind.service"),
+        ("systemctl", "--no-ask-password", "stop", "pusher-agent.service"),
+        ("systemctl", "--no-ask-password", "enable", f"{APP}-hook.service"),
+        ("systemctl", "--no-ask-password", "daemon-reload"),
+        ("systemctl", "--no-ask-password", "set-property", "--runtime", f"{APP}.service", "CPUQuota=50%"),
+        ("systemctl", "--no-ask-password", "kill", f"{APP}.service"),
+        ("systemd-run", "--no-ask-password", "id"),
+        ("systemd-run", "--no-ask-password", f"--unit={APP}-other.service", "id"),
+        ("touch", f"/etc/systemd/system/{APP}.service"),
+        ("touch", "/etc/polkit-1/rules.d/50-pusher-agent.rules"),
+        ("touch", "/etc/pusher-agent/agent.toml"),
+        ("touch", "/etc/pusher-agent/allowed_signers"),
+        ("touch", f"/etc/pusher-agent/apps/{APP}.toml"),
+        ("touch", "/run/pusher-preflight/other"),
+    ],
+    ids=" ".join,
+)
+def test_the_agents_user_can_touch_nothing_but_its_apps(argv: tuple[str, ...], live: Server) -> None:
+    before = property_of(live, "systemd-logind.service", "MainPID")
+    done = live.machine.run(*argv, user="pusher-agent", check=False)
+    assert done.returncode != 0, done
+    assert property_of(live, "systemd-logind.service", "MainPID") == before
+
+
+def test_the_app_can_write_neither_its_code_nor_its_venv_nor_what_it_is_told(live: Server) -> None:
+    release = live.deploy("v1")["release"]
+    inside = f"/opt/{APP}/releases/{release}"
+    places = (
+        *(inside, f"{inside}/app.py", f"{inside}/venv/bin", f"{inside}/.pusher/manifest.json"),
+        *(f"/opt/{APP}", f"/opt/{APP}/releases", f"/opt/{APP}/shared", f"/opt/{APP}/shared/venvs"),
+        *(f"/opt/{APP}/.agent", f"/opt/{APP}/.agent/candidate"),
+    )
+    for place in places:
+        done = live.machine.run("test", "-w", place, user=APP, check=False)
+        assert done.returncode == 1, place
+
+
+def test_what_is_shared_with_the_app_is_writable_to_it_and_to_nobody_else(live: Server) -> None:
+    file = f"/etc/pusher-agent/apps/{APP}.toml"
+    live.machine.run("sh", "-c", f"sed -i '1i shared_paths = [\"uploads\"]' {file}")
+    live.machine.run("pusher-agent", "app", "apply", APP)
+    release = live.deploy("v2")["release"]
+    place = f"/opt/{APP}/releases/{release}/uploads"
+    live.machine.run("touch", f"{place}/by-the-app", user=APP)
+    assert live.machine.run("test", "-w", f"{place}/", user="mallory", check=False).returncode == 1
+    assert (
+        live.machine.says("stat", "--format=%U:%G", f"/opt/{APP}/shared/uploads").strip() == f"pusher-agent:{APP}"
+    )
+
+
+def test_hooks_run_as_the_apps_user_in_the_release_and_are_heard_line_by_line(
+    live: Server, tmp_path: Path
+) -> None:
+    source = with_hook(
+        tmp_path, "hooked", 'id -un; pwd; command -v python; echo "$PUSHER_VERSION $PUSHER_APP"; echo é >&2'
+    )
+    answer = live.deploy("hooked", source=source)
+    folder = f"/opt/{APP}/releases/{answer['release']}"
+    assert heard(live, answer) == [APP, folder, f"{folder}/venv/bin/python", f"hooked {APP}", "é"]
+
+
+def test_a_hook_that_fails_fails_the_deployment_with_how_it_ended(live: Server, tmp_path: Path) -> None:
+    before = live.look()
+    answer = live.send("bad", source=with_hook(tmp_path, "bad", "echo so sorry; exit 3"))
+    assert (answer["outcome"], answer["code"], answer["detail"]) == ("failed", "hook_failed", "exit code 3"), (
+        answer
+    )
+    assert answer["output"] == "so sorry"
+    assert live.look() == before
+    assert "failed" not in live.machine.says("systemctl", "is-active", f"{APP}-hook.service")
+
+
+def test_nothing_that_a_hook_started_outlives_it(live: Server, tmp_path: Path) -> None:
+    live.deploy("left", source=with_hook(tmp_path, "left", "setsid sleep 987 & echo started"))
+    assert live.machine.run("pgrep", "-f", "sleep 987", check=False).returncode == 1
+
+
+def with_hook(folder: Path, version: str, text: str) -> Path:
+    """A folder of versions with one that has a before-symlink hook."""
+    (folder / version / "hooks").mkdir(parents=True)
+    for name in ("app.py", "requirements.txt"):
+        (folder / version / name).write_text((GOOD / name).read_text().replace('"v1"', f'"{version}"'))
+    hook = folder / version / "hooks/before-symlink"
+    hook.write_text(f"#!/bin/sh\n{text}\n")
+    hook.chmod(0o755)
+    return folder
+
+
+def heard(server: Server, answer: dict[str, str]) -> list[str]:
+    """What a deployment's hook wrote."""
+    events = server.machine.says("curl", "-sS", f"agent:9000/deployments/{answer['deployment']}/events")
+    found = [json.loads(line) for line in events.splitlines()]
+    return [one["text"] for one in found if one["event"] == "output" and one["source"] == "hook before-symlink"]
