@@ -7,13 +7,15 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 import uv
 
+from agent import apps as server_apps
 from agent import commands
 from agent.admission import Admission
 from agent.cli import app_options, parse
@@ -30,11 +32,15 @@ from agent.host.embedded import Embedded
 from agent.host.hooks import EmbeddedHookRunner
 from agent.host.journal import Journal
 from agent.host.lock import Lock
-from agent.host.ports import Bundle, Clock, Service
+from agent.host.notify import Notifier
+from agent.host.ports import Bundle, Clock, HookRunner, Service
 from agent.host.shelf import Shelf
+from agent.host.stderr import Stderr
+from agent.host.systemd import Systemd
+from agent.host.systemd_hooks import SystemdHookRunner
 from agent.host.venvs import Venvs
 from agent.steps import Cleanup, Confirm, Dependencies, Doable, LinkShared, Preflight, Restart, Switch, Unpack
-from pusher.wire import Code, Problem, Refused
+from pusher.wire import Problem, Refused
 
 _OUR_BUG = 3
 
@@ -74,8 +80,8 @@ def _run(arguments: argparse.Namespace) -> int:
         case "trust":
             print(commands.trust(layout, key=arguments.key, who=arguments.who, disk=disk))
         case "app":
-            for line in commands.app_list(layout):
-                print(line)
+            for line in _app(arguments, layout, disk):
+                print(line, flush=True)
         case "check":
             findings = list(commands.check(layout))
             for well, sentence in findings:
@@ -84,17 +90,23 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _app(arguments: argparse.Namespace, layout: HostLayout, disk: Disk) -> Iterator[str]:
+    match arguments.app_command:
+        case "add":
+            return server_apps.add(layout, arguments.name, app_options(arguments), disk=disk)
+        case "apply":
+            return server_apps.apply(layout, arguments.name, disk=disk)
+        case "remove":
+            return server_apps.remove(layout, arguments.name, purge=arguments.purge, disk=disk)
+        case _:
+            return commands.app_list(layout)
+
+
 def _serve(layout: HostLayout) -> int:
     config, apps = commands.read_agent(layout), commands.read_apps(layout)
-    if config.service != "embedded":
-        raise Refused(
-            Code.CONFIGURATION,
-            f'{layout.agent_toml}: service is "{config.service}"',
-            why="this version starts apps itself and does not drive systemd units yet",
-            hint='Set service = "embedded"',
-        )
     _set_up_log()
-    os.umask(0o022)
+    # Under systemd, what lies in `shared` has the app's group, which is to write to its shared paths (agent.apps).
+    os.umask(0o002 if config.service == "systemd" else 0o022)
     lock = Lock(layout.lock)
     lock.acquire()
     try:
@@ -108,17 +120,21 @@ async def _until_told(layout: HostLayout, config: AgentConfig, apps: Mapping[str
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve_embedded(layout, config, apps, stop=stop)
+    await serve_host(layout, config, apps, stop=stop)
 
 
-async def serve_embedded(
+async def serve_host(
     layout: HostLayout, config: AgentConfig, apps: Mapping[str, AppConfig], *, stop: asyncio.Event
 ) -> None:
-    """An agent that is the parent of its apps, until `stop` is set. Raises: Problem, if it cannot begin."""
+    """The agent of a host, until `stop` is set. Raises: Problem, if it cannot begin."""
     clock, disk, journal = SystemClock(), Disk(), Journal(layout.journal)
-    services: dict[str, Service] = {
-        name: Embedded(name, app, host=layout, clock=clock) for name, app in apps.items()
-    }
+    embedded: dict[str, Embedded] = {}
+    units: dict[str, Systemd] = {}
+    for name, app in apps.items():
+        if config.service == "embedded":
+            embedded[name] = Embedded(name, app, host=layout, clock=clock)
+        else:
+            units[name] = await Systemd.find(name, app, host=layout, clock=clock)
     binary = Path(await asyncio.to_thread(uv.find_uv_bin))
     deployers = {
         name: _deployer(
@@ -126,7 +142,10 @@ async def serve_embedded(
             app,
             layout=layout,
             host=config,
-            service=services[name],
+            service=embedded.get(name) or units[name],
+            hooks=EmbeddedHookRunner(app, host=layout)
+            if name in embedded
+            else SystemdHookRunner(name, app, host=layout),
             journal=journal,
             disk=disk,
             clock=clock,
@@ -142,7 +161,13 @@ async def serve_embedded(
         group=config.door.group,
         limits=config.limits,
     )
-    await serve(agent, doors=[door], services=list(services.values()), journal=journal, stop=stop)
+    notifier = Notifier(clock=clock, status=f"Serving {', '.join(apps) or 'no app yet'} at {config.door.address}")
+    try:
+        # Apps that the agent is the parent of end with it; those of systemd do not notice.
+        await serve(agent, doors=[door, notifier], services=[*embedded.values()], journal=journal, stop=stop)
+    finally:
+        for service in units.values():
+            service.close()
 
 
 def _deployer(
@@ -152,6 +177,7 @@ def _deployer(
     layout: HostLayout,
     host: AgentConfig,
     service: Service,
+    hooks: HookRunner,
     journal: Journal,
     disk: Disk,
     clock: Clock,
@@ -190,9 +216,7 @@ def _deployer(
             clock=clock,
         ),
         steps=partial(_steps_of, steps, partial(Unpack, shelf, disk, host.limits.tree)),
-        hooks=HookCalls(
-            shelf, layout.hooks(name), EmbeddedHookRunner(config, host=layout), clock, config.hook_deadline_s
-        ),
+        hooks=HookCalls(shelf, layout.hooks(name), hooks, clock, config.hook_deadline_s),
         shelf=shelf,
         disk=disk,
         service=service,
@@ -224,7 +248,7 @@ def _set_up_log() -> None:
             else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, Stderr())),
         cache_logger_on_first_use=True,
     )
 

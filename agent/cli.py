@@ -44,6 +44,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         dest="app_command", required=True, metavar="COMMAND"
     )
     app.add_parser("list", parents=[root], help="a line for each app")
+    add = app.add_parser("add", parents=[root], help="set up an app on a server: file, user, folders, units")
+    add.add_argument("name", metavar="NAME")
+    _add_app_options(add)
+    apply = app.add_parser("apply", parents=[root], help="make everything what the app's file says by now")
+    apply.add_argument("name", metavar="NAME")
+    remove = app.add_parser("remove", parents=[root], help="stop an app for good, and take down its units")
+    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--purge", action="store_true", help="its releases, its data and its user too")
     arguments = parser.parse_args(argv)
     arguments.root = Path(os.path.abspath(arguments.root))
     return arguments

@@ -54,7 +54,7 @@ def init(
             hint=f'Change its [door] address to "{address}" by hand, and start the agent again',
         )
     line = _signer_line(trust, who) if trust else ""
-    new_app = _app_text(app, options or AppOptions(), layout) if app else ""
+    new_app = app_text(app, options or AppOptions(), layout, user=getpass.getuser()) if app else ""
 
     for folder in (layout.apps, layout.state, layout.cache, layout.run):
         disk.make_folders(folder, op="init.folder")
@@ -150,7 +150,8 @@ def _agent_text(address: str, file: Path) -> str:
     return text
 
 
-def _app_text(app: str, options: AppOptions, layout: HostLayout) -> str:
+def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) -> str:
+    """What the file of a new app says. Raises: Refused(configuration), also if there is one already."""
     file = layout.app_toml(app)
     try:
         check_app(app)
@@ -164,7 +165,7 @@ def _app_text(app: str, options: AppOptions, layout: HostLayout) -> str:
     text = "".join(
         [
             f"path = {_toml(f'/opt/{app}')}\n",
-            f"user = {_toml(getpass.getuser())}\n",
+            f"user = {_toml(user)}\n",
             f"listen = {_toml(options.listen)}\n",
             f"start = {_toml(options.start)}\n",
             f"keep_releases = {options.keep}\n",

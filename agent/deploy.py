@@ -16,7 +16,7 @@ from agent.admission import Admission, Papers
 from agent.core.layout import next_release_id
 from agent.core.phases import Phase, Recovery, Signal, advance, recovery
 from agent.core.plan import Attempt, Kind, Step, deployment_id, finish_at, resume_at, time_id
-from agent.core.releases import Release, fallbacks
+from agent.core.releases import Release, Standing, fallbacks
 from agent.execution import Execution
 from agent.hook_calls import HookCalls
 from agent.host.disk import Disk
@@ -26,9 +26,11 @@ from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from agent.steps import Doable
 from agent.tidy import tidy
-from pusher.wire import Code, Failed, Happened, Problem, Refused
+from pusher.wire import Code, Failed, Happened, Problem, Refused, WireError
 
 _log = structlog.get_logger()
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 Steps = Callable[[Bundle | None, Callable[[], None]], Mapping[Step, Doable]]
 """Makes the steps of one deployment: from its bundle, and what to call when that has been read."""
@@ -88,6 +90,8 @@ class Deployer:
         self._clock = clock
         self._turn: _Turn | None = None
         self._stopping = False
+        self._trouble = ""
+        self._revival: asyncio.Task[None] | None = None
 
     async def submit(self, request: Send | Rollback) -> Deployment:
         """Begin what is asked for and return it as it runs; it goes on whether anybody watches or not.
@@ -124,6 +128,7 @@ class Deployer:
             journal=self._journal,
             service=self._service,
             deploying=self._turn.deployment if self._turn else None,
+            trouble=self._trouble,
         )
 
     async def releases(self) -> dict[str, Any]:
@@ -147,19 +152,21 @@ class Deployer:
     async def recover(self) -> None:
         """Settle what an agent that died left behind, then have the live release running.
 
-        Running it twice comes to the same as once.
+        Running it twice comes to the same as once. What is wrong with this app keeps no other from being served:
+        it is logged, and told by `status` until it is mended.
         """
-        for record in await self._journal.unfinished(self.app):
-            await self._settle(record)
-        await tidy(self.app, shelf=self._shelf, disk=self._disk, journal=self._journal)
-        live = await asyncio.to_thread(self._shelf.live)
-        if live is None or self._service.running() is not None:
-            return
         try:
-            await self._service.reserve()
-            await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
-        except Problem as problem:
-            _log.error("app_not_started", app=self.app, release=live, problem=str(problem))
+            unfinished = await self._journal.unfinished(self.app)
+            for record in unfinished[:-1]:
+                await self._close(record)
+            for record in unfinished[-1:]:
+                await self._settle(record)
+            await tidy(self.app, shelf=self._shelf, disk=self._disk, journal=self._journal)
+        except (Problem, OSError, WireError) as error:
+            self._trouble = str(error)
+            _log.error("app_not_settled", app=self.app, problem=self._trouble)
+        if not await self._have_running():
+            self._revival = asyncio.create_task(self._revive(), name=f"revive {self.app}")
 
     async def stop(self, *, grace_s: float) -> None:
         """Accept nothing more; what is not live yet is discarded, what is gets `grace_s` seconds to its end.
@@ -167,6 +174,8 @@ class Deployer:
         What has not ended by then is left to the next start's recovery.
         """
         self._stopping = True
+        if self._revival is not None:
+            self._revival.cancel()
         if self._turn is None or self._turn.task is None:
             return
         task = self._turn.task
@@ -176,10 +185,35 @@ class Deployer:
         task.cancel()
         await asyncio.wait([task])
 
+    async def _have_running(self) -> bool:
+        """Whether the live release runs, or was started now, or there is none."""
+        live = await asyncio.to_thread(self._shelf.live)
+        if live is None or self._service.running() is not None:
+            return True
+        try:
+            await self._service.reserve()
+            await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
+        except (Problem, OSError, WireError) as error:
+            self._trouble = str(error)
+            _log.error("app_not_started", app=self.app, release=live, problem=self._trouble)
+            return False
+        self._trouble = ""
+        return True
+
+    async def _revive(self) -> None:
+        """Try again, after pauses that grow, until the live release runs or a deployment takes over."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            await self._clock.sleep(pause)
+            if self._turn is not None or await self._have_running():
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
     async def _send(self, request: Send, papers: Papers) -> Deployment:
         manifest = papers.manifest
         turn = self._take_turn(request.by, f"deploying {manifest.version}")
         try:
+            await self._close_ended()
             await self._judge(papers)
             await self._service.ready()
             attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by)
@@ -200,6 +234,7 @@ class Deployer:
     async def _roll_back(self, request: Rollback) -> Deployment:
         turn = self._take_turn(request.by, "rolling back")
         try:
+            await self._close_ended()
             target = await self._target(request.to)
             await self._service.ready()
             attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)
@@ -230,15 +265,48 @@ class Deployer:
         )
 
     async def _past(self, papers: Papers) -> Deployment | None:
-        """The deployment of the very same manifest, if it is under way or ended well."""
+        """The deployment of the very same manifest, if it is under way, or ended well and is still live.
+
+        One that was rolled back from since is deployed anew, unless something newer was accepted meanwhile:
+        "done" must mean that it is serving.
+        """
         record = await self._journal.of_manifest(self.app, papers.digest)
-        if record is None or record.phase in (Phase.FAILED, Phase.STUCK):
+        if record is None:
             return None
-        return await self.deployment(record.attempt.id)
+        if self._turn and self._turn.deployment and self._turn.deployment.id == record.attempt.id:
+            return self._turn.deployment
+        live = await asyncio.to_thread(self._shelf.live)
+        done = record.phase is Phase.DONE and record.attempt.release == live
+        return await self._recorded(record) if done else None
+
+    async def _close_ended(self) -> None:
+        """Write down the end of deployments that ended while the journal could not be written.
+
+        Before anything else begins: a later start would take them for interrupted, and settle them over what
+        went live since. Raises: Failed, while the journal still cannot be written.
+        """
+        for record in await self._journal.unfinished(self.app):
+            await self._close(record)
+
+    async def _close(self, record: Record) -> None:
+        done = record.phase is Phase.COMMITTED
+        problem = Failed(Code.INTERRUPTED, "How the deployment ended could not be written down")
+        await self._journal.finish(
+            record.attempt,
+            Phase.DONE if done else Phase.FAILED,
+            now=self._clock.now(),
+            problem=None if done else problem,
+            standing=None if done or record.attempt.kind is Kind.ROLLBACK else Standing.FAILED,
+        )
 
     async def _recorded(self, record: Record) -> Deployment:
         events = await self._journal.events(record.attempt.id)
         deployment = Deployment(record.attempt, clock=self._clock, phase=record.phase, past=events)
+        if record.finished is not None and deployment.outcome is None:
+            # The history keeps no events for ever; how it ended stays.
+            problem = {"problem": record.problem} if record.problem else {}
+            facts = {**deployment.summary(), "outcome": record.phase.value}
+            deployment.happened(Happened.FINISHED, **facts, ms=record.finished - record.started, **problem)
         deployment.body_read()
         return deployment
 
@@ -298,6 +366,7 @@ class Deployer:
     async def _run(self, execution: Execution, deployment: Deployment) -> None:
         try:
             await execution.carry_out()
+            self._trouble = ""
         finally:
             self._turn = None
             deployment.body_read()
@@ -305,7 +374,12 @@ class Deployer:
     async def _settle(self, record: Record) -> None:
         """End a deployment that an agent left in the middle, by the same loop that would have ended it."""
         attempt, phase = record.attempt, record.phase
-        link_says_new = await asyncio.to_thread(self._shelf.live) == attempt.release
+        live = await asyncio.to_thread(self._shelf.live)
+        if live not in (attempt.release, attempt.previous):
+            # Something else went live since, by other hands: what was left behind here is none of its business.
+            await self._close(record)
+            return
+        link_says_new = live == attempt.release
         todo = recovery(phase, link_says_new=link_says_new, resumptions=record.resumptions)
         _log.warning("deployment_unfinished", deployment=attempt.id, phase=phase.value, todo=todo.value)
         deployment = await self._recorded(record)

@@ -87,7 +87,6 @@ class Execution:
                 await self._finish(Signal.NOT_UNDONE, _stuck(problem, second))
                 return
             await self._run_return_hooks(RETURN_AFTER if hooks else ())
-        await self._forget(returning)
         await self._finish(Signal.UNDONE, problem)
 
     def interrupt(self) -> None:
@@ -104,6 +103,7 @@ class Execution:
             )
         try:
             if isinstance(item, Hook):
+                await self._save()
                 await self._hooks.call(item.name, self._deployment)
             elif isinstance(item, Commit):
                 await self._commit()
@@ -175,14 +175,6 @@ class Execution:
             except Problem as problem:
                 self._log.warning("return_hook_failed", hook=hook.name, problem=str(problem))
 
-    async def _forget(self, returning: bool) -> None:
-        if self._attempt.kind is not Kind.DEPLOY:
-            return
-        if returning:
-            await self._journal.stand(self._attempt, {self._attempt.release: Standing.FAILED})
-        else:
-            await self._journal.forget(self._attempt.app, self._attempt.release)
-
     async def _finish(self, signal: Signal, problem: Problem | None, *, warning: Problem | None = None) -> None:
         deployment, attempt = self._deployment, self._attempt
         phase = advance(deployment.phase, signal)
@@ -201,11 +193,21 @@ class Execution:
             **({"warning": warning.to_document()} if warning else {}),
         )
         events = [*deployment.unsaved(), event]
+        deploy = attempt.kind is Kind.DEPLOY
         try:
-            await self._journal.finish(deployment.id, phase, now=self._clock.now(), problem=problem, events=events)
+            await self._journal.finish(
+                attempt,
+                phase,
+                now=self._clock.now(),
+                problem=problem,
+                events=events,
+                standing=Standing.FAILED if deploy and deployment.phase is Phase.RETURNING else None,
+                forget=deploy and deployment.phase is Phase.DISCARDING and phase is Phase.FAILED,
+            )
             deployment.saved(events)
         except Failed as unwritable:
-            # Whoever waits must hear of the end all the same; the next start finds it unfinished and settles it.
+            # Whoever waits must hear of the end all the same. It is written before the next deployment begins,
+            # or when the next agent starts.
             self._log.error("journal_unwritable", problem=str(unwritable))
         deployment.phase = phase
         deployment.publish(event)

@@ -25,6 +25,7 @@ async def status(
     journal: Journal,
     service: Service,
     deploying: Deployment | None,
+    trouble: str,
 ) -> dict[str, Any]:
     """What is live, what it would fall back to, what is under way, and how the last deployment ended."""
     releases = {one.id: one for one in await journal.releases(app)}
@@ -40,6 +41,7 @@ async def status(
         "live": _short(releases.get(live)) if live else None,
         "previous": _short(next(iter(fallbacks(releases.values(), live=live)), None)),
         "running": running is not None,
+        "trouble": trouble,
         "newest_created": None if newest is None else format_timestamp(newest),
         "deploying": deploying.summary() if deploying else None,
         "last": _deployment(last[0]) if last else None,

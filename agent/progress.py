@@ -14,7 +14,8 @@ from agent.host.ports import Clock, Lines
 from pusher.wire import Event, Happened
 
 _OUTPUT_LINES = 5_000
-"""Lines of hooks and steps that one deployment keeps; a hook in a loop must not fill memory and journal."""
+_OUTPUT_CHARACTERS = 1024 * 1024
+"""What one deployment keeps of what hooks and steps write: a hook in a loop must not fill memory and journal."""
 
 
 class Deployment:
@@ -27,6 +28,7 @@ class Deployment:
         self._events = list(past)
         self._saved = len(self._events)
         self._output = 0
+        self._output_characters = 0
         self._news = asyncio.Event()
         self._taken_in = asyncio.Event()
 
@@ -53,6 +55,9 @@ class Deployment:
                 yield self._events[at]
                 at += 1
             if self.outcome is not None:
+                if at > len(self._events):
+                    # Numbered by an agent that died before it had written that down: the end is what matters.
+                    yield self._events[-1]
                 return
             await news.wait()
 
@@ -99,12 +104,14 @@ class Deployment:
         """Takes lines that a step or hook writes."""
 
         def line(text: str) -> None:
+            if self._output < 0:
+                return
             self._output += 1
-            if self._output <= _OUTPUT_LINES:
-                self.happened(Happened.OUTPUT, source=source, text=text)
-            elif self._output == _OUTPUT_LINES + 1:
-                text = f"(more than {_OUTPUT_LINES} lines: the rest is not kept)"
-                self.happened(Happened.OUTPUT, source=source, text=text)
+            self._output_characters += len(text)
+            if self._output > _OUTPUT_LINES or self._output_characters > _OUTPUT_CHARACTERS:
+                self._output = -1
+                text = f"(over {_OUTPUT_LINES} lines or {_OUTPUT_CHARACTERS} characters: the rest is not kept)"
+            self.happened(Happened.OUTPUT, source=source, text=text)
 
         return line
 

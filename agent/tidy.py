@@ -37,7 +37,7 @@ async def tidy(app: str, *, shelf: Shelf, disk: Disk, journal: Journal) -> None:
     if adopted:
         _log.warning("releases_adopted", app=app, releases=[one.id for one in adopted])
         await journal.adopt(app, adopted)
-    for gone in sorted(known - set(found)):
+    for gone in sorted(known - {path.name for path in await asyncio.to_thread(shelf.kept)}):
         _log.warning("release_gone", app=app, release=gone)
         await journal.forget(app, gone)
     if live is not None and (venv := found[live].venv if live in found else ""):

@@ -71,7 +71,7 @@ class Recovery(StrEnum):
     """What an agent that starts does with a deployment it finds unfinished."""
 
     UNDO = "undo"
-    LOOK = "look"  # at the link: the old release -> undo, the new one -> resume
+    LOOK = "look"  # at the link: says it the new release -> resume, else -> undo
     RESUME = "resume"  # from `restart` on, unless it was tried too often
     FINISH = "finish"  # only the clean-up is missing
 
@@ -79,8 +79,9 @@ class Recovery(StrEnum):
 RECOVERY: Mapping[Phase, Recovery] = {
     Phase.VERIFIED: Recovery.UNDO,
     Phase.SWITCHING: Recovery.LOOK,
-    Phase.SWITCHED: Recovery.RESUME,
-    Phase.CONFIRMING: Recovery.RESUME,
+    # The link says so even here: a return may have come further than the journal could be told.
+    Phase.SWITCHED: Recovery.LOOK,
+    Phase.CONFIRMING: Recovery.LOOK,
     Phase.COMMITTED: Recovery.FINISH,
     Phase.DISCARDING: Recovery.UNDO,
     Phase.RETURNING: Recovery.UNDO,

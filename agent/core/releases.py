@@ -39,13 +39,13 @@ def fallbacks(releases: Iterable[Release], *, live: str | None) -> list[Release]
 def surplus(releases: Iterable[Release], *, live: str | None, keep: int) -> list[Release]:
     """The releases that retention lets go, oldest first.
 
-    Kept are: the live one, its fallback, pinned ones, the `keep` newest good ones, and, for inspection, as
-    many withdrawn or failed ones as long as they are newer than the oldest good one kept.
+    Kept are: the live one, its fallback, pinned ones, the `keep` newest good ones, and, for inspection, the
+    `keep` newest others, unless there are `keep` good ones newer than they are.
     """
     newest_first = sorted(releases, key=lambda one: one.id, reverse=True)
     good = [one.id for one in newest_first if one.standing is Standing.GOOD or one.id == live]
     kept = {live, *good[:keep], *(one.id for one in fallbacks(newest_first, live=live)[:1])}
-    oldest = min((one for one in good[:keep]), default="")
+    oldest = good[keep - 1] if len(good) >= keep else ""
     inspected = [one.id for one in newest_first if one.id not in good and one.id > oldest]
     kept |= {*inspected[:keep], *(one.id for one in newest_first if one.pinned)}
     return [one for one in reversed(newest_first) if one.id not in kept]

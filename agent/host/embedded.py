@@ -8,7 +8,6 @@ and should that not do, a note of every process for the agent that comes next).
 import asyncio
 import itertools
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from agent.host import holders, leftovers, process, sockets
 from agent.host.launch import Launch, prepare_app
 from agent.host.main_process import Main
 from agent.host.ports import Clock, Lines, Placed
+from agent.host.stderr import write_line
 from pusher.wire import Code, Failed, Problem
 
 _CANDIDATE_PATIENCE_S = 2.0
@@ -44,7 +44,7 @@ class Embedded:
         self._config = config
         self._host = host
         self._clock = clock
-        self._line = line or _to_stderr
+        self._line = line or write_line
         self._folder = host.run / app
         self._address = _beneath(host, config.listen)
         self._turn = asyncio.Lock()
@@ -238,7 +238,3 @@ def _explained(placed: Placed | None) -> Iterator[None]:
 
 def _beneath(host: HostLayout, listen: str) -> str:
     return f"unix:{host.beneath(listen.removeprefix('unix:'))}" if listen.startswith("unix:") else listen
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

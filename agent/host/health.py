@@ -68,7 +68,8 @@ async def watch(running: Running, health: Health, *, version: str, seconds: floa
         asking = Asking(running, health, version=version)
         await _while_alive(running, asking.ask(), limit_s=health.deadline_s, clock=clock)
         if asking.finding is not None:
-            await _fail_unwell(running, asking.finding, when=f" {clock.elapsed() - began:.0f} s after it went live")
+            seconds_live = clock.elapsed() - began
+            await _fail_unwell(running, asking.finding, when=f" {seconds_live:.0f} s after it went live")
         await _while_alive(running, clock.sleep(min(_WATCH_EVERY_S, left)), limit_s=left, clock=clock)
 
 

@@ -5,7 +5,9 @@ changed nothing. One thread owns the connection, so the event loop never waits f
 """
 
 import asyncio
+import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -136,9 +138,18 @@ class Journal:
         await self._write(write)
 
     async def finish(
-        self, deployment: str, phase: Phase, *, now: int, problem: Problem | None, events: Sequence[Event]
+        self,
+        attempt: Attempt,
+        phase: Phase,
+        *,
+        now: int,
+        problem: Problem | None,
+        events: Sequence[Event] = (),
+        standing: Standing | None = None,
+        forget: bool = False,
     ) -> None:
-        """End a deployment, with its last events."""
+        """End a deployment, with its last events; its release counts as `standing` now, or is forgotten."""
+        deployment = attempt.id
         document = json.dumps(problem.to_document()) if problem else None
 
         def write(db: sqlite3.Connection) -> None:
@@ -147,6 +158,11 @@ class Journal:
                 (phase, now, document, deployment),
             )
             self._add_events(db, deployment, events)
+            release = (attempt.app, attempt.release)
+            if standing is not None:
+                db.execute("update releases set standing = ? where app = ? and id = ?", (standing, *release))
+            if forget:
+                db.execute("delete from releases where app = ? and id = ?", release)
 
         await self._write(write)
 
@@ -267,16 +283,22 @@ class Journal:
     async def _run(self, call: Callable[[], _Result]) -> _Result:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            hint = "Make room on that filesystem" if full else "Check that filesystem and its permissions"
+            if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                hint = "Move it away: an agent without a journal knows the live release, and others by name"
             raise Failed(
                 Code.DISK_FULL if full else Code.DISK_ERROR,
                 f"The journal {self._path} could not be used",
                 why=str(error),
-                hint="Make room on that filesystem" if full else "Check that filesystem and its permissions",
+                hint=hint,
             ) from error
 
     def _open(self) -> None:
+        # Only the agent may read it: hooks may print what others should not see.
+        with contextlib.suppress(OSError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._path, isolation_level="IMMEDIATE", check_same_thread=False)
         db.row_factory = sqlite3.Row
         db.execute("pragma journal_mode = wal")

@@ -37,6 +37,8 @@ def end_noted(folder: Path, *, patience_s: float) -> list[int]:
     """
     found = []
     for path in sorted(folder.glob("*.pid")):
+        if not path.stem.isdecimal():
+            continue
         pid, noted = int(path.stem), path.read_text().split()
         if noted == [str(_start_time(pid)), _boot()]:
             found.append(pid)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.core.layout import AppLayout, is_release_id, live_release, papers
 from agent.core.releases import Release, Standing
+from agent.core.venv import COMPLETE
 from agent.host.kept import intact, kept
 from agent.host.ports import Placed
 from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
@@ -29,9 +30,13 @@ class Shelf:
         return release if release and self.layout.release(release).is_dir() else None
 
     def placed(self, release: str) -> Placed:
-        """A release with its version, for starting it. Raises: WireError, FileNotFoundError if damaged."""
+        """A release with its version, for starting it. Raises: OSError, if it is not there or has none."""
         path = self.layout.release(release)
-        return Placed(release, self._manifest(path).version, path)
+        try:
+            version = self._manifest(path).version
+        except (OSError, WireError):  # what is live must come up even with its papers gone
+            version = (path / "REVISION").read_text().strip()
+        return Placed(release, version, path)
 
     def ids(self) -> list[str]:
         """The ids of every folder in `releases/` and of every tree still in `.staging/`, oldest first."""
@@ -57,7 +62,10 @@ class Shelf:
 
         What hooks and the app added is no damage: collected static files, say.
         """
-        return intact(self.layout.release(release), extra=False)
+        path = self.layout.release(release)
+        if not (path / "venv" / COMPLETE).is_file():
+            return f"its venv {_venv(path)} is gone; a release sent again gets a new one"
+        return intact(path, extra=False)
 
     def missing(self, entries: Iterable[Entry]) -> list[str]:
         """The digests of the content that no release on disk is said to have, in the order of `entries`."""

@@ -53,8 +53,11 @@ class Systemd:
     async def find(cls, app: str, config: AppConfig, *, host: HostLayout, clock: Clock) -> "Systemd":
         """The service, knowing what runs already: an agent that starts disturbs nothing."""
         service = cls(app, config, host=host, clock=clock)
+        units = service._units
         with contextlib.suppress(Failed):  # the first deployment will say it
             service._serving = await service._find_running()
+            # A candidate, or a hook, whose agent has died.
+            await service._tell("stop", units.preflight_socket, units.preflight, units.hook)
         service._keep()
         return service
 
@@ -211,14 +214,17 @@ class Systemd:
         await systemctl.tell(verb, *units, deadline_s=_START_S + self._config.drain_s)
 
     async def _leave_candidate(self, number: int, wait: bool) -> None:
-        if number != self._candidate:
-            return  # its units carry another one by now
         # Both: with its socket open, a candidate would be started again by whoever connects.
         units = (self._units.preflight_socket, self._units.preflight)
-        try:
-            await systemctl.tell("stop", *units, deadline_s=_START_S, wait=wait)
-        except Failed as problem:
-            _log.warning("candidate_not_stopped", app=self._app, problem=str(problem))
+        async with self._turn:  # so that the next candidate, in the same units, is not met by this one's end
+            if number != self._candidate:
+                return
+            try:
+                await systemctl.tell("stop", *units, deadline_s=_START_S, wait=wait)
+                if wait:  # one that was no good is told of by us, not for ever by `systemctl --failed`
+                    await systemctl.tell("reset-failed", *units, deadline_s=_START_S)
+            except Failed as problem:
+                _log.warning("candidate_not_stopped", app=self._app, problem=str(problem))
 
     def _main(self, placed: Placed, state: State) -> UnitMain:
         return UnitMain(

@@ -42,9 +42,7 @@ class SystemdHookRunner:
         deadline_s: float,
         line: Lines,
     ) -> str:
-        script = hook_script(
-            executable, folder=folder, environment=environment, output=self._layout.hook_output
-        )
+        script = hook_script(executable, folder=folder, environment=environment, output=self._layout.hook_output)
         output = OutputLines(line)
         try:
             await asyncio.to_thread(write_private, self._layout.hook, script)
@@ -68,7 +66,7 @@ class SystemdHookRunner:
         except Failed as problem:
             return await self._why(problem)
         finally:
-            # A hook that ended is not running; one that did not must not outlive this call, nor our being cancelled.
+            # One that did not end must not outlive this call, however the call itself ends.
             await asyncio.shield(self._tidy())
 
     async def _why(self, problem: Failed) -> str:

@@ -1,5 +1,6 @@
 """The files that root renders for an app: their templates, and whether they are what they should be."""
 
+import os
 from pathlib import Path
 
 from agent.core.config import AppConfig, parse_app
@@ -36,6 +37,8 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
     for name, wanted in rendered(app, config, host=host).items():
         path = host.units / name
         try:
+            if path.is_symlink() and str(path.readlink()) == os.devnull:
+                return f"{path} is masked"
             if path.read_text() != wanted:
                 return f"{path} is not what {file} asks for"
         except (OSError, UnicodeDecodeError):

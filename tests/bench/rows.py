@@ -1,7 +1,7 @@
 """What is measured: a function a row, each on a host of its own.
 
-Invariant: a ratio compares two things that were measured in turn, a pair a round, so that whatever else the machine
-does falls on both.
+Invariant: a ratio compares two things that were measured in turn, a pair a round, so that whatever else the
+machine does falls on both.
 """
 
 import os
@@ -57,7 +57,7 @@ def send(bench: Bench) -> Iterator[Result]:
 
 
 def rollback(bench: Bench) -> Iterator[Result]:
-    """curl -X POST http://127.0.0.1:PORT/rollback | gunicorn -w 2 -b 127.0.0.1:PORT app:app, to its first answer"""
+    """curl -X POST http://127.0.0.1:PORT/rollback | gunicorn -w 2 -b 127.0.0.1:PORT app:app, to its first one"""
     with bench.place("rollback") as place:
         place.send("v1")
         place.gunicorn()

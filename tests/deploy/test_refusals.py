@@ -152,11 +152,21 @@ async def test_a_file_that_was_changed_on_the_way_fails_before_anything_is_live(
 
 async def test_a_replayed_bundle_does_not_bring_an_old_version_back(host: Host):
     old = await asyncio.to_thread(host.bundle, wsgi("v1"), "v1")
-    status, first = await host.post(old)
+    status, _ = await host.post(old)
     assert status == 200
     await host.deploy(wsgi("v2"), "v2")
     status, answer = await host.post(old)
-    assert (status, answer["deployment"]) == (200, first["deployment"])
+    assert (status, answer["code"]) == (409, "older_than_accepted")
+    assert await host.serving() == "v2"
+
+
+async def test_a_bundle_that_was_rolled_back_from_can_be_sent_again_while_it_is_the_newest(host: Host):
+    await host.deploy(wsgi("v1"), "v1")
+    data = await asyncio.to_thread(host.bundle, wsgi("v2"), "v2")
+    await host.post(data)
+    await host.rollback()
+    status, answer = await host.post(data)
+    assert (status, answer["outcome"]) == (200, "done")
     assert await host.serving() == "v2"
 
 

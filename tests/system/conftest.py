@@ -38,6 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv:
         server.install()
         server.add_app("--health", "/version", "--version-member", "version")
         yield server
+        server.uninstall()
 
 
 @pytest.fixture

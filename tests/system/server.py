@@ -18,10 +18,14 @@ from tests.system.machine import Machine
 APP = "flask-demo"
 REPOSITORY = Path(__file__).parent.parent.parent
 LIBRARY = "/usr/lib/pusher-agent"
+COVERAGE = "var/lib/coverage"
+COUNTED = "coverage run --rcfile=/etc/coverage.conf -m"
+COUNTING = f"[run]\nbranch = true\nparallel = true\nsource_pkgs = agent\ndata_file = /{COVERAGE}/data\n"
 COMMAND = f"""\
 #!/bin/sh
-PYTHONPATH={LIBRARY}/src exec {LIBRARY}/venv/bin/python -m agent "$@"
+PYTHONPATH={LIBRARY}/src exec {LIBRARY}/venv/bin/python -m COUNTED agent "$@"
 """
+DROP_IN = f"[Service]\nReadWritePaths=/{COVERAGE}\n"
 
 
 def binds() -> list[str]:
@@ -34,8 +38,16 @@ def binds() -> list[str]:
 def prepare(root: Path) -> None:
     """What is there before the first boot."""
     command = root / "usr/bin/pusher-agent"
-    command.write_text(COMMAND)
+    counted = bool(os.environ.get("COVERAGE_RUN"))
+    command.write_text(COMMAND.replace("COUNTED ", f"{COUNTED} " if counted else ""))
     command.chmod(0o755)
+    if counted:
+        (root / COVERAGE).mkdir(mode=0o777)
+        (root / COVERAGE).chmod(0o777)
+        (root / "etc/coverage.conf").write_text(COUNTING)
+        drop_in = root / "etc/systemd/system/pusher-agent.service.d/coverage.conf"
+        drop_in.parent.mkdir()
+        drop_in.write_text(DROP_IN)
     shutil.copy(REPOSITORY / "packaging/systemd/pusher-agent.service", root / "etc/systemd/system")
     (root / "etc/pusher-agent/apps").mkdir(parents=True)
     (root / "etc/pusher-agent/agent.toml").write_text('name = "web1"\n')
@@ -70,6 +82,12 @@ class Server:
         run("pusher-agent", "trust", "/etc/key.pub", "--as", "tester")
         run("systemctl", "daemon-reload")
         run("systemctl", "enable", "--now", "pusher-agent.service")
+
+    def uninstall(self) -> None:
+        """Stop the agent, and bring home what was counted of it (coverage's `paths` knows where it ran)."""
+        self.machine.run("systemctl", "stop", "pusher-agent.service")
+        for number, data in enumerate(sorted((self.machine.root / COVERAGE).glob("data.*"))):
+            shutil.copy(data, REPOSITORY / f".coverage.{self.machine.name}.{os.getpid()}.{number}")
 
     def add_app(self, *options: str) -> str:
         """`pusher-agent app add`; what it says."""

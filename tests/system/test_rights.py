@@ -120,6 +120,16 @@ def test_a_hook_that_fails_fails_the_deployment_with_how_it_ended(live: Server, 
     assert "failed" not in live.machine.says("systemctl", "is-active", f"{APP}-hook.service")
 
 
+def test_a_hook_without_an_end_is_ended(live: Server, tmp_path: Path) -> None:
+    file = f"/etc/pusher-agent/apps/{APP}.toml"
+    live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '1i hook_deadline_s = 1' {file}")
+    live.machine.run("pusher-agent", "app", "apply", APP)
+    answer = live.send("endless", source=with_hook(tmp_path, "endless", "echo begun; exec sleep 986"))
+    assert (answer["detail"], answer["output"]) == ("no end after 1 s", "begun"), answer
+    assert live.machine.run("pgrep", "-f", "sleep 986", check=False).returncode == 1
+    live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
+
+
 def test_nothing_that_a_hook_started_outlives_it(live: Server, tmp_path: Path) -> None:
     live.deploy("left", source=with_hook(tmp_path, "left", "setsid sleep 987 & echo started"))
     assert live.machine.run("pgrep", "-f", "sleep 987", check=False).returncode == 1

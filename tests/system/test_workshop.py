@@ -74,5 +74,6 @@ async def test_while_releases_change_under_load_no_request_on_a_fresh_connection
         for path in paths:
             answer = await asyncio.to_thread(live.curl, f"/apps/{APP}/deployments", "--data-binary", f"@{path}")
             assert answer["outcome"] == "done", answer
-            assert (await asyncio.to_thread(live.rollback))["outcome"] == "done"
+            answer = await asyncio.to_thread(live.rollback)
+            assert answer["outcome"] == "done", answer
     assert set(load.endings) == {"200"}, load.endings

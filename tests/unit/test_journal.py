@@ -101,7 +101,7 @@ async def test_a_finished_deployment_keeps_its_problem_and_is_found_by_its_manif
     await begin(journal, attempt(1), manifest="abc")
     problem = Failed(Code.HOOK_FAILED, "The hook failed", output="lines")
     event = Event(1, NOW, Happened.FINISHED, {"outcome": "failed"})
-    await journal.finish(attempt(1).id, Phase.FAILED, now=NOW + 5, problem=problem, events=[event])
+    await journal.finish(attempt(1), Phase.FAILED, now=NOW + 5, problem=problem, events=[event])
     record = await journal.of_manifest("flask-demo", "abc")
     assert record is not None
     assert record.problem is not None

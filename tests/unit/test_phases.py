@@ -53,6 +53,8 @@ def test_recovery_knows_what_to_do_in_every_phase_that_has_not_ended():
         (Phase.SWITCHING, True, Recovery.RESUME),
         (Phase.SWITCHED, True, Recovery.RESUME),
         (Phase.CONFIRMING, True, Recovery.RESUME),
+        (Phase.SWITCHED, False, Recovery.UNDO),
+        (Phase.CONFIRMING, False, Recovery.UNDO),
         (Phase.COMMITTED, True, Recovery.FINISH),
         (Phase.DISCARDING, False, Recovery.UNDO),
         (Phase.RETURNING, True, Recovery.UNDO),

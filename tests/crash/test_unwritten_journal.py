@@ -1,0 +1,110 @@
+"""The journal cannot be written while a deployment is taken back: its watchers hear of the end all the same, and
+it is never settled over what goes live later."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agent.__main__
+from agent.host.journal import Journal
+from pusher.wire import Code, Failed
+from tests.host import Host, hook, running, wsgi
+
+
+class FullJournal(Journal):
+    """Cannot be written while the file `full` lies beside it."""
+
+    async def _write(self, change: Callable[..., Any]) -> Any:
+        if await asyncio.to_thread(self._path.with_name("full").exists):
+            raise Failed(Code.DISK_FULL, "The journal could not be used", why="database or disk is full")
+        return await super()._write(change)
+
+
+@pytest.fixture
+def host_off(tmp_path: Path, uv_cache: Path, ready_venvs: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(agent.__main__, "Journal", FullJournal)
+    return Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs)
+
+
+def full(host: Host) -> Path:
+    return host.layout.state / "full"
+
+
+async def return_unwritten(host: Host) -> None:
+    """v1 is live; v2 was switched to, failed, and was returned from without a word in the journal."""
+    await host.deploy(wsgi("v1"), "v1")
+    bad = wsgi("v2") | {"hooks/after-symlink": hook(f"touch {full(host)}; exit 1")}
+    _, problem = await asyncio.wait_for(host.send(bad, "v2"), timeout=30)
+    assert (problem["code"], problem["outcome"]) == ("hook_failed", "failed")
+    assert await host.serving() == "v1"
+
+
+async def test_its_watchers_hear_of_the_end_and_the_next_deployment_writes_it_down(host_off: Host):
+    async with running(host_off) as host:
+        await return_unwritten(host)
+        _, problem = await host.send(wsgi("v3"), "v3")
+        assert problem["code"] == "disk_full"
+        full(host).unlink()
+        await host.deploy(wsgi("v3"), "v3")
+    async with running(host):
+        assert await host.serving() == "v3"
+        _, listing = await host.request("GET", "/releases")
+        assert [one["outcome"] for one in listing["deployments"]] == ["done", "failed", "done"]
+        _, answer = await host.rollback()
+        assert answer["version"] == "v1"
+
+
+async def test_an_agent_that_starts_finds_the_old_release_live_and_leaves_it_so(host_off: Host):
+    async with running(host_off) as host:
+        await return_unwritten(host)
+    full(host).unlink()
+    async with running(host):
+        assert await host.serving() == "v1"
+        _, listing = await host.request("GET", "/releases")
+        assert [one["outcome"] for one in listing["deployments"]] == ["failed", "done"]
+
+
+async def test_what_is_damaged_keeps_the_agent_from_nothing_else(host_off: Host):
+    host_off.add_app("other")
+    async with running(host_off) as host:
+        release = (await host.deploy(wsgi("v1"), "v1"))["release"]
+        data = await asyncio.to_thread(host.bundle, wsgi("o1"), "o1", app="other")
+        await host.post(data, app="other")
+    papers = host.app.release(release) / ".pusher"
+    papers.rename(papers.with_name("papers-gone"))
+    (host.layout.run / "other" / "x.pid").write_text("garbage")
+    async with running(host):
+        assert await host.serving() == "v1"
+        assert await host.serving(app="other") == "o1"
+
+
+async def test_a_release_whose_venv_is_gone_is_passed_over_and_says_so(host_off: Host):
+    async with running(host_off) as host:
+        old = wsgi("v1") | {"requirements.txt": "gunicorn==22.0.0\nclick==8.1.7\n"}
+        v1 = await host.deploy(old, "v1")
+        await host.deploy(wsgi("v2"), "v2")
+        venv = (host.app.release(v1["release"]) / "venv").resolve()
+        venv.rename(venv.with_name("moved"))
+        status, problem = await host.rollback()
+        assert (status, problem["code"]) == (409, "release_damaged")
+        assert "venv" in problem["detail"]
+        assert await host.serving() == "v2"
+
+
+async def test_an_app_whose_port_was_taken_at_the_start_comes_up_when_it_is_free(host_off: Host):
+    async with running(host_off) as host:
+        await host.deploy(wsgi("v1"), "v1")
+    squatter = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", host.ports["flask-demo"])
+    async with running(host):
+        _, status = await host.request("GET", "/status")
+        assert (status["running"], "taken" in status["trouble"]) == (False, True)
+        squatter.close()
+        await squatter.wait_closed()
+        while not status["running"]:
+            _, status = await host.request("GET", "/status")
+        assert await host.serving() == "v1"
+        _, status = await host.request("GET", "/status")
+        assert status["trouble"] == ""

@@ -1,0 +1,184 @@
+"""The units and the polkit rule that root writes for an app: exact, escaped, hardened."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.core.config import AppConfig, parse_app
+from agent.core.layout import HostLayout
+from agent.core.polkit import VERBS, render_rule
+from agent.core.units import MARK, Units, exec_word
+from agent.host.unit_files import disagreement, rendered
+from pusher.wire import Refused
+
+HOST = HostLayout(Path("/"))
+APP = "flask-demo"
+PACKAGING = Path(__file__).parent.parent.parent / "packaging/systemd"
+
+
+def units(**settings: Any) -> dict[str, str]:
+    return rendered(APP, AppConfig(**({"path": f"/opt/{APP}", "user": APP} | settings)), host=HOST)
+
+
+def values(text: str, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", text, re.M)
+
+
+def test_every_unit_has_its_fixed_name_and_says_who_rendered_it() -> None:
+    found = units()
+    assert tuple(found) == Units.of(APP).all
+    assert all(text.startswith(f"# {MARK} {APP}`") for text in found.values())
+    assert not any(re.search("@[a-z_]+@", text) for text in found.values())
+
+
+def test_the_service_gets_its_socket_and_waits_for_a_first_release() -> None:
+    found = units(drain_s=2.5)
+    service, socket = found[f"{APP}.service"], found[f"{APP}.socket"]
+    assert values(service, "Type") == ["exec"]
+    assert values(service, "Sockets") == [f"{APP}.socket"]
+    assert values(service, "StartLimitIntervalSec") == ["0"]
+    assert values(service, "TimeoutStopSec") == ["2500ms"]
+    assert values(service, "WorkingDirectory") == [f"/opt/{APP}/current"]
+    assert values(socket, "TriggerLimitIntervalSec") == ["0"]
+    assert values(socket, "ListenStream") == ["0.0.0.0:8000"]
+    assert (
+        values(service, "ConditionPathExists") == values(socket, "ConditionPathExists") == [f"/opt/{APP}/current"]
+    )
+
+
+def test_a_candidate_is_started_as_the_release_will_be() -> None:
+    found = units(environment_file="/etc/flask-demo.env")
+    service, candidate = found[f"{APP}.service"], found[f"{APP}-preflight.service"]
+    for name in ("ExecStart", "User", "EnvironmentFile", "SystemCallFilter"):
+        assert values(service, name) == values(candidate, name)
+    assert values(candidate, "Environment") == [f"{values(service, 'Environment')[0]} PUSHER_PREFLIGHT=1"]
+
+
+def test_an_empty_setting_leaves_its_line_out() -> None:
+    assert not values(units()[f"{APP}.service"], "EnvironmentFile")
+    assert values(units(environment_file="/etc/e")[f"{APP}.service"], "EnvironmentFile") == ["/etc/e"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "stream", "free"),
+    [
+        ("0.0.0.0:80", "0.0.0.0:80", []),
+        ("[::]:80", "[::]:80", []),
+        ("127.0.0.1:80", "127.0.0.1:80", []),
+        ("192.0.2.7:80", "192.0.2.7:80", ["yes"]),
+        ("unix:/run/flask-demo/app.sock", "/run/flask-demo/app.sock", []),
+    ],
+)
+def test_an_address_that_may_come_late_in_the_boot_is_bound_all_the_same(
+    listen: str, stream: str, free: list[str]
+) -> None:
+    socket = units(listen=listen)[f"{APP}.socket"]
+    assert (values(socket, "ListenStream"), values(socket, "FreeBind")) == ([stream], free)
+
+
+def test_no_time_at_all_is_not_written_as_for_ever() -> None:
+    assert values(units(drain_s=0)[f"{APP}.service"], "TimeoutStopSec") == ["1ms"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, "yes"), ({"path": "/home/a/app"}, "read-only"), ({"path": "/root"}, "read-only")],
+)
+def test_homes_are_hidden_unless_the_app_lives_in_one(settings: dict[str, str], expected: str) -> None:
+    assert values(units(**settings)[f"{APP}-hook.service"], "ProtectHome") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("word", "escaped"),
+    [
+        ("plain", '"plain"'),
+        ("a b", '"a b"'),
+        ("50%", '"50%%"'),
+        ("$HOME", '"$$HOME"'),
+        ('say "hi"', r'"say \"hi\""'),
+        ("back\\slash", r'"back\\slash"'),
+    ],
+)
+def test_a_word_comes_out_of_systemd_as_it_went_in(word: str, escaped: str) -> None:
+    assert exec_word(word) == escaped
+
+
+def test_percent_signs_of_paths_are_no_specifiers() -> None:
+    assert values(units(path="/opt/100%")[f"{APP}.service"], "WorkingDirectory") == ["/opt/100%%/current"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"user": "a\nb"},
+        {"path": "/opt/a\nExecStart=/bin/sh"},
+        {"path": " /opt/a".strip() + "\\"},
+        {"environment_file": "/etc/x\n[Install]"},
+        {"start": "gunicorn 'a"},
+        {"start": "gunicorn 'a\nb'"},
+    ],
+)
+def test_what_could_become_a_line_of_its_own_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(Refused) as refusal:
+        units(**settings)
+    assert next(iter(settings)) in str(refusal.value)
+
+
+def test_no_agent_owned_path_stands_where_process_1_would_use_it() -> None:
+    allowed = ("WorkingDirectory", "ExecStart", "ConditionPathExists", "ReadWritePaths")
+    for name, text in units().items():
+        for line in text.splitlines():
+            if f"/opt/{APP}" in line or "/run/pusher-agent" in line:
+                assert line.partition("=")[0] in allowed, (name, line)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_the_units_of_an_app_and_of_the_agent_are_hardened(tmp_path: Path) -> None:
+    for name, text in units().items():
+        (tmp_path / name).write_text(text)
+    wanted = {tmp_path / name: 30 for name in units() if name.endswith(".service")}
+    wanted[PACKAGING / "pusher-agent.service"] = 15
+    for file, threshold in wanted.items():
+        argv = ("systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", str(file))
+        done = subprocess.run(argv, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+def test_the_rule_names_exact_units_and_verbs_of_one_user() -> None:
+    rule = render_rule(["b-app", "a-app"])
+    lists = [json.loads(found) for found in re.findall(r"var \w+ = (\[.*\]);", rule)]
+    assert lists == [[*Units.of("a-app").all, *Units.of("b-app").all], list(VERBS)]
+    assert 'subject.user === "pusher-agent"' in rule
+    assert "=> " not in rule, "polkit 122 speaks ES5"
+    assert "let " not in rule
+
+
+def test_without_apps_the_rule_allows_nothing() -> None:
+    assert "var units = [];" in render_rule([])
+
+
+def test_units_that_are_not_what_the_file_asks_for_are_named(tmp_path: Path) -> None:
+    host = HostLayout(tmp_path)
+    file = host.app_toml(APP)
+    config = parse_app("", file=str(file), app=APP)
+    assert "cannot be read" in disagreement(APP, config, host=host)
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    host.units.mkdir(parents=True)
+    assert f"{APP}.socket is not there" in disagreement(APP, config, host=host)
+    for name, text in rendered(APP, config, host=host).items():
+        (host.units / name).write_text(text)
+    assert disagreement(APP, config, host=host) == ""
+    service = host.units / f"{APP}.service"
+    service.write_text(service.read_text() + "# mine\n")
+    assert f"{APP}.service is not what" in disagreement(APP, config, host=host)
+    service.unlink()
+    service.symlink_to("/dev/null")
+    assert "masked" in disagreement(APP, config, host=host)
+    file.write_text("drain_s = 3\n")
+    assert "was changed since" in disagreement(APP, config, host=host)
