@@ -6,6 +6,7 @@ wheel's `.pth` file would run with it.
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
@@ -34,6 +35,9 @@ from pusher.wire import Code, Failed, Refused
 
 _UNREACHABLE = re.compile(r"error sending request|client error \(Connect\)|dns error|operation timed out", re.I)
 _FACTS_DEADLINE_S = 30.0
+_TIED = ("/usr/bin/setpriv", "--pdeathsig=KILL")
+"""A builder that outlived its agent would write into the folder where the next agent builds (setpriv(1))."""
+_NOT_FOUND = "exit code 127"
 
 
 class Venvs:
@@ -184,9 +188,16 @@ class Venvs:
         await self._run(argv, folder=Path("/"), line=_nobody)
 
     async def _run(self, argv: tuple[str, ...], *, folder: Path, line: Lines) -> tuple[str, str]:
-        return await process.run(
-            argv, folder=folder, environment=self._environment, deadline_s=self._config.deadline_s, line=line
+        ending, said = await process.run(
+            (*_TIED, *argv),
+            folder=folder,
+            environment=self._environment,
+            deadline_s=self._config.deadline_s,
+            line=line,
         )
+        if ending == _NOT_FOUND:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return ending, said
 
     def _publish(self, staged: Path, final: Path, mark: bytes) -> None:
         self._disk.unlink(staged / ".lock", op="venv.unlock")  # uv's own, open to everybody's writing
