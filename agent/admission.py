@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, tee
 from pathlib import Path
 
 from agent.core import trust
@@ -16,9 +17,10 @@ from agent.host import signers
 from agent.host.disk import Disk
 from agent.host.ports import Bundle, Clock
 from agent.host.unpack import check_room, store_papers
-from pusher.wire import Code, Entry, File, LimitError, Manifest, Refused, WireError, index_line, read_index
+from pusher.wire import Code, Entry, File, LimitError, Manifest, Refused, WireError, read_index
 
 _SIGNATURE_DEADLINE_S = 10.0
+_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Admission:
             into,
             manifest=papers.raw,
             signature=papers.signature,
-            index=map(index_line, self.entries(papers, bundle)),
+            index=_batches(line for line, _ in self._judged(papers, bundle)),
             disk=self.disk,
         )
 
@@ -110,6 +112,10 @@ class Admission:
 
         Raises: Refused, at the line that is wrong, or at the end, where the digest shows it.
         """
+        return (entry for _, entry in self._judged(papers, bundle))
+
+    def _judged(self, papers: Papers, bundle: Bundle) -> Iterator[tuple[bytes, Entry]]:
+        """Each line with its entry, as `entries`."""
         manifest, digest = papers.manifest, hashlib.sha256()
 
         def hashed(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -121,12 +127,13 @@ class Admission:
         requirements = self.config.dependencies.requirements
         found: set[str] = set()
         try:
-            for entry in read_index(hashed(bundle.index(manifest.index_size)), limits=self.limits.tree):
+            lines, again = tee(hashed(bundle.index(manifest.index_size)))
+            for entry, line in zip(read_index(lines, limits=self.limits.tree), again, strict=True):
                 trust.judge_name(entry.path, shared=self.config.shared)
                 count += 1
                 total += entry.size if isinstance(entry, File) else 0
                 found |= {entry.path} & {requirements}
-                yield entry
+                yield line, entry
         except LimitError as error:
             raise Refused(
                 Code.LIMIT_EXCEEDED,
@@ -145,6 +152,12 @@ class Admission:
         if (count, total) != (manifest.files, manifest.unpacked_size):
             raise _malformed(f"the manifest counts {manifest.files} files of {manifest.unpacked_size} bytes")
         trust.judge_requirements(found, requirements=requirements)
+
+
+def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces, for each is written by itself."""
+    while batch := b"".join(islice(lines, _BATCH)):
+        yield batch
 
 
 def _malformed(reason: object) -> Refused:

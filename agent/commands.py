@@ -16,6 +16,7 @@ from agent.core.config import AgentConfig, AppConfig, parse_agent, parse_app, pa
 from agent.core.layout import HostLayout
 from agent.core.sshsig import trust_line
 from agent.host.disk import Disk
+from agent.host.unit_files import disagreement
 from pusher.wire import Code, Problem, Refused, WireError, check_app
 
 _DEFAULTS = AppConfig(path="/opt/app", user="app")
@@ -103,8 +104,10 @@ def app_list(layout: HostLayout) -> Iterator[str]:
 
 def check(layout: HostLayout) -> Iterator[tuple[bool, str]]:
     """Everything that would keep the agent from working, and what is well: (well, sentence) each."""
+    service = ""
     try:
         agent = read_agent(layout)
+        service = agent.service
         yield True, f"{layout.agent_toml}: name {agent.name}, door {agent.door.address}, {agent.service}"
     except Problem as problem:
         yield False, str(problem)
@@ -127,6 +130,10 @@ def check(layout: HostLayout) -> Iterator[tuple[bool, str]]:
         yield False, f"{layout.apps}: no app yet"
     for name, config in apps.items():
         yield from _check_app(name, config, layout)
+        if service == "systemd":
+            different = disagreement(name, config, host=layout)
+            hint = f"{different}; `pusher-agent app apply {name}`, as root"
+            yield not different, f"{name}: {hint if different else 'its units are what its file asks for'}"
 
 
 def _check_app(name: str, config: AppConfig, layout: HostLayout) -> Iterator[tuple[bool, str]]:

@@ -30,6 +30,7 @@ class Notifier:
             self._watchdog = asyncio.create_task(self._show_life())
 
     async def stop(self) -> None:
+        self.tell("STOPPING=1", "STATUS=Stopping")
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None

@@ -6,10 +6,7 @@ is told about a release is told about one run of a unit, which began after the a
 
 import asyncio
 import contextlib
-import os
-import time
 from functools import partial
-from pathlib import Path
 
 import structlog
 
@@ -20,10 +17,11 @@ from agent.host import sockets, systemctl
 from agent.host.launch import find_start
 from agent.host.ports import Clock, Placed
 from agent.host.shelf import Shelf
+from agent.host.started import note_start, now_us, replace_link, started_since
 from agent.host.systemctl import State
 from agent.host.systemd_main import UnitMain
 from agent.host.unit_files import disagreement
-from pusher.wire import Code, Failed, Problem, Refused, WireError
+from pusher.wire import Code, Failed, Problem, Refused
 
 _START_S = 60.0
 _FIRST_UNPRIVILEGED = 1024
@@ -117,7 +115,7 @@ class Systemd:
     async def restart(self, placed: Placed) -> UnitMain:
         async with self._turn:
             self._stop_keeping()
-            await asyncio.to_thread(self._write_note, placed)
+            await asyncio.to_thread(note_start, self._note, placed.release)
             try:
                 main = self._main(placed, await self._start_public(placed))
             except Problem:
@@ -191,7 +189,7 @@ class Systemd:
     async def _start(self, placed: Placed, unit: str) -> State:
         """Start `unit` anew, and see that it has. Raises: Failed(start_not_found, service_failed)."""
         await asyncio.to_thread(find_start, self._config.start, release=placed.path)
-        asked_us = time.monotonic_ns() // 1000
+        asked_us = now_us()
         refusal: Failed | None = None
         try:
             await self._tell("restart", unit)
@@ -265,47 +263,5 @@ class Systemd:
         state = (await systemctl.look(self._units.service))[self._units.service]
         if state.active != "active" or not state.pid:
             return None
-        placed = await asyncio.to_thread(self._placed_since, state.started_us)
+        placed = await asyncio.to_thread(started_since, self._note, state.started_us, shelf=self._shelf)
         return self._main(placed, state) if placed else None
-
-    def _placed_since(self, started_us: int) -> Placed | None:
-        """The live release, if whatever was started at that moment must be it.
-
-        It is not if it began before the agent last asked for a start, or the link was moved after that. In a boot
-        in which the agent asked for none, systemd started what the link said.
-        """
-        live = self._shelf.live()
-        try:
-            noted, since = self._note.read_text().split()
-            if noted != live or started_us < int(since):
-                return None
-        except (FileNotFoundError, ValueError):
-            pass
-        try:
-            return self._shelf.placed(live) if live else None
-        except (OSError, WireError):
-            return None
-
-    def _write_note(self, placed: Placed) -> None:
-        # In /run, so that it is about this boot. It does not have to survive anything else.
-        self._note.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._note.with_suffix(".new")
-        fresh.write_text(f"{placed.release} {time.monotonic_ns() // 1000}\n")
-        fresh.replace(self._note)
-
-
-def replace_link(link: Path, target: str) -> None:
-    """Point a link that only matters until the next one: replaced in one go, not flushed. Raises: Failed."""
-    fresh = link.with_name(f"{link.name}.new")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh)
-        os.symlink(target, fresh)
-        os.replace(fresh, link)
-    except OSError as error:
-        raise Failed(
-            Code.DISK_ERROR,
-            f"Could not point {link}",
-            why=str(error),
-            hint="`pusher-agent app apply NAME` as root makes its folder",
-        ) from error

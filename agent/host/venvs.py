@@ -153,7 +153,8 @@ class Venvs:
             )
         layout = self._layout
         for folder in (layout.staging, layout.shared, layout.venvs):
-            self._disk.make_folder(folder, op="venv.folder")
+            # Whatever the umask: an app that could write to one of these could put other code into its venv.
+            self._disk.make_folder(folder, mode=0o755, op="venv.folder")
         self._disk.discard(staged, op="venv.discard")
         self._disk.remove(final, trash=layout.trash(f"venv-{final.name}"), op="venv.remove")
 

@@ -29,14 +29,15 @@ DROP_IN = f"[Service]\nReadWritePaths=/{COVERAGE}\n"
 
 
 def binds() -> list[str]:
-    """What of this checkout the host sees, read-only, at a neutral path. For systemd-nspawn."""
-    found = {f"{LIBRARY}/venv": REPOSITORY / ".venv"}
-    found |= {f"{LIBRARY}/src/{name}": REPOSITORY / name for name in ("agent", "pusher", "packaging")}
-    return [f"--bind-ro={source}:{target}" for target, source in found.items()]
+    """What of this checkout the host sees, read-only, at a neutral path: its libraries. For systemd-nspawn."""
+    return [f"--bind-ro={REPOSITORY / '.venv'}:{LIBRARY}/venv"]
 
 
 def prepare(root: Path) -> None:
     """What is there before the first boot."""
+    for name in ("agent", "pusher", "packaging"):
+        # Copied: what is edited while the tests run must not get into a host that starts its agent again.
+        shutil.copytree(REPOSITORY / name, root / LIBRARY.lstrip("/") / "src" / name, symlinks=True)
     command = root / "usr/bin/pusher-agent"
     counted = bool(os.environ.get("COVERAGE_RUN"))
     command.write_text(COMMAND.replace("COUNTED ", f"{COUNTED} " if counted else ""))
