@@ -106,10 +106,10 @@ def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
             raise WireError("the agent needs this name for itself")
         if item.is_symlink():
             return Link(path, check_target(path, os.readlink(item.path)))
-        mode = item.stat(follow_symlinks=False).st_mode
-        if not stat.S_ISREG(mode):
-            raise WireError(f"it is a {_KINDS.get(stat.S_IFMT(mode), 'special file')}, not a file or a link")
-        size, sha256 = _digest(item.path)
+        if not item.is_file(follow_symlinks=False):
+            kind = stat.S_IFMT(item.stat(follow_symlinks=False).st_mode)
+            raise WireError(f"it is a {_KINDS.get(kind, 'special file')}, not a file or a link")
+        mode, size, sha256 = _read_through(item.path)
         return File(path, 0o755 if mode & 0o100 else 0o644, size, sha256)
     except WireError as error:
         raise _cannot(path, "cannot travel", str(error)) from error
@@ -120,17 +120,18 @@ def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
 
 
-def _digest(path: str) -> tuple[int, str]:
-    """Size and digest of what was read; a size asked for beforehand could be another file's by now."""
+def _read_through(path: str) -> tuple[int, int, str]:
+    """Mode, size and digest of one file; asked for by name, each could be another file's by now."""
     size, digest = 0, hashlib.sha256()
     source = os.open(path, _READ)
     try:
+        mode = os.fstat(source).st_mode
         while chunk := os.read(source, _CHUNK):
             size += len(chunk)
             digest.update(chunk)
     finally:
         os.close(source)
-    return size, digest.hexdigest()
+    return mode, size, digest.hexdigest()
 
 
 def _cannot(path: str, what: str, why: str) -> Usage:

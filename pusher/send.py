@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from pusher import bundle, pack, sign
@@ -121,6 +122,8 @@ def _from_folder(found: Folder, settings: Settings, clients: Sequence[Client], s
     )
     raw = manifest.to_bytes()
     screen.passing("  signing ...")
+    # There is nothing else to do while ssh-keygen works, and what compresses takes a while to be loaded.
+    Begun(partial(import_module, "zstandard"))
     return _Load(manifest, Papers(raw, sign.sign(raw, key=settings.key), tree.index), tree, silent)
 
 

@@ -112,7 +112,7 @@ def test_an_edited_unit_and_an_edited_file_keep_deploys_refused_until_applied(li
     said = live.machine.run("pusher-agent", "app", "apply", APP).stdout
     assert f"rendered {APP}.service" in said
     live.deploy("v2")
-    assert " -w 1 " in live.machine.says("systemctl", "status", f"{APP}.service")
+    assert " -w 1 " in live.machine.says("systemctl", "show", "--property=ExecStart", f"{APP}.service")
     live.machine.run("sh", "-c", f"echo '# mine' >>/etc/systemd/system/{APP}.service")
     assert "is not what" in live.send("v3")["detail"]
     live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")

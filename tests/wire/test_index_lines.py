@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pusher.wire import File, Link, WireError, index_line, parse_index_line
+from pusher.wire import File, Link, WireError, canonical, index_line, parse_index_line
 
 PATHS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FILES = st.builds(
@@ -19,6 +19,12 @@ FILES = st.builds(
 @given(entry=st.one_of(FILES, st.builds(Link, PATHS, PATHS)))
 def test_an_entry_comes_back_from_its_line(entry: File | Link) -> None:
     assert parse_index_line(index_line(entry)) == entry
+
+
+@given(entry=FILES)
+def test_a_files_line_is_canonical_json(entry: File) -> None:
+    members = {"path": entry.path, "mode": f"{entry.mode:04o}", "size": entry.size, "sha256": entry.sha256}
+    assert index_line(entry) == canonical(members) + b"\n"
 
 
 @given(entry=FILES, at=st.integers(0, 200), instead=st.binary(max_size=3), drop=st.integers(0, 3))
