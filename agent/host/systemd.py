@@ -24,6 +24,8 @@ from agent.host.unit_files import disagreement
 from pusher.wire import Code, Failed, Problem, Refused
 
 _START_S = 60.0
+_CONTROL_GROUP_S = 5.0
+_NO_CONTROL_GROUP = "exit code 219"  # EXIT_CGROUP, systemd.exec(5)
 _FIRST_UNPRIVILEGED = 1024
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
@@ -187,6 +189,22 @@ class Systemd:
         await self._tell("start", self._units.socket)
 
     async def _start(self, placed: Placed, unit: str) -> State:
+        """As `_start_once`; again for a while if systemd could not set up the unit's control group.
+
+        That happens when the one before it has only just ended and its group is being removed: it says nothing
+        about the release.
+        """
+        until = self._clock.elapsed() + _CONTROL_GROUP_S
+        while True:
+            try:
+                return await self._start_once(placed, unit)
+            except Failed as problem:
+                if problem.why != _NO_CONTROL_GROUP or self._clock.elapsed() > until:
+                    raise
+                _log.warning("start_repeated", app=self._app, unit=unit, why=problem.why)
+            await self._clock.sleep(_PAUSE_S)
+
+    async def _start_once(self, placed: Placed, unit: str) -> State:
         """Start `unit` anew, and see that it has. Raises: Failed(start_not_found, service_failed)."""
         await asyncio.to_thread(find_start, self._config.start, release=placed.path)
         asked_us = now_us()
