@@ -58,16 +58,18 @@ async def test_while_sends_and_rollbacks_run_under_50_requests_a_second_no_reque
         assert load.endings["200"] > 50
 
 
-async def test_a_long_request_in_flight_is_given_its_time_and_others_do_not_wait_for_it(host: Host):
-    await host.deploy(wsgi("v1"), "v1")
-    data = await asyncio.to_thread(host.bundle, wsgi("v2"), "v2")
-    long = asyncio.create_task(host.answer("/sleep/3"))
-    sending = asyncio.create_task(host.post(data))
-    while await asyncio.wait_for(host.serving(), timeout=5) == "v1":
-        assert not sending.done()
-    assert not long.done()
-    assert (await long)["version"] == "v1"
-    assert (await sending)[0] == 200
+async def test_a_request_of_8_s_in_flight_is_given_drain_s_and_others_do_not_wait_for_it(host_off: Host):
+    host_off.add_app(APP, drain_s=30)
+    async with running(host_off) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        data = await asyncio.to_thread(host.bundle, wsgi("v2"), "v2")
+        long = asyncio.create_task(host.answer("/sleep/8"))
+        sending = asyncio.create_task(host.post(data))
+        while await asyncio.wait_for(host.serving(), timeout=30) == "v1":
+            assert not sending.done()
+        assert not long.done()
+        assert (await long)["version"] == "v1"
+        assert (await sending)[0] == 200
 
 
 async def test_a_request_that_takes_longer_than_drain_s_is_cut_off_and_the_deployment_goes_on(host_off: Host):
