@@ -6,16 +6,20 @@ machine does falls on both.
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.bench.booted import booted
 from tests.bench.place import BIN, Place, run
 
 _MB = 10**6
 _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
 _MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
+# The watchdog is fed every 10 to 15 s, each time with a wake-up or two.
+_SETTLED_S, _REST_S, _WATCHDOG_WAKES = 15, 60, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,14 @@ class Bench:
     rounds: int
 
     def place(self, name: str) -> Place:
+        (self.folder / name).mkdir()
+        return Place(self.folder / name, cache=self.cache)
+
+    @property
+    def cache(self) -> Path:
         cache = self.folder / "cache"
         cache.mkdir(exist_ok=True)
-        (self.folder / name).mkdir()
-        return Place(self.folder / name, cache=cache)
+        return cache
 
 
 def send(bench: Bench) -> Iterator[Result]:
@@ -53,7 +61,9 @@ def send(bench: Bench) -> Iterator[Result]:
         def one(turn: int) -> float:
             return place.send(("v2", "v3")[turn % 2]).seconds
 
-        yield _compared("send, dependencies unchanged", one, "gunicorn alone", place.gunicorn, 4, bench.rounds)
+        yield _compared(
+            "send, dependencies unchanged", one, "gunicorn alone", lambda _: place.gunicorn(), 4, bench.rounds
+        )
 
 
 def rollback(bench: Bench) -> Iterator[Result]:
@@ -66,7 +76,7 @@ def rollback(bench: Bench) -> Iterator[Result]:
             place.send("v2")
             return place.roll_back().seconds
 
-        yield _compared("rollback", one, "gunicorn alone", place.gunicorn, 2.5, bench.rounds)
+        yield _compared("rollback", one, "gunicorn alone", lambda _: place.gunicorn(), 2.5, bench.rounds)
 
 
 def large(bench: Bench) -> Iterator[Result]:
@@ -105,7 +115,7 @@ def many(bench: Bench) -> Iterator[Result]:
             run("sync", "-f", tree)
             return place.send("many").seconds
 
-        def other() -> float:
+        def other(_: int) -> float:
             copy = bench.folder / "many/copy"
             run("sync", "-f", tree)
             seconds = run("cp", "-a", tree, copy).seconds + run("sync", "-f", copy).seconds
@@ -132,7 +142,7 @@ def version(bench: Bench) -> Iterator[Result]:
     run(BIN / "pusher", "--version")
     yield _compared(
         "pusher --version", lambda _: run(BIN / "pusher", "--version").seconds,
-        "python -c pass", lambda: run(BIN / "python", "-c", "pass").seconds, 8, 3 * bench.rounds,
+        "python -c pass", lambda _: run(BIN / "python", "-c", "pass").seconds, 8, 3 * bench.rounds,
     )  # fmt: skip
 
 
@@ -145,16 +155,60 @@ def rest(bench: Bench) -> Iterator[Result]:
         yield Result("the agent's memory at rest: after two deployments", _size(place.agent_memory("VmRSS")))
 
 
+def server_send(bench: Bench) -> Iterator[Result]:
+    """pusher send v2, by SSH to a booted host | rsync, pip install -r, ln, mv, systemctl restart, poll"""
+    with booted(bench.folder / "server_send", cache=bench.cache) as place:
+
+        def one(turn: int) -> float:
+            return place.send(("v2", "v3")[turn % 2])
+
+        def other(turn: int) -> float:
+            return place.push(("v2", "v3")[turn % 2])
+
+        yield _compared("server: send over SSH", one, "a script", other, 1.2, bench.rounds)
+
+
+def server_rollback(bench: Bench) -> Iterator[Result]:
+    """pusher rollback, by SSH to a booted host | ln, mv, systemctl restart, poll"""
+    with booted(bench.folder / "server_rollback", cache=bench.cache) as place:
+
+        def one(_: int) -> float:
+            place.send("v2")
+            return place.roll_back()
+
+        def other(_: int) -> float:
+            place.push("v2")
+            return place.pull_back()
+
+        yield _compared("server: rollback over SSH", one, "a script", other, 1.2, bench.rounds)
+
+
+def server_rest(bench: Bench) -> Iterator[Result]:
+    """The agent of a booted host, an app live and nothing going on: VmRSS, voluntary_ctxt_switches in a minute"""
+    with booted(bench.folder / "server_rest", cache=bench.cache) as place:
+        place.send("v2")
+        time.sleep(_SETTLED_S)
+        before = place.agent("voluntary_ctxt_switches")
+        time.sleep(_REST_S)
+        woken = place.agent("voluntary_ctxt_switches") - before
+        memory = place.agent("VmRSS") * 1024
+        yield Result("server: the agent's memory at rest", _size(memory), goal="< 70 MB", met=memory < 70 * _MB)
+        yield Result(
+            f"server: wake-ups at rest in {_REST_S} s", str(woken), goal="watchdog's", met=woken <= _WATCHDOG_WAKES
+        )
+
+
 ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
-    row.__name__: row for row in (send, rollback, large, many, version, rest)
+    row.__name__: row
+    for row in (send, rollback, large, many, version, rest, server_send, server_rollback, server_rest)
 }
 
 
 def _compared(
-    what: str, one: Callable[[int], float], than: str, other: Callable[[], float], goal: float, rounds: int
+    what: str, one: Callable[[int], float], than: str, other: Callable[[int], float], goal: float, rounds: int
 ) -> Result:
     """Measure both in turn; the goal is held against the median of the rounds' ratios."""
-    pairs = [(one(turn), other()) for turn in range(rounds)]
+    pairs = [(one(turn), other(turn)) for turn in range(rounds)]
     ratios = [mine / theirs for mine, theirs in pairs]
     return Result(
         what,

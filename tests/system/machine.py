@@ -28,7 +28,7 @@ _MASKED = (  # services of whoever runs the tests, that a test host has no use f
 
 
 class Machine:
-    """One host. `root` is its filesystem as seen from here, `address` where it is reached."""
+    """One host. `root` is its filesystem seen from here, `init` its process 1, `address` where it is reached."""
 
     def __init__(self, folder: Path, name: str, *, netns: str, address: str, options: Sequence[str] = ()) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Machine:
         self._netns = netns
         self._options = options
         self._nspawn: subprocess.Popen[bytes] | None = None
-        self._init = 0
+        self.init = 0
 
     def boot(self) -> None:
         """Start it; returns when multi-user.target is reached."""
@@ -64,7 +64,7 @@ class Machine:
         group = "nogroup" if user == "nobody" else user
         become = ("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--") if user else ()
         done = subprocess.run(
-            ("nsenter", "--target", str(self._init), "--all", *become, *argv),
+            ("nsenter", "--target", str(self.init), "--all", *become, *argv),
             input=stdin,
             capture_output=True,
             text=True,
@@ -90,13 +90,13 @@ class Machine:
         """Power off in order; returns when it is off."""
         if self._running():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._init or self._child(), signal.SIGRTMIN + 4)  # systemd(1): poweroff.target
+                os.kill(self.init or self._child(), signal.SIGRTMIN + 4)  # systemd(1): poweroff.target
             self._gone()
 
     def cut_power(self) -> None:
         """Off at once, without warning. What it had not written to its disk may be there or not."""
         if self._running():
-            os.kill(self._init, signal.SIGKILL)
+            os.kill(self.init, signal.SIGKILL)
             self._gone()
 
     def until(self, true: Callable[[], bool], *, seconds: float = 10.0, what: str = "") -> None:
@@ -111,8 +111,8 @@ class Machine:
     def _up(self) -> bool:
         if not self._running():
             raise AssertionError((self.folder / "console.log").read_text(errors="replace")[-2000:])
-        self._init = self._child()
-        if not self._init:
+        self.init = self._child()
+        if not self.init:
             return False
         return self.says("systemctl", "is-active", "multi-user.target").strip() == "active"
 
