@@ -61,6 +61,10 @@ format: setup-venv ## rewrite what can be mended without thinking
 bench: setup-test ## measure: a deploy, a rollback, requests during both
 	$(bin)/python -m tests.bench
 
+.PHONY: deb
+deb: setup-venv ## build the Debian package, dist/pusher-agent_VERSION_ARCHITECTURE.deb
+	@packaging/build-deb
+
 .PHONY: constraints
 constraints: setup-venv ## write constraints.txt anew after a change of dependencies; UPGRADE=--upgrade takes newer versions
 	$(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

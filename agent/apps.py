@@ -117,16 +117,20 @@ def _establish(
         run(useradd_argv(config.user, app))
         yield f"made user {config.user}"
     _make_folders(AppLayout(layout.beneath(config.path)), user=config.user)
-    changed = [name for name, text in units.items() if _read(layout.units / name) != text]
+    before = {name: _read(layout.units / name) or "" for name in units}
+    changed = [name for name, text in units.items() if before[name] != text]
     for name in changed:
         disk.write(layout.units / name, units[name].encode(), op="apps.unit", replace=True)
     _write_rule(layout, disk)
     names = Units.of(app)
+    deployed = layout.beneath(config.path).joinpath("current").is_symlink()
     run(("systemctl", "daemon-reload"))
-    run(("systemctl", "enable", "--quiet", names.socket, names.service))
+    if not (deployed and before[names.socket] and before[names.service]):
+        # Not each time: who has disabled an app that was running must not find it enabled after an upgrade.
+        run(("systemctl", "enable", "--quiet", names.socket, names.service))
     if changed:
         yield f"rendered {', '.join(changed)}"
-    if names.socket in changed and layout.beneath(config.path).joinpath("current").is_symlink():
+    if deployed and _address(before[names.socket]) != _address(units[names.socket]):
         # An open socket keeps its old address, and systemd opens a new one only while the service is down.
         run(("systemctl", "stop", names.service, names.socket))
         run(("systemctl", "start", names.socket, names.service))
@@ -262,6 +266,11 @@ def _check_purgeable(path: Path) -> None:
 def _write_rule(layout: HostLayout, disk: Disk) -> None:
     apps = [file.stem for file in layout.apps.glob("*.toml")]
     disk.write(layout.polkit_rules, render_rule(apps).encode(), op="apps.rule", replace=True)
+
+
+def _address(unit: str) -> list[str]:
+    """Where a socket unit listens."""
+    return [line for line in unit.splitlines() if line.startswith("ListenStream=")]
 
 
 def _is_ours(path: Path, app: str) -> bool:

@@ -10,11 +10,18 @@ from agent.commands import AppOptions
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments, checked as far as their form goes. Exits with 2 for wrong ones."""
-    parser = argparse.ArgumentParser(
+    arguments = parser().parse_args(argv)
+    arguments.root = Path(os.path.abspath(arguments.root))
+    return arguments
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = argparse.ArgumentParser(
         prog="pusher-agent", description="Takes signed bundles, makes releases of them, and keeps one serving."
     )
-    parser.add_argument("--version", action="version", version=f"pusher-agent {version('pusher-agent')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=f"pusher-agent {version('pusher-agent')}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     root = argparse.ArgumentParser(add_help=False)
     root.add_argument(
         "--root", type=Path, default=Path("/"), metavar="DIR", help="everything lies beneath DIR (default: /)"
@@ -52,9 +59,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     remove = app.add_parser("remove", parents=[root], help="stop an app for good, and take down its units")
     remove.add_argument("name", metavar="NAME")
     remove.add_argument("--purge", action="store_true", help="its releases, its data and its user too")
-    arguments = parser.parse_args(argv)
-    arguments.root = Path(os.path.abspath(arguments.root))
-    return arguments
+    return top
 
 
 def app_options(arguments: argparse.Namespace) -> AppOptions:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.machine import NEEDED, machine
-from tests.system.server import Server, binds, prepare
+from tests.system.server import REPOSITORY, Server, binds, build_package, prepare
 from tests.system.ssh import Ssh
 
 
@@ -31,11 +31,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path) -> Iterator[Server]:
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package of this tree."""
+    return build_package(REPOSITORY, tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path, package: Path
+) -> Iterator[Server]:
     """A server with the agent installed and flask-demo added; which release is live is up to the tests before."""
     folder = tmp_path_factory.mktemp("server")
     with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:
-        server = Server(host, folder=folder, uv_cache=uv_cache)
+        server = Server(host, folder=folder, uv_cache=uv_cache, package=package)
         server.install()
         server.add_app("--health", "/version", "--version-member", "version")
         yield server

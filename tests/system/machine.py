@@ -160,7 +160,7 @@ def machine(
         # Its own, and there from the start: without one, systemd would enable every unit it finds (first boot).
         (root / "etc/machine-id").write_text(f"{secrets.token_hex(16)}\n")
         (root / "etc/hostname").write_text(f"{name}\n")
-        (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n127.0.0.1 agent\n")
+        (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
         units = root / "etc/systemd/system"
         for unit in _MASKED:
             (units / unit).unlink(missing_ok=True)

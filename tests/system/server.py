@@ -1,7 +1,4 @@
-"""A server as root sets one up: a booted host with the agent as its own service, and one app added.
-
-Until there is a package, what it would install is put there by hand: users, unit, command, configuration.
-"""
+"""A server as root sets one up: a booted host with the package installed, and one app added."""
 
 import json
 import os
@@ -12,77 +9,90 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import coverage
+
 from tests.host import make_key
 from tests.system.machine import Machine
 
 APP = "flask-demo"
 REPOSITORY = Path(__file__).parent.parent.parent
-LIBRARY = "/usr/lib/pusher-agent"
+COUNTED = bool(os.environ.get("COVERAGE_RUN"))
 COVERAGE = "var/lib/coverage"
-COUNTED = "coverage run --rcfile=/etc/coverage.conf -m"
 COUNTING = f"[run]\nbranch = true\nparallel = true\nsource_pkgs = agent\ndata_file = /{COVERAGE}/data\n"
-COMMAND = f"""\
+COMMAND = "/usr/lib/pusher-agent/bin/python -B -m coverage run --rcfile=/etc/coverage.conf -m agent"
+SCRIPT = f"""\
 #!/bin/sh
-PYTHONPATH={LIBRARY}/src exec {LIBRARY}/venv/bin/python -m COUNTED agent "$@"
+PYTHONPATH=/usr/lib/coverage exec {COMMAND} "$@"
 """
-DROP_IN = f"[Service]\nReadWritePaths=/{COVERAGE}\n"
+DROP_IN = f"""\
+[Service]
+Environment=PYTHONPATH=/usr/lib/coverage
+ExecStart=
+ExecStart={COMMAND} serve
+ReadWritePaths=/{COVERAGE}
+"""
 
 
 def binds() -> list[str]:
-    """What of this checkout the host sees, read-only, at a neutral path: its libraries. For systemd-nspawn."""
-    return [f"--bind-ro={REPOSITORY / '.venv'}:{LIBRARY}/venv"]
+    """What of this machine the host sees besides its copy: what counts the lines run. For systemd-nspawn."""
+    return [f"--bind-ro={Path(coverage.__file__).parent}:/usr/lib/coverage/coverage"] if COUNTED else []
 
 
 def prepare(root: Path) -> None:
-    """What is there before the first boot."""
-    for name in ("agent", "pusher", "packaging"):
-        # Copied: what is edited while the tests run must not get into a host that starts its agent again.
-        shutil.copytree(REPOSITORY / name, root / LIBRARY.lstrip("/") / "src" / name, symlinks=True)
-    command = root / "usr/bin/pusher-agent"
-    counted = bool(os.environ.get("COVERAGE_RUN"))
-    command.write_text(COMMAND.replace("COUNTED ", f"{COUNTED} " if counted else ""))
-    command.chmod(0o755)
-    if counted:
+    """What is there before the first boot: nothing of ours but, when coverage is measured, that."""
+    # Whoever built this machine's image may have forbidden services to start, as a server does not.
+    (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
+    # man-db goes over all pages of this machine after every installation, for seconds, unless told otherwise.
+    (root / "var/lib/man-db/auto-update").unlink(missing_ok=True)
+    if COUNTED:
         (root / COVERAGE).mkdir(mode=0o777)
         (root / COVERAGE).chmod(0o777)
         (root / "etc/coverage.conf").write_text(COUNTING)
+        command = root / "usr/local/bin/pusher-agent"
+        command.write_text(SCRIPT)
+        command.chmod(0o755)
         drop_in = root / "etc/systemd/system/pusher-agent.service.d/coverage.conf"
         drop_in.parent.mkdir()
         drop_in.write_text(DROP_IN)
-    shutil.copy(REPOSITORY / "packaging/systemd/pusher-agent.service", root / "etc/systemd/system")
-    (root / "etc/pusher-agent/apps").mkdir(parents=True)
-    (root / "etc/pusher-agent/agent.toml").write_text('name = "web1"\n')
+
+
+def build_package(tree: Path, folder: Path) -> Path:
+    """The Debian package of a source tree, which must have a .venv."""
+    done = subprocess.run((tree / "packaging/build-deb", folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(done.stdout.splitlines()[-1])
 
 
 class Server:
     """The host, and how a person would use it from a shell on it."""
 
-    def __init__(self, machine: Machine, *, folder: Path, uv_cache: Path) -> None:
+    def __init__(self, machine: Machine, *, folder: Path, uv_cache: Path, package: Path) -> None:
         self.machine = machine
         self.folder = folder
+        self.package = package
         self._uv_cache = uv_cache
         self._sent = 0
 
     def install(self) -> None:
-        """As the package does."""
+        """Install the package, and let alice deploy with a key."""
         run = self.machine.run
-        for group in ("pusher",):
-            run("groupadd", "--system", group)
-        for argv in (
-            ("--system", "--user-group", "--home-dir", "/var/lib/pusher-agent", "pusher-agent"),
-            ("--create-home", "--groups", "pusher", "alice"),
-            ("--create-home", "mallory"),
-        ):
-            run("useradd", "--no-log-init", *argv)
-        run("usermod", "--append", "--groups", "systemd-journal", "pusher-agent")
+        self.dpkg("--install", self.package)
+        run("useradd", "--no-log-init", "--create-home", "--groups", "pusher", "alice")
+        run("useradd", "--no-log-init", "--create-home", "mallory")
         cache = self.machine.root / "var/cache/pusher-agent"
-        shutil.copytree(self._uv_cache, cache, symlinks=True)
+        shutil.copytree(self._uv_cache, cache, symlinks=True, dirs_exist_ok=True)
         run("chown", "--recursive", "pusher-agent:pusher-agent", "/var/cache/pusher-agent")
         make_key(self.folder / "key")
         shutil.copy(self.folder / "key.pub", self.machine.root / "etc/key.pub")
         run("pusher-agent", "trust", "/etc/key.pub", "--as", "tester")
-        run("systemctl", "daemon-reload")
-        run("systemctl", "enable", "--now", "pusher-agent.service")
+
+    def dpkg(self, verb: str, what: Path | str) -> str:
+        """Run dpkg, with a package of this machine or the name of one; what it says."""
+        if isinstance(what, Path):
+            shutil.copy(what, self.machine.root / "srv")
+            what = f"/srv/{what.name}"
+        done = self.machine.run("dpkg", verb, what)
+        return done.stdout + done.stderr
 
     def uninstall(self) -> None:
         """Stop the agent, and bring home what was counted of it (coverage's `paths` knows where it ran)."""

@@ -1,0 +1,220 @@
+"""The package on a server that has nothing but Debian: installed, upgraded, removed, purged, while an app runs."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.test_no_failed_request import Load
+from tests.system.machine import machine
+from tests.system.server import APP, REPOSITORY, Server, binds, build_package, prepare
+
+NEWER = "99.0"
+HOSTS = "127.0.0.1 localhost\n127.0.1.1 bare\n::1 localhost # no line break follows"
+PYTHONPATH = ("env", "PYTHONPATH=/srv/python", "PYTHONSTARTUP=/srv/python/agent.py")
+
+
+def tree(folder: Path) -> Path:
+    """A copy of what the package is built from, with other times and modes, at another place."""
+    for name in ("agent", "pusher", "packaging", "docs"):
+        shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, copy_function=shutil.copyfile)
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", ".gitignore"):
+        shutil.copyfile(REPOSITORY / name, folder / name)
+    (folder / "packaging/build-deb").chmod(0o755)
+    (folder / ".venv").symlink_to(REPOSITORY / ".venv")
+    return folder
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text, file
+    file.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tree(tmp_path_factory.mktemp("tree"))
+
+
+@pytest.fixture(scope="module")
+def newer(package: Path, copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of a later version, which renders services and sockets differently."""
+    version = package.name.split("_")[1]
+    edit(copy / "pyproject.toml", f'version = "{version}"', f'version = "{NEWER}"')
+    edit(copy / "packaging/debian/changelog", f"({version})", f"({NEWER})")
+    edit(copy / "packaging/systemd/app/app.service", "[Service]\n", "[Service]\nLimitNOFILE=4321\n")
+    edit(copy / "packaging/systemd/app/app.socket", "Backlog=4096", "Backlog=2048")
+    return build_package(copy, tmp_path_factory.mktemp("newer"))
+
+
+@pytest.fixture(scope="module")
+def bare(
+    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path, package: Path
+) -> Iterator[Server]:
+    """A server of whom nobody has ever installed anything; `before` is what it was then."""
+    folder = tmp_path_factory.mktemp("bare")
+    with machine(folder / "bare", "bare", prepare=prepare, options=binds()) as host:
+        (host.root / "etc/hosts").write_text(HOSTS)
+        (host.root / "etc/hosts").chmod(0o664)
+        (host.root / "srv/python").mkdir()
+        for name in ("agent", "pusher", "json", "sitecustomize"):
+            (host.root / f"srv/python/{name}.py").write_text("raise SystemExit('taken from PYTHONPATH')\n")
+        server = Server(host, folder=folder, uv_cache=uv_cache, package=package)
+        (folder / "before").write_text(left_over(server))
+        yield server
+        server.uninstall()
+
+
+@pytest.fixture
+def installed(bare: Server) -> Server:
+    """The server with the package, and a release of flask-demo that answers."""
+    if not (bare.machine.root / "usr/bin/pusher-agent").exists():
+        bare.install()
+    if not (bare.machine.root / f"etc/pusher-agent/apps/{APP}.toml").exists():
+        bare.add_app("--health", "/version", "--version-member", "version")
+    if bare.units()[f"{APP}.service"] != "active":
+        bare.deploy("v1")
+    return bare
+
+
+def left_over(server: Server) -> str:
+    """What an installation could leave: files, users, groups, and what stands in /etc/hosts."""
+    folders = ("/etc", "/opt", "/run", "/usr", "/var/lib", "/var/cache")
+    others = "( -path /var/lib/dpkg -o -path /run/systemd -o -path /var/lib/systemd -o -name *~ -o -name *- )"
+    found = server.machine.says("find", *folders, *others.split(), "-prune", "-o", "-name", "*pusher*", "-print")
+    found += server.machine.says("find", *folders, "-name", f"*{APP}*", "-print")
+    accounts = "".join(server.machine.says("getent", kind) for kind in ("passwd", "group", "shadow", "gshadow"))
+    hosts = server.machine.says("stat", "--format=%a %U:%G %s", "/etc/hosts")
+    return "\n".join(sorted((found + accounts).splitlines())) + hosts + server.machine.says("cat", "/etc/hosts")
+
+
+def main_pid(server: Server) -> str:
+    return server.machine.says("systemctl", "show", "--value", "--property=MainPID", f"{APP}.service").strip()
+
+
+def test_the_same_tree_gives_the_same_bytes_wherever_it_lies(package: Path, copy: Path, tmp_path: Path) -> None:
+    again = build_package(copy, tmp_path)
+    assert (again.name, again.read_bytes()) == (package.name, package.read_bytes())
+
+
+def test_once_installed_the_agent_serves_and_takes_nothing_from_who_calls_it(bare: Server) -> None:
+    bare.install()
+    run, says = bare.machine.run, bare.machine.says
+    assert bare.says("is-active", "pusher-agent.service") == "active"
+    assert bare.says("is-enabled", "pusher-agent.service") == "enabled"
+    assert json.loads(says("curl", "-sS", "agent:9000/healthz")) == {"status": "ok"}
+    assert says("stat", "--format=%a", "/etc/hosts").strip() == "664"
+    assert says("id", "-Gn", "pusher-agent").split() == ["pusher-agent", "systemd-journal"]
+    places = ("", "/agent.toml", "/apps", "/hooks", "/allowed_signers")
+    modes = says("stat", "--format=%a %U:%G", *(f"/etc/pusher-agent{one}" for one in places)).splitlines()
+    assert modes == [f"{mode} root:root" for mode in ("755", "644", "755", "755", "644")]
+    assert says("stat", "--format=%a %U", "/var/lib/pusher-agent").strip() == "750 pusher-agent"
+    for command in ("pusher", "pusher-agent"):
+        said = run(*PYTHONPATH, "sh", "-c", f"cd /srv/python && /usr/bin/{command} --version").stdout
+        assert said.split()[0] == command
+    assert says("find", "/usr/lib/pusher-agent", "-name", "*.py", "-newer", "/etc/hostname") == ""
+    assert "pusher" in says("bash", "-c", ". /usr/share/bash-completion/completions/pusher; complete -p pusher")
+    bare.add_app("--health", "/version", "--version-member", "version")
+    assert bare.deploy("v1", user="alice")["version"] == "v1"
+    assert "BAD" not in says("pusher-agent", "check")
+
+
+def test_an_apply_that_changes_nothing_disturbs_nothing(installed: Server) -> None:
+    installed.machine.run("systemctl", "disable", "--quiet", f"{APP}.service")
+    before = installed.look()
+    installed.machine.run("pusher-agent", "app", "apply", APP)
+    assert installed.look() == before
+    assert installed.says("is-enabled", f"{APP}.service") == "disabled"
+
+
+async def test_an_upgrade_keeps_what_there_is_and_no_request_fails(installed: Server, newer: Path) -> None:
+    run, says = installed.machine.run, installed.machine.says
+    installed.deploy("v2")
+    run("pusher-agent", "app", "add", "other", "--listen", "127.0.0.1:8001")
+    run("sh", "-c", "echo '[Unit]' >/etc/systemd/system/other.service")
+    before, status = installed.look(), installed.curl(f"/apps/{APP}/status")
+    async with Load(f"http://{installed.machine.address}:8000/version", per_second=100) as load:
+        said = await asyncio.to_thread(installed.dpkg, "--install", newer)
+    assert set(load.endings) == {"200"}, load.endings
+
+    assert "pusher-agent app apply other" in said
+    run("rm", "/etc/systemd/system/other.service")
+    run("pusher-agent", "app", "remove", "other", "--purge")
+    assert says("pusher-agent", "--version").split() == ["pusher-agent", NEWER]
+    assert installed.look() == before
+    assert installed.curl(f"/apps/{APP}/status")["live"] == status["live"]
+    assert installed.says("is-enabled", f"{APP}.service") == "disabled"
+
+    assert installed.rollback()["outcome"] == "done"
+    assert installed.deploy("v3")["version"] == "v3"
+    assert "open files            4321" in says("grep", "open files", f"/proc/{main_pid(installed)}/limits")
+    run("systemctl", "enable", "--quiet", f"{APP}.service")
+
+
+def test_removed_it_leaves_the_app_running_and_installed_again_it_knows_it(installed: Server) -> None:
+    live = installed.curl("/status")["live"]
+    before = installed.look()
+    installed.dpkg("--remove", "pusher-agent")
+    assert installed.look() == before
+    assert installed.version() == live["version"]
+    assert (installed.machine.root / "etc/hosts").read_text() == HOSTS
+    assert "pusher-agent" not in installed.machine.says("ls", "/etc/polkit-1/rules.d", "/usr/lib")
+    installed.machine.run("systemctl", "restart", f"{APP}.service")
+    installed.machine.until(lambda: installed.version() == live["version"], what="the app, without an agent")
+
+    installed.dpkg("--install", installed.package)
+    assert installed.curl("/status")["live"] == live
+    assert installed.deploy("v1")["version"] == "v1"
+
+
+def test_purged_it_asks_nothing_and_takes_what_is_its_own(installed: Server) -> None:
+    run, says = installed.machine.run, installed.machine.says
+    before, version = installed.look(), installed.version()
+    assert f"/opt/{APP}" in installed.dpkg("--purge", "pusher-agent")
+    assert (installed.look(), installed.version()) == (before, version)
+    assert says("ls", "-d", "/etc/pusher-agent", "/var/lib/pusher-agent", "/var/cache/pusher-agent").count("No such") == 3
+
+    installed.dpkg("--install", installed.package)
+    installed.add_app("--health", "/version", "--version-member", "version")
+    assert installed.look() == before
+    assert installed.curl("/status")["live"]["version"] == version
+    run("pusher-agent", "app", "remove", APP, "--purge")
+    installed.dpkg("--purge", "pusher-agent")
+    run("userdel", "alice")
+    run("userdel", "mallory")
+    run("rm", "-r", "/home/alice", "/home/mallory")
+    assert left_over(installed) == (installed.folder / "before").read_text()
+
+
+def test_what_must_not_start_is_not_started_and_a_second_configuration_changes_nothing(bare: Server) -> None:
+    run, says = bare.machine.run, bare.machine.says
+    bare.dpkg("--unpack", bare.package)
+    # As in a chroot, or while an image is built.
+    run("unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run/systemd && dpkg --configure pusher-agent")
+    assert bare.says("is-active", "pusher-agent.service") == "inactive"
+    assert bare.says("is-enabled", "pusher-agent.service") == "enabled"
+    hosts = says("cat", "/etc/hosts")
+    policy = bare.machine.root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    again = ("/var/lib/dpkg/info/pusher-agent.postinst", "configure", "")
+    run(*again)
+    assert bare.says("is-active", "pusher-agent.service") == "inactive"
+    policy.unlink()
+    run(*again)
+    assert bare.says("is-active", "pusher-agent.service") == "active"
+    assert says("cat", "/etc/hosts") == hosts
+    assert hosts.count("agent") == 2
+
+
+@pytest.mark.skipif(not shutil.which("lintian"), reason="LINTIAN IS MISSING: THE PACKAGE IS NOT CHECKED BY IT")
+def test_lintian_finds_no_error(package: Path) -> None:
+    # Words of other people in compiled code take half of the time.
+    argv = ("lintian", "--allow-root", "--fail-on", "error", "--dont-check-part", "binaries/spelling", package)
+    done = subprocess.run(argv, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C.UTF-8"})
+    assert done.returncode == 0, done.stdout + done.stderr
