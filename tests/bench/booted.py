@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.bench.place import APP, BIN, ENVIRONMENT, SAMPLE, Unmeasured, run
 from tests.conftest import make_venv
 from tests.system.machine import NEEDED, machine
-from tests.system.server import Server, binds, prepare
+from tests.system.server import REPOSITORY, Server, binds, build_package, prepare
 from tests.system.ssh import MEMBER, Ssh
 
 BARE, _BARE_PORT = "/opt/bare", 8001
@@ -92,8 +92,9 @@ def booted(folder: Path, *, cache: Path) -> Iterator[BootedPlace]:
     (folder / "app").mkdir(parents=True)
     with redirect_stdout(io.StringIO()):
         make_venv(SAMPLE / "v1", cache=cache, app=folder / "app")  # the host has no way to a package index
+    package = build_package(REPOSITORY, folder)
     with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:
-        server = Server(host, folder=folder, uv_cache=cache)
+        server = Server(host, folder=folder, uv_cache=cache, package=package)
         server.install()
         server.add_app("--health", "/version", "--version-member", "version")
         (folder / "ssh").mkdir()

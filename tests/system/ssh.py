@@ -6,7 +6,7 @@ in no group. Host keys and user keys are made here; no file of the machine that 
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,8 +37,8 @@ class Ssh:
         self.config.touch()
         (folder / "known_hosts").touch()
 
-    def open(self, machine: Machine) -> None:
-        """Start sshd on a host, also at every boot to come, and let both users in with `key`."""
+    def open(self, machine: Machine, *, users: Sequence[str] = (MEMBER, STRANGER)) -> None:
+        """Start sshd on a host, also at every boot to come, and let users in with `key`, the first by its name."""
         assert SSHD is not None
         root = machine.root
         for path in (root / "etc/ssh").glob("ssh_host_*"):
@@ -53,9 +53,9 @@ class Ssh:
         public = (root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
         with (self.folder / "known_hosts").open("a") as file:
             file.write(f"{machine.address} {public}")
-        self.alias(machine.name, machine.address, user=MEMBER)
-        self.alias(f"{machine.name}-{STRANGER}", machine.address, user=STRANGER)
-        for user in (MEMBER, STRANGER):
+        for user in users:
+            name = machine.name if user == users[0] else f"{machine.name}-{user}"
+            self.alias(name, machine.address, user=user)
             self.admit(machine, user)
 
     def alias(self, name: str, address: str, *, user: str, key: Path | None = None, **options: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.host import make_key
 from tests.system.machine import machine
 from tests.system.server import REPOSITORY, Server, binds, prepare
 from tests.system.ssh import Ssh
@@ -65,3 +64,41 @@ class Desk:
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Server]:
+    """A server with Debian, and a user who may use sudo."""
+    folder = tmp_path_factory.mktemp("guide")
+    with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:
+        host.run("useradd", "--create-home", "--shell", "/bin/bash", USER)
+        (host.root / "etc/sudoers.d").mkdir(exist_ok=True)
+        (host.root / "etc/sudoers.d/deploy").write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
+        yield Server(host, folder=folder, uv_cache=folder, package=package)
+
+
+def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
+    bare: Server, package: Path, uv_cache: Path, flask_venv: Path, tmp_path: Path
+) -> None:
+    build, install, deploy, workshop = blocks("From a bare server")
+    (tmp_path / "ssh").mkdir()
+    ssh = Ssh(tmp_path / "ssh")
+    ssh.open(bare.machine, users=(USER,))
+    desk = Desk(tmp_path, ssh, package)
+
+    # The package has been built, and wheels that the host would download are in its cache: it has no way out.
+    first, copied = build.splitlines()
+    assert first == "make deb"
+    desk.type(copied)
+    desk.type(f"ssh web1 bash -e <<'END'\n{install}END\n")
+    shutil.copytree(uv_cache, bare.machine.root / "var/cache/pusher-agent", symlinks=True, dirs_exist_ok=True)
+    bare.machine.run("chown", "--recursive", "pusher-agent:", "/var/cache/pusher-agent")
+
+    assert desk.type(deploy).count(" is live on web1") == 4
+    assert bare.version() == "v2"
+    said = desk.type(f"ssh web1 bash -e <<'END'\n{workshop}END\n")
+    assert "current -> ./releases/" in said
+    assert "active (running)" in said
+    assert "0.0.0.0:8000" in said
+    assert '{"version":"v2"}' in said
+    assert bare.version() == "v1"

@@ -177,7 +177,10 @@ def test_purged_it_asks_nothing_and_takes_what_is_its_own(installed: Server) -> 
     before, version = installed.look(), installed.version()
     assert f"/opt/{APP}" in installed.dpkg("--purge", "pusher-agent")
     assert (installed.look(), installed.version()) == (before, version)
-    assert says("ls", "-d", "/etc/pusher-agent", "/var/lib/pusher-agent", "/var/cache/pusher-agent").count("No such") == 3
+    assert (
+        says("ls", "-d", "/etc/pusher-agent", "/var/lib/pusher-agent", "/var/cache/pusher-agent").count("No such")
+        == 3
+    )
 
     installed.dpkg("--install", installed.package)
     installed.add_app("--health", "/version", "--version-member", "version")
