@@ -32,12 +32,12 @@ class Board:
     def show(self, name: str, text: str, now: str | None) -> None:
         """Write `text`, lines that stay; then `now` is what the host does (None: as before, empty: nothing)."""
         with self._lock:
+            self._waiting.discard(name)
             if now is not None:
-                self._waiting.discard(name)
                 self._now[name] = now
             rows = [row for row in self._now.values() if row]
             if self._waiting:
-                rows.append(f"{len(self._waiting)} more")
+                rows.append(f"({len(self._waiting)} not begun)")
             self._screen.draw(text, rows)
 
 

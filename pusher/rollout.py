@@ -89,6 +89,9 @@ class Rollout:
             return 0
         tour = self._tour
         stops = tour.in_turn or tour.all_or_none
+        for name in (client.host.name for client in self.clients if tour.all_or_none):
+            if name not in before:
+                self._screen.line(f"{name} has no release yet: if another host fails, it cannot be taken back")
         turns, interrupted = take(
             self.clients,
             act,
