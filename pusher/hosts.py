@@ -180,7 +180,11 @@ def _through_ssh(host: Host, argv: tuple[str, ...], door: str, *, may_ask: bool)
     told = None if may_ask else _file()
     with theirs:
         try:
-            process = subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=told)
+            # In a session of its own it has no terminal to ask at, and Ctrl-C at ours does not end it before we
+            # have heard what goes on.
+            process = subprocess.Popen(
+                argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=told, start_new_session=not may_ask
+            )
         except OSError as error:
             ours.close()
             if told is not None:

@@ -60,8 +60,7 @@ def take_turns(
                 waiting.clear()
     except KeyboardInterrupt:
         interrupted = True
-        abandon()
-        _hear_out(running, turns, ended)
+        _leave(running, turns, ended, abandon)
     for turn in turns:
         if turn.error is not None and not isinstance(turn.error, Problem | KeyboardInterrupt):
             raise turn.error
@@ -83,9 +82,13 @@ def _begin(work: Callable[[], _T], turn: Turn[_T], end: Callable[[], None]) -> N
     threading.Thread(target=run, daemon=True).start()
 
 
-def _hear_out(running: set[int], turns: Sequence[Turn[_T]], ended: "SimpleQueue[int]") -> None:
+def _leave(
+    running: set[int], turns: Sequence[Turn[_T]], ended: "SimpleQueue[int]", abandon: Callable[[], None]
+) -> None:
+    """Hear out those who have begun, for `_LEAVING_S` or until the next Ctrl-C."""
     until = time.monotonic() + _LEAVING_S
     try:
+        abandon()
         while running:
             running.discard(ended.get(timeout=max(0.0, until - time.monotonic())))
     except (Empty, KeyboardInterrupt):
