@@ -70,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add = commands.add_parser
-    send = add("send", help="deploy a version, and stay until it serves", allow_abbrev=False)
+    send = add("send", help="deploy a version, and stay until it serves", description=_SEND, allow_abbrev=False)
     send.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
     _options(send, "host", "app", "source", "key", "ssh", "tour")
     send.add_argument("--all-or-none", action="store_true",
@@ -134,6 +134,10 @@ def _options(command: argparse.ArgumentParser, *names: str) -> None:
         command.add_argument("--config", metavar="FILE", help="instead of the nearest pusher.toml (PUSHER_CONFIG)")
 
 
+_SEND = (
+    "Deploys a version, and stays until it serves. Several hosts are all asked first: while one of them cannot be "
+    "reached, or would refuse, none is changed."
+)
 _HOST_HELP = (
     "a name of pusher.toml or of ssh, ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000; "
     "repeatable (PUSHER_HOST, separated by spaces)"

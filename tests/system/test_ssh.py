@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.system.machine import machine
 from tests.system.server import APP, REPOSITORY, Server, binds, prepare
 from tests.system.ssh import MEMBER, Ssh
 
+# Without the last word it would run any command: restrict takes the terminal away, not the shell.
 HELD = 'restrict,port-forwarding,permitopen="127.0.0.1:9000",command="/usr/sbin/nologin"'
 
 
@@ -99,6 +101,25 @@ def test_a_key_for_ci_can_deploy_and_nothing_else(live: Server, ssh: Ssh) -> Non
         ("rsync", "-e", ssh.command, __file__, "ci:file"), capture_output=True, timeout=30, check=False
     )
     assert copied.returncode != 0
+    assert b"200 OK" in through_a_socket(live, ssh, "web1")
+    assert through_a_socket(live, ssh, "ci") == b""
+
+
+def through_a_socket(server: Server, ssh: Ssh, name: str) -> bytes:
+    """What the agent answers to who comes in by a forwarded unix socket."""
+    near = ssh.folder / "near"
+    argv = ("ssh", "-F", ssh.config, "-NL", f"{near}:/run/pusher-agent/api.sock", name)
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process, socket.socket(socket.AF_UNIX) as caller:
+        try:
+            server.machine.until(lambda: caller.connect_ex(str(near)) == 0)
+            caller.settimeout(10)
+            caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return caller.recv(4096)
+        except ConnectionResetError:
+            return b""
+        finally:
+            process.terminate()
+            near.unlink(missing_ok=True)
 
 
 def test_what_the_users_own_configuration_says_is_done(live: Server, ssh: Ssh) -> None:
