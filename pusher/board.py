@@ -25,10 +25,6 @@ class Board:
         """The screen of one host. Its turn begins with its first line, and ends when it is settled."""
         return _HostScreen(self, self._screen, name, self._width)
 
-    def clear(self) -> None:
-        """Take back the lines that change."""
-        self._screen.settle()
-
     def show(self, name: str, text: str, now: str | None) -> None:
         """Write `text`, lines that stay; then `now` is what the host does (None: as before, empty: nothing)."""
         with self._lock:

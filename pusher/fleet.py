@@ -4,7 +4,6 @@ Invariant: hosts do not depend on each other; what fails on one is told, and kee
 host that was named is accounted for.
 """
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -13,8 +12,9 @@ from pusher.board import Board
 from pusher.client import Client
 from pusher.config import Settings
 from pusher.errors import Interrupted, Usage
+from pusher.follow import asking
 from pusher.hosts import Host
-from pusher.show import Screen, duration, show_problem, table
+from pusher.show import Screen, duration, sentence, show_problem, table
 from pusher.turns import Turn, take_turns
 from pusher.wire import Problem
 
@@ -122,8 +122,7 @@ def row_of(turn: Turn[_T], *, release: str = "", note: str = "") -> Row:
     took = duration(turn.seconds * 1000)
     match turn.error:
         case Problem() as problem:
-            sentence = f"{problem.what}: {problem.why}" if problem.why else problem.what
-            return Row(problem.outcome, "", took, sentence, problem)
+            return Row(problem.outcome, "", took, sentence(problem), problem)
         case None if turn.begun:
             return Row("done", release, took, note)
         case None:
@@ -155,8 +154,7 @@ def interruption(turns: Mapping[str, Turn[_T]], *, more: Sequence[str] = ()) -> 
     lines = ["Interrupted"]
     for name, turn in turns.items():
         if turn.interrupted:
-            see = f"{name}: what it came to, pusher status --host {shlex.quote(name)} tells"
-            lines.append(str(turn.error) or see)
+            lines.append(str(turn.error) or f"{name}: what it came to, {asking(name)} tells")
     left = [name for name, turn in turns.items() if not turn.begun]
     if left:
         lines.append(f"Not begun: {', '.join(left)}")

@@ -69,9 +69,14 @@ def pick_up(client: Client, deployment: str) -> str:
     return f"To follow it: pusher status --host {host} --deployment {shlex.quote(deployment)} --follow"
 
 
-def going_back(client: Client, release: str) -> str:
+def asking(host: str) -> str:
+    """How to see what has become of a host."""
+    return f"pusher status --host {shlex.quote(host)}"
+
+
+def going_back(host: str, release: str) -> str:
     """How to bring an earlier release back."""
-    return f"To go back: pusher rollback --host {shlex.quote(client.host.name)} --to {shlex.quote(release)}"
+    return f"To go back: pusher rollback --host {shlex.quote(host)} --to {shlex.quote(release)}"
 
 
 def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:

@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeVar
 from pusher.client import Client
 from pusher.errors import Interrupted, Unreachable
 from pusher.fleet import AT_ONCE, Row, account, interruption, row_of, take, worst
-from pusher.follow import follow, going_back
-from pusher.show import Screen, show_problem
+from pusher.follow import asking, follow, going_back
+from pusher.show import Screen, sentence, show_problem
 from pusher.turns import Turn
 from pusher.wire import Code, Problem, Refused, Stuck
 
@@ -107,7 +107,7 @@ class Rollout:
         ]
         more: list[str] = []
         if tour.all_or_none and interrupted:
-            more = [_still_to_do(client, live) for client, live in went]
+            more = [_still_to_do(client.host.name, live) for client, live in went]
         elif tour.all_or_none and any(row.problem for row in rows.values()):
             taken, interrupted = self._take_back(went)
             rows |= {name: row for name, (row, _) in taken.items()}
@@ -140,17 +140,7 @@ class Rollout:
 
         at_once = 1 if self._tour.in_turn else self._tour.at_once
         turns, interrupted = take(clients, back, self._screen, at_once=at_once)
-        found: dict[str, tuple[Row, str]] = {}
-        for client in clients:
-            turn, live = turns[client.host.name], lives[client.host.name]
-            if turn.value is not None:
-                found[client.host.name] = turn.value._replace(took=row_of(turn).took), ""
-            elif isinstance(turn.error, Problem):
-                found[client.host.name] = row_of(turn)._replace(release=live.release), ""
-            else:
-                told = f"{turn.error}" if turn.begun else ""
-                row = Row("interrupted", live.release, note="not taken back, as far as is known")
-                found[client.host.name] = row, told or _still_to_do(client, live)
+        found = {name: _taken(turn, name, lives[name]) for name, turn in turns.items()}
         return found, interrupted
 
 
@@ -172,10 +162,12 @@ def take_back(client: Client, live: Live, screen: Screen) -> Row:
     except Problem as problem:
         if problem.code is Code.NOT_LIVE:
             return Row("left alone", note=f"{what} is not live any more: {problem.why}")
-        why = f"{problem.what}: {problem.why}" if problem.why else problem.what
-        hint = _still_to_do(client, live)
         raise Stuck(
-            Code.NOT_UNDONE, f"{what} was not taken back on {name}", why=why, hint=hint, output=problem.output
+            Code.NOT_UNDONE,
+            f"{what} was not taken back on {name}",
+            why=sentence(problem),
+            hint=_still_to_do(name, live),
+            output=problem.output,
         ) from problem
     screen.line(f"taken back on {name}: release {live.previous} is live")
     return Row("taken back", live.previous, note="what was live before is live again")
@@ -189,9 +181,21 @@ def _row(turn: Turn[Live], before: str) -> Row:
     return row_of(turn, release=live.release, note=f"{live.app} {live.version} {verb}")
 
 
-def _still_to_do(client: Client, live: Live) -> str:
-    where = f"{live.app} {live.version} is live on {client.host.name}"
-    return f"{where}. {going_back(client, live.previous)}" if live.previous else where
+def _taken(turn: Turn[Row], name: str, live: Live) -> tuple[Row, str]:
+    """What became of a host that was to be taken back, and what is left to do there by hand."""
+    row = row_of(turn)._replace(release=live.release)
+    if turn.value is not None:
+        return turn.value._replace(took=row.took), ""
+    if not turn.begun:
+        return Row("done", live.release, note="not taken back"), _still_to_do(name, live)
+    if not turn.interrupted:
+        return row, ""
+    return row, str(turn.error) or f"{name}: whether it is being taken back, {asking(name)} tells"
+
+
+def _still_to_do(name: str, live: Live) -> str:
+    where = f"{live.app} {live.version} is live on {name}"
+    return f"{where}. {going_back(name, live.previous)}" if live.previous else where
 
 
 def _nothing_changed(problems: Mapping[str, Problem], *, may_skip: bool) -> Problem:

@@ -127,8 +127,7 @@ class Screen:
 def show_problem(problem: Problem, *, host: str = "") -> None:
     """An error on standard error: what, why, what to do; then, last of all, what others wrote."""
     who = f"{host}: " if host else ""
-    sentence = f"{problem.what}: {problem.why}" if problem.why else problem.what
-    lines = [f"pusher: {who}{printable(sentence)}"]
+    lines = [f"pusher: {who}{printable(sentence(problem))}"]
     if problem.hint:
         lines.append(f"  {printable(problem.hint)}")
     if problem.output:
@@ -137,6 +136,11 @@ def show_problem(problem: Problem, *, host: str = "") -> None:
         sys.stdout.flush()
     with _pipe_may_close(sys.stderr):
         print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def sentence(problem: Problem) -> str:
+    """What could not be done, and why."""
+    return f"{problem.what}: {problem.why}" if problem.why else problem.what
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

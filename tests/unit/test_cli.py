@@ -2,103 +2,33 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pusher import __main__, bundle, follow, show
+from pusher import bundle, follow, show
 from pusher.client import Client
 from pusher.errors import Unreachable
 from pusher.wire import Code, Event, Failed, Happened, Manifest, Refused, Stuck, format_timestamp, parse_timestamp
+from tests.unit.scripted_agent import (
+    ABOUT,
+    DEPLOYMENT,
+    DONE,
+    EVENTS,
+    STARTED,
+    STATUS,
+    STEP,
+    UPLOAD,
+    Run,
+    ended,
+    interrupt,
+    sent,
+)
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
-
-Run = Callable[..., int]
-
-DEPLOYMENT = "flask-demo-20261123020055Z"
-STARTED = answer({"deployment": DEPLOYMENT, "app": "flask-demo"}, status=202)
-STATUS = {
-    "app": "flask-demo",
-    "host": "web1.example.com",
-    "agent": "0.1.0",
-    "live": {"release": "20261123020000Z", "version": "v2"},
-    "previous": None,
-    "newest_created": None,
-    "deploying": None,
-    "running": True,
-    "listen": "0.0.0.0:8000",
-}
-ABOUT = {
-    "deployment": DEPLOYMENT,
-    "app": "flask-demo",
-    "kind": "deploy",
-    "version": "v3",
-    "release": "20261123020055Z",
-    "by": "alice",
-}
-STEP = Event(2, 0, Happened.STEP_DONE, {"step": "unpack", "ms": 12})
-DONE = Event(3, 0, Happened.FINISHED, {**ABOUT, "outcome": "done", "ms": 640})
-EVENTS = f"/deployments/{DEPLOYMENT}/events"
-UPLOAD = "/apps/flask-demo/deployments"
-
-
-def ended(problem: Failed | Refused | Stuck, *, outcome: str = "failed") -> Event:
-    return Event(3, 0, Happened.FINISHED, {**ABOUT, "outcome": outcome, "problem": problem.to_document(), "ms": 9})
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("keys") / "id"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
-    return file
-
-
-@pytest.fixture
-def project(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a project with the version v3, and nothing in the environment that counts."""
-    for name in [name for name in os.environ if name.startswith("PUSHER_")]:
-        monkeypatch.delenv(name)
-    (tmp_path / "app-src/v3").mkdir(parents=True)
-    (tmp_path / "app-src/v3/app.py").write_text("app = None\n")
-    (tmp_path / "pusher.toml").write_text(f'app = "flask-demo"\nkey = "{key}"\n')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def door(project: Path) -> Iterator[ScriptedDoor]:
-    made = ScriptedDoor()
-    made.on("GET", "/apps/flask-demo/status", answer(STATUS))
-    made.on("POST", UPLOAD, STARTED)
-    made.on("GET", EVENTS, events(STEP, None, DONE))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def pusher(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command as the console script does; its exit code."""
-
-    def run(*argv: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["pusher", *argv])
-        return __main__.main()
-
-    return run
-
-
-def sent(door: ScriptedDoor, tmp_path: Path) -> list[bundle.Bundle]:
-    """The bundles that came to the door, one file each."""
-    found = []
-    for at, request in enumerate(one for one in door.requests if one.body):
-        file = tmp_path / f"sent-{at}"
-        file.write_bytes(request.body)
-        found.append(bundle.read(file))
-    return found
 
 
 def test_send_deploys_and_shows_it(
@@ -258,13 +188,6 @@ def test_an_agent_that_stays_away_is_given_up_after_a_minute(
     client.close()
 
 
-def interrupt(exchange: Exchange) -> None:
-    """Press Ctrl-C while the command waits for the answer."""
-    note(exchange)
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    exchange.rfile.read(1)
-
-
 def test_ctrl_c_says_that_the_deployment_goes_on(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,176 +208,12 @@ def test_ctrl_c_while_sending_says_what_may_have_become_of_it(
     assert f"Interrupted while sending to {door.address}. It is deployed only if all of it had arrived" in said
 
 
-@pytest.fixture
-def other(door: ScriptedDoor, project: Path) -> Iterator[ScriptedDoor]:
-    """A second host; they are called a and b."""
-    made = ScriptedDoor()
-    made.on("GET", "/apps/flask-demo/status", answer(STATUS | {"host": "web2.example.com"}))
-    made.on("POST", UPLOAD, STARTED)
-    made.on("GET", EVENTS, events(STEP, DONE))
-    for one in (door, made):
-        one.on("POST", "/apps/flask-demo/missing", answer({"missing": []}))
-        one.on("POST", "/apps/flask-demo/rollback", STARTED)
-    with (project / "pusher.toml").open("a") as file:
-        for name, address in (("a", door.address), ("b", made.address), ("gone", "unix:/nonexistent")):
-            file.write(f'[hosts.{name}]\naddress = "{address}"\n')
-    yield made
-    made.close()
-
-
-def test_ctrl_c_tells_of_every_host_what_goes_on_there(
-    door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    door.on("GET", EVENTS, interrupt)
-    for one in (door, other):
-        one.on("GET", "/apps/flask-demo/status", answer(STATUS | {"previous": {"release": "r1"}}))
-    assert pusher("rollback", "--in-turn", "--host", "a", "--host", "b") == 130
-    out, err = capsys.readouterr()
-    assert [line.split()[:2] for line in out.splitlines()[-2:]] == [["a", "interrupted"], ["b", "not"]]
-    assert err == (
-        f"\npusher: Interrupted\n  Deployment {DEPLOYMENT} goes on at a. "
-        f"To follow it: pusher status --host a --deployment {DEPLOYMENT} --follow\n  Not begun: b\n"
-    )
-
-
-def test_ctrl_c_while_hosts_are_asked_has_changed_none(
-    door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other.on("GET", "/apps/flask-demo/status", interrupt)
-    assert pusher("send", "v3", "--host", "a", "--host", "b") == 130
-    assert capsys.readouterr().err == "\npusher: Interrupted. Nothing was changed on any host\n"
-
-
 def test_ctrl_c_before_anything_happened_is_just_that(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", "/apps/flask-demo/status", interrupt)
     assert pusher("status", "--host", door.address) == 130
     assert capsys.readouterr().err == "\npusher: Interrupted\n"
-
-
-def test_several_hosts_are_sent_the_same_papers_and_the_worst_counts(
-    door: ScriptedDoor, other: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    failed = Failed(Code.HOOK_FAILED, "before-symlink failed", output="no table\n")
-    other.on("GET", EVENTS, events(ended(failed)))
-    assert pusher("send", "v3", "--host", "a", "--host", "b", "--host", "gone", "--skip-unreachable") == 1
-    out, err = capsys.readouterr()
-    *lines, empty, head, first, second, third = out.splitlines()
-    assert sorted(line.split(", ")[0] for line in lines) == [
-        "a    unpack                              12 ms",
-        "a  flask-demo v3 is live on a: release 20261123020055Z",
-        "a  sending flask-demo v3 to a: 1 file",
-        "b  sending flask-demo v3 to b: 1 file",
-        "skipping gone: No agent answers for gone at /nonexistent: No such file or directory",
-    ]
-    assert (empty, head.split()) == ("", ["HOST", "OUTCOME", "RELEASE", "TOOK"])
-    assert first.split()[:3] == ["a", "done", "20261123020055Z"]
-    assert first.endswith("flask-demo v3 is live")
-    assert second.split()[:2] == ["b", "failed"]
-    assert second.endswith("before-symlink failed")
-    assert third.split()[:2] == ["gone", "skipped"]
-    assert err == "pusher: b: before-symlink failed\n\nno table\n"
-    # Whom we could not ask is not named: nobody else may take it in its place.
-    papers = [packed for one in (door, other) for packed in sent(one, project)]
-    assert len({(one.papers.manifest, one.papers.signature) for one in papers}) == 1
-    assert papers[0].manifest.hosts == ("web1.example.com", "web2.example.com")
-
-
-def test_while_a_host_cannot_be_reached_or_would_refuse_none_is_changed(
-    door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert pusher("send", "v3", "--host", "a", "--host", "b", "--host", "gone", "--host", "unix:/gone") == 5
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "pusher: gone: No agent answers for gone at /nonexistent" in err
-    assert err.endswith(
-        "pusher: Nothing was changed on any host: gone, unix:/gone cannot be reached\n"
-        "  To go on without gone, unix:/gone: --skip-unreachable\n"
-    )
-    other.on("POST", "/apps/flask-demo/missing", refusal(Refused(Code.SIGNER_UNKNOWN, "Nobody trusts it")))
-    assert pusher("send", "v3", "--host", "a", "--host", "b", "--host", "gone", "--skip-unreachable") == 4
-    assert capsys.readouterr().err.endswith(
-        "pusher: b: Nobody trusts it\npusher: Nothing was changed on any host: b would refuse\n"
-    )
-    assert f"POST {UPLOAD}" not in door.paths() + other.paths()
-
-
-def test_skipping_all_hosts_is_no_success(
-    other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert pusher("send", "v3", "--host", "gone", "--host", "unix:/gone", "--skip-unreachable") == 5
-    assert "Nothing was changed on any host" in capsys.readouterr().err
-
-
-def test_in_turn_stops_at_the_first_that_fails(
-    door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    door.on("GET", EVENTS, events(ended(Failed(Code.APP_EXITED, "It ended"))))
-    assert pusher("send", "v3", "--in-turn", "--host", "a", "--host", "b") == 1
-    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-2:]] == [
-        ["a", "failed"],
-        ["b", "not"],
-    ]
-    assert f"POST {UPLOAD}" not in other.paths()
-
-
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        ({"previous": None}, "flask-demo has nothing to roll back to"),
-        ({"previous": {}, "deploying": {"by": "bob", "version": "v4", "deployment": "d"}}, "bob is deploying v4"),
-    ],
-)
-def test_a_rollback_that_one_host_would_refuse_changes_none(
-    door: ScriptedDoor,
-    other: ScriptedDoor,
-    pusher: Run,
-    capsys: pytest.CaptureFixture[str],
-    status: dict[str, object],
-    said: str,
-) -> None:
-    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"previous": {"release": "r1"}}))
-    other.on("GET", "/apps/flask-demo/status", answer(STATUS | status))
-    assert pusher("rollback", "--host", "a", "--host", "b") == 4
-    assert f"pusher: b: {said}" in capsys.readouterr().err
-    for one in (door, other):
-        one.on("GET", "/apps/flask-demo/releases", answer({"releases": [{"id": "r1"}] if one is door else []}))
-        one.on("GET", "/apps/flask-demo/status", answer(STATUS))
-    assert pusher("rollback", "--to", "r1", "--host", "a", "--host", "b") == 4
-    assert "pusher: b: flask-demo has no release r1" in capsys.readouterr().err
-    assert [path for path in door.paths() + other.paths() if path.startswith("POST")] == []
-
-
-def test_of_several_hosts_status_is_a_table_in_their_order(
-    door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deploying = {"deployment": DEPLOYMENT, "version": "v3", "by": "bob"}
-    failed = {"kind": "deploy", "version": "v1", "outcome": "failed", "ms": 7, "problem": {"title": "It ended"}}
-    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"deploying": deploying, "last": failed}))
-    other.on("GET", "/apps/flask-demo/status", answer(STATUS | {"running": False, "last": failed}))
-    assert pusher("status", "--host", "b", "--host", "gone", "--host", "a") == 5
-    out, err = capsys.readouterr()
-    assert out.splitlines() == [
-        "HOST  LIVE                  PREVIOUS  RUNNING",
-        "b     v2 (20261123020000Z)  -         no       last: deploy of v1, failed, 7 ms: It ended",
-        "a     v2 (20261123020000Z)  -         yes      deploying v3, by bob",
-    ]
-    assert err.startswith("pusher: gone: No agent answers")
-    for one in (door, other):
-        one.on("GET", "/apps/flask-demo/releases", answer({"releases": [], "deployments": []}))
-    assert pusher("releases", "--host", "b", "--host", "a") == 0
-    assert capsys.readouterr().out == "b  no releases yet\na  no releases yet\n"
-    assert pusher("status", "--json", "--host", "b", "--host", "a") == 0
-    assert [json.loads(line)["address"] for line in capsys.readouterr().out.splitlines()] == ["b", "a"]
-
-
-def test_several_hosts_are_followed_together(
-    other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert pusher("status", "--deployment", DEPLOYMENT, "--follow", "--host", "a", "--host", "b") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert sorted(line.split()[0] for line in lines) == ["a", "a", "b", "b"]
 
 
 def test_send_to_nobody_who_answers_signs_nothing(
