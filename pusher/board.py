@@ -12,10 +12,11 @@ from pusher.show import Screen, duration, printable
 
 
 class Board:
-    """The lines of several hosts on one screen."""
+    """The lines of several hosts on one screen. If they are to be `kept`, none stays before `tell`."""
 
-    def __init__(self, screen: Screen, names: Sequence[str]) -> None:
+    def __init__(self, screen: Screen, names: Sequence[str], *, kept: bool = False) -> None:
         self._screen = screen
+        self._kept: dict[str, list[str]] | None = {name: [] for name in names} if kept else None
         self._width = max(map(len, map(printable, names)))
         self._now = dict.fromkeys(names, "")
         self._waiting = set(names)
@@ -25,12 +26,20 @@ class Board:
         """The screen of one host. Its turn begins with its first line, and ends when it is settled."""
         return _HostScreen(self, self._screen, name, self._width)
 
+    def tell(self) -> None:
+        """Write what was kept, host by host."""
+        for lines in (self._kept or {}).values():
+            self._screen.draw("".join(lines))
+
     def show(self, name: str, text: str, now: str | None) -> None:
         """Write `text`, lines that stay; then `now` is what the host does (None: as before, empty: nothing)."""
         with self._lock:
             self._waiting.discard(name)
             if now is not None:
                 self._now[name] = now
+            if self._kept is not None:
+                self._kept[name].append(text)
+                text = ""
             rows = [row for row in self._now.values() if row]
             if self._waiting:
                 rows.append(f"({len(self._waiting)} not begun)")

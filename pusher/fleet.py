@@ -51,17 +51,23 @@ def chosen(hosts: Sequence[Host], *, known: Sequence[str]) -> Sequence[Host]:
 
 
 def each(
-    clients: Sequence[Client], act: Callable[[Client, Screen], str], screen: Screen, *, summary: bool = True
+    clients: Sequence[Client],
+    act: Callable[[Client, Screen], str],
+    screen: Screen,
+    *,
+    summary: bool = True,
+    kept: bool = False,
 ) -> int:
     """Run `act` on every host; the exit code of the worst. `act` returns its result in one line.
 
     With one host its Problem is raised. With several, problems are shown when all have ended, the output of
-    others last. Raises: Problem, Interrupted.
+    others last; and if it is `kept`, then only is shown what `act` wrote, host by host. Raises: Problem,
+    Interrupted.
     """
     if len(clients) == 1:
         act(clients[0], screen)
         return 0
-    turns, interrupted = take(clients, act, screen, at_once=AT_ONCE)
+    turns, interrupted = take(clients, act, screen, at_once=AT_ONCE, kept=kept)
     rows = {name: row_of(turn, note=str(turn.value)) for name, turn in turns.items()}
     exit_code = account(rows, screen, summary=summary)
     if interrupted:
@@ -95,10 +101,11 @@ def take(
     screen: Screen,
     *,
     at_once: int,
+    kept: bool = False,
     enough: Callable[[Turn[_T]], bool] = lambda turn: False,
 ) -> tuple[dict[str, Turn[_T]], bool]:
     """`take_turns` on one board, by the hosts' names; and whether Ctrl-C ended it."""
-    board = Board(screen, [client.host.name for client in clients])
+    board = Board(screen, [client.host.name for client in clients], kept=kept)
 
     def abandon() -> None:
         for client in clients:
@@ -114,6 +121,7 @@ def take(
     works = [partial(work, client) for client in clients]
     turns, interrupted = take_turns(works, at_once=at_once, abandon=abandon, enough=enough)
     screen.settle()
+    board.tell()
     return {client.host.name: turn for client, turn in zip(clients, turns, strict=True)}, interrupted
 
 

@@ -26,7 +26,7 @@ def status(settings: Settings, screen: Screen, *, deployment: str, follow_it: bo
         live = _followed(client, screen, deployment or _under_way(client.status(settings.app)))
         return f"{live.version} is live"
 
-    return _on_each(settings, screen, act)
+    return _on_each(settings, screen, act, kept=False)
 
 
 def releases(settings: Settings, screen: Screen, *, as_json: bool) -> int:
@@ -68,10 +68,13 @@ def pin(release: str, settings: Settings, screen: Screen, *, pinned: bool) -> in
     return _on_each(settings, screen, act)
 
 
-def _on_each(settings: Settings, screen: Screen, act: Callable[[Client, Screen], str]) -> int:
+def _on_each(
+    settings: Settings, screen: Screen, act: Callable[[Client, Screen], str], *, kept: bool = True
+) -> int:
+    """As `each`. If it is `kept`, what one host has to say stands together."""
     clients = clients_of(settings)
     try:
-        return each(clients, act, screen, summary=False)
+        return each(clients, act, screen, summary=False, kept=kept)
     finally:
         for client in clients:
             client.close()

@@ -95,3 +95,17 @@ def test_a_pipe_gets_every_step_of_every_host_in_whole_lines() -> None:
     assert out.getvalue() == "".join(
         f"{name}    unpack                              12 ms\n" for name in ("web1", "web2")
     )
+
+
+def test_what_is_kept_is_told_host_by_host(terminal: Terminal) -> None:
+    board = Board(Screen(terminal), ["web1", "web2"], kept=True)
+    one, two = board.of("web1"), board.of("web2")
+    two.line("a")
+    one.line("b")
+    two.line("c")
+    one.passing("still there")
+    assert terminal.seen() == ["web1  still there"]
+    one.settle()
+    two.document({})
+    board.tell()
+    assert terminal.seen() == ["web1  b", "web2  a", "web2  c", "{}", ""]

@@ -232,3 +232,14 @@ def test_ctrl_c_takes_nothing_back_and_says_how_to(
     else:
         assert said[-1] == "  a: whether it is being taken back, pusher status --host a tells"
         assert len(asked) == 1
+
+
+def test_what_each_host_says_to_a_pin_stands_in_their_order(
+    door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    door.on("POST", "/apps/flask-demo/pin", answer({}))
+    other.on("POST", "/apps/flask-demo/pin", refusal(Refused(Code.UNKNOWN_RELEASE, "There is none")))
+    assert pusher("pin", "r1", "--host", "gone", "--host", "b", "--host", "a") == 5
+    out, err = capsys.readouterr()
+    assert out == "a     r1 is kept until it is unpinned\n"
+    assert [line.split()[1] for line in err.splitlines() if line.startswith("pusher: ")] == ["gone:", "b:"]
