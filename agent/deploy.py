@@ -46,10 +46,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """An older release to make live again: `to`, or else the fallback."""
+    """An older release to make live again: `to`, or else the fallback. Only while `leaving` is live, if given."""
 
     by: str
     to: str | None = None
+    leaving: str | None = None
 
 
 @dataclass(slots=True)
@@ -109,12 +110,14 @@ class Deployer:
     async def missing(self, bundle: Bundle) -> list[str]:
         """The digests that a bundle of these papers would have to bring along. Changes nothing.
 
-        Raises: Refused, for papers that a deployment would refuse.
+        Raises: Refused, for papers, and at a time, that a deployment would be refused for.
         """
         papers = await self._admission.receive(bundle)
         if await self._past(papers):
             return []
+        self._check_free()
         await self._judge(papers)
+        await self._service.ready()
         entries = self._admission.entries(papers, bundle)
         return await asyncio.to_thread(self._shelf.missing, entries)
 
@@ -235,6 +238,8 @@ class Deployer:
         turn = self._take_turn(request.by, "rolling back")
         try:
             await self._close_ended()
+            if request.leaving is not None:
+                await self._check_live(request.leaving)
             target = await self._target(request.to)
             await self._service.ready()
             attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)
@@ -245,6 +250,11 @@ class Deployer:
         return self._start(turn, attempt)
 
     def _take_turn(self, by: str, doing: str) -> _Turn:
+        self._check_free()
+        self._turn = _Turn(by, doing)
+        return self._turn
+
+    def _check_free(self) -> None:
         if self._turn is not None:
             other = self._turn.deployment
             raise Refused(
@@ -253,8 +263,16 @@ class Deployer:
                 why="one deployment runs at a time",
                 hint=f"`pusher status --deployment {other.id} --follow` shows it" if other else "Try again soon",
             )
-        self._turn = _Turn(by, doing)
-        return self._turn
+
+    async def _check_live(self, release: str) -> None:
+        live = await asyncio.to_thread(self._shelf.live)
+        if live != release:
+            raise Refused(
+                Code.NOT_LIVE,
+                f"{self.app} is not at release {release} any more",
+                why=f"release {live} is live" if live else "nothing is live",
+                hint="Nothing was changed. To roll back all the same, leave out `from`",
+            )
 
     async def _judge(self, papers: Papers) -> None:
         record = await self._journal.of_manifest(self.app, papers.digest)

@@ -12,6 +12,7 @@ from pusher import __version__
 
 if TYPE_CHECKING:
     from pusher.config import Settings
+    from pusher.rollout import Tour
     from pusher.show import Screen
 
 _EXIT_CODES = """exit codes: 0 done, 1 failed and undone, 2 usage, 3 a bug of ours, 4 refused, 5 unreachable,
@@ -69,9 +70,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add = commands.add_parser
-    send = add("send", help="deploy a version, and stay until it serves", allow_abbrev=False)
+    send = add("send", help="deploy a version, and stay until it serves", description=_SEND, allow_abbrev=False)
     send.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
-    _options(send, "host", "app", "source", "key", "ssh")
+    _options(send, "host", "app", "source", "key", "ssh", "tour")
+    send.add_argument("--all-or-none", action="store_true",
+                      help="if a host fails, take the others back to what was live there")  # fmt: skip
 
     status = add("status", help="what is live, and what goes on", allow_abbrev=False)
     status.add_argument("--deployment", default="", metavar="ID", help="one deployment instead")
@@ -83,7 +86,7 @@ def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
     rollback = add("rollback", help="go back to the release before", allow_abbrev=False)
     rollback.add_argument("--to", default="", metavar="ID", help="to this release instead")
-    _options(rollback, "host", "app", "ssh")
+    _options(rollback, "host", "app", "ssh", "tour")
 
     for name, help_ in (("pin", "keep a release whatever its age"), ("unpin", "let go of a pinned release")):
         pin = add(name, help=help_, allow_abbrev=False)
@@ -118,6 +121,12 @@ def _options(command: argparse.ArgumentParser, *names: str) -> None:
                 command.add_argument("--host", action="append", metavar="HOST", help=_HOST_HELP)
             case "json":
                 command.add_argument("--json", action="store_true", help="a JSON document a line and host")
+            case "tour":
+                some = command.add_mutually_exclusive_group()
+                some.add_argument("--in-turn", action="store_true", help=_IN_TURN_HELP)
+                some.add_argument("--parallel", type=_count, default=0, metavar="N",
+                                  help="how many hosts at once (default 8)")  # fmt: skip
+                command.add_argument("--skip-unreachable", action="store_true", help=_SKIP_HELP)
             case _:
                 metavar, help_ = _SETTINGS[name]
                 command.add_argument(f"--{name}", metavar=metavar, help=f"{help_} (PUSHER_{name.upper()})")
@@ -125,10 +134,16 @@ def _options(command: argparse.ArgumentParser, *names: str) -> None:
         command.add_argument("--config", metavar="FILE", help="instead of the nearest pusher.toml (PUSHER_CONFIG)")
 
 
+_SEND = (
+    "Deploys a version, and stays until it serves. Several hosts are all asked first: while one of them cannot be "
+    "reached, or would refuse, none is changed."
+)
 _HOST_HELP = (
     "a name of pusher.toml or of ssh, ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000; "
     "repeatable (PUSHER_HOST, separated by spaces)"
 )
+_IN_TURN_HELP = "one host after the other; stop at the first that fails"
+_SKIP_HELP = "go on without the hosts that cannot be reached, instead of changing none"
 _SETTINGS = {
     "app": ("NAME", "the app"),
     "source": ("FOLDER", "where the versions are, app-src unless told"),
@@ -141,6 +156,24 @@ def _days(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 3650:
         raise argparse.ArgumentTypeError("a number of days from 1 to 3650 is needed")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1000:
+        raise argparse.ArgumentTypeError("a number of hosts from 1 to 1000 is needed")
+    return int(text)
+
+
+def _tour(arguments: argparse.Namespace) -> "Tour":
+    from pusher.fleet import AT_ONCE
+    from pusher.rollout import Tour
+
+    return Tour(
+        at_once=arguments.parallel or AT_ONCE,
+        in_turn=arguments.in_turn,
+        skip_unreachable=arguments.skip_unreachable,
+        all_or_none=getattr(arguments, "all_or_none", False),
+    )
 
 
 def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
@@ -157,7 +190,7 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
         case "send":
             from pusher.send import send
 
-            return send(arguments.what, settings, screen)
+            return send(arguments.what, settings, screen, tour=_tour(arguments))
         case "pack":
             from pusher import local
 
@@ -189,6 +222,6 @@ def _run_remote(arguments: argparse.Namespace, settings: "Settings", screen: "Sc
         case "releases":
             return remote.releases(settings, screen, as_json=arguments.json)
         case "rollback":
-            return remote.rollback(settings, screen, to=arguments.to)
+            return remote.rollback(settings, screen, to=arguments.to, tour=_tour(arguments))
         case _:
             return remote.pin(arguments.release, settings, screen, pinned=arguments.command == "pin")

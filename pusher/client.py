@@ -13,15 +13,15 @@ _ASYNC = {"Prefer": "respond-async"}
 
 
 class Client:
-    """Speaks with the agent of one host. Not for two threads at once; `close` it.
+    """Speaks with the agent of one host. Not for two threads at once, but for `abandon`; `close` it.
 
     Every request raises `Problem`: the agent's own, or `Unreachable`. Where `app` is empty, the host's
-    only app is meant.
+    only app is meant. `may_ask`: ssh may ask the user something, for nothing else is on the terminal.
     """
 
-    def __init__(self, host: Host, *, ssh: str = "ssh") -> None:
+    def __init__(self, host: Host, *, ssh: str = "ssh", may_ask: bool = True) -> None:
         self.host = host
-        self._connection = Connection(host, ssh=ssh)
+        self._connection = Connection(host, ssh=ssh, may_ask=may_ask)
 
     def close(self) -> None:
         """Hang up. Idempotent; the next request connects again."""
@@ -31,9 +31,18 @@ class Client:
         """Begin to connect, for what takes time meanwhile (ssh)."""
         self._connection.open()
 
-    def status(self, app: str = "") -> dict[str, Any]:
-        """What is live, and what goes on."""
-        return self._connection.ask("GET", _path(Route.APP_STATUS, app) if app else Route.STATUS)
+    def abandon(self) -> None:
+        """From another thread: what goes on here ends with KeyboardInterrupt, and nothing begins any more."""
+        self._connection.abandon()
+
+    def rest(self, seconds: float) -> None:
+        """Wait, unless abandoned meanwhile. Raises: KeyboardInterrupt."""
+        self._connection.rest(seconds)
+
+    def status(self, app: str = "", *, patience_s: float | None = None) -> dict[str, Any]:
+        """What is live, and what goes on. `patience_s`: how long to wait for it, if less than usual."""
+        path = _path(Route.APP_STATUS, app) if app else Route.STATUS
+        return self._connection.ask("GET", path, patience_s=patience_s)
 
     def releases(self, app: str = "") -> dict[str, Any]:
         """The releases on the host, and its recent deployments."""
@@ -55,10 +64,14 @@ class Client:
             self._connection.ask("POST", _path(Route.APP_DEPLOYMENTS, app), headers=headers, body=bundle)
         )
 
-    def rollback(self, app: str = "", *, to: str = "") -> str:
-        """Begin to go back, to the release `to` or to the one before; the deployment's id."""
+    def rollback(self, app: str = "", *, to: str = "", leaving: str = "") -> str:
+        """Begin to go back, to the release `to` or to the one before; the deployment's id.
+
+        Refused (`not_live`) if `leaving` is given and is not the live release any more.
+        """
         path = _path(Route.APP_ROLLBACK, app) if app else Route.ROLLBACK
-        query = f"?{urlencode({'to': to})}" if to else ""
+        named = {name: value for name, value in (("to", to), ("from", leaving)) if value}
+        query = f"?{urlencode(named)}" if named else ""
         return self._started(self._connection.ask("POST", path + query, headers=_ASYNC))
 
     def pin(self, app: str, release: str) -> None:

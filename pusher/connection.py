@@ -4,9 +4,12 @@ Invariant: one connection at a time, kept for all requests and opened anew when 
 every way to fail is a `Problem`: the agent's own, or `Unreachable`.
 """
 
+import contextlib
 import http.client
 import json
 import select
+import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,11 +24,13 @@ _PIECE = 64 * 1024
 
 
 class Connection:
-    """The connection to the agent of one host. Not for two threads at once; `close` it."""
+    """The connection to the agent of one host. Not for two threads at once, but for `abandon`; `close` it."""
 
-    def __init__(self, host: Host, *, ssh: str) -> None:
+    def __init__(self, host: Host, *, ssh: str, may_ask: bool = True) -> None:
         self.host = host
         self._ssh = ssh
+        self._may_ask = may_ask
+        self._abandoned = threading.Event()
         self._stream: Stream | None = None
         self._http = http.client.HTTPConnection("localhost")
         self._answered = False
@@ -37,12 +42,27 @@ class Connection:
         # that the agent closed. Found out by a failing request, it could not be told from a lost answer.
         if stream is None or self._http.sock is None or select.select([stream.socket], [], [], 0)[0]:
             self.close()
-            stream = self._stream = connect(self.host, ssh=self._ssh)
+            stream = self._stream = connect(self.host, ssh=self._ssh, may_ask=self._may_ask)
             self._http = http.client.HTTPConnection("localhost")
             self._http.sock = stream.socket
             self._answered = False
         stream.socket.settimeout(stream.answer_s)
+        if self._abandoned.is_set():
+            self.close()
+            raise KeyboardInterrupt
         return stream
+
+    def abandon(self) -> None:
+        """From another thread: end what waits here, now and later, with KeyboardInterrupt."""
+        self._abandoned.set()
+        if stream := self._stream:
+            with contextlib.suppress(OSError):
+                stream.socket.shutdown(socket.SHUT_RDWR)
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long. Raises: KeyboardInterrupt, when abandoned."""
+        if self._abandoned.wait(seconds):
+            raise KeyboardInterrupt
 
     def close(self) -> None:
         """Hang up. Idempotent; the next request connects again."""
@@ -58,12 +78,16 @@ class Connection:
         *,
         headers: Mapping[str, str] | None = None,
         body: Iterable[bytes] | None = None,
+        patience_s: float | None = None,
     ) -> dict[str, Any]:
         """The JSON object that answers a request; `body` is sent chunked, for as long as the agent reads.
 
+        `patience_s` is how long nothing may come, if less than usual.
         Raises: Unreachable; Problem, if the agent says so; and whatever `body` raises.
         """
         stream = self.open()
+        if patience_s is not None:
+            stream.socket.settimeout(min(patience_s, stream.answer_s))
         try:
             length = {} if method == "GET" else {"Content-Length": "0"}
             framing = length if body is None else {"Transfer-Encoding": "chunked"}
@@ -132,7 +156,10 @@ class Connection:
             raise Problem.from_document(document)
         raise self.not_an_agent(f"it says {response.status} {response.reason}".strip())
 
-    def _lost(self, error: Exception) -> Unreachable:
+    def _lost(self, error: Exception) -> Unreachable | KeyboardInterrupt:
+        if self._abandoned.is_set():
+            self.close()
+            return KeyboardInterrupt()
         stream, self._stream = self._stream, None
         self._http.close()
         why = stream.why_it_broke() if stream else ""
@@ -142,7 +169,10 @@ class Connection:
         look = "systemctl status pusher-agent"
         hint = f"Is the agent running there? See: {look}"
         if isinstance(address := self.host.address, Ssh):
-            hint = f"What ssh said stands above. If `ssh {address.host}` works, see there: {look}"
+            said = (
+                "What ssh said stands above" if self._may_ask else "With several hosts, ssh must not ask anything"
+            )
+            hint = f"{said}. If `ssh {address.host}` works, see there: {look}"
         return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)
 
 

@@ -26,7 +26,7 @@ def follow(
     screen: Screen,
     *,
     elapsed: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
 ) -> Mapping[str, Any]:
     """Show the events of a deployment until it has finished well; the data of its last event.
 
@@ -55,7 +55,7 @@ def follow(
                     hint=f"It goes on without us. {pick_up(client, deployment)}",
                 )
             screen.passing("  connection lost, trying again ...")
-            sleep(pause)
+            (sleep or client.rest)(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
     except KeyboardInterrupt as error:
         raise Interrupted(
@@ -67,6 +67,16 @@ def pick_up(client: Client, deployment: str) -> str:
     """How to follow it again."""
     host = shlex.quote(client.host.name)
     return f"To follow it: pusher status --host {host} --deployment {shlex.quote(deployment)} --follow"
+
+
+def asking(host: str) -> str:
+    """How to see what has become of a host."""
+    return f"pusher status --host {shlex.quote(host)}"
+
+
+def going_back(host: str, release: str) -> str:
+    """How to bring an earlier release back."""
+    return f"To go back: pusher rollback --host {shlex.quote(host)} --to {shlex.quote(release)}"
 
 
 def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:

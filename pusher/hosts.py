@@ -9,7 +9,7 @@ import shlex
 import socket
 import subprocess
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from pusher.errors import Unreachable, Usage
 
@@ -25,6 +25,8 @@ _FORMS = "Use NAME or ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
 # A person may have to type a passphrase or touch a key before ssh carries the first byte.
 _ANSWER_BY_SSH_S = 180.0
+# What ssh says last when something it has already told of ends it.
+_ECHOES = ("stdio forwarding failed", "Connection closed by UNKNOWN port 65535")
 
 
 class Ssh(NamedTuple):
@@ -91,8 +93,11 @@ def parse_address(text: str, *, door: str = DOOR) -> Address:
     return Loopback(host, port or 9000)
 
 
-def ssh_argv(address: Ssh, *, command: str) -> tuple[str, ...]:
-    """The command that joins its standard input and output to the agent's door. Raises: Usage."""
+def ssh_argv(address: Ssh, *, command: str, may_ask: bool = True) -> tuple[str, ...]:
+    """The command that joins its standard input and output to the agent's door. Raises: Usage.
+
+    If it may not ask, it ends where it would ask for a passphrase, or whether a host key is right.
+    """
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -101,29 +106,46 @@ def ssh_argv(address: Ssh, *, command: str) -> tuple[str, ...]:
         raise Usage("the ssh command is empty", hint='The default is ssh = "ssh"')
     port = ("-p", str(address.port)) if address.port else ()
     target = f"{address.user}@{address.host}" if address.user else address.host
-    return (*words, "-W", address.door, *port, target)
+    # After the user's own words: of two values for one option, ssh takes the first.
+    silent = () if may_ask else ("-o", "BatchMode=yes")
+    return (*words, *silent, "-W", address.door, *port, target)
 
 
 @dataclass(slots=True)
 class Stream:
     """A connected stream of bytes. `authority` is what goes into the Host header, `answer_s` how long the
-    first answer may take."""
+    first answer may take, `told` what ssh writes to its standard error where that is not the terminal's."""
 
     socket: socket.socket
     authority: str
     answer_s: float = _ANSWER_S
     ssh: "subprocess.Popen[bytes] | None" = None
+    told: IO[bytes] | None = None
 
     def why_it_broke(self) -> str:
-        """What is known about a stream that ended: how ssh ended, if ssh carried it."""
+        """What is known about a stream that ended: what ssh said of it and how it ended, if ssh carried it."""
         if self.ssh is None:
             return ""
+        self._end()
+        said, code = self._said(), self.ssh.returncode
         self.close()
-        code = self.ssh.returncode
-        return f"ssh ended with exit status {code}" if code > 0 else "the connection was closed"
+        return said or (f"ssh ended with exit status {code}" if code > 0 else "the connection was closed")
 
     def close(self) -> None:
         """Close it, and see ssh end. Idempotent."""
+        self._end()
+        if self.told is not None:
+            self.told.close()
+
+    def _said(self) -> str:
+        if self.told is None or self.told.closed:
+            return ""
+        self.told.seek(0)
+        lines = [line.strip() for line in self.told.read().decode(errors="replace").splitlines()]
+        telling = [line for line in lines if line and line not in _ECHOES]
+        return telling[-1].rstrip(".") if telling else ""
+
+    def _end(self) -> None:
         self.socket.close()
         if self.ssh is not None and self.ssh.returncode is None:
             try:
@@ -134,15 +156,17 @@ class Stream:
                 self.ssh.wait()
 
 
-def connect(host: Host, *, ssh: str) -> Stream:
+def connect(host: Host, *, ssh: str, may_ask: bool = True) -> Stream:
     """A stream to the host's agent. `ssh` is the command, options included.
 
+    If ssh `may_ask`, the terminal is its own for that time; else it asks nothing, and what it says is kept.
     With ssh it returns as soon as ssh is started: that the way exists shows when the first answer comes.
     Raises: Unreachable, Usage.
     """
     match host.address:
         case Ssh() as address:
-            return _through_ssh(host, ssh_argv(address, command=ssh), address.door)
+            argv = ssh_argv(address, command=ssh, may_ask=may_ask)
+            return _through_ssh(host, argv, address.door, may_ask=may_ask)
         case Unix(path):
             return Stream(_unix(host, path), "localhost")
         case Loopback(name, port):
@@ -150,19 +174,33 @@ def connect(host: Host, *, ssh: str) -> Stream:
             return Stream(_tcp(host, name, port, authority), authority)
 
 
-def _through_ssh(host: Host, argv: tuple[str, ...], door: str) -> Stream:
+def _through_ssh(host: Host, argv: tuple[str, ...], door: str, *, may_ask: bool) -> Stream:
     ours, theirs = socket.socketpair()
+    # Its standard error stays the terminal's: host key questions, "touch your key", its own reasons.
+    told = None if may_ask else _file()
     with theirs:
         try:
-            # Its standard error stays the terminal's: host key questions, "touch your key", its own reasons.
-            process = subprocess.Popen(argv, stdin=theirs.fileno(), stdout=theirs.fileno())
+            # In a session of its own it has no terminal to ask at, and Ctrl-C at ours does not end it before we
+            # have heard what goes on.
+            process = subprocess.Popen(
+                argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=told, start_new_session=not may_ask
+            )
         except OSError as error:
             ours.close()
+            if told is not None:
+                told.close()
             raise Unreachable(
                 f"{host.name} cannot be reached", why=f"{argv[0]} cannot be run ({error.strerror})",
                 hint="Install the OpenSSH client, or name another command with `ssh` in pusher.toml",
             ) from error  # fmt: skip
-    return Stream(ours, door, _ANSWER_BY_SSH_S, process)
+    return Stream(ours, door, _ANSWER_BY_SSH_S if may_ask else _ANSWER_S, process, told)
+
+
+def _file() -> IO[bytes]:
+    # Late, for one host does without. Not a pipe: nobody reads what is said while all goes well.
+    import tempfile
+
+    return tempfile.TemporaryFile()
 
 
 def _unix(host: Host, path: str) -> socket.socket:

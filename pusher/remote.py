@@ -5,8 +5,9 @@ from typing import Any
 
 from pusher.client import Client
 from pusher.config import Settings
-from pusher.fleet import chosen, each
+from pusher.fleet import answers, clients_of, each
 from pusher.follow import follow
+from pusher.rollout import ASKING_S, Live, Rollout, Tour
 from pusher.show import Screen, duration, moment, table
 from pusher.wire import Code, Problem, Refused
 
@@ -15,33 +16,43 @@ _HISTORY = 10
 
 def status(settings: Settings, screen: Screen, *, deployment: str, follow_it: bool, as_json: bool) -> int:
     """What is live and what goes on; or one deployment, to its end if `follow_it`. The exit code."""
+    if not follow_it:
+        if deployment:
+            return _show(settings, screen, lambda client: client.deployment(deployment), _deployment, as_json)
+        every = None if as_json else _overview
+        return _show(settings, screen, lambda client: client.status(settings.app), _status, as_json, every)
 
     def act(client: Client, screen: Screen) -> str:
-        if follow_it:
-            return _followed(client, screen, deployment or _under_way(client.status(settings.app)))
-        document = client.deployment(deployment) if deployment else client.status(settings.app)
-        return _told(document, _deployment if deployment else _status, client, screen, as_json)
+        live = _followed(client, screen, deployment or _under_way(client.status(settings.app)))
+        return f"{live.version} is live"
 
-    return _on_each(settings, screen, act)
+    return _on_each(settings, screen, act, kept=False)
 
 
 def releases(settings: Settings, screen: Screen, *, as_json: bool) -> int:
     """The releases on the host, newest first, and its last deployments. The exit code."""
-
-    def act(client: Client, screen: Screen) -> str:
-        return _told(client.releases(settings.app), _releases, client, screen, as_json)
-
-    return _on_each(settings, screen, act)
+    return _show(settings, screen, lambda client: client.releases(settings.app), _releases, as_json)
 
 
-def rollback(settings: Settings, screen: Screen, *, to: str) -> int:
-    """Go back to the release before, or to the one named, and follow it to its end. The exit code."""
+def rollback(settings: Settings, screen: Screen, *, to: str, tour: Tour) -> int:
+    """Go back to the release before, or to the one named, and follow it to its end. The exit code.
 
-    def act(client: Client, screen: Screen) -> str:
+    Of several hosts, none is changed if one cannot be.
+    """
+
+    def act(client: Client, screen: Screen) -> Live:
         screen.line(f"rolling back {settings.app or 'the app'} on {client.host.name}")
         return _followed(client, screen, client.rollback(settings.app, to=to))
 
-    return _on_each(settings, screen, act, summary=True)
+    clients = clients_of(settings)
+    try:
+        rollout = Rollout(clients, screen, tour=tour)
+        if rollout.several:
+            rollout.ask(lambda client: _check_way_back(client, settings.app, to), doing="asking")
+        return rollout.change(act, before={})
+    finally:
+        for client in clients:
+            client.close()
 
 
 def pin(release: str, settings: Settings, screen: Screen, *, pinned: bool) -> int:
@@ -58,26 +69,74 @@ def pin(release: str, settings: Settings, screen: Screen, *, pinned: bool) -> in
 
 
 def _on_each(
-    settings: Settings, screen: Screen, act: Callable[[Client, Screen], str], *, summary: bool = False
+    settings: Settings, screen: Screen, act: Callable[[Client, Screen], str], *, kept: bool = True
 ) -> int:
-    hosts = chosen(settings.chosen, known=tuple(settings.hosts))
-    clients = [Client(host, ssh=settings.ssh) for host in hosts]
+    """As `each`. If it is `kept`, what one host has to say stands together."""
+    clients = clients_of(settings)
     try:
-        return each(clients, act, screen, summary=summary)
+        return each(clients, act, screen, summary=False, kept=kept)
     finally:
         for client in clients:
             client.close()
 
 
-def _followed(client: Client, screen: Screen, deployment: str) -> str:
+def _show(
+    settings: Settings,
+    screen: Screen,
+    ask: Callable[[Client], dict[str, Any]],
+    lines: Callable[[Mapping[str, Any]], Iterator[str]],
+    as_json: bool,
+    every: Callable[[Mapping[str, Mapping[str, Any]]], list[str]] | None = None,
+) -> int:
+    """Show what the hosts answer: as JSON, by `every` if they are several, or else each in its `lines`."""
+    clients = clients_of(settings)
+    several = len(clients) > 1
+    width = max(len(client.host.name) for client in clients)
+
+    def show(found: Mapping[str, dict[str, Any]]) -> None:
+        if several and every and found:
+            for line in every(found):
+                screen.line(line)
+            return
+        for name, document in found.items():
+            if as_json:
+                screen.document({**document, "address": name})
+                continue
+            marked = screen.of_host(name, width=width) if several else screen
+            for line in lines(document):
+                marked.line(line)
+
+    try:
+        return answers(clients, ask, show, screen)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _check_way_back(client: Client, app: str, to: str) -> bool:
+    """Whether a rollback can begin, as far as can be seen. Raises: Problem, if not."""
+    status = client.status(app, patience_s=ASKING_S)
+    name, going = status.get("app"), status.get("deploying")
+    if isinstance(going, Mapping):
+        hint = f"`pusher status --deployment {going.get('deployment')} --follow` shows it"
+        raise Refused(Code.BUSY, f"{going.get('by')} is deploying {going.get('version')} on {name}", hint=hint)
+    there = f"`pusher releases --host {client.host.name}` lists those there are"
+    if to and not any(one.get("id") == to for one in client.releases(app).get("releases", [])):
+        raise Refused(Code.UNKNOWN_RELEASE, f"{name} has no release {to}", hint=there)
+    if not to and not status.get("previous"):
+        raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, f"{name} has nothing to roll back to", hint=there)
+    return True
+
+
+def _followed(client: Client, screen: Screen, deployment: str) -> Live:
     data = follow(client, deployment, screen)
-    release, version = data.get("release"), data.get("version")
+    app, version, release = (str(data.get(member)) for member in ("app", "version", "release"))
     took = duration(data.get("ms"))
-    screen.line(f"{data.get('app')} {version} is live on {client.host.name}: release {release}, {took}")
+    screen.line(f"{app} {version} is live on {client.host.name}: release {release}, {took}")
     warning = data.get("warning")
     if isinstance(warning, Mapping):
         screen.line(f"warning: {Problem.from_document(warning)}")
-    return f"{version} is live, {took}"
+    return Live(app, version, release, str(data.get("previous") or ""))
 
 
 def _under_way(document: Mapping[str, Any]) -> str:
@@ -92,19 +151,17 @@ def _under_way(document: Mapping[str, Any]) -> str:
     return str(deploying.get("deployment"))
 
 
-def _told(
-    document: dict[str, Any],
-    lines: Callable[[Mapping[str, Any]], Iterator[str]],
-    client: Client,
-    screen: Screen,
-    as_json: bool,
-) -> str:
-    if as_json:
-        screen.document({**document, "address": client.host.name})
-    else:
-        for line in lines(document):
-            screen.line(line)
-    return ""
+def _overview(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line a host."""
+    rows = []
+    for name, document in found.items():
+        going, last = document.get("deploying"), document.get("last")
+        doing = f"deploying {going.get('version')}, by {going.get('by')}" if isinstance(going, Mapping) else ""
+        if not doing and isinstance(last, Mapping) and last.get("outcome") not in (None, "done"):
+            doing = f"last: {_line(last)}"
+        running = "yes" if document.get("running") else "no"
+        rows.append((name, _short(document.get("live")), _short(document.get("previous")), running, doing))
+    return table(("HOST", "LIVE", "PREVIOUS", "RUNNING", ""), rows)
 
 
 def _status(document: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import hashlib
 import shlex
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -19,8 +19,9 @@ from pusher.bundle import Cargo, Member, Papers
 from pusher.client import Client
 from pusher.config import Settings
 from pusher.errors import Interrupted, Usage
-from pusher.fleet import chosen, each
+from pusher.fleet import clients_of
 from pusher.follow import follow
+from pusher.rollout import ASKING_S, Live, Rollout, Tour
 from pusher.show import Screen, amount, duration
 from pusher.source import BundleFile, Folder, locate
 from pusher.wire import Code, Manifest, Problem, WireError, check_app, parse_timestamp
@@ -32,28 +33,30 @@ _NOT_WORTH_ASKING = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """What is sent to every host, but for those that did not say where they stand."""
+    """What is sent to every host. `missing` are the digests that a host lacks, for those that were asked."""
 
     manifest: Manifest
     papers: Papers
     cargo: Cargo
-    silent: Mapping[str, Problem] = field(default_factory=dict)
+    missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def send(what: str, settings: Settings, screen: Screen) -> int:
+def send(what: str, settings: Settings, screen: Screen, *, tour: Tour) -> int:
     """Deploy a version, a folder or a bundle's file on the chosen hosts; the exit code.
 
-    Raises: Problem, Interrupted.
+    Of several hosts, none is changed before all have taken the papers for good. Raises: Problem, Interrupted.
     """
-    hosts = chosen(settings.chosen, known=tuple(settings.hosts))
-    clients = [Client(host, ssh=settings.ssh) for host in hosts]
+    clients = clients_of(settings)
     try:
         found = locate(what, source=settings.source)
+        rollout = Rollout(clients, screen, tour=tour)
         if isinstance(found, BundleFile):
-            load = _from_file(found, clients)
+            load, statuses = _from_file(found, rollout)
         else:
-            load = _from_folder(found, settings, clients, screen)
-        return each(clients, partial(_deliver, load=load), screen)
+            load, statuses = _from_folder(found, settings, rollout, screen)
+        if rollout.several:
+            load = replace(load, missing=_missing(load, rollout))
+        return rollout.change(partial(_deliver, load=load), before=_live(statuses))
     finally:
         for client in clients:
             client.close()
@@ -87,30 +90,26 @@ def app_name(settings: Settings) -> str:
         raise Usage("This cannot be the name of an app", why=str(error)) from error
 
 
-def _from_file(found: BundleFile, clients: Sequence[Client]) -> _Load:
-    for client in clients:
+def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Load, dict[str, dict[str, Any]]]:
+    for client in rollout.clients:
         client.open()
     packed = bundle.read(found.path)
-    return _Load(packed.manifest, packed.papers, packed)
+    load = _Load(packed.manifest, packed.papers, packed)
+    # One host says all there is to say when it is sent to.
+    return load, _statuses(packed.manifest.app, rollout) if rollout.several else {}
 
 
-def _from_folder(found: Folder, settings: Settings, clients: Sequence[Client], screen: Screen) -> _Load:
+def _from_folder(
+    found: Folder, settings: Settings, rollout: Rollout, screen: Screen
+) -> tuple[_Load, dict[str, dict[str, Any]]]:
     app = app_name(settings)
     # The way to a host may take longer than reading the folder.
-    asked = [Begun(partial(client.status, app)) for client in clients]
+    reading = Begun(partial(pack.read, found.path))
     screen.passing(f"  reading {found.path} ...")
-    tree = pack.read(found.path)
-    statuses: list[dict[str, Any]] = []
-    silent: dict[str, Problem] = {}
-    for client, begun in zip(clients, asked, strict=True):
-        try:
-            statuses.append(begun.result())
-        except Problem as problem:
-            silent[client.host.name] = problem
-            if len(silent) == len(clients):
-                raise
-    created = max(int(time.time() * 1000), *(_newest(status) + 1 for status in statuses))
-    names = [status.get("host") for status in statuses]
+    statuses = _statuses(app, rollout)
+    tree = reading.result()
+    created = max(int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values()))
+    names = [status.get("host") for status in statuses.values()]
     manifest = make_manifest(
         tree,
         app=app,
@@ -124,7 +123,31 @@ def _from_folder(found: Folder, settings: Settings, clients: Sequence[Client], s
     screen.passing("  signing ...")
     # There is nothing else to do while ssh-keygen works, and what compresses takes a while to be loaded.
     Begun(partial(import_module, "zstandard"))
-    return _Load(manifest, Papers(raw, sign.sign(raw, key=settings.key), tree.index), tree, silent)
+    return _Load(manifest, Papers(raw, sign.sign(raw, key=settings.key), tree.index), tree), statuses
+
+
+def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:
+    """What the hosts say, by what we call them."""
+    patience = ASKING_S if rollout.several else None
+    return rollout.ask(lambda client: client.status(app, patience_s=patience), doing="asking")
+
+
+def _missing(load: _Load, rollout: Rollout) -> dict[str, frozenset[str]]:
+    """What the hosts lack, by what we call them; asked of all, for it judges the papers too."""
+    # Hosts that lack the same share one set: of 100,000 files it is large.
+    shared: dict[frozenset[str], frozenset[str]] = {}
+
+    def ask(client: Client) -> frozenset[str]:
+        found = client.missing(load.manifest.app, bundle.write(load.papers))
+        return shared.setdefault(found, found)
+
+    return rollout.ask(ask, doing="checking")
+
+
+def _live(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The release that is live on each host."""
+    found = {name: status.get("live") for name, status in statuses.items()}
+    return {name: str(live.get("release")) for name, live in found.items() if isinstance(live, Mapping)}
 
 
 def _newest(status: Mapping[str, object]) -> int:
@@ -136,15 +159,13 @@ def _newest(status: Mapping[str, object]) -> int:
         return 0
 
 
-def _deliver(client: Client, screen: Screen, *, load: _Load) -> str:
-    """Send to one host and follow it to its end; the result in a line."""
-    if problem := load.silent.get(client.host.name):
-        raise problem
+def _deliver(client: Client, screen: Screen, *, load: _Load) -> Live:
+    """Send to one host and follow it to its end."""
     began = time.monotonic()
     name, files = f"{load.manifest.app} {load.manifest.version}", load.cargo.files
     total = sum(file.size for file in files)
-    missing = None
-    if total >= _NOT_WORTH_ASKING:
+    missing = load.missing.get(client.host.name)
+    if missing is None and total >= _NOT_WORTH_ASKING:
         screen.passing(f"  asking {client.host.name} what it has ...")
         missing = client.missing(load.manifest.app, bundle.write(load.papers))
     travelling = [file.size for file in files if missing is None or file.sha256 in missing]
@@ -157,10 +178,10 @@ def _deliver(client: Client, screen: Screen, *, load: _Load) -> str:
             raise
         screen.line(f"  {client.host.name} lost some of what it had: sending all of it")
         data = _upload(client, screen, load, None)
-    result = f"{name} is live on {client.host.name}: release {data.get('release')}"
+    release, previous = str(data.get("release")), str(data.get("previous") or "")
     took = duration((time.monotonic() - began) * 1000)
-    screen.line(f"{result}, {took}")
-    return f"{name} is live, {took}"
+    screen.line(f"{name} is live on {client.host.name}: release {release}, {took}")
+    return Live(load.manifest.app, load.manifest.version, release, previous)
 
 
 def _upload(client: Client, screen: Screen, load: _Load, missing: Collection[str] | None) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TextIO
@@ -28,14 +29,18 @@ def printable(text: object) -> str:
 
 
 class Screen:
-    """Standard output, for one command; `of_host` is the same screen with its lines marked."""
+    """Standard output, for one command; `of_host` is the same screen with its lines marked.
+
+    Threads may share it: a line is written whole, whoever else has something to say.
+    """
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self._live = self._out.isatty() and os.environ.get("TERM") != "dumb"
+        self.live = self._out.isatty() and os.environ.get("TERM") != "dumb"
         self._prefix = ""
         self._passing: list[str] = []
         self._drawn = time.monotonic()
+        self._lock = threading.Lock()
 
     def of_host(self, name: str, *, width: int = 0) -> Self:
         """The screen for one of several hosts: each line begins with its name."""
@@ -45,32 +50,45 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         """A line that stays."""
-        for part in printable(text).split("\n"):
-            self._write(f"{self._prefix}{part}".rstrip() + "\n")
+        self.draw(self._lines(text))
 
     def document(self, document: Mapping[str, Any]) -> None:
         """A JSON object in a line of its own, whatever the host, in printable ASCII alone."""
-        self._write(json.dumps(document, sort_keys=True).replace("\x7f", r"\u007f") + "\n")
+        self.draw(json.dumps(document, sort_keys=True).replace("\x7f", r"\u007f") + "\n")
 
     def passing(self, text: str) -> None:
         """A line for now: the next one takes its place. Nothing in a pipe."""
-        if self._live:
-            import shutil  # Late: it brings along three compressors.
-
-            width = shutil.get_terminal_size().columns - 1
-            shown = f"{self._prefix}{printable(text)}".replace("\n", " ")[:width]
-            self._write(shown)
-            self._passing.append(shown)
+        self.draw("", [f"{self._prefix}{printable(text)}"])
 
     def settle(self) -> None:
-        """Take back the line that passes, for somebody else is about to write."""
+        """Take back the lines that pass, for somebody else is about to write."""
         if self._passing:
-            self._write("")
+            self.draw("")
+
+    def draw(self, text: str, passing: Sequence[str] = ()) -> None:
+        """Write whole lines that stay, and beneath them those that pass, in the place of the last such.
+
+        On a terminal no more pass than fit on it, each cut to its width; in a pipe none.
+        """
+        shown: list[str] = []
+        if passing and self.live:
+            import shutil  # Late: it brings along three compressors.
+
+            columns, rows = shutil.get_terminal_size()
+            shown = [one.replace("\n", " ")[: columns - 1] for one in passing[: max(1, rows - 2)]]
+        with self._lock, _pipe_may_close(self._out):
+            # Cleared together with what comes next: an empty line in between would flicker.
+            above = len(self._passing) - 1
+            clear = "" if above < 0 else "\r\x1b[K" if above == 0 else f"\r\x1b[{above}A\x1b[J"
+            self._passing[:] = shown
+            if clear or text or shown:
+                self._out.write(clear + text + "\n".join(shown))
+                self._out.flush()
 
     def sent(self, done: int, total: int) -> None:
         """How many bytes of the files have been sent; draws as often as eyes can follow."""
         now = time.monotonic()
-        if self._live and now - self._drawn >= _REDRAW_S:
+        if self.live and now - self._drawn >= _REDRAW_S:
             self._drawn = now
             self.passing(f"  sending  {bytes_(done)} of {bytes_(total)}")
 
@@ -102,20 +120,14 @@ class Screen:
     def _done(self, name: str, data: Any) -> None:
         self.line(f"  {name:<32} {duration(data.get('ms')):>8}")
 
-    def _write(self, text: str) -> None:
-        # Cleared together with what comes next: an empty line in between would flicker.
-        clear = "\r\x1b[K" if self._passing else ""
-        self._passing.clear()
-        with _pipe_may_close(self._out):
-            self._out.write(clear + text)
-            self._out.flush()
+    def _lines(self, text: str) -> str:
+        return "".join(f"{self._prefix}{part}".rstrip() + "\n" for part in printable(text).split("\n"))
 
 
 def show_problem(problem: Problem, *, host: str = "") -> None:
     """An error on standard error: what, why, what to do; then, last of all, what others wrote."""
     who = f"{host}: " if host else ""
-    sentence = f"{problem.what}: {problem.why}" if problem.why else problem.what
-    lines = [f"pusher: {who}{printable(sentence)}"]
+    lines = [f"pusher: {who}{printable(sentence(problem))}"]
     if problem.hint:
         lines.append(f"  {printable(problem.hint)}")
     if problem.output:
@@ -124,6 +136,11 @@ def show_problem(problem: Problem, *, host: str = "") -> None:
         sys.stdout.flush()
     with _pipe_may_close(sys.stderr):
         print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def sentence(problem: Problem) -> str:
+    """What could not be done, and why."""
+    return f"{problem.what}: {problem.why}" if problem.why else problem.what
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -28,6 +28,7 @@ STATUS: Mapping[Code, int] = {
     Code.UNKNOWN_RELEASE: 404,
     Code.UNKNOWN_DEPLOYMENT: 404,
     Code.NOTHING_TO_ROLL_BACK_TO: 409,
+    Code.NOT_LIVE: 409,
     Code.SEVERAL_APPS: 409,
     Code.BUSY: 409,
     Code.STOPPING: 503,

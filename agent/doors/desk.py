@@ -85,7 +85,8 @@ async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
 async def rollback(desk: Desk, call: Call) -> web.StreamResponse:
     """Make an older release live again."""
     deployer = _deployer(desk, call)
-    return await _begun(call, await deployer.submit(Rollback(call.by, call.query.get("to"))))
+    request = Rollback(call.by, to=call.query.get("to"), leaving=call.query.get("from"))
+    return await _begun(call, await deployer.submit(request))
 
 
 async def pin(desk: Desk, call: Call) -> web.StreamResponse:

@@ -30,6 +30,7 @@ class Code(StrEnum):
     UNKNOWN_RELEASE = "unknown_release"
     UNKNOWN_DEPLOYMENT = "unknown_deployment"
     NOTHING_TO_ROLL_BACK_TO = "nothing_to_roll_back_to"
+    NOT_LIVE = "not_live"
     SEVERAL_APPS = "several_apps"
     BUSY = "busy"
     STOPPING = "stopping"

@@ -204,7 +204,8 @@ async def test_a_method_that_a_path_has_not_is_answered_with_those_it_has(at):
 
 @pytest.mark.parametrize(
     ("query", "hint"),
-    [("too=R", "Did you mean to?"), ("zzz=1", "There is to"), ("to=R&to=S", None), ("%00=1", "There is to"),
+    [("too=R", "Did you mean to?"), ("zzz=1", "There is to, from"), ("to=R&to=S", None),
+     ("%00=1", "There is to, from"),
      ("&".join(f"p{n}=" for n in range(20)), None)],
 )  # fmt: skip
 async def test_a_parameter_that_is_not_known_is_refused_with_the_nearest_one(at, query, hint):

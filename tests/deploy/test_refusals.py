@@ -184,9 +184,22 @@ async def test_a_second_send_meanwhile_is_told_who_is_deploying(host: Host):
     assert "deploying v1" in problem["title"]
     status, problem = await host.rollback()
     assert (status, problem["code"]) == (409, "busy")
+    data = await asyncio.to_thread(host.bundle, wsgi("v2"), "v2")
+    status, problem = await host.request("POST", f"/apps/{APP}/missing", data=data)
+    assert (status, problem["code"]) == (409, "busy")
     (host.app.path / "go").touch()
     status, _ = await one
     assert status == 200
+
+
+async def test_a_rollback_from_a_release_that_is_not_live_any_more_changes_nothing(host: Host):
+    first, second = [(await host.deploy(wsgi(version), version))["release"] for version in ("v1", "v2")]
+    status, problem = await host.request("POST", f"/rollback?to={first}&from={first}")
+    assert (status, problem["code"], problem["outcome"]) == (409, "not_live", "refused")
+    assert problem["detail"] == f"release {second} is live"
+    assert await host.serving() == "v2"
+    status, answer = await host.request("POST", f"/rollback?to={first}&from={second}")
+    assert (status, answer["release"]) == (200, first)
 
 
 async def test_a_client_that_vanishes_in_the_middle_of_an_upload_leaves_nothing(

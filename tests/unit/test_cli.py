@@ -2,103 +2,33 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pusher import __main__, bundle, follow, show
+from pusher import bundle, follow, show
 from pusher.client import Client
 from pusher.errors import Unreachable
 from pusher.wire import Code, Event, Failed, Happened, Manifest, Refused, Stuck, format_timestamp, parse_timestamp
+from tests.unit.scripted_agent import (
+    ABOUT,
+    DEPLOYMENT,
+    DONE,
+    EVENTS,
+    STARTED,
+    STATUS,
+    STEP,
+    UPLOAD,
+    Run,
+    ended,
+    interrupt,
+    sent,
+)
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
-
-Run = Callable[..., int]
-
-DEPLOYMENT = "flask-demo-20261123020055Z"
-STARTED = answer({"deployment": DEPLOYMENT, "app": "flask-demo"}, status=202)
-STATUS = {
-    "app": "flask-demo",
-    "host": "web1.example.com",
-    "agent": "0.1.0",
-    "live": {"release": "20261123020000Z", "version": "v2"},
-    "previous": None,
-    "newest_created": None,
-    "deploying": None,
-    "running": True,
-    "listen": "0.0.0.0:8000",
-}
-ABOUT = {
-    "deployment": DEPLOYMENT,
-    "app": "flask-demo",
-    "kind": "deploy",
-    "version": "v3",
-    "release": "20261123020055Z",
-    "by": "alice",
-}
-STEP = Event(2, 0, Happened.STEP_DONE, {"step": "unpack", "ms": 12})
-DONE = Event(3, 0, Happened.FINISHED, {**ABOUT, "outcome": "done", "ms": 640})
-EVENTS = f"/deployments/{DEPLOYMENT}/events"
-UPLOAD = "/apps/flask-demo/deployments"
-
-
-def ended(problem: Failed | Refused | Stuck, *, outcome: str = "failed") -> Event:
-    return Event(3, 0, Happened.FINISHED, {**ABOUT, "outcome": outcome, "problem": problem.to_document(), "ms": 9})
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("keys") / "id"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
-    return file
-
-
-@pytest.fixture
-def project(tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a project with the version v3, and nothing in the environment that counts."""
-    for name in [name for name in os.environ if name.startswith("PUSHER_")]:
-        monkeypatch.delenv(name)
-    (tmp_path / "app-src/v3").mkdir(parents=True)
-    (tmp_path / "app-src/v3/app.py").write_text("app = None\n")
-    (tmp_path / "pusher.toml").write_text(f'app = "flask-demo"\nkey = "{key}"\n')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def door(project: Path) -> Iterator[ScriptedDoor]:
-    made = ScriptedDoor()
-    made.on("GET", "/apps/flask-demo/status", answer(STATUS))
-    made.on("POST", UPLOAD, STARTED)
-    made.on("GET", EVENTS, events(STEP, None, DONE))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def pusher(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command as the console script does; its exit code."""
-
-    def run(*argv: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["pusher", *argv])
-        return __main__.main()
-
-    return run
-
-
-def sent(door: ScriptedDoor, tmp_path: Path) -> list[bundle.Bundle]:
-    """The bundles that came to the door, one file each."""
-    found = []
-    for at, request in enumerate(one for one in door.requests if one.body):
-        file = tmp_path / f"sent-{at}"
-        file.write_bytes(request.body)
-        found.append(bundle.read(file))
-    return found
 
 
 def test_send_deploys_and_shows_it(
@@ -258,13 +188,6 @@ def test_an_agent_that_stays_away_is_given_up_after_a_minute(
     client.close()
 
 
-def interrupt(exchange: Exchange) -> None:
-    """Press Ctrl-C while the command waits for the answer."""
-    note(exchange)
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    exchange.rfile.read(1)
-
-
 def test_ctrl_c_says_that_the_deployment_goes_on(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,18 +203,9 @@ def test_ctrl_c_while_sending_says_what_may_have_become_of_it(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("POST", UPLOAD, interrupt)
-    assert pusher("send", "v3", "--host", door.address, "--host", "ssh://web9") == 130
+    assert pusher("send", "v3", "--host", door.address) == 130
     said = capsys.readouterr().err
     assert f"Interrupted while sending to {door.address}. It is deployed only if all of it had arrived" in said
-
-
-def test_ctrl_c_names_the_hosts_that_were_not_begun(
-    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    door.on("POST", "/apps/flask-demo/rollback", STARTED)
-    door.on("GET", EVENTS, interrupt)
-    assert pusher("rollback", "--host", door.address, "--host", "web8", "--host", "web9") == 130
-    assert capsys.readouterr().err.endswith("--follow. Not begun: web8, web9\n")
 
 
 def test_ctrl_c_before_anything_happened_is_just_that(
@@ -300,37 +214,6 @@ def test_ctrl_c_before_anything_happened_is_just_that(
     door.on("GET", "/apps/flask-demo/status", interrupt)
     assert pusher("status", "--host", door.address) == 130
     assert capsys.readouterr().err == "\npusher: Interrupted\n"
-
-
-def test_several_hosts_have_their_turn_and_the_worst_counts(
-    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = ScriptedDoor()
-    other.on("GET", "/apps/flask-demo/status", answer(STATUS | {"host": "web2"}))
-    other.on("POST", UPLOAD, STARTED)
-    failed = Failed(Code.HOOK_FAILED, "before-symlink failed", output="no table\n")
-    other.on("GET", EVENTS, events(ended(failed)))
-    hosts = {"a": other.address, "bb": "unix:/nonexistent", "c": door.address}
-    with (project / "pusher.toml").open("a") as file:
-        file.writelines(f'[hosts.{name}]\naddress = "{address}"\n' for name, address in hosts.items())
-    assert pusher("send", "v3", "--host", "a", "--host", "bb", "--host", "c") == 1
-    other.close()
-    out, err = capsys.readouterr()
-    assert [line.split(", ")[0] for line in out.splitlines()] == [
-        "a   sending flask-demo v3 to a: 1 file",
-        "c   sending flask-demo v3 to c: 1 file",
-        "c     unpack                              12 ms",
-        "c   flask-demo v3 is live on c: release 20261123020055Z",
-        "",
-        "HOST  OUTCOME",
-        "a     failed       before-symlink failed",
-        "bb    unreachable  No agent answers for bb at /nonexistent",
-        "c     done         flask-demo v3 is live",
-    ]
-    assert err.startswith("pusher: bb: No agent answers")
-    assert err.endswith("pusher: a: before-symlink failed\n\nno table\n")
-    # Whom we could not ask is not named: nobody else may take it in its place.
-    assert {packed.manifest.hosts for packed in sent(door, project)} == {("web1.example.com", "web2")}
 
 
 def test_send_to_nobody_who_answers_signs_nothing(

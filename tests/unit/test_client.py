@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from pusher.background import Begun
 from pusher.client import Client
 from pusher.errors import Unreachable
 from pusher.hosts import Host, Loopback
@@ -48,6 +49,7 @@ def test_every_route_is_asked_for_as_documented(door: ScriptedDoor, client: Clie
     assert client.releases("a") == {"path": "/apps/a/releases"}
     assert client.deployment("d") == {"path": "/deployments/d"}
     assert client.rollback() == "d"
+    assert client.rollback("a", to="r1", leaving="r2") == "d"
     assert client.rollback("a", to="20261123020055Z") == "d"
     assert client.missing("a", [b"papers"]) == {"x"}
     assert client.deploy("a", [b"one", b"", b"two"]) == "d"
@@ -57,6 +59,7 @@ def test_every_route_is_asked_for_as_documented(door: ScriptedDoor, client: Clie
 
     assert door.paths()[5:] == [
         "POST /rollback",
+        "POST /apps/a/rollback?to=r1&from=r2",
         "POST /apps/a/rollback?to=20261123020055Z",
         "POST /apps/a/missing",
         "POST /apps/a/deployments",
@@ -64,7 +67,7 @@ def test_every_route_is_asked_for_as_documented(door: ScriptedDoor, client: Clie
         "DELETE /apps/a/pin?release=r",
         "GET /deployments/d/events?after=7",
     ]
-    upload = door.requests[8]
+    upload = door.requests[9]
     assert upload.body == b"onetwo"
     assert upload.headers["Content-Type"] == "application/zstd"
     assert upload.headers["Prefer"] == "respond-async"
@@ -287,3 +290,34 @@ def test_an_unreadable_answer_is_a_lost_connection(door: ScriptedDoor, client: C
     door.on("GET", "/status", babble)
     with pytest.raises(Unreachable, match=r"web1 cannot be reached: SSH-2\.0-OpenSSH"):
         client.status()
+
+
+def test_a_client_that_is_abandoned_ends_what_waits_and_begins_nothing_more(
+    door: ScriptedDoor, client: Client
+) -> None:
+    asked, hung_up = threading.Event(), threading.Event()
+
+    def never(exchange: Exchange) -> None:
+        asked.set()
+        exchange.rfile.read(1)
+        hung_up.set()
+
+    door.on("GET", "/status", never)
+    waiting = Begun(client.status)
+    assert asked.wait(20)
+    client.abandon()
+    with pytest.raises(KeyboardInterrupt):
+        waiting.result()
+    assert hung_up.wait(20)
+    for wait in (client.status, partial(client.rest, 20)):
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+
+
+def test_patience_can_be_shorter_than_usual(door: ScriptedDoor, client: Client) -> None:
+    def never(exchange: Exchange) -> None:
+        exchange.rfile.read(1)
+
+    door.on("GET", "/status", never)
+    with pytest.raises(Unreachable, match="no answer in time"):
+        client.status(patience_s=0.05)

@@ -87,6 +87,13 @@ def test_the_ssh_commands_are_these() -> None:
     )
 
 
+def test_where_it_must_not_ask_ssh_is_told_so_after_the_users_own_words() -> None:
+    # Of two values for one option ssh takes the first: whoever says otherwise is heard.
+    assert ssh_argv(Ssh("web1"), command="ssh -o BatchMode=no", may_ask=False) == (
+        *("ssh", "-o", "BatchMode=no", "-o", "BatchMode=yes", "-W", "127.0.0.1:9000", "web1"),
+    )
+
+
 @pytest.mark.parametrize("command", ["", "   ", "ssh 'unclosed"])
 def test_an_ssh_command_that_is_none_is_refused(command: str) -> None:
     with pytest.raises(Usage, match="the ssh command"):

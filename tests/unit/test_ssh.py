@@ -78,3 +78,23 @@ def test_a_stranger_is_not_let_in(server: Server, door: ScriptedDoor, capfd: pyt
     with pytest.raises(Unreachable, match="exit status 255"):
         client.status()
     assert "Permission denied" in capfd.readouterr().err
+
+
+def test_where_there_are_several_hosts_what_ssh_says_is_the_reason(
+    server: Server, door: ScriptedDoor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (server.folder / "authorized_keys").write_text("")
+    client = Client(server.host(address(door)), ssh=server.ssh, may_ask=False)
+    with pytest.raises(
+        Unreachable, match=r"web1 cannot be reached: .*: Permission denied \(publickey.*\)\. With sev"
+    ):
+        client.status()
+    server.admit('restrict,port-forwarding,permitopen="127.0.0.1:1"')
+    # Not the last line, which is "stdio forwarding failed".
+    with pytest.raises(Unreachable, match="administratively prohibited: open failed"):
+        client.status()
+    assert capfd.readouterr().err == ""
+    server.admit("restrict,port-forwarding")
+    door.on("GET", "/status", answer({"app": "a"}))
+    assert client.status() == {"app": "a"}
+    client.close()

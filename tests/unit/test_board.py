@@ -1,0 +1,111 @@
+"""What a person sees of several hosts at once: a terminal is played, and looked at."""
+
+import io
+import re
+
+import pytest
+
+from pusher.board import Board
+from pusher.show import Screen
+from pusher.wire import Event, Happened
+
+
+class Terminal(io.StringIO):
+    """Knows the four movements that are used, and shows what is on it."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def seen(self) -> list[str]:
+        rows, row = [""], 0
+        for part in re.findall(r"\x1b\[\d*[AKJ]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
+            if part == "\n":
+                row += 1
+                rows += [""] * (row + 1 - len(rows))
+            elif part == "\r":
+                pass  # Text is only ever written to a row that is empty.
+            elif part == "\x1b[K":
+                rows[row] = ""
+            elif part == "\x1b[J":
+                rows[row:] = [""]
+            elif part.endswith("A"):
+                row -= int(part[2:-1])
+            else:
+                assert rows[row] == "", f"{part!r} over {rows[row]!r}"
+                rows[row] = part
+        return rows
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "6")
+    return Terminal()
+
+
+def happen(screen: Screen, happened: str, **data: object) -> None:
+    screen.event(Event(1, 0, happened, data))
+
+
+def test_a_terminal_has_a_line_a_host_and_above_it_what_stays(terminal: Terminal) -> None:
+    board = Board(Screen(terminal), ["web1", "database"])
+    one, two = board.of("web1"), board.of("database")
+    one.passing("  asking ...")
+    assert terminal.seen() == ["web1        asking ...", "(1 not begun)"]
+    happen(two, Happened.STEP_STARTED, step="unpack")
+    assert terminal.seen() == ["web1        asking ...", "database    unpack ..."]
+    happen(one, Happened.OUTPUT, source="hook", text="migrating\x1b[2J")
+    happen(two, Happened.STEP_DONE, step="unpack", ms=12)
+    assert terminal.seen() == [
+        r"web1          | migrating\x1b[2J",
+        "web1        asking ...",
+        "database    unpack  12 ms",
+    ]
+    two.line("done, and with a name\nof two lines")
+    two.settle()
+    assert terminal.seen()[1:] == [
+        "database  done, and with a name",
+        "database  of two lines",
+        "web1        asking ...",
+    ]
+    one.settle()
+    assert terminal.seen()[-1] == ""
+
+
+def test_no_more_lines_change_than_the_terminal_has_and_none_wraps(terminal: Terminal) -> None:
+    names = [f"web{number}" for number in range(10)]
+    screen = Screen(terminal)
+    board = Board(screen, names)
+    for name in names:
+        board.of(name).passing("x" * 100)
+    assert terminal.seen() == [f"web{number}  {'x' * 33}" for number in range(4)]
+    screen.settle()
+    assert terminal.seen() == [""]
+
+
+def test_a_pipe_gets_every_step_of_every_host_in_whole_lines() -> None:
+    out = io.StringIO()
+    board = Board(Screen(out), ["web1", "web2"])
+    for name in ("web1", "web2"):
+        screen = board.of(name)
+        screen.passing("  asking ...")
+        happen(screen, Happened.STEP_DONE, step="unpack", ms=12)
+        screen.settle()
+    assert out.getvalue() == "".join(
+        f"{name}    unpack                              12 ms\n" for name in ("web1", "web2")
+    )
+
+
+def test_what_is_kept_is_told_host_by_host(terminal: Terminal) -> None:
+    board = Board(Screen(terminal), ["web1", "web2"], kept=True)
+    one, two = board.of("web1"), board.of("web2")
+    two.line("a")
+    one.line("b")
+    two.line("c")
+    one.passing("still there")
+    assert terminal.seen() == ["web1  still there"]
+    one.settle()
+    two.document({})
+    board.tell()
+    assert terminal.seen() == ["web1  b", "web2  a", "web2  c", "{}", ""]
