@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 NEEDED = ("systemd-nspawn", "ip", "nsenter", "mount", "umount")
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _BOOT_S = 40.0
 _END_S = 20.0
 _MASKED = (  # services of whoever runs the tests, that a test host has no use for
@@ -61,20 +62,30 @@ class Machine:
         self, *argv: str, check: bool = True, user: str = "", stdin: str = "", seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as `user`; its output is captured."""
-        group = "nogroup" if user == "nobody" else user
-        become = ("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--") if user else ()
         done = subprocess.run(
-            ("nsenter", "--target", str(self._init), "--all", *become, *argv),
+            self._inside(argv, user),
             input=stdin,
             capture_output=True,
             text=True,
             timeout=seconds,
             check=False,
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            env=_ENVIRONMENT,
         )
         if check and done.returncode:
             raise AssertionError(f"{argv} inside {self.name}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    @contextmanager
+    def running(self, *argv: str, user: str = "") -> Iterator[subprocess.Popen[bytes]]:
+        """A command inside, for as long as the block runs; its standard input and output are pipes."""
+        process = subprocess.Popen(
+            self._inside(argv, user), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_ENVIRONMENT
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def says(self, *argv: str, user: str = "") -> str:
         """What a command inside writes, whatever comes of it."""
@@ -107,6 +118,11 @@ class Machine:
                 console = (self.folder / "console.log").read_text(errors="replace")
                 raise AssertionError(f"{self.name}: no end of {what or true} in {seconds} s\n{console[-2000:]}")
             select.select([], [], [], 0.05)
+
+    def _inside(self, argv: Sequence[str], user: str) -> tuple[str, ...]:
+        group = "nogroup" if user == "nobody" else user
+        become = ("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--") if user else ()
+        return ("nsenter", "--target", str(self._init), "--all", *become, *argv)
 
     def _up(self) -> bool:
         if not self._running():
