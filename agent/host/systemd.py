@@ -43,7 +43,7 @@ class Systemd:
         self._units = Units.of(app)
         self._layout = AppLayout(host.beneath(config.path))
         self._shelf = Shelf(self._layout)
-        self._note = host.run / app / "started"
+        self._note = host.notes(app) / "started"
         self._turn = asyncio.Lock()
         self._serving: UnitMain | None = None
         self._candidate = 0

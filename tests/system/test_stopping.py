@@ -4,7 +4,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ POST = ("curl", "-sS", "--max-time", "60", "-X", "POST", "-T")
 DOOR = f"agent:9000/apps/{APP}/deployments"
 
 
-def status_text(server: Server) -> str:
-    return server.machine.says("systemctl", "show", "--value", "--property=StatusText", AGENT).strip()
+def held(source: Path, version: str) -> Path:
+    return versions.write(source, version, before=versions.HELD)
 
 
 def entries(server: Server, *matches: str) -> list[dict[str, str]]:
@@ -29,23 +28,8 @@ def entries(server: Server, *matches: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in said.splitlines()]
 
 
-@contextmanager
-def held(server: Server, source: Path, version: str) -> Iterator[None]:
-    """A deployment whose candidate does not get up; let go at the end."""
-    path = server.pack(version, source=versions.write(source, version, before=versions.HELD))
-    with server.machine.running(*POST, path, DOOR):
-        try:
-            server.machine.until(
-                lambda: status_text(server) == f"Deploying {APP} {version}: preflight", what="the preflight"
-            )
-            yield
-        finally:
-            server.machine.run("touch", "/srv/go")
-
-
 @pytest.fixture(autouse=True)
-def no_go(server: Server) -> Iterator[None]:
-    server.machine.run("rm", "-f", "/srv/go")
+def started_again(server: Server) -> Iterator[None]:
     yield
     server.machine.run("systemctl", "start", AGENT)
 
@@ -71,16 +55,16 @@ def test_the_journal_can_be_asked_for_one_deployment(live: Server, tmp_path: Pat
 
 
 def test_the_status_says_what_goes_on(live: Server, tmp_path: Path) -> None:
-    with held(live, tmp_path, "held"):
+    with live.held(held(tmp_path, "held"), "held"):
         assert f'Status: "Deploying {APP} held: preflight"' in live.machine.says("systemctl", "status", AGENT)
-    live.machine.until(lambda: status_text(live) == f"Serving {APP} (held) at 127.0.0.1:9000")
+    live.machine.until(lambda: live.status_text() == f"Serving {APP} (held) at 127.0.0.1:9000")
     live.rollback()
-    assert status_text(live) == f"Serving {APP} ({live.version()}) at 127.0.0.1:9000"
+    assert live.status_text() == f"Serving {APP} ({live.version()}) at 127.0.0.1:9000"
 
 
 def test_told_to_stop_while_a_candidate_hangs_it_lets_it_go_at_once(live: Server, tmp_path: Path) -> None:
     before = live.look()
-    with held(live, tmp_path, "hanging"):
+    with live.held(held(tmp_path, "hanging"), "hanging"):
         began = time.monotonic()
         live.machine.run("systemctl", "stop", AGENT)
         assert time.monotonic() - began < 6
@@ -107,7 +91,7 @@ def test_told_to_stop_while_an_upload_is_under_way_it_waits_for_no_more_of_it(
         assert upload.stdout
         upload.stdin.write(path.read_bytes()[:1_000_000])
         upload.stdin.flush()
-        live.machine.until(lambda: status_text(live) == f"Deploying {APP} large: unpack")
+        live.machine.until(lambda: live.status_text() == f"Deploying {APP} large: unpack")
         began = time.monotonic()
         live.machine.run("systemctl", "restart", AGENT)
         assert time.monotonic() - began < 6
@@ -121,15 +105,15 @@ def test_told_to_stop_while_an_upload_is_under_way_it_waits_for_no_more_of_it(
 
 def test_told_to_stop_after_the_switch_it_first_sees_how_the_release_does(live: Server) -> None:
     file = f"/etc/pusher-agent/apps/{APP}.toml"
-    live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '/^\\[health/a bake_s = 3' {file}")
+    live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '/^\\[health/a bake_s = 2' {file}")
     live.machine.run("pusher-agent", "app", "apply", APP)
     path = live.pack("v3")
     try:
         with live.machine.running(*POST, path, DOOR) as sending:
-            live.machine.until(lambda: status_text(live) == f"Deploying {APP} v3: confirm")
+            live.machine.until(lambda: live.status_text() == f"Deploying {APP} v3: confirm")
             live.machine.run("systemctl", "--no-block", "restart", AGENT)
             live.machine.until(
-                lambda: status_text(live).startswith("Stopping when this has come to its end: Depl")
+                lambda: live.status_text().startswith("Stopping when this has come to its end: Depl")
             )
             assert live.version() == "v3"
             assert sending.stdout

@@ -8,7 +8,6 @@ REQUIREMENTS = "Flask==3.0.3\ngunicorn==22.0.0\n"
 HELD = """
 import os, time
 if os.environ.get("PUSHER_PREFLIGHT") and not os.path.exists("/srv/go"):
-    open("/dev/shm/held-" + os.environ["PUSHER_VERSION"], "w").close()
     while not os.path.exists("/srv/go"):
         time.sleep(0.02)
 """
@@ -17,7 +16,7 @@ if os.environ.get("PUSHER_PREFLIGHT") and not os.path.exists("/srv/go"):
 ONLY_AS_CANDIDATE = """
 import os
 if not os.environ.get("PUSHER_PREFLIGHT"):
-    raise SystemExit("not in public")
+    raise RuntimeError("not in public")
 """
 
 
