@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -10,9 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TextIO, cast
 
-import structlog
 import uv
 
 from agent import apps as server_apps
@@ -25,7 +22,9 @@ from agent.core.plan import Step
 from agent.daemon import Agent, serve
 from agent.deploy import Deployer
 from agent.doors.http import HttpDoor
+from agent.headline import Headline, Headlines
 from agent.hook_calls import HookCalls
+from agent.host import log
 from agent.host.clock import SystemClock
 from agent.host.disk import Disk
 from agent.host.embedded import Embedded
@@ -35,7 +34,6 @@ from agent.host.lock import Lock
 from agent.host.notify import Notifier
 from agent.host.ports import Bundle, Clock, HookRunner, Service
 from agent.host.shelf import Shelf
-from agent.host.stderr import Stderr
 from agent.host.systemd import Systemd
 from agent.host.systemd_hooks import SystemdHookRunner
 from agent.host.venvs import Venvs
@@ -104,7 +102,7 @@ def _app(arguments: argparse.Namespace, layout: HostLayout, disk: Disk) -> Itera
 
 def _serve(layout: HostLayout) -> int:
     config, apps = commands.read_agent(layout), commands.read_apps(layout)
-    _set_up_log()
+    log.set_up()
     # Under systemd, what lies in `shared` has the app's group, which is to write to its shared paths (agent.apps).
     os.umask(0o002 if config.service == "systemd" else 0o022)
     lock = Lock(layout.lock)
@@ -128,6 +126,8 @@ async def serve_host(
 ) -> None:
     """The agent of a host, until `stop` is set. Raises: Problem, if it cannot begin."""
     clock, disk, journal = SystemClock(), Disk(), Journal(layout.journal)
+    notifier = Notifier(clock=clock)
+    headlines = Headlines(door=config.door.address, say=notifier.say)
     embedded: dict[str, Embedded] = {}
     units: dict[str, Systemd] = {}
     for name, app in apps.items():
@@ -150,6 +150,7 @@ async def serve_host(
             disk=disk,
             clock=clock,
             uv_binary=binary,
+            headline=headlines.of(name),
         )
         for name, app in apps.items()
     }
@@ -160,11 +161,24 @@ async def serve_host(
         path=layout.api_socket,
         group=config.door.group,
         limits=config.limits,
+        stop=stop,
     )
-    notifier = Notifier(clock=clock, status=f"Serving {', '.join(apps) or 'no app yet'} at {config.door.address}")
+
+    def stopping() -> None:
+        notifier.stopping()
+        headlines.stopping()
+
     try:
+        headlines.show()
         # Apps that the agent is the parent of end with it; those of systemd do not notice.
-        await serve(agent, doors=[door, notifier], services=[*embedded.values()], journal=journal, stop=stop)
+        await serve(
+            agent,
+            doors=[door, notifier],
+            services=[*embedded.values()],
+            journal=journal,
+            stop=stop,
+            stopping=stopping,
+        )
     finally:
         for service in units.values():
             service.close()
@@ -182,6 +196,7 @@ def _deployer(
     disk: Disk,
     clock: Clock,
     uv_binary: Path,
+    headline: Headline,
 ) -> Deployer:
     app = AppLayout(layout.beneath(config.path))
     shelf = Shelf(app)
@@ -222,6 +237,7 @@ def _deployer(
         service=service,
         journal=journal,
         clock=clock,
+        headline=headline,
     )
 
 
@@ -232,25 +248,6 @@ def _steps_of(
     body_read: Callable[[], None],
 ) -> Mapping[Step, Doable]:
     return {**steps, Step.UNPACK: unpack(bundle, body_read)}
-
-
-def _set_up_log() -> None:
-    """Events on standard error: coloured for a person at a terminal, JSON lines for everything else."""
-    person = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if person else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-            if person
-            else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, Stderr())),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """What root sets up on a server for an app, and takes down again: its file, user, folders, units and permission.
 
 Invariant: nothing of somebody else's is touched: a unit file without our mark, a user who has rights of his own,
-a folder that is not the agent's are refused. Folders are entered one name at a time and never through a
-link, for what lies in an app's folder is the agent's, and this runs as root.
+a folder that is not the agent's are refused.
 """
 
 import grp
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,15 +16,14 @@ from agent.commands import AppOptions, app_text, read_agent, read_apps
 from agent.core.config import AppConfig, parse_app
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
-from agent.core.units import AGENT, MARK, Units
+from agent.core.units import AGENT, MARK, Units, render_drop_in
+from agent.host import app_folders
 from agent.host.disk import Disk
 from agent.host.unit_files import rendered
 from pusher.wire import Code, Failed, Refused
 
 Run = Callable[[tuple[str, ...]], None]
 """Runs a command to its end. Raises: Failed."""
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def run(argv: tuple[str, ...]) -> None:
@@ -70,34 +67,36 @@ def apply(layout: HostLayout, app: str, *, disk: Disk, run: Run = run) -> Iterat
 def remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run = run) -> Iterator[str]:
     """Stop an app for good and take down what was set up; with `purge` its releases, data and user as well.
 
-    Says what it leaves. Raises: Refused, with nothing changed; Failed.
+    Says what it leaves. Cut off in the middle, it can be run again. Raises: Refused, with nothing changed; Failed.
     """
     _check_root(layout)
-    config = _config(layout, app)
+    file, going = layout.app_toml(app), layout.app_going(app)
+    config = _config_of_leaving(layout, app)
     path = layout.beneath(config.path)
     ours = [name for name in Units.of(app).all if _is_ours(layout.units / name, app)]
     if purge:
-        _check_purgeable(path)
-    disk.unlink(layout.app_toml(app), op="apps.file")
+        app_folders.check_purgeable(path)
+    if file.exists():
+        going.unlink(missing_ok=True)
+        disk.rename(file, going, op="apps.going")
     _write_rule(layout, disk)
+    disk.unlink(layout.agent_drop_in(app), op="apps.drop-in")
+    run(("systemctl", "daemon-reload"))
     run(("systemctl", "try-restart", f"{AGENT}.service"))
-    yield f"removed {layout.app_toml(app)}"
+    yield f"removed {file}"
     if ours:
         run(("systemctl", "disable", "--now", "--quiet", *ours))
+        with suppress(Failed):  # only those that failed can be told to forget it
+            run(("systemctl", "reset-failed", *ours))
         for name in ours:
             disk.unlink(layout.units / name, op="apps.unit")
         run(("systemctl", "daemon-reload"))
         yield f"stopped and removed {', '.join(ours)}"
-    if not purge:
-        yield f"left: {path} (releases and shared data), user {config.user}; --purge removes them as well"
-        return
-    if path.exists():
-        shutil.rmtree(path)
-        yield f"removed {path}"
-    if _made_here(config.user, app):
-        run(("userdel", config.user))
-        yield f"removed user {config.user}"
-    yield "left: the history of its deployments, in the agent's journal"
+    _tidy_run(layout, app)
+    if purge:
+        yield from _purge(layout, app, config, run=run)
+    disk.unlink(going, op="apps.going")
+    yield from _left(layout, app, config, purge=purge)
 
 
 def useradd_argv(user: str, app: str) -> tuple[str, ...]:
@@ -108,36 +107,94 @@ def useradd_argv(user: str, app: str) -> tuple[str, ...]:
     )
 
 
+def _tidy_run(layout: HostLayout, app: str) -> None:
+    """What would be gone after the next boot: the agent's notes, the folder that systemd made for a socket."""
+    if layout.notes(app).exists():
+        app_folders.remove(layout.notes(app))
+    with suppress(OSError):  # it is not there, or not empty
+        (layout.root / "run" / app).rmdir()
+
+
+def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iterator[str]:
+    path = layout.beneath(config.path)
+    if path.exists():
+        app_folders.remove(path)
+        yield f"removed {path}"
+    others = [name for name, other in read_apps(layout).items() if other.user == config.user]
+    if _made_here(config.user, app) and not others:
+        run(("userdel", config.user))
+        yield f"removed user {config.user}"
+
+
+def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> Iterator[str]:
+    path = layout.beneath(config.path)
+    if not purge:
+        yield f"left: {path} (releases and shared data), user {config.user}"
+    elif _exists(config.user):
+        yield f"left: user {config.user}, who was not made for {app} alone"
+    for place in (
+        layout.hooks(app),
+        layout.drop(app),
+        *([layout.beneath(config.environment_file)] if config.environment_file else []),
+    ):
+        if place.exists():
+            yield f"left: {place}"
+    yield "left: the history of its deployments, in the agent's journal"
+
+
 def _establish(
     app: str, config: AppConfig, units: dict[str, str], *, layout: HostLayout, disk: Disk, run: Run
 ) -> Iterator[str]:
-    try:
-        pwd.getpwnam(config.user)
-    except KeyError:
+    if not _exists(config.user):
         run(useradd_argv(config.user, app))
         yield f"made user {config.user}"
-    _make_folders(AppLayout(layout.beneath(config.path)), user=config.user)
+    app_folders.make(AppLayout(layout.beneath(config.path)), user=config.user)
+    names = Units.of(app)
     before = {name: _read(layout.units / name) or "" for name in units}
     changed = [name for name, text in units.items() if before[name] != text]
+    deployed = layout.beneath(config.path).joinpath("current").is_symlink()
+    # An open socket keeps its old address, and systemd opens a new one only while the service is down. Stopped
+    # before systemd reads the new address, for it takes the old one's file away.
+    reopened = before[names.socket] != "" and _address(before[names.socket]) != _address(units[names.socket])
+    if reopened and (reopened := _is_active(names, run)):
+        run(("systemctl", "stop", names.service, names.socket))
     for name in changed:
         disk.write(layout.units / name, units[name].encode(), op="apps.unit", replace=True)
     _write_rule(layout, disk)
-    names = Units.of(app)
-    deployed = layout.beneath(config.path).joinpath("current").is_symlink()
+    yield from _open_place(app, config, layout=layout, disk=disk)
     run(("systemctl", "daemon-reload"))
     if not (deployed and before[names.socket] and before[names.service]):
         # Not each time: who has disabled an app that was running must not find it enabled after an upgrade.
         run(("systemctl", "enable", "--quiet", names.socket, names.service))
     if changed:
         yield f"rendered {', '.join(changed)}"
-    if deployed and _address(before[names.socket]) != _address(units[names.socket]):
-        # An open socket keeps its old address, and systemd opens a new one only while the service is down.
-        run(("systemctl", "stop", names.service, names.socket))
+    if reopened and deployed:
         run(("systemctl", "start", names.socket, names.service))
         yield f"opened {names.socket} anew, and started {names.service}"
+    elif reopened:
+        yield f"stopped {app}: there is no release in {config.path} yet, so send one"
     elif names.service in changed:
         yield f"{names.service} takes it up when it is next restarted: by a deployment, or by `systemctl restart`"
     run(("systemctl", "try-restart", f"{AGENT}.service"))
+
+
+def _is_active(names: Units, run: Run) -> bool:
+    for name in (names.socket, names.service):
+        with suppress(Failed):
+            run(("systemctl", "is-active", "--quiet", name))
+            return True
+    return False
+
+
+def _open_place(app: str, config: AppConfig, *, layout: HostLayout, disk: Disk) -> Iterator[str]:
+    """The agent's unit may write beneath /opt, and to what such a drop-in names."""
+    file, text = layout.agent_drop_in(app), render_drop_in(app, config, host=layout)
+    if not text:
+        disk.unlink(file, op="apps.drop-in")
+    elif _read(file) != text:
+        disk.make_folders(file.parent, op="apps.drop-in")
+        disk.write(file, text.encode(), op="apps.drop-in", replace=True)
+        yield f"wrote {file}, so that the agent may write to {config.path}"
 
 
 def _check_root(layout: HostLayout) -> None:
@@ -165,6 +222,22 @@ def _config(layout: HostLayout, app: str) -> AppConfig:
     return apps[app]
 
 
+def _config_of_leaving(layout: HostLayout, app: str) -> AppConfig:
+    """That of an app that is to go, or whose going was cut off."""
+    going = layout.app_going(app)
+    text = _read(going)
+    if layout.app_toml(app).exists() or text is None:
+        try:
+            return _config(layout, app)
+        except Refused as problem:
+            left = layout.beneath(f"/opt/{app}")
+            if problem.code is not Code.UNKNOWN_APP or not left.exists():
+                raise
+            hint = f"If it was removed, and what it left in {left} is to go as well: `rm -r {left}`"
+            raise Refused(problem.code, problem.what, hint=hint) from problem
+    return parse_app(text, file=str(going), app=app)
+
+
 def _units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, str]:
     """The units as they are to be, once it is clear that nobody's rights or files are in the way."""
     units = rendered(app, config, host=layout)
@@ -182,6 +255,8 @@ def _units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, str]:
                     hint=f"Choose another name. If it was masked or linked there for {app}, remove it first",
                 )
     _check_user(config.user, group=read_agent(layout).door.group)
+    render_drop_in(app, config, host=layout)
+    app_folders.check_place(layout.beneath(config.path))
     return units
 
 
@@ -200,66 +275,6 @@ def _check_user(user: str, *, group: str) -> None:
             f"The app cannot run as {user}",
             why="that user may deploy, and whoever breaks into the app could then as well",
             hint="Name a user of the app's own; one that does not exist is made",
-        )
-
-
-def _make_folders(layout: AppLayout, *, user: str) -> None:
-    """The folders of an app: the agent's, but for what the app's group may see or write.
-
-    Neither `shared` nor `shared/venvs` is writable to the app, else it could put other code in the place of its
-    venv. A folder made within `shared` takes on the app's group, and is writable to it (UMask=0002).
-    """
-    agent, group = pwd.getpwnam(AGENT), pwd.getpwnam(user).pw_gid
-    layout.path.parent.mkdir(parents=True, exist_ok=True)
-    with _Entered(layout.path) as top:
-        for name, gid, mode in (
-            (layout.releases.name, agent.pw_gid, 0o755),
-            (layout.exchange.name, group, 0o2750),
-            (layout.shared.name, group, 0o2755),
-        ):
-            with _Entered(name, folder=top) as descriptor:
-                os.fchown(descriptor, agent.pw_uid, gid)
-                os.fchmod(descriptor, mode)
-                if name == layout.shared.name:
-                    with _Entered(layout.venvs.name, folder=descriptor) as venvs:
-                        os.fchown(venvs, agent.pw_uid, agent.pw_gid)
-                        os.fchmod(venvs, 0o755)
-        os.fchown(top, agent.pw_uid, agent.pw_gid)
-        os.fchmod(top, 0o755)
-
-
-class _Entered:
-    """A folder, made if it was not there, opened and never through a link."""
-
-    def __init__(self, name: Path | str, *, folder: int | None = None) -> None:
-        self._name, self._folder = name, folder
-
-    def __enter__(self) -> int:
-        try:
-            with suppress(FileExistsError):
-                os.mkdir(self._name, 0o755, dir_fd=self._folder)
-            self._descriptor = os.open(self._name, _FOLDER, dir_fd=self._folder)
-        except OSError as error:
-            raise Failed(
-                Code.DISK_ERROR, f"Could not make the folder {self._name}", why=error.strerror or str(error)
-            ) from error
-        return self._descriptor
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-
-def _check_purgeable(path: Path) -> None:
-    try:
-        owner = path.lstat().st_uid
-    except FileNotFoundError:
-        return
-    if path.is_symlink() or owner != pwd.getpwnam(AGENT).pw_uid:
-        raise Refused(
-            Code.CONFIGURATION,
-            f"{path} cannot be purged",
-            why="it is a link, or does not belong to the agent",
-            hint="Leave out --purge, and remove by hand what is to go",
         )
 
 
@@ -282,6 +297,14 @@ def _made_here(user: str, app: str) -> bool:
         return pwd.getpwnam(user).pw_gecos == _comment(app)
     except KeyError:
         return False
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def _comment(app: str) -> str:

@@ -5,7 +5,7 @@ for: what is accepted is always carried out or settled.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -52,8 +52,9 @@ async def serve(
     services: Sequence[Service],
     journal: Journal,
     stop: asyncio.Event,
+    stopping: Callable[[], None],
 ) -> None:
-    """Run until `stop` is set. Raises: Problem, if it cannot begin."""
+    """Run until `stop` is set; `stopping` is told at once. Raises: Problem, if it cannot begin."""
     await journal.open()
     try:
         await asyncio.gather(*(app.recover() for app in agent.apps.values()))
@@ -61,6 +62,7 @@ async def serve(
             await door.start()
         _log.info("ready", apps=sorted(agent.apps))
         await stop.wait()
+        stopping()
         _log.info("stopping")
     finally:
         # Deployments first: those who follow one get to see its end before the door closes on them.

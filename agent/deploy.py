@@ -18,6 +18,7 @@ from agent.core.phases import Phase, Recovery, Signal, advance, recovery
 from agent.core.plan import Attempt, Kind, Step, deployment_id, finish_at, resume_at, time_id
 from agent.core.releases import Release, Standing, fallbacks
 from agent.execution import Execution
+from agent.headline import Headline
 from agent.hook_calls import HookCalls
 from agent.host.disk import Disk
 from agent.host.journal import Journal, Record
@@ -79,6 +80,7 @@ class Deployer:
         service: Service,
         journal: Journal,
         clock: Clock,
+        headline: Headline,
     ) -> None:
         self.app = app
         self._admission = admission
@@ -89,6 +91,7 @@ class Deployer:
         self._service = service
         self._journal = journal
         self._clock = clock
+        self._headline = headline
         self._turn: _Turn | None = None
         self._stopping = False
         self._trouble = ""
@@ -168,6 +171,7 @@ class Deployer:
         except (Problem, OSError, WireError) as error:
             self._trouble = str(error)
             _log.error("app_not_settled", app=self.app, problem=self._trouble)
+        self._headline.live(await asyncio.to_thread(self._shelf.version))
         if not await self._have_running():
             self._revival = asyncio.create_task(self._revive(), name=f"revive {self.app}")
 
@@ -184,7 +188,11 @@ class Deployer:
         task = self._turn.task
         if self._turn.execution is not None:
             self._turn.execution.interrupt()
-        await asyncio.wait([task], timeout=grace_s)
+        _, late = await asyncio.wait([task], timeout=grace_s)
+        if late:
+            _log.warning(
+                "deployment_left", app=self.app, deployment=task.get_name(), todo="settled at the next start"
+            )
         task.cancel()
         await asyncio.wait([task])
 
@@ -366,6 +374,7 @@ class Deployer:
         self, turn: _Turn, attempt: Attempt, *, bundle: Bundle | None = None, papers: Papers | None = None
     ) -> Deployment:
         deployment = Deployment(attempt, clock=self._clock, phase=Phase.VERIFIED)
+        turn.execution = self._execution(deployment, bundle)
         facts = deployment.summary()
         del facts["outcome"]
         deployment.happened(Happened.STARTED, **facts)
@@ -376,9 +385,18 @@ class Deployer:
         else:
             deployment.body_read()
         turn.deployment = deployment
-        turn.execution = self._execution(deployment, bundle)
+        if self._stopping:
+            turn.execution.interrupt()
         turn.task = asyncio.create_task(self._run(turn.execution, deployment), name=attempt.id)
-        _log.info("deployment_started", deployment=attempt.id, version=attempt.version, by=attempt.by)
+        _log.info(
+            "deployment_started",
+            deployment=attempt.id,
+            app=self.app,
+            kind=attempt.kind.value,
+            release=attempt.release,
+            version=attempt.version,
+            by=attempt.by,
+        )
         return deployment
 
     async def _run(self, execution: Execution, deployment: Deployment) -> None:
@@ -399,7 +417,9 @@ class Deployer:
             return
         link_says_new = live == attempt.release
         todo = recovery(phase, link_says_new=link_says_new, resumptions=record.resumptions)
-        _log.warning("deployment_unfinished", deployment=attempt.id, phase=phase.value, todo=todo.value)
+        _log.warning(
+            "deployment_unfinished", deployment=attempt.id, app=self.app, phase=phase.value, todo=todo.value
+        )
         deployment = await self._recorded(record)
         execution = self._execution(deployment, None)
         if todo is Recovery.FINISH:
@@ -419,6 +439,7 @@ class Deployer:
             )
 
     def _execution(self, deployment: Deployment, bundle: Bundle | None) -> Execution:
+        deployment.tell(self._headline.happened)
         return Execution(
             deployment,
             steps=self._steps(bundle, deployment.body_read),

@@ -6,8 +6,9 @@ agent died in the middle and found the deployment in its journal.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
@@ -21,6 +22,9 @@ from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from agent.steps import Doable
 from pusher.wire import Code, Failed, Happened, Problem, Stuck, WireError
+
+_INTERRUPTIBLE = (Step.DEPENDENCIES, Step.PREFLIGHT)
+"""Steps that wait for others, and leave nothing running when cancelled. An upload is ended by its door."""
 
 _log = structlog.get_logger()
 
@@ -47,7 +51,9 @@ class Execution:
         self._clock = clock
         self._began = clock.elapsed()
         self._interrupted = False
-        self._log = _log.bind(deployment=deployment.id)
+        self._waiting: asyncio.Future[None] | None = None
+        self._at = ""
+        self._log = _log.bind(deployment=deployment.id, app=self._attempt.app, release=self._attempt.release)
 
     async def carry_out(self, *, start: int = 0) -> None:
         """Do the items of the plan from `start` on; what fails before the commit is taken back.
@@ -72,7 +78,7 @@ class Execution:
         Before the switch only the new release has to go. From the switch on, what was live comes back, and
         the release that failed stays for inspection.
         """
-        self._log.warning("deployment_failed", problem=str(problem))
+        self._log.warning("deployment_failed", step=self._at, problem=str(problem))
         if self._deployment.phase not in (Phase.DISCARDING, Phase.RETURNING):
             self._deployment.phase = advance(self._deployment.phase, Signal.STEP_FAILED)
         # A full disk may keep even the journal from growing: the undo below makes the room.
@@ -90,21 +96,19 @@ class Execution:
         await self._finish(Signal.UNDONE, problem)
 
     def interrupt(self) -> None:
-        """Begin nothing more that is not live yet: the next item fails, and what was built is discarded."""
+        """Go no further with what is not live yet: what it waits for ends now, and what was built is discarded."""
         self._interrupted = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def _try(self, item: Item) -> Problem | None:
         if self._interrupted and self._deployment.phase is Phase.VERIFIED:
-            return Failed(
-                Code.INTERRUPTED,
-                "The agent was stopped in the middle of the deployment",
-                why="nothing live had been changed, and nothing was",
-                hint="Send it again when the agent is up",
-            )
+            return _stopped()
+        self._at = item.name if isinstance(item, Hook) else item.value
         try:
             if isinstance(item, Hook):
                 await self._save()
-                await self._hooks.call(item.name, self._deployment)
+                await self._while_wanted(self._hooks.call(item.name, self._deployment))
             elif isinstance(item, Commit):
                 await self._commit()
             else:
@@ -125,14 +129,35 @@ class Execution:
         await self._save()
         began = self._clock.elapsed()
         try:
-            await self._steps[step].do(self._attempt, deployment.output(step))
+            doing = self._steps[step].do(self._attempt, deployment.output(step))
+            await (self._while_wanted(doing) if step in _INTERRUPTIBLE else doing)
         except Problem as problem:
             document = problem.to_document()
             deployment.happened(Happened.STEP_FAILED, step=step, ms=self._ms(began), problem=document)
             raise
         deployment.happened(Happened.STEP_DONE, step=step, ms=self._ms(began))
+        self._log.info("step_done", step=step.value, ms=self._ms(began))
         if step in ENDED:
             deployment.phase = advance(deployment.phase, ENDED[step])
+
+    async def _while_wanted(self, doing: Coroutine[Any, Any, None]) -> None:
+        """Do it; while nothing is live yet, `interrupt` ends it. Raises: Failed(interrupted), what it raises."""
+        if self._deployment.phase is not Phase.VERIFIED:
+            await doing
+            return
+        if self._interrupted:
+            doing.close()
+            raise _stopped()
+        self._waiting = asyncio.ensure_future(doing)
+        try:
+            await self._waiting
+        except asyncio.CancelledError:
+            here = asyncio.current_task()
+            if here is not None and here.cancelling():
+                raise  # not by `interrupt`: it is we who are cancelled
+            raise _stopped() from None
+        finally:
+            self._waiting = None
 
     async def _commit(self) -> None:
         """From here on the release is the one that answers: known good, and a fallback of later ones."""
@@ -229,6 +254,15 @@ class Execution:
 
     def _ms(self, began: float) -> int:
         return round((self._clock.elapsed() - began) * 1000)
+
+
+def _stopped() -> Failed:
+    return Failed(
+        Code.INTERRUPTED,
+        "The agent was stopped in the middle of the deployment",
+        why="nothing live had been changed, and nothing was",
+        hint="Send it again when the agent is up",
+    )
 
 
 def _our_bug(error: Exception) -> Failed:

@@ -5,7 +5,7 @@ deployment nothing: a reader takes what there is when it gets to it, and none is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from agent.core.phases import Phase
@@ -31,6 +31,7 @@ class Deployment:
         self._output_characters = 0
         self._news = asyncio.Event()
         self._taken_in = asyncio.Event()
+        self._listener: Callable[[Attempt, Event], None] = lambda _, __: None
 
     @property
     def id(self) -> str:
@@ -93,6 +94,7 @@ class Deployment:
         self._events.append(event)
         if event.event == Happened.FINISHED:
             self._taken_in.set()
+        self._listener(self.attempt, event)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -114,6 +116,10 @@ class Deployment:
             self.happened(Happened.OUTPUT, source=source, text=text)
 
         return line
+
+    def tell(self, listener: Callable[[Attempt, Event], None]) -> None:
+        """Have each event from now on told to `listener` at once, which must not wait."""
+        self._listener = listener
 
     def body_read(self) -> None:
         """Note that the bundle has been read whole, or will not be read."""

@@ -73,8 +73,20 @@ class HostLayout:
         """Where a candidate answers under systemd; not in `run`, for its folder must be root's (units.py)."""
         return self.root / f"run/pusher-preflight/{app}.sock"
 
+    def notes(self, app: str) -> Path:
+        """What the agent has to remember about an app until the next boot: the agent's."""
+        return self.run / app
+
+    def agent_drop_in(self, app: str) -> Path:
+        """What an app adds to the agent's own unit: root's."""
+        return self.units / f"pusher-agent.service.d/app-{app}.conf"
+
     def app_toml(self, app: str) -> Path:
         return self.apps / f"{app}.toml"
+
+    def app_going(self, app: str) -> Path:
+        """The file of an app that is being removed: no app any more, but all that its removal has to know."""
+        return self.apps / f"{app}.toml.going"
 
     def hooks(self, app: str) -> Path:
         """The host's own hooks for an app: root's."""

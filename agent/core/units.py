@@ -36,6 +36,7 @@ command, LISTEN_PID stays true. The environment file cannot say otherwise, for t
 
 _PLACE = re.compile(r"@([a-z_]+)@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HIDDEN = ("/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/", "/run/")  # noqa: S108 - refused
 _HOMES = ("/home/", "/root/", "/run/user/")
 
 
@@ -75,6 +76,20 @@ def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], h
     return {name: _fill(templates["app" + name.removeprefix(app)], values) for name in Units.of(app).all}
 
 
+def render_drop_in(app: str, config: AppConfig, *, host: HostLayout) -> str:
+    """What the agent's own unit needs for an app that lies outside of /opt; empty for all others.
+
+    A mount of its own then, but all renames of an app stay within its folder. Raises: Refused(configuration).
+    """
+    path = _setting("path", str(host.beneath(config.path)))
+    if path.startswith(_HIDDEN):
+        raise _unusable("path", config.path, f"units have a {path.split('/')[1]} of their own, or cannot see it")
+    if path.startswith(str(host.beneath("/opt")) + "/"):
+        return ""
+    home = "ProtectHome=read-only\n" if f"{path}/".startswith(_HOMES) else ""
+    return f'# {MARK} {app}`.\n[Service]\n{home}ReadWritePaths="-{path}"\n'
+
+
 def exec_word(word: str) -> str:
     """One word of a command line of systemd's, which comes out as just this word."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
@@ -103,6 +118,7 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "path": _setting("path", str(layout.path)),
         "listen": _setting("listen", where if isinstance(where, str) else config.listen),
         "free_bind": "yes" if isinstance(where, tuple) and _may_come_late(where[0]) else "",
+        "remove": "yes" if isinstance(where, str) else "",
         "preflight_socket": str(host.preflight_socket(app)),
         "candidate": _setting("path", str(layout.candidate)),
         "environment_file": _setting("environment_file", str(host.beneath(config.environment_file)))

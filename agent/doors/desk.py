@@ -27,11 +27,14 @@ _UNREAD_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the answers are made from. A stream of events brings an empty line every `silence_s`; its reader may
-    leave it unread for `unread_s`."""
+    """What the answers are made from. `stop` is set when the agent begins to stop.
+
+    A stream of events brings an empty line every `silence_s`; its reader may leave it unread for `unread_s`.
+    """
 
     agent: Agent
     limits: BundleLimits
+    stop: asyncio.Event
     silence_s: float = _SILENCE_S
     unread_s: float = _UNREAD_S
 
@@ -65,7 +68,7 @@ async def releases(desk: Desk, call: Call) -> web.StreamResponse:
 async def missing(desk: Desk, call: Call) -> web.StreamResponse:
     """Which files a bundle with these papers must bring along."""
     deployer = _deployer(desk, call)
-    async with incoming(call.request, limits=desk.limits) as upload:
+    async with incoming(call.request, limits=desk.limits, stop=desk.stop) as upload:
         digests = await deployer.missing(upload.bundle)
         await upload.rest()
     return json_answer({"missing": digests})
@@ -74,7 +77,7 @@ async def missing(desk: Desk, call: Call) -> web.StreamResponse:
 async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
     """Take a bundle in and make it live."""
     deployer = _deployer(desk, call)
-    async with incoming(call.request, limits=desk.limits) as upload:
+    async with incoming(call.request, limits=desk.limits, stop=desk.stop) as upload:
         begun = await deployer.submit(Send(upload.bundle, call.by))
         await begun.taken_in()
         if begun.summary()["outcome"] in (None, "done"):

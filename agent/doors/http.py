@@ -42,6 +42,7 @@ class HttpDoor:
 
     Besides root and `own_uid` (the process's own), members of `group` are operators. `idle_s` is how long a
     connection may take to bring a request, `drain_s` how long answers under way may take when the door stops.
+    When `stop` is set, uploads end at once: nobody will make them live any more.
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class HttpDoor:
         path: Path,
         group: str,
         limits: BundleLimits,
+        stop: asyncio.Event | None = None,
         own_uid: int | None = None,
         idle_s: float = 15.0,
         drain_s: float = 5.0,
     ) -> None:
         self.address = address
         self.path = path
-        self._desk = Desk(agent, limits)
+        self._desk = Desk(agent, limits, stop or asyncio.Event())
         self._group = group
         self._own_uid = os.geteuid() if own_uid is None else own_uid
         self._idle_s = idle_s

@@ -32,8 +32,12 @@ class Upload:
 
 
 @asynccontextmanager
-async def incoming(request: web.BaseRequest, *, limits: BundleLimits) -> AsyncIterator[Upload]:
+async def incoming(
+    request: web.BaseRequest, *, limits: BundleLimits, stop: asyncio.Event
+) -> AsyncIterator[Upload]:
     """The request's body as an upload, which begins at once. Left early, the rest of the body stays unread.
+
+    When `stop` is set, its reader gets no more.
 
     Raises: Refused(bad_request) for a body that does not travel as it is.
     """
@@ -46,13 +50,28 @@ async def incoming(request: web.BaseRequest, *, limits: BundleLimits) -> AsyncIt
         )
     pipe = Pipe(stall_s=limits.stall_s, total_s=limits.total_s)
     feeding = asyncio.create_task(_feed(request, pipe, stall_s=limits.stall_s))
+    stopping = asyncio.create_task(_fail_when(stop, pipe))
     try:
         yield Upload(TarBundle(pipe.read), pipe, feeding)
     finally:
         feeding.cancel()
+        stopping.cancel()
         # A reader is left behind only when the door is torn down: it must not wait for what never comes.
-        pipe.fail(Failed(Code.INTERRUPTED, "The agent was stopped before the bundle had arrived"))
-        await asyncio.wait([feeding])
+        pipe.fail(_interrupted())
+        await asyncio.wait([feeding, stopping])
+
+
+async def _fail_when(stop: asyncio.Event, pipe: Pipe) -> None:
+    await stop.wait()
+    pipe.fail(_interrupted())
+
+
+def _interrupted() -> Failed:
+    return Failed(
+        Code.INTERRUPTED,
+        "The agent was stopped before the bundle had arrived",
+        hint="Send it again when the agent is up",
+    )
 
 
 async def _feed(request: web.BaseRequest, pipe: Pipe, *, stall_s: float) -> None:

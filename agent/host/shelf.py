@@ -29,6 +29,14 @@ class Shelf:
             return None
         return release if release and self.layout.release(release).is_dir() else None
 
+    def version(self) -> str | None:
+        """The version of the live release, if there is one and it says."""
+        live = self.live()
+        try:
+            return self.placed(live).version if live else None
+        except (OSError, UnicodeDecodeError):
+            return None
+
     def placed(self, release: str) -> Placed:
         """A release with its version, for starting it. Raises: OSError, if it is not there or has none."""
         path = self.layout.release(release)

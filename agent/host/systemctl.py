@@ -168,6 +168,7 @@ def failed(what: str, said: str, *, output: str = "") -> Failed:
     """systemd's refusal as a problem: its first line is the reason."""
     why = " ".join(line.strip() for line in said.splitlines()[:1]).removesuffix(".")
     hints = (
+        ("is not connected", "Is dbus running? `systemctl status dbus` as root says more"),
         ("connect to bus", "Is dbus running? `systemctl status dbus` as root says more"),
         ("authentication required", "`pusher-agent app apply NAME` as root writes the polkit rule"),
         ("is masked", "`systemctl unmask` it as root"),

@@ -43,7 +43,7 @@ class Systemd:
         self._units = Units.of(app)
         self._layout = AppLayout(host.beneath(config.path))
         self._shelf = Shelf(self._layout)
-        self._note = host.run / app / "started"
+        self._note = host.notes(app) / "started"
         self._turn = asyncio.Lock()
         self._serving: UnitMain | None = None
         self._candidate = 0
@@ -103,15 +103,20 @@ class Systemd:
     async def try_out(self, placed: Placed) -> UnitMain:
         async with self._turn:
             self._candidate += 1
-            await asyncio.to_thread(replace_link, self._layout.candidate, str(placed.path))
-            state = await self._start(placed, self._units.preflight)
+            number = self._candidate
+            try:
+                await asyncio.to_thread(replace_link, self._layout.candidate, str(placed.path))
+                state = await self._start(placed, self._units.preflight)
+            except BaseException:
+                await self._end_candidate(wait=True)
+                raise
             return UnitMain(
                 placed,
                 state,
                 unit=self._units.preflight,
                 address=f"unix:{self._host.preflight_socket(self._app)}",
                 clock=self._clock,
-                leave=partial(self._leave_candidate, self._candidate),
+                leave=partial(self._leave_candidate, number),
             )
 
     async def restart(self, placed: Placed) -> UnitMain:
@@ -216,8 +221,10 @@ class Systemd:
         state = (await systemctl.look(unit))[unit]
         if refusal is None and state.started_us >= asked_us:
             return state
-        log = await systemctl.log_of(state.invocation) if state.started_us >= asked_us else ""
-        bare = refusal is not None and state.load == "loaded" and state.result not in ("", "success")
+        begun = state.started_us >= asked_us
+        log = await systemctl.log_of(state.invocation) if begun else ""
+        # What became of an earlier run is not why there was none now.
+        bare = (begun and state.result not in ("", "success")) or "limit-hit" in state.result
         raise Failed(
             Code.SERVICE_FAILED,
             f"{unit} did not start with release {placed.release}",
@@ -230,17 +237,19 @@ class Systemd:
         await systemctl.tell(verb, *units, deadline_s=_START_S + self._config.drain_s)
 
     async def _leave_candidate(self, number: int, wait: bool) -> None:
+        async with self._turn:  # so that the next candidate, in the same units, is not met by this one's end
+            if number == self._candidate:
+                await self._end_candidate(wait=wait)
+
+    async def _end_candidate(self, *, wait: bool) -> None:
         # Both: with its socket open, a candidate would be started again by whoever connects.
         units = (self._units.preflight_socket, self._units.preflight)
-        async with self._turn:  # so that the next candidate, in the same units, is not met by this one's end
-            if number != self._candidate:
-                return
-            try:
-                await systemctl.tell("stop", *units, deadline_s=_START_S, wait=wait)
-                if wait:  # one that was no good is told of by us, not for ever by `systemctl --failed`
-                    await systemctl.tell("reset-failed", *units, deadline_s=_START_S)
-            except Failed as problem:
-                _log.warning("candidate_not_stopped", app=self._app, problem=str(problem))
+        try:
+            await systemctl.tell("stop", *units, deadline_s=_START_S, wait=wait)
+            if wait:  # one that was no good is told of by us, not for ever by `systemctl --failed`
+                await systemctl.tell("reset-failed", *units, deadline_s=_START_S)
+        except Failed as problem:
+            _log.warning("candidate_not_stopped", app=self._app, problem=str(problem))
 
     def _main(self, placed: Placed, state: State) -> UnitMain:
         return UnitMain(

@@ -31,6 +31,7 @@ from agent.core.venv import (
 from agent.host import process
 from agent.host.disk import Disk
 from agent.host.ports import Lines
+from agent.host.threads import to_its_end
 from pusher.wire import Code, Failed, Refused
 
 _UNREACHABLE = re.compile(r"error sending request|client error \(Connect\)|dns error|operation timed out", re.I)
@@ -80,19 +81,19 @@ class Venvs:
             return False
         facts = await self._python_facts()
         wanted, wheels = await asyncio.to_thread(self._read, release)
-        await asyncio.to_thread(self._clear, final, staged)
+        await to_its_end(self._clear, final, staged)
         try:
             async with asyncio.timeout(self._config.deadline_s):
                 await self._build(wanted, release=release, into=staged, wheels=bool(wheels), line=line)
                 await self._compile(staged, final)
             mark = describe(wanted, python=facts, config=self._config, wheels=wheels)
-            await asyncio.to_thread(self._publish, staged, final, mark)
+            await to_its_end(self._publish, staged, final, mark)
         except TimeoutError as error:
             raise _failed(f"there was no end after {self._config.deadline_s:g} s") from error
         except OSError as error:
             raise _failed(f"{self._uv} cannot be run: {error.strerror}") from error
         finally:
-            await asyncio.to_thread(self._disk.discard, staged, op="venv.discard")
+            await to_its_end(self._disk.discard, staged, op="venv.discard")
         return True
 
     def prune(self, keep: set[str]) -> None:

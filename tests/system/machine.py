@@ -19,8 +19,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 NEEDED = ("systemd-nspawn", "ip", "nsenter", "mount", "umount")
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _BOOT_S = 40.0
 _END_S = 20.0
+_ENTER = 'for group in $0; do echo $$ >"$group/cgroup.procs" || exit; done; exec "$@"'
 _MASKED = (  # services of whoever runs the tests, that a test host has no use for
     *("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "e2scrub_all.timer", "fstrim.timer"),
     *("cron.service", "ssh.service", "postgresql.service", "mariadb.service", "redis-server.service"),
@@ -30,12 +32,22 @@ _MASKED = (  # services of whoever runs the tests, that a test host has no use f
 class Machine:
     """One host. `root` is its filesystem seen from here, `init` its process 1, `address` where it is reached."""
 
-    def __init__(self, folder: Path, name: str, *, netns: str, address: str, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        netns: str,
+        address: str,
+        groups: Sequence[Path] = (),
+        options: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.name = name
         self.address = address
         self.root = folder / "root"
         self._netns = netns
+        self._groups = groups
         self._options = options
         self._nspawn: subprocess.Popen[bytes] | None = None
         self.init = 0
@@ -45,6 +57,7 @@ class Machine:
         with (self.folder / "console.log").open("ab") as console:
             self._nspawn = subprocess.Popen(
                 (
+                    *("/bin/sh", "-c", _ENTER, " ".join(map(str, self._groups))),
                     *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"),
                     *(f"--network-namespace-path=/run/netns/{self._netns}", f"--hostname={self.name}"),
                     *("--kill-signal=SIGRTMIN+3", f"--directory={self.root}"),
@@ -61,20 +74,30 @@ class Machine:
         self, *argv: str, check: bool = True, user: str = "", stdin: str = "", seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as `user`; its output is captured."""
-        group = "nogroup" if user == "nobody" else user
-        become = ("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--") if user else ()
         done = subprocess.run(
-            ("nsenter", "--target", str(self.init), "--all", *become, *argv),
+            self._inside(argv, user),
             input=stdin,
             capture_output=True,
             text=True,
             timeout=seconds,
             check=False,
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            env=_ENVIRONMENT,
         )
         if check and done.returncode:
             raise AssertionError(f"{argv} inside {self.name}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    @contextmanager
+    def running(self, *argv: str, user: str = "") -> Iterator[subprocess.Popen[bytes]]:
+        """A command inside, for as long as the block runs; its standard input and output are pipes."""
+        process = subprocess.Popen(
+            self._inside(argv, user), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_ENVIRONMENT
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def says(self, *argv: str, user: str = "") -> str:
         """What a command inside writes, whatever comes of it."""
@@ -107,6 +130,11 @@ class Machine:
                 console = (self.folder / "console.log").read_text(errors="replace")
                 raise AssertionError(f"{self.name}: no end of {what or true} in {seconds} s\n{console[-2000:]}")
             select.select([], [], [], 0.05)
+
+    def _inside(self, argv: Sequence[str], user: str) -> tuple[str, ...]:
+        group = "nogroup" if user == "nobody" else user
+        become = ("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--") if user else ()
+        return ("nsenter", "--target", str(self.init), "--all", *become, *argv)
 
     def _up(self) -> bool:
         if not self._running():
@@ -157,6 +185,7 @@ def machine(
         _do("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
         undo.callback(_do, "umount", "--lazy", str(root))
         netns, address = _cable(undo)
+        groups = _control_groups(undo, netns)
         # Its own, and there from the start: without one, systemd would enable every unit it finds (first boot).
         (root / "etc/machine-id").write_text(f"{secrets.token_hex(16)}\n")
         (root / "etc/hostname").write_text(f"{name}\n")
@@ -166,10 +195,39 @@ def machine(
             (units / unit).unlink(missing_ok=True)
             (units / unit).symlink_to("/dev/null")
         prepare(root)
-        host = Machine(folder, name, netns=netns, address=address, options=options)
+        host = Machine(folder, name, netns=netns, address=address, groups=groups, options=options)
         undo.callback(host.cut_power)
         host.boot()
         yield host
+
+
+def _control_groups(undo: ExitStack, name: str) -> list[Path]:
+    """A control group of its own in each hierarchy that systemd keeps processes in.
+
+    nspawn makes the host's groups within its own. Two hosts started from one group would have theirs in common,
+    and kill or wait for each other's processes.
+    """
+    groups = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and controllers != "name=systemd":
+            continue
+        kind = "cgroup2" if number == "0" else "cgroup"
+        for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+            place, (filesystem, _, options) = mount.split()[4], mount.partition(" - ")[2].split()
+            if filesystem == kind and (kind == "cgroup2" or controllers in options.split(",")):
+                group = Path(place, path.lstrip("/"), name)
+                group.mkdir()
+                undo.callback(_remove_groups, group)
+                groups.append(group)
+                break
+    return groups
+
+
+def _remove_groups(group: Path) -> None:
+    for folder, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def _cable(undo: ExitStack) -> tuple[str, str]:

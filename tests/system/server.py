@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Server:
         """`pusher-agent app add`; what it says."""
         return self.machine.run("pusher-agent", "app", "add", APP, *options).stdout
 
-    def pack(self, version: str, *, source: Path = REPOSITORY / "app-src") -> str:
+    def pack(self, version: str, *, source: Path = REPOSITORY / "app-src", app: str = APP) -> str:
         """A signed bundle; its path inside the host."""
         self._sent += 1
         name = f"{version}-{self._sent}.tar.zst"
@@ -114,7 +115,7 @@ class Server:
             (sys.executable, "-m", "pusher", "pack", version, "--output", str(self.folder / name)),
             env=os.environ
             | {
-                "PUSHER_APP": APP,
+                "PUSHER_APP": app,
                 "PUSHER_SOURCE": str(source),
                 "PUSHER_KEY": str(self.folder / "key"),
                 "PYTHONPATH": str(REPOSITORY),
@@ -127,10 +128,12 @@ class Server:
         (self.machine.root / "srv" / name).chmod(0o644)
         return f"/srv/{name}"
 
-    def send(self, version: str, *, source: Path = REPOSITORY / "app-src", user: str = "") -> dict[str, Any]:
+    def send(
+        self, version: str, *, source: Path = REPOSITORY / "app-src", user: str = "", app: str = APP
+    ) -> dict[str, Any]:
         """Pack and post a version; what it came to."""
-        path = self.pack(version, source=source)
-        return self.curl(f"/apps/{APP}/deployments", "--data-binary", f"@{path}", user=user)
+        path = self.pack(version, source=source, app=app)
+        return self.curl(f"/apps/{app}/deployments", "--data-binary", f"@{path}", user=user)
 
     def curl(self, path: str, *options: str, user: str = "") -> dict[str, Any]:
         """What the agent's door answers, typed on the server."""
@@ -161,6 +164,26 @@ class Server:
         ).stdout
         return str(json.loads(said)["version"])
 
+    def status_text(self) -> str:
+        """What `systemctl status` says that the agent does."""
+        return self.machine.says("systemctl", "show", "--value", "--property=StatusText", "pusher-agent").strip()
+
+    @contextmanager
+    def held(self, source: Path, version: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A deployment whose candidate (of `versions.HELD`) waits until the block is over, or for /srv/go.
+
+        Its answer comes to the standard output of what is returned.
+        """
+        self.machine.run("rm", "-f", "/srv/go")
+        posting = ("curl", "-sS", "--max-time", "60", "-X", "POST", "-T", self.pack(version, source=source))
+        with self.machine.running(*posting, f"agent:9000/apps/{APP}/deployments") as sending:
+            try:
+                self.machine.until(lambda: self.status_text() == f"Deploying {APP} {version}: preflight")
+                self.machine.until(lambda: self.says("is-active", f"{APP}-preflight.service") == "active")
+                yield sending
+            finally:
+                self.machine.run("touch", "/srv/go")
+
     def log(self) -> str:
         """The last lines of the journal."""
         return self.machine.says("journalctl", "--no-pager", "--lines=60", "--output=short-monotonic")
@@ -169,9 +192,9 @@ class Server:
         """What systemctl says."""
         return self.machine.says("systemctl", verb, *units).strip()
 
-    def units(self) -> dict[str, str]:
+    def units(self, *, app: str = APP) -> dict[str, str]:
         """The state of the app's public units."""
-        names = [f"{APP}{end}" for end in (".socket", ".service")]
+        names = [f"{app}{end}" for end in (".socket", ".service")]
         return dict(zip(names, self.says("is-active", *names).split(), strict=True))
 
     def look(self) -> Mapping[str, str]:

@@ -1,43 +1,28 @@
 """Releases that are no good, and a systemd in trouble: the true reason, and everything as it was; or mended."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.system import versions
 from tests.system.server import APP, Server
-
-GOOD = (Path(__file__).parent.parent.parent / "app-src/v1/app.py").read_text()
-REQUIREMENTS = "Flask==3.0.3\ngunicorn==22.0.0\n"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A folder of versions; `good` is one that works."""
-    write(tmp_path / "good", GOOD.replace('"v1"', '"good"'))
-    return tmp_path
-
-
-def write(folder: Path, text: str) -> None:
-    folder.mkdir()
-    (folder / "app.py").write_text(text)
-    (folder / "requirements.txt").write_text(REQUIREMENTS)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "code", "shown"),
+    ("name", "changed", "code", "shown"),
     [
-        ("no-import", "import nothing_of_that_name\n", "app_exited", "ModuleNotFoundError"),
-        ("wrong", GOOD.replace('"v1"', '"v0"'), "app_unhealthy", ""),
+        ("no-import", {"before": "import nothing_of_that_name\n"}, "app_exited", "ModuleNotFoundError"),
+        ("wrong", {"after": "\nVERSION = 'v0'\n"}, "app_unhealthy", ""),
     ],
 )
 def test_a_release_that_is_no_good_changes_nothing(
-    name: str, text: str, code: str, shown: str, live: Server, source: Path
+    name: str, changed: dict[str, str], code: str, shown: str, live: Server, tmp_path: Path
 ) -> None:
     before = live.look()
-    write(source / name, text)
-    answer = live.send(name, source=source)
+    answer = live.send(name, source=versions.write(tmp_path, name, **changed))
     assert (answer["outcome"], answer["code"]) == ("failed", code), answer
     assert shown in answer.get("output", ""), answer
     assert live.look() == before
@@ -63,13 +48,67 @@ def test_a_masked_unit_is_said_to_be_masked(live: Server) -> None:
     assert live.look() == before
 
 
+@contextmanager
+def without_a_bus(server: Server) -> Iterator[None]:
+    server.machine.run("systemctl", "stop", "dbus.socket", "dbus.service")
+    try:
+        yield
+    finally:
+        server.machine.run("systemctl", "start", "dbus.socket", "dbus.service")
+
+
+@contextmanager
+def without_its_rule(server: Server) -> Iterator[None]:
+    rule = "/etc/polkit-1/rules.d/50-pusher-agent.rules"
+    allowed = ("systemctl", "--no-ask-password", "reset-failed", f"{APP}.service")
+    server.machine.run("mv", rule, f"{rule}.kept")
+    try:  # polkit reads its rules again when it notices
+        server.machine.until(
+            lambda: server.machine.run(*allowed, user="pusher-agent", check=False).returncode != 0
+        )
+        yield
+    finally:
+        server.machine.run("mv", f"{rule}.kept", rule)
+        server.machine.until(
+            lambda: server.machine.run(*allowed, user="pusher-agent", check=False).returncode == 0
+        )
+
+
+def serving(server: Server) -> Mapping[str, str]:
+    """What serves; a release that failed after the switch stays, to be looked at."""
+    tree = server.machine.says("readlink", f"/opt/{APP}/current", f"/opt/{APP}/shared/venv")
+    return {**server.look(), "tree": tree, "version": server.version()}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (lambda server: masked(server, f"{APP}.service"), "is masked"),
+        (without_a_bus, "Is dbus running?"),
+        (without_its_rule, "authentication required"),
+    ],
+    ids=["masked", "no bus", "no rule"],
+)
+def test_trouble_that_begins_just_before_the_restart_leaves_the_old_release_serving(
+    trouble: Callable[[Server], AbstractContextManager[None]], said: str, live: Server, tmp_path: Path
+) -> None:
+    before = serving(live)
+    source = versions.write(tmp_path, "held", before=versions.HELD)
+    with live.held(source, "held") as sending, trouble(live):
+        live.machine.run("touch", "/srv/go")
+        assert sending.stdout
+        answer = json.loads(sending.stdout.read())
+        assert live.version()
+    assert (answer["outcome"], answer["code"]) == ("failed", "service_failed"), answer
+    assert said in answer["detail"] + answer["hint"]
+    assert serving(live) == before
+    live.deploy("v2")
+
+
 def test_without_a_bus_that_is_the_reason(live: Server) -> None:
     before = live.look()
-    live.machine.run("systemctl", "stop", "dbus.socket", "dbus.service")
-    try:
+    with without_a_bus(live):
         answer = live.send("v2")
-    finally:
-        live.machine.run("systemctl", "start", "dbus.socket", "dbus.service")
     assert (answer["outcome"], answer["code"]) == ("refused", "service_failed"), answer
     assert "bus" in answer["detail"]
     assert live.look() == before

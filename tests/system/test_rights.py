@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system import versions
 from tests.system.server import APP, Server
 
 GOOD = Path(__file__).parent.parent.parent / "app-src/v1"
@@ -21,6 +22,47 @@ def test_strangers_and_the_app_itself_may_neither_roll_back_nor_deploy(user: str
     assert live.rollback(user=user)["code"] == "not_allowed"
     assert live.send("v2", user=user)["code"] == "not_allowed"
     assert live.look() == before
+
+
+def test_who_breaks_into_the_app_can_neither_deploy_nor_change_what_runs(live: Server, tmp_path: Path) -> None:
+    live.deploy("v1")
+    source = versions.write(tmp_path, "open", after=versions.BROKEN_INTO)
+    release = live.deploy("open", source=source)["release"]
+    before, inside = live.look(), f"/opt/{APP}/releases/{release}"
+    bundle = live.pack("v2")
+
+    def inside_the_app(command: str) -> str:
+        return live.machine.says("curl", "-sS", "--data-binary", command, "127.0.0.1:8000/run")
+
+    assert inside_the_app("id -un; pwd").split() == [APP, inside]
+    for command in (
+        "curl -sS -X POST 127.0.0.1:9000/rollback",
+        "curl -sS -X POST --unix-socket /run/pusher-agent/api.sock http://agent/rollback",
+        f"curl -sS --data-binary @{bundle} 127.0.0.1:9000/apps/{APP}/deployments",
+        "curl -sS 127.0.0.1:9000/status",
+    ):
+        said = inside_the_app(command)
+        assert "not_allowed" in said or "curl: (7)" in said, (command, said)
+    for command in (
+        "ls /var/lib/pusher-agent/drop",
+        "cat /var/lib/pusher-agent/journal.sqlite",
+        f"touch /var/lib/pusher-agent/drop/{APP}/x",
+        f"touch {inside}/app.py",
+        f"touch {inside}/venv/lib/x",
+        f"mv {inside} {inside}x",
+        f"ln -sfn releases/x /opt/{APP}/current",
+        f"rm -r /opt/{APP}/shared/venvs",
+        f"touch /etc/systemd/system/{APP}.service",
+        f"systemctl --no-ask-password stop {APP}.service",
+        f"systemctl --no-ask-password start {APP}-hook.service",
+        "kill -9 $(systemctl show --value --property=MainPID pusher-agent)",
+        f"echo evil >/opt/{APP}/.agent/hook",
+    ):
+        said = inside_the_app(f"{command} && echo WELL DONE")
+        assert "WELL DONE" not in said, (command, said)
+    assert live.look() == before
+    assert live.curl("/status")["live"]["version"] == "open"
+    live.rollback()
 
 
 def test_a_member_of_the_group_may(live: Server) -> None:
@@ -50,6 +92,8 @@ def test_the_agent_has_no_capability_and_cannot_gain_one(live: Server) -> None:
     [
         ("systemctl", "--no-ask-password", "restart", "systemd-logind.service"),
         ("systemctl", "--no-ask-password", "stop", "pusher-agent.service"),
+        ("systemctl", "--no-ask-password", "start", "ssh.service"),
+        ("systemctl", "--no-ask-password", "stop", "dbus.service"),
         ("systemctl", "--no-ask-password", "enable", f"{APP}-hook.service"),
         ("systemctl", "--no-ask-password", "daemon-reload"),
         ("systemctl", "--no-ask-password", "set-property", "--runtime", f"{APP}.service", "CPUQuota=50%"),

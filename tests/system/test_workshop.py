@@ -2,9 +2,17 @@
 
 import asyncio
 import re
+from functools import partial
+from pathlib import Path
 
-from tests.deploy.test_no_failed_request import Load
+import pytest
+
+from tests.system import versions
+from tests.system.load import Visitors
 from tests.system.server import APP, Server
+
+DEPLOYMENTS = f"/apps/{APP}/deployments"
+TURNS = 10
 
 
 def test_v1_v2_v3_and_back_pass_the_checks_of_the_workshop(server: Server) -> None:
@@ -55,25 +63,39 @@ def test_after_a_reboot_agent_and_app_come_back_by_themselves(live: Server) -> N
     assert "Stopp" not in restarts, "the agent started again what systemd had started"
 
 
-def test_after_a_power_cut_in_a_deployment_a_release_answers(live: Server) -> None:
-    version = live.version()
-    path = live.pack("v1" if version != "v1" else "v2")
-    live.machine.run(
-        "sh", "-c", f"curl -sS --data-binary @{path} agent:9000/apps/{APP}/deployments >/dev/null 2>&1 &"
-    )
-    live.machine.until(lambda: live.curl("/status")["deploying"] is not None)
-    live.machine.cut_power()
+@pytest.mark.parametrize(
+    ("goes_on", "comes_to"), [("hook before-symlink", "failed"), ("confirm", "done")], ids=str.split
+)
+def test_after_a_power_cut_in_a_deployment_a_release_answers(
+    goes_on: str, comes_to: str, live: Server, tmp_path: Path
+) -> None:
+    file = f"/etc/pusher-agent/apps/{APP}.toml"
+    live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '/^\\[health/a bake_s = 2' {file}")
+    live.machine.run("pusher-agent", "app", "apply", APP)
+    before = live.version()
+    slow = "#!/bin/sh\nexec sleep 5\n" if comes_to == "failed" else "#!/bin/sh\n"
+    path = live.pack("cut", source=versions.write(tmp_path, "cut", **{"hooks__before-symlink": slow}))
+    with live.machine.running("curl", "-sS", "-T", path, "-X", "POST", f"agent:9000/apps/{APP}/deployments"):
+        live.machine.until(lambda: live.status_text() == f"Deploying {APP} cut: {goes_on}")
+        live.machine.cut_power()
     live.machine.boot()
-    live.machine.until(lambda: live.curl("/status")["running"] is True, what="the app coming back")
-    assert live.version() == live.curl("/status")["live"]["version"]
+    live.machine.until(lambda: live.says("is-active", "pusher-agent") == "active", what="the agent coming back")
+    status, past = live.curl("/status"), live.curl("/releases")["deployments"]
+    assert (status["running"], status["deploying"]) == (True, None)
+    assert past[0]["outcome"] == comes_to, past[0]
+    assert live.version() == status["live"]["version"] == (before if comes_to == "failed" else "cut")
+    live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
 
 
+@pytest.mark.timeout(300)
 async def test_while_releases_change_under_load_no_request_on_a_fresh_connection_fails(live: Server) -> None:
-    paths = [await asyncio.to_thread(live.pack, version) for version in ("v1", "v2", "v3")]
-    async with Load(f"http://{live.machine.address}:8000/version", per_second=100) as load:
+    paths = [await asyncio.to_thread(live.pack, f"v{1 + number % 3}") for number in range(TURNS)]
+    async with Visitors(live.machine.address, 8000, "/version", per_second=200) as visitors:
         for path in paths:
-            answer = await asyncio.to_thread(live.curl, f"/apps/{APP}/deployments", "--data-binary", f"@{path}")
-            assert answer["outcome"] == "done", answer
-            answer = await asyncio.to_thread(live.rollback)
-            assert answer["outcome"] == "done", answer
-    assert set(load.endings) == {"200"}, load.endings
+            for answering in (partial(live.curl, DEPLOYMENTS, "--data-binary", f"@{path}"), live.rollback):
+                answer = await asyncio.to_thread(answering)
+                assert answer["outcome"] == "done", answer
+    print(visitors.endings, f"longest {visitors.longest_s:.2f} s, behind {visitors.behind_s:.2f} s")
+    assert {ending.split()[0] for ending in visitors.endings} == {"200"}, visitors.endings
+    assert {"200 v1", "200 v2", "200 v3"} <= visitors.endings.keys()
+    assert visitors.endings.total() > 2 * TURNS * 100

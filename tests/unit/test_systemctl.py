@@ -112,16 +112,22 @@ async def test_systemd_is_told_ready_and_alive(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind(str(tmp_path / "notify"))
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000"}
-        notifier = Notifier(clock=SystemClock(), status="well", environment=environment)
+        notifier = Notifier(clock=SystemClock(), environment=environment)
+        notifier.say("on\nits way")
+        assert sock.recv(100) == b"STATUS=on its way"
         await notifier.start()
-        assert sock.recv(100) == b"READY=1\nSTATUS=well"
+        assert sock.recv(100) == b"READY=1"
         assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 100), 5) == b"WATCHDOG=1"
+        notifier.stopping()
         await notifier.stop()
+        while (said := sock.recv(100)) == b"WATCHDOG=1":
+            pass
+        assert (said, sock.recv(100)) == (b"STOPPING=1", b"STATUS=Stopped")
 
 
 async def test_where_nobody_asked_nothing_is_told() -> None:
-    notifier = Notifier(clock=SystemClock(), status="well", environment={})
+    notifier = Notifier(clock=SystemClock(), environment={})
     await notifier.start()
     await notifier.stop()
-    Notifier(clock=SystemClock(), status="", environment={"NOTIFY_SOCKET": "/nowhere/at/all"}).tell("READY=1")
-    Notifier(clock=SystemClock(), status="", environment={"NOTIFY_SOCKET": "@nobody-listens"}).tell("READY=1")
+    Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "/nowhere/at/all"}).tell("READY=1")
+    Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "@nobody-listens"}).tell("READY=1")

@@ -12,7 +12,7 @@ import pytest
 from agent.core.config import AppConfig, parse_app
 from agent.core.layout import HostLayout
 from agent.core.polkit import VERBS, render_rule
-from agent.core.units import MARK, Units, exec_word
+from agent.core.units import MARK, Units, exec_word, render_drop_in
 from agent.host.unit_files import disagreement, rendered
 from pusher.wire import Refused
 
@@ -57,6 +57,18 @@ def test_a_candidate_is_started_as_the_release_will_be() -> None:
     for name in ("ExecStart", "User", "EnvironmentFile", "SystemCallFilter"):
         assert values(service, name) == values(candidate, name)
     assert values(candidate, "Environment") == [f"{values(service, 'Environment')[0]} PUSHER_PREFLIGHT=1"]
+
+
+def test_only_an_app_outside_of_opt_opens_its_place_to_the_agent() -> None:
+    def drop_in(path: str) -> str:
+        return render_drop_in(APP, AppConfig(path=path, user=APP), host=HOST)
+
+    assert drop_in("/opt/some/where") == ""
+    assert values(drop_in("/srv/50% off"), "ReadWritePaths") == ['"-/srv/50%% off"']
+    assert values(drop_in("/srv/x"), "ProtectHome") == []
+    assert values(drop_in("/home/alice/x"), "ProtectHome") == ["read-only"]
+    with pytest.raises(Refused, match="of their own"):
+        drop_in("/tmp/x")
 
 
 def test_an_empty_setting_leaves_its_line_out() -> None:

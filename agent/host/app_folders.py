@@ -1,0 +1,151 @@
+"""The folders of an app on a server, as root makes and removes them.
+
+Invariant: nothing of somebody else's is taken over or deleted. Folders are entered one name at a time and never
+through a link, for what lies in an app's folder is the agent's and the app's, and this runs as root.
+"""
+
+import os
+import pwd
+import shutil
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from agent.core.layout import AppLayout
+from agent.core.units import AGENT
+from pusher.wire import Code, Failed, Refused
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def check_place(path: Path) -> None:
+    """Whether an app's folder can be at `path`, or is there already. Raises: Refused(configuration)."""
+    for folder in path.parents:
+        with suppress(FileNotFoundError):
+            found = folder.lstat()
+            if stat.S_ISLNK(found.st_mode) or found.st_uid or (found.st_mode & stat.S_IWOTH):
+                raise _unusable(
+                    path,
+                    why=f"{folder} is not root's alone, so that others could put something else in its place",
+                    hint="Name a folder of which everything above is root's, such as /opt/NAME or /srv/NAME",
+                )
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise _unusable(path, why="it is there already, and is no folder", hint="Name another, or move it away")
+    if found.st_uid != pwd.getpwnam(AGENT).pw_uid and any(path.iterdir()):
+        raise _unusable(
+            path,
+            why=f"it is there already, and belongs to {_owner(found.st_uid)}",
+            hint="Name another, or move it away; what the app needs of it goes into shared/ afterwards",
+        )
+
+
+def make(layout: AppLayout, *, user: str) -> None:
+    """The folders of an app: the agent's, but for what the app's group may see or write. Raises: Failed.
+
+    Neither `shared` nor `shared/venvs` is writable to the app, else it could put other code in the place of its
+    venv. A folder made within `shared` takes on the app's group, and is writable to it (UMask=0002).
+    """
+    agent, group = pwd.getpwnam(AGENT), pwd.getpwnam(user).pw_gid
+    layout.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with _Entered(layout.path) as top:
+        for name, gid, mode in (
+            (layout.releases.name, agent.pw_gid, 0o755),
+            (layout.exchange.name, group, 0o2750),
+            (layout.shared.name, group, 0o2755),
+        ):
+            with _Entered(name, folder=top) as descriptor:
+                os.fchown(descriptor, agent.pw_uid, gid)
+                os.fchmod(descriptor, mode)
+                if name == layout.shared.name:
+                    with _Entered(layout.venvs.name, folder=descriptor) as venvs:
+                        os.fchown(venvs, agent.pw_uid, agent.pw_gid)
+                        os.fchmod(venvs, 0o755)
+        os.fchown(top, agent.pw_uid, agent.pw_gid)
+        os.fchmod(top, 0o755)
+
+
+def check_purgeable(path: Path) -> None:
+    """Whether `remove` may delete what is at `path`. Raises: Refused(configuration)."""
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return
+    why = ""
+    if path.is_symlink() or owner != pwd.getpwnam(AGENT).pw_uid:
+        why = "it is a link, or does not belong to the agent"
+    elif mounted := mounts_at(path):
+        why = f"{mounted[0]} is a mount point, and what is mounted there would go as well"
+    if why:
+        raise Refused(
+            Code.CONFIGURATION,
+            f"{path} cannot be purged",
+            why=why,
+            hint="Leave out --purge, and remove by hand what is to go",
+        )
+
+
+def remove(path: Path) -> None:
+    """Delete a tree in which others may still rename: by descriptors, so that no link leads out of it.
+
+    Raises: Failed.
+    """
+    if not shutil.rmtree.avoids_symlink_attacks:
+        raise RuntimeError("this Python cannot delete a tree without following what is put into it meanwhile")
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise Failed(
+            Code.DISK_ERROR,
+            f"{path} could not be removed whole",
+            why=f"{error.filename or path}: {error.strerror}",
+            hint="Run the same again, or remove the rest by hand",
+        ) from error
+
+
+def mounts_at(path: Path, *, table: Path = _MOUNTS) -> list[str]:
+    """What is mounted on `path` or beneath it (proc(5), mountinfo)."""
+    found = [_unescaped(line.split()[4]) for line in table.read_text(errors="surrogateescape").splitlines()]
+    return [one for one in found if Path(one).is_relative_to(path)]
+
+
+class _Entered:
+    """A folder, made if it was not there, opened and never through a link."""
+
+    def __init__(self, name: Path | str, *, folder: int | None = None) -> None:
+        self._name, self._folder = name, folder
+
+    def __enter__(self) -> int:
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(self._name, 0o755, dir_fd=self._folder)
+            self._descriptor = os.open(self._name, _FOLDER, dir_fd=self._folder)
+        except OSError as error:
+            raise Failed(
+                Code.DISK_ERROR, f"Could not make the folder {self._name}", why=error.strerror or str(error)
+            ) from error
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _unescaped(text: str) -> str:
+    for code in ("040", "011", "012", "134"):
+        text = text.replace(f"\\{code}", chr(int(code, 8)))
+    return text
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _unusable(path: Path, *, why: str, hint: str) -> Refused:
+    return Refused(Code.CONFIGURATION, f"The app cannot lie in {path}", why=why, hint=hint)
