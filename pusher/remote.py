@@ -1,14 +1,18 @@
-"""The commands that ask hosts, or tell them: `status`, `releases`, `rollback`, `pin`, `unpin`."""
+"""The commands that ask hosts, or tell them: `status`, `releases`, `diff`, `logs`, `rollback`, `pin`, `unpin`."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pusher.client import Client
 from pusher.config import Settings
+from pusher.diff import compare, document, requirements_changed, summary
+from pusher.errors import Unreachable, Usage
 from pusher.fleet import chosen, each
 from pusher.follow import follow
 from pusher.show import Screen, duration, moment, table
-from pusher.wire import Code, Problem, Refused
+from pusher.source import BundleFile, Folder, locate
+from pusher.wire import Code, Problem, Refused, format_timestamp
 
 _HISTORY = 10
 
@@ -30,6 +34,68 @@ def releases(settings: Settings, screen: Screen, *, as_json: bool) -> int:
 
     def act(client: Client, screen: Screen) -> str:
         return _told(client.releases(settings.app), _releases, client, screen, as_json)
+
+    return _on_each(settings, screen, act)
+
+
+def diff(what: str, settings: Settings, screen: Screen, *, release: str, as_json: bool) -> int:
+    """What sending a version would change, against the live release or the one named. The exit code.
+
+    Only names, modes and digests are compared: no content of the host's comes back.
+    """
+    from pusher import bundle, pack  # late: what only asks a host starts without them
+
+    found = locate(what, source=settings.source)
+    packed = bundle.read(found.path) if isinstance(found, BundleFile) else None
+    version = found.version if isinstance(found, Folder) else ""
+    entries = packed.entries if packed else pack.read(found.path).entries
+
+    def act(client: Client, screen: Screen) -> str:
+        status = client.status(settings.app)
+        app = str(status.get("app"))
+        live = status.get("live")
+        against = release or (str(live.get("release")) if isinstance(live, Mapping) else "")
+        difference = compare(client.index(app, against) if against else (), entries)
+        requirements = str(status.get("requirements", ""))
+        facts = {
+            "app": app,
+            "version": packed.manifest.version if packed else version,
+            "release": against or None,
+            "requirements_changed": requirements_changed(difference, requirements),
+        }
+        if as_json:
+            screen.document({**facts, **document(difference), "address": client.host.name})
+            return ""
+        screen.line(f"{app} {facts['version']} against {_compared(release, live)} on {client.host.name}")
+        for line in summary(difference):
+            screen.line(line)
+        if facts["requirements_changed"]:
+            screen.line(f"{requirements}, or wheels/, is another: its dependencies are installed anew")
+        return ""
+
+    return _on_each(settings, screen, act)
+
+
+def logs(settings: Settings, screen: Screen, *, lines: int, follow_it: bool, unit: str, as_json: bool) -> int:
+    """What the app wrote, and was said about it, oldest first; with `follow_it` until Ctrl-C. The exit code."""
+    if follow_it and len(settings.chosen) > 1:
+        raise Usage(
+            "The logs of several hosts cannot be followed at once", hint="Name one, or run it once for each"
+        )
+
+    def act(client: Client, screen: Screen) -> str:
+        for line in client.logs(settings.app, lines=lines, follow=follow_it, unit=unit):
+            if line is None:
+                continue
+            if as_json:
+                screen.document({**json.loads(line.to_line()), "address": client.host.name})
+            else:
+                who = line.unit if line.pid is None else f"{line.unit}[{line.pid}]"
+                screen.line(f"{moment(format_timestamp(line.time))}Z {who}: {line.message}")
+        if follow_it:
+            hint = "Follow it again when its agent is up"
+            raise Unreachable(f"The agent of {client.host.name} ended the log", hint=hint)
+        return ""
 
     return _on_each(settings, screen, act)
 
@@ -67,6 +133,12 @@ def _on_each(
     finally:
         for client in clients:
             client.close()
+
+
+def _compared(release: str, live: object) -> str:
+    if release:
+        return f"release {release}"
+    return f"{_short(live)}, which is live" if isinstance(live, Mapping) else "nothing: no release is live"
 
 
 def _followed(client: Client, screen: Screen, deployment: str) -> str:

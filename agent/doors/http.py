@@ -102,6 +102,7 @@ class HttpDoor:
         What they wait for has to end by other means: after `drain_s` they are cut off.
         """
         self._stopping = True
+        self._desk.closing.set()
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
