@@ -100,6 +100,7 @@ def _from_folder(found: Folder, settings: Settings, clients: Sequence[Client], s
     asked = [Begun(partial(client.status, app)) for client in clients]
     screen.passing(f"  reading {found.path} ...")
     tree = pack.read(found.path)
+    screen.dangling(pack.dangling(tree))
     statuses: list[dict[str, Any]] = []
     silent: dict[str, Problem] = {}
     for client, begun in zip(clients, asked, strict=True):

@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TextIO
 
-from pusher.wire import Event, Happened, Problem
+from pusher.wire import Event, Happened, Link, Problem
 
 # C0 without tab and newline, DEL, C1; and what reorders or hides text: bidirectional controls, line and
 # paragraph separators, lone surrogates.
 _ALIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _REDRAW_S = 0.1
+_LINKS_MOST = 5
 
 
 def printable(text: object) -> str:
@@ -66,6 +67,13 @@ class Screen:
         """Take back the line that passes, for somebody else is about to write."""
         if self._passing:
             self._write("")
+
+    def dangling(self, links: Sequence[Link]) -> None:
+        """Warn of links that travel without what they lead to."""
+        for link in links[:_LINKS_MOST]:
+            self.line(f"warning: the link {link.path} -> {link.target} leads to nothing that is sent")
+        if len(links) > _LINKS_MOST:
+            self.line(f"warning: so do {len(links) - _LINKS_MOST} more links")
 
     def sent(self, done: int, total: int) -> None:
         """How many bytes of the files have been sent; draws as often as eyes can follow."""

@@ -127,8 +127,10 @@ async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
 
 async def rollback(desk: Desk, call: Call) -> web.StreamResponse:
     """Make an older release live again."""
-    deployer = _deployer(desk, call)
-    return await _begun(call, await deployer.submit(Rollback(call.by, call.query.get("to"))))
+    deployer, to = _deployer(desk, call), call.query.get("to")
+    if to == "":
+        raise _unusable("to", to, "Name a release, or leave it out for the one before; /releases lists them")
+    return await _begun(call, await deployer.submit(Rollback(call.by, to)))
 
 
 async def pin(desk: Desk, call: Call) -> web.StreamResponse:

@@ -46,6 +46,10 @@ class Shelf:
         """The releases that are on disk with their papers. What became of them is not known from here."""
         return list(self._found())
 
+    def strange(self) -> list[str]:
+        """The ids of the folders in `releases/` that no signed papers say anything about."""
+        return sorted({path.name for path in self.kept()} - {release.id for release in self._found()})
+
     def unfinished(self) -> list[Path]:
         """What lies in `.staging/`: half-built things, and things on their way out."""
         try:
