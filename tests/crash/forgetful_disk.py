@@ -1,9 +1,9 @@
 """A disk that remembers, at each change, what of a tree would be left if the power went just then.
 
 The model is the strictest there is: what a file holds counts from its fsync, what a folder lists from the folder's
-fsync, and nothing becomes durable by the way (as it often does on ext4, which commits everything at once). A link's
-target and the mode of a file go with the name. Inodes tell files apart; all that were seen are kept open, so that
-no number is given twice.
+fsync, and nothing becomes durable by the way (as it often does on ext4, which commits everything at once). The
+target of a link and the mode of a file go with the name. Inodes tell files apart; all that were seen are kept
+open, so that no number is given twice.
 """
 
 import os
@@ -155,7 +155,7 @@ def by_chance(seed: int) -> Callable[[], bool]:
 
 
 def restore(moment: Moment, *, of: Path, root: Path, top: Path, choose: Callable[[], bool]) -> None:
-    """A copy of the host at `of` as it could be found, at `root`: `top` as restored, with the journal beside it."""
+    """A copy of the host at `of` as it could be found, at `root`: `top` restored, and the journal beside it."""
     away = {top.relative_to(of).parts[0], "run", "src"}
     shutil.copytree(of, root, symlinks=True, ignore=lambda at, _: away if at == str(of) else set())
     (root / "run/pusher-agent").mkdir(parents=True)

@@ -5,6 +5,7 @@ So a release that lost what it is made of does not answer, as a real one would n
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ class SimulatedMain:
 
     def __init__(self, placed: Placed, folder: Path) -> None:
         self.placed = placed
-        self.address = f"unix:{folder}/{id(self)}.sock"
+        self.address = f"unix:{folder}/{secrets.token_hex(6)}.sock"
         self._end = asyncio.Event()
         self._server: asyncio.Server | None = None
 
