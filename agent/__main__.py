@@ -102,6 +102,7 @@ def _app(arguments: argparse.Namespace, layout: HostLayout, disk: Disk) -> Itera
 
 def _serve(layout: HostLayout) -> int:
     config, apps = commands.read_agent(layout), commands.read_apps(layout)
+    commands.check_apart(apps, layout)
     log.set_up()
     # Under systemd, what lies in `shared` has the app's group, which is to write to its shared paths (agent.apps).
     os.umask(0o002 if config.service == "systemd" else 0o022)

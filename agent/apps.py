@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from agent.commands import AppOptions, app_text, read_agent, read_apps
+from agent.commands import AppOptions, app_text, check_apart, read_agent, read_apps
 from agent.core.config import AppConfig, parse_app
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
@@ -60,6 +60,7 @@ def apply(layout: HostLayout, app: str, *, disk: Disk, run: Run = run) -> Iterat
     """
     _check_root(layout)
     config = _config(layout, app)
+    check_apart(read_apps(layout), layout)
     units = _units(app, config, layout)
     yield from _establish(app, config, units, layout=layout, disk=disk, run=run)
 

@@ -8,14 +8,15 @@ import json
 import pwd
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.config import AgentConfig, AppConfig, parse_agent, parse_app, parse_listen
-from agent.core.layout import HostLayout
+from agent.core.config import AgentConfig, AppConfig, clashes, parse_agent, parse_app, parse_listen
+from agent.core.layout import AppLayout, HostLayout
 from agent.core.sshsig import trust_line
 from agent.host.disk import Disk
+from agent.host.shelf import Shelf
 from agent.host.unit_files import disagreement
 from pusher.wire import Code, Problem, Refused, WireError, check_app
 
@@ -96,6 +97,13 @@ def read_apps(layout: HostLayout) -> dict[str, AppConfig]:
     }
 
 
+def check_apart(apps: Mapping[str, AppConfig], layout: HostLayout) -> None:
+    """Raises: Refused(configuration), if apps are in each other's way."""
+    for clash in clashes(apps):
+        hint = f"Change `listen` or `path` in {layout.apps}"
+        raise Refused(Code.CONFIGURATION, "The apps of this host are in each other's way", why=clash, hint=hint)
+
+
 def app_list(layout: HostLayout) -> Iterator[str]:
     """The apps of this host, a line each. Raises: Refused(configuration)."""
     for name, config in read_apps(layout).items():
@@ -128,6 +136,7 @@ def check(layout: HostLayout) -> Iterator[tuple[bool, str]]:
         return
     if not apps:
         yield False, f"{layout.apps}: no app yet"
+    yield from ((False, clash) for clash in clashes(apps))
     for name, config in apps.items():
         yield from _check_app(name, config, layout)
         if service == "systemd":
@@ -144,6 +153,10 @@ def _check_app(name: str, config: AppConfig, layout: HostLayout) -> Iterator[tup
         yield True, f"{name}: user {config.user}"
     except KeyError:
         yield False, f"{name}: user {config.user} does not exist"
+    shelf = Shelf(AppLayout(layout.beneath(config.path)))
+    for release in shelf.strange():
+        why = "it has no signed papers, so that nothing goes back to it and nothing removes it"
+        yield False, f"{name}: release {release} is not known: {why}; look at it, and delete it by hand"
     missing = [one for one in config.shared_files if not (layout.beneath(config.path) / "shared" / one).is_file()]
     for one in missing:
         yield False, f"{name}: put the shared file {one} into {layout.beneath(config.path) / 'shared'}"
@@ -180,8 +193,16 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
             f"version_member = {_toml(options.version_member)}\n",
         ]
     )
-    parse_app(text, file=str(file), app=app)
+    check_apart({**_readable_apps(layout), app: parse_app(text, file=str(file), app=app)}, layout)
     return text
+
+
+def _readable_apps(layout: HostLayout) -> dict[str, AppConfig]:
+    """As `read_apps`; none, where one of them cannot be read: that is not what is asked about."""
+    try:
+        return read_apps(layout)
+    except Refused:
+        return {}
 
 
 def _signer_line(key: Path, who: str) -> str:

@@ -5,7 +5,7 @@ end, and is settled at the next start if the agent dies before.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from agent.steps import Doable
 from agent.tidy import tidy
-from pusher.wire import Code, Failed, Happened, Problem, Refused, WireError
+from pusher.wire import Code, Failed, Happened, LogLine, Problem, Refused, WireError
 
 _log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ class Deployer:
         return await overview.status(
             self.app,
             host=self._admission.host,
-            listen=self._admission.config.listen,
+            config=self._admission.config,
             shelf=self._shelf,
             journal=self._journal,
             service=self._service,
@@ -140,6 +140,14 @@ class Deployer:
     async def releases(self) -> dict[str, Any]:
         """The releases and the history; as `overview.releases`."""
         return await overview.releases(self.app, shelf=self._shelf, journal=self._journal)
+
+    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        """The app's own log; as `Service.log`."""
+        return self._service.log(lines=lines, follow=follow, unit=unit)
+
+    async def index(self, release: str = "") -> AsyncIterator[bytes]:
+        """The signed index of a release, the live one's unless told; as `overview.index`. Raises: Refused."""
+        return await overview.index(self.app, release, shelf=self._shelf, journal=self._journal)
 
     async def pin(self, release: str, *, pinned: bool, by: str) -> None:
         """Keep a release from retention, or no more. Raises: Refused(unknown_release)."""

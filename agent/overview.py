@@ -1,16 +1,17 @@
 """What the doors tell about an app: its state and its releases, as JSON members (docs/http-api.md)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from agent.core.config import AppConfig
 from agent.core.releases import Release, fallbacks
 from agent.host.journal import Journal, Record
 from agent.host.ports import Service
 from agent.host.shelf import Shelf
 from agent.progress import Deployment
-from pusher.wire import format_timestamp
+from pusher.wire import Code, Refused, format_timestamp
 
 _VERSION = version("pusher-agent")
 _HISTORY = 20
@@ -20,7 +21,7 @@ async def status(
     app: str,
     *,
     host: str,
-    listen: str,
+    config: AppConfig,
     shelf: Shelf,
     journal: Journal,
     service: Service,
@@ -37,7 +38,8 @@ async def status(
         "app": app,
         "host": host,
         "agent": _VERSION,
-        "listen": listen,
+        "listen": config.listen,
+        "requirements": config.dependencies.requirements,
         "live": _short(releases.get(live)) if live else None,
         "previous": _short(next(iter(fallbacks(releases.values(), live=live)), None)),
         "running": running is not None,
@@ -60,9 +62,34 @@ async def releases(app: str, *, shelf: Shelf, journal: Journal) -> dict[str, Any
     }
 
 
+async def index(app: str, release: str, *, shelf: Shelf, journal: Journal) -> AsyncIterator[bytes]:
+    """The index that was signed for a release (the live one, if empty), in pieces of whole lines.
+
+    Raises: Refused(unknown_release, release_damaged), before anything of it is read.
+    """
+    wanted: str | None = release
+    if not release:
+        wanted = await asyncio.to_thread(shelf.live)
+    known = await journal.releases(app)
+    if wanted is None or wanted not in {one.id for one in known}:
+        what = f"{app} has no release {release}" if release else f"Nothing of {app} is live"
+        raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"There are: {names(known)}")
+    try:
+        pieces = await asyncio.to_thread(shelf.index, wanted)
+    except OSError as error:
+        what = f"The index of release {wanted} cannot be read"
+        raise Refused(Code.RELEASE_DAMAGED, what, why=error.strerror or str(error)) from error
+    return _read(pieces)
+
+
 def names(known: Sequence[Release]) -> str:
     """Ids and versions, for a message."""
     return ", ".join(f"{one.id} ({one.version})" for one in known) or "none"
+
+
+async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        yield piece
 
 
 def _short(release: Release | None) -> dict[str, Any] | None:

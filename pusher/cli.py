@@ -84,6 +84,18 @@ def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
     releases = add("releases", help="the releases there, and the last deployments", allow_abbrev=False)
     _options(releases, "host", "app", "ssh", "json")
 
+    diff = add("diff", help="what sending a version would change; nothing is sent or signed", allow_abbrev=False)
+    diff.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
+    diff.add_argument("--release", default="", metavar="ID", help="compare with this release, not the live one")
+    _options(diff, "host", "app", "source", "ssh", "json")
+
+    logs = add("logs", help="what the app wrote, and was said about it", allow_abbrev=False)
+    logs.add_argument("-n", "--lines", type=_lines, default=_LOG_LINES, metavar="N",
+                      help=f"so many of the last lines (default {_LOG_LINES})")  # fmt: skip
+    logs.add_argument("-f", "--follow", action="store_true", help="stay, and show what is written from now on")
+    logs.add_argument("--unit", default="", choices=_LOG_UNITS, help="of this one alone")
+    _options(logs, "host", "app", "ssh", "json")
+
     rollback = add("rollback", help="go back to the release before", allow_abbrev=False)
     rollback.add_argument("--to", default="", metavar="ID", help="to this release instead")
     _options(rollback, "host", "app", "ssh", "tour")
@@ -138,6 +150,9 @@ _SEND = (
     "Deploys a version, and stays until it serves. Several hosts are all asked first: while one of them cannot be "
     "reached, or would refuse, none is changed."
 )
+# As in `pusher.wire.log`, which is not imported for the sake of `pusher --help`.
+_LOG_LINES, _LOG_LINES_MOST = 100, 10_000
+_LOG_UNITS = ("service", "socket", "preflight", "hook")
 _HOST_HELP = (
     "a name of pusher.toml or of ssh, ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000; "
     "repeatable (PUSHER_HOST, separated by spaces)"
@@ -176,6 +191,12 @@ def _tour(arguments: argparse.Namespace) -> "Tour":
     )
 
 
+def _lines(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LOG_LINES_MOST:
+        raise argparse.ArgumentTypeError(f"a number from 0 to {_LOG_LINES_MOST} is needed")
+    return int(text)
+
+
 def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
     if arguments.command == "verify":
         from pusher import local
@@ -203,6 +224,21 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
                 days=arguments.days,
             )
             return 0
+        case "diff":
+            from pusher.diff import diff
+
+            return diff(arguments.what, settings, screen, release=arguments.release, as_json=arguments.json)
+        case "logs":
+            from pusher.logs import logs
+
+            return logs(
+                settings,
+                screen,
+                lines=arguments.lines,
+                follow_it=arguments.follow,
+                unit=arguments.unit,
+                as_json=arguments.json,
+            )
         case _:
             return _run_remote(arguments, settings, screen)
 

@@ -1,13 +1,22 @@
 """The agent's HTTP door, a method a route (docs/http-api.md)."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from pusher.connection import Connection
 from pusher.hosts import Host
-from pusher.wire import BUNDLE_TYPE, Event, Route, WireError
+from pusher.wire import (
+    BUNDLE_TYPE,
+    Entry,
+    Event,
+    LogLine,
+    Route,
+    WireError,
+    parse_index_line,
+)
 
+_T = TypeVar("_T")
 # RFC 7240: the answer comes when the agent has it all, not when the deployment is over.
 _ASYNC = {"Prefer": "respond-async"}
 
@@ -47,6 +56,27 @@ class Client:
     def releases(self, app: str = "") -> dict[str, Any]:
         """The releases on the host, and its recent deployments."""
         return self._connection.ask("GET", _path(Route.APP_RELEASES, app) if app else Route.RELEASES)
+
+    def logs(
+        self, app: str = "", *, lines: int, follow: bool = False, unit: str = "", silence_s: float = 60
+    ) -> Iterator[LogLine | None]:
+        """The last `lines` of the app's own log (of `unit` alone, if given), oldest first; with `follow` what
+        comes then, as it comes, and None whenever the agent only shows that it is there.
+
+        Raises: Unreachable, also when nothing came for `silence_s`; Problem.
+        """
+        query = {"lines": str(lines), "follow": "1" if follow else "", "unit": unit}
+        path = _path(Route.APP_LOGS, app) if app else Route.LOGS
+        path += "?" + urlencode({name: value for name, value in query.items() if value})
+        for line in self._connection.lines(path, silence_s=silence_s):
+            yield self._read(LogLine.from_line, line) if line.strip() else None
+
+    def index(self, app: str, release: str, *, silence_s: float = 60) -> Iterator[Entry]:
+        """What was signed for a release on the host: its files and links, in order."""
+        path = f"{_path(Route.APP_INDEX, app)}?{urlencode({'release': release})}"
+        for line in self._connection.lines(path, silence_s=silence_s):
+            if line.strip():
+                yield self._read(parse_index_line, line + b"\n")
 
     def missing(self, app: str, papers: Iterable[bytes]) -> frozenset[str]:
         """The digests that must travel. `papers` is a bundle without payload, judged on the way."""
@@ -95,10 +125,13 @@ class Client:
         """
         path = f"{_path(Route.DEPLOYMENT_EVENTS, deployment)}?after={after}"
         for line in self._connection.lines(path, silence_s=silence_s):
-            try:
-                yield Event.from_line(line) if line.strip() else None
-            except WireError as error:
-                raise self._connection.not_an_agent(str(error)) from error
+            yield self._read(Event.from_line, line) if line.strip() else None
+
+    def _read(self, parse: Callable[[bytes], _T], line: bytes) -> _T:
+        try:
+            return parse(line)
+        except WireError as error:
+            raise self._connection.not_an_agent(str(error)) from error
 
     def _started(self, answer: dict[str, Any]) -> str:
         deployment = answer.get("deployment")

@@ -75,6 +75,16 @@ def each(
     return exit_code
 
 
+def on_each(settings: Settings, screen: Screen, act: Callable[[Client, Screen], str], *, kept: bool = True) -> int:
+    """`each`, on the hosts of the command; `kept`: what one of them has to say stands together."""
+    clients = clients_of(settings)
+    try:
+        return each(clients, act, screen, summary=False, kept=kept)
+    finally:
+        for client in clients:
+            client.close()
+
+
 def answers(
     clients: Sequence[Client],
     ask: Callable[[Client], _T],

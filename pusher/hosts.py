@@ -4,6 +4,7 @@ Invariant: bytes leave this machine through `ssh` and in no other way; HTTP itse
 loopback addresses and unix sockets (docs/adr: SSH is the remote door).
 """
 
+import os
 import re
 import shlex
 import socket
@@ -22,6 +23,7 @@ _PLACE = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^-@/:\s\0\[\]][^@/:\s\0\[\]]*))(?::(?P<port>[0-9]{1,5}))?/?"
 )
 _FORMS = "Use NAME or ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000"
+_PATH_BYTES = 107  # unix(7): sun_path has 108, the last of which is NUL
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
 # A person may have to type a passphrase or touch a key before ssh carries the first byte.
 _ANSWER_BY_SSH_S = 180.0
@@ -74,6 +76,9 @@ def parse_address(text: str, *, door: str = DOOR) -> Address:
         path = text.removeprefix("unix:")
         if not path.startswith("/"):
             raise Usage(f"address {text!r} needs an absolute path", hint="For example: unix:/run/x.sock")
+        if len(os.fsencode(path)) > _PATH_BYTES:
+            why = f"it has {len(os.fsencode(path))} bytes, and {_PATH_BYTES} are the most for the path of a socket"
+            raise Usage(f"address {text!r} is too long", why=why, hint="Use a link with a shorter path")
         return Unix(path)
     scheme, found, rest = text.partition("://")
     place = _PLACE.fullmatch(rest if found else text)

@@ -29,6 +29,7 @@ def pack_into(
     if isinstance(found, BundleFile):
         raise Usage(f"{found.path} is a file", hint="Name a version, or a folder")
     tree = pack.read(found.path)
+    screen.dangling(pack.dangling(tree))
     created = int(time.time() * 1000)
     expires = created + (days * _DAY_MS or LIFETIME_MS)
     manifest = make_manifest(

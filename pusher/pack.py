@@ -5,6 +5,7 @@ times, owners and order on disk. A file that changes while it is sent is noticed
 """
 
 import hashlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
@@ -82,6 +83,22 @@ def read(folder: Path) -> Tree:
     return Tree(folder, tuple(entries), b"".join(map(index_line, entries)))
 
 
+def dangling(tree: Tree) -> list[Link]:
+    """The links of a tree that lead to nothing that travels: what they name stays at home, or is not there.
+
+    That may be meant, for a shared path is made on the host.
+    """
+    links = [entry for entry in tree.entries if isinstance(entry, Link)]
+    if not links:
+        return []
+    there = {""}
+    for entry in tree.entries:
+        there.add(entry.path)
+        there.update(itertools.accumulate(entry.path.split("/")[:-1], lambda above, name: f"{above}/{name}"))
+    top = os.path.realpath(tree.folder)
+    return [one for one in links if _real(f"{top}/{one.path}", top=top) not in there]
+
+
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -118,6 +135,11 @@ def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
 
 
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
+
+
+def _real(path: str, *, top: str) -> str:
+    """Where a link leads in the end, as a path in the tree."""
+    return os.path.realpath(path).removeprefix(top).removeprefix("/")
 
 
 def _read_through(path: str) -> tuple[int, int, str]:

@@ -5,10 +5,10 @@ from typing import Any
 
 from pusher.client import Client
 from pusher.config import Settings
-from pusher.fleet import answers, clients_of, each
+from pusher.fleet import answers, clients_of, on_each
 from pusher.follow import follow
 from pusher.rollout import ASKING_S, Live, Rollout, Tour
-from pusher.show import Screen, duration, moment, table
+from pusher.show import Screen, duration, moment, release_name, table
 from pusher.wire import Code, Problem, Refused
 
 _HISTORY = 10
@@ -26,7 +26,7 @@ def status(settings: Settings, screen: Screen, *, deployment: str, follow_it: bo
         live = _followed(client, screen, deployment or _under_way(client.status(settings.app)))
         return f"{live.version} is live"
 
-    return _on_each(settings, screen, act, kept=False)
+    return on_each(settings, screen, act, kept=False)
 
 
 def releases(settings: Settings, screen: Screen, *, as_json: bool) -> int:
@@ -65,19 +65,7 @@ def pin(release: str, settings: Settings, screen: Screen, *, pinned: bool) -> in
         screen.line(result)
         return result
 
-    return _on_each(settings, screen, act)
-
-
-def _on_each(
-    settings: Settings, screen: Screen, act: Callable[[Client, Screen], str], *, kept: bool = True
-) -> int:
-    """As `each`. If it is `kept`, what one host has to say stands together."""
-    clients = clients_of(settings)
-    try:
-        return each(clients, act, screen, summary=False, kept=kept)
-    finally:
-        for client in clients:
-            client.close()
+    return on_each(settings, screen, act)
 
 
 def _show(
@@ -160,15 +148,17 @@ def _overview(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if not doing and isinstance(last, Mapping) and last.get("outcome") not in (None, "done"):
             doing = f"last: {_line(last)}"
         running = "yes" if document.get("running") else "no"
-        rows.append((name, _short(document.get("live")), _short(document.get("previous")), running, doing))
+        rows.append(
+            (name, release_name(document.get("live")), release_name(document.get("previous")), running, doing)
+        )
     return table(("HOST", "LIVE", "PREVIOUS", "RUNNING", ""), rows)
 
 
 def _status(document: Mapping[str, Any]) -> Iterator[str]:
     agent = f", agent {document['agent']}" if document.get("agent") else ""
     yield f"{document.get('app')} on {document.get('host', 'this host')}{agent}"
-    yield f"  live       {_short(document.get('live'))}"
-    yield f"  previous   {_short(document.get('previous'))}"
+    yield f"  live       {release_name(document.get('live'))}"
+    yield f"  previous   {release_name(document.get('previous'))}"
     listen = f" at {document['listen']}" if document.get("listen") else ""
     yield f"  running    {f'yes{listen}' if document.get('running') else 'no'}"
     deploying = document.get("deploying")
@@ -237,9 +227,3 @@ def _releases(document: Mapping[str, Any]) -> Iterator[str]:
                 for one in history
             ],
         )
-
-
-def _short(release: object) -> str:
-    if not isinstance(release, Mapping):
-        return "-"
-    return f"{release.get('version')} ({release.get('release')})"

@@ -108,6 +108,7 @@ def _from_folder(
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
     tree = reading.result()
+    screen.dangling(pack.dangling(tree))
     created = max(int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values()))
     names = [status.get("host") for status in statuses.values()]
     manifest = make_manifest(

@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TextIO
 
-from pusher.wire import Event, Happened, Problem
+from pusher.wire import Event, Happened, Link, Problem
 
 # C0 without tab and newline, DEL, C1; and what reorders or hides text: bidirectional controls, line and
 # paragraph separators, lone surrogates.
 _ALIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _REDRAW_S = 0.1
+_LINKS_MOST = 5
 
 
 def printable(text: object) -> str:
@@ -84,6 +85,13 @@ class Screen:
             if clear or text or shown:
                 self._out.write(clear + text + "\n".join(shown))
                 self._out.flush()
+
+    def dangling(self, links: Sequence[Link]) -> None:
+        """Warn of links that travel without what they lead to."""
+        for link in links[:_LINKS_MOST]:
+            self.line(f"warning: the link {link.path} -> {link.target} leads to nothing that is sent")
+        if len(links) > _LINKS_MOST:
+            self.line(f"warning: so do {len(links) - _LINKS_MOST} more links")
 
     def sent(self, done: int, total: int) -> None:
         """How many bytes of the files have been sent; draws as often as eyes can follow."""
@@ -173,6 +181,13 @@ def bytes_(size: float) -> str:
 def amount(files: int, size: int) -> str:
     """So many files of so many bytes together."""
     return f"{files} file{'' if files == 1 else 's'}, {bytes_(size)}"
+
+
+def release_name(release: object) -> str:
+    """A release as an agent tells of it, in words: its version and its id; `-` for none."""
+    if not isinstance(release, Mapping):
+        return "-"
+    return f"{release.get('version')} ({release.get('release')})"
 
 
 def moment(timestamp: object) -> str:

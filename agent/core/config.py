@@ -5,8 +5,12 @@ and what to write instead; a record that exists is usable.
 """
 
 import difflib
+import ipaddress
+import itertools
 import re
 import tomllib
+from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -141,7 +145,32 @@ def parse_listen(address: str) -> tuple[str, int] | str:
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", address)
     if not match or not 0 < int(match[3]) < 65536:
         raise ValueError('an address like "0.0.0.0:8000", "[::]:8000" or "unix:/run/app.sock" is needed')
-    return match[1] or match[2], int(match[3])
+    host = match[1] or match[2]
+    ipaddress.ip_address(host)
+    return host, int(match[3])
+
+
+def clashes(apps: Mapping[str, AppConfig]) -> list[str]:
+    """Which apps are in each other's way, by address or by path: a sentence each."""
+    found = []
+    for (one, its), (other, others) in itertools.combinations(sorted(apps.items()), 2):
+        if _same_address(parse_listen(its.listen), parse_listen(others.listen)):
+            found.append(f"{one} and {other} cannot both listen: at {its.listen} and at {others.listen}")
+        paths = PurePosixPath(its.path), PurePosixPath(others.path)
+        if paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0]):
+            found.append(f"{one} and {other} cannot both have their folder: {its.path} and {others.path}")
+    return found
+
+
+def _same_address(one: tuple[str, int] | str, other: tuple[str, int] | str) -> bool:
+    """Whether a second socket would find the address taken by the first."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
+    hosts = {ipaddress.ip_address(one[0]), ipaddress.ip_address(other[0])}
+    # "::" takes the port of IPv4 as well (ipv6(7), bindv6only).
+    every = any(str(host) == "::" for host in hosts)
+    some = any(host.is_unspecified for host in hosts) and len({host.version for host in hosts}) == 1
+    return one[1] == other[1] and (len(hosts) == 1 or every or some)
 
 
 def _toml(text: str, file: str) -> dict[str, Any]:

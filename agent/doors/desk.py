@@ -6,9 +6,10 @@ what there is when they ask; a reader that is slow, or gone, holds up nothing bu
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -16,13 +17,25 @@ from agent.core.config import BundleLimits
 from agent.deploy import Rollback, Send
 from agent.doors.answers import event_stream, json_answer, problem_answer
 from agent.doors.connections import Connection
-from agent.doors.guards import printable
+from agent.doors.guards import nearest, printable
 from agent.doors.ports import Agent, Deployer, Deployment
 from agent.doors.uploads import incoming
-from pusher.wire import Code, Event, Problem, Refused, Route
+from pusher.wire import (
+    LOG_LINES,
+    LOG_LINES_MOST,
+    Code,
+    Event,
+    LogLine,
+    LogUnit,
+    Problem,
+    Refused,
+    Route,
+)
 
 _SILENCE_S = 15.0
 _UNREAD_S = 60.0
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,35 @@ async def releases(desk: Desk, call: Call) -> web.StreamResponse:
     return json_answer(await _deployer(desk, call).releases())
 
 
+async def logs(desk: Desk, call: Call) -> web.StreamResponse:
+    """The app's own log, one line of it a line; with `follow` what is written from now on, until somebody goes."""
+    deployer = _deployer(desk, call)
+    lines, unit, follow = (call.query.get(name, "") for name in ("lines", "unit", "follow"))
+    if lines and not (re.fullmatch(r"[0-9]{1,5}", lines, re.ASCII) and int(lines) <= LOG_LINES_MOST):
+        raise _unusable("lines", lines, f"Give a number from 0 to {LOG_LINES_MOST}; without one it is {LOG_LINES}")
+    if unit not in ("", *LogUnit):
+        raise _unusable("unit", unit, nearest(printable(unit), sorted(LogUnit)))
+    if follow not in ("", "0", "1"):
+        raise _unusable("follow", follow, "Give 1, or leave it out")
+    found = deployer.log(lines=int(lines or LOG_LINES), follow=follow == "1", unit=unit)
+    answer = event_stream()
+    await answer.prepare(call.request)
+    await call.connection.while_open(_until_stopped(desk, _tell_log(desk, call, found, answer)))
+    return answer
+
+
+async def index(desk: Desk, call: Call) -> web.StreamResponse:
+    """The index that was signed for a release: what is in it, one file or link a line."""
+    release = call.query.get("release", "")
+    if "release" in call.query and not release:
+        raise _unusable("release", release, "Name one, or leave it out for the live one; /releases lists them")
+    pieces = await _deployer(desk, call).index(release)
+    answer = event_stream()
+    await answer.prepare(call.request)
+    await call.connection.while_open(_tell(desk, call, pieces, answer, spell=bytes))
+    return answer
+
+
 async def missing(desk: Desk, call: Call) -> web.StreamResponse:
     """Which files a bundle with these papers must bring along."""
     deployer = _deployer(desk, call)
@@ -87,9 +129,10 @@ async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
 
 async def rollback(desk: Desk, call: Call) -> web.StreamResponse:
     """Make an older release live again."""
-    deployer = _deployer(desk, call)
-    request = Rollback(call.by, to=call.query.get("to"), leaving=call.query.get("from"))
-    return await _begun(call, await deployer.submit(request))
+    deployer, to = _deployer(desk, call), call.query.get("to")
+    if to == "":
+        raise _unusable("to", to, "Name a release, or leave it out for the one before; /releases lists them")
+    return await _begun(call, await deployer.submit(Rollback(call.by, to=to, leaving=call.query.get("from"))))
 
 
 async def pin(desk: Desk, call: Call) -> web.StreamResponse:
@@ -112,15 +155,16 @@ async def events(desk: Desk, call: Call) -> web.StreamResponse:
     found = await _deployment(desk, call)
     after = call.query.get("after", "0")
     if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
-        raise Refused(
-            Code.BAD_REQUEST,
-            f"after={printable(after)} is not the number of an event",
-            hint="Give the seq of the last event you have, or 0",
-        )
+        raise _unusable("after", after, "Give the seq of the last event you have, or 0")
     answer = event_stream()
     await answer.prepare(call.request)
-    await call.connection.while_open(_tell(desk, call, found.events(after=int(after)), answer))
+    happening = found.events(after=int(after))
+    await call.connection.while_open(_tell(desk, call, happening, answer, spell=Event.to_line))
     return answer
+
+
+def _unusable(name: str, value: str, hint: str) -> Refused:
+    return Refused(Code.BAD_REQUEST, f"The request's {name}={printable(value)} cannot be used", hint=hint)
 
 
 def _deployer(desk: Desk, call: Call) -> Deployer:
@@ -192,14 +236,42 @@ async def _pinned(desk: Desk, call: Call, *, pinned: bool) -> web.StreamResponse
     return json_answer({"release": release, "pinned": pinned})
 
 
-async def _tell(desk: Desk, call: Call, happening: AsyncIterator[Event], answer: web.StreamResponse) -> None:
+async def _until_stopped(desk: Desk, telling: Coroutine[None, None, None]) -> None:
+    """`telling`, to its end, or until the agent stops."""
+    told, stopped = asyncio.create_task(telling), asyncio.create_task(desk.stop.wait())
+    try:
+        await asyncio.wait({told, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if told.done():
+            told.result()
+    finally:
+        told.cancel()
+        stopped.cancel()
+        await asyncio.wait({told, stopped})  # what is read has an end, too
+
+
+async def _tell_log(desk: Desk, call: Call, lines: AsyncIterator[LogLine], answer: web.StreamResponse) -> None:
+    """As `_tell`. The answer has begun, so that a problem can only be its last line."""
+    try:
+        await _tell(desk, call, lines, answer, spell=LogLine.to_line)
+    except Problem as problem:
+        await answer.write(LogLine.broken_off(problem))
+
+
+async def _tell(
+    desk: Desk,
+    call: Call,
+    happening: AsyncIterator[_T],
+    answer: web.StreamResponse,
+    *,
+    spell: Callable[[_T], bytes],
+) -> None:
     """Write each event when it comes, and now and then an empty line: that keeps the way to the reader open, and
-    shows whether it is still there. Raises: ConnectionError."""
+    shows whether it is still there. `spell` makes whole lines of it. Raises: ConnectionError."""
     breathing = asyncio.create_task(_breathe(answer, every_s=desk.silence_s))
     try:
         async for event in happening:
             async with asyncio.timeout(desk.unread_s):
-                await answer.write(event.to_line())
+                await answer.write(spell(event))
     except TimeoutError:
         if call.request.transport is not None:
             call.request.transport.abort()  # a mere close would wait until it took what is written

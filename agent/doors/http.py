@@ -187,7 +187,7 @@ class HttpDoor:
             query=parse_query(query, known=match.row.parameters),
         )
         answer = await match.row.answer(self._desk, call)
-        if match.row.method != "GET":
+        if match.row.method not in ("GET", "HEAD"):
             _log.info("request", by=call.by, method=request.method, path=path, status=answer.status)
         return answer
 

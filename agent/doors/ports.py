@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from agent.deploy import Rollback, Send
 from agent.host.ports import Bundle
-from pusher.wire import Event
+from pusher.wire import Event, LogLine
 
 
 class Deployment(Protocol):
@@ -48,6 +48,14 @@ class Deployer(Protocol):
     async def status(self) -> dict[str, Any]: ...
 
     async def releases(self) -> dict[str, Any]: ...
+
+    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        """The app's own log; as `agent.host.ports.Service.log`."""
+        ...
+
+    async def index(self, release: str = "") -> AsyncIterator[bytes]:
+        """The signed index of a release (the live one, unless told), in pieces of whole lines. Raises: Refused."""
+        ...
 
     async def pin(self, release: str, *, pinned: bool, by: str) -> None:
         """Keep a release from retention, or no more. Raises: Refused(unknown_release)."""

@@ -37,11 +37,17 @@ class Row(NamedTuple):
 
 ROUTES = (
     Row("GET", Route.HEALTHZ, ANYONE, (), desk.healthz),
+    Row("HEAD", Route.HEALTHZ, ANYONE, (), desk.healthz),  # what balancers and monitors ask, without the body
     Row("GET", Route.STATUS, OPERATOR, (), desk.status),
+    Row("HEAD", Route.STATUS, OPERATOR, (), desk.status),
     Row("GET", Route.RELEASES, OPERATOR, (), desk.releases),
+    Row("GET", Route.LOGS, OPERATOR, ("lines", "follow", "unit"), desk.logs),
     Row("POST", Route.ROLLBACK, OPERATOR, ("to", "from"), desk.rollback),
     Row("GET", Route.APP_STATUS, OPERATOR, (), desk.status),
+    Row("HEAD", Route.APP_STATUS, OPERATOR, (), desk.status),
     Row("GET", Route.APP_RELEASES, OPERATOR, (), desk.releases),
+    Row("GET", Route.APP_LOGS, OPERATOR, ("lines", "follow", "unit"), desk.logs),
+    Row("GET", Route.APP_INDEX, OPERATOR, ("release",), desk.index),
     Row("POST", Route.APP_MISSING, OPERATOR, (), desk.missing),
     Row("POST", Route.APP_DEPLOYMENTS, OPERATOR, (), desk.deploy),
     Row("POST", Route.APP_ROLLBACK, OPERATOR, ("to", "from"), desk.rollback),

@@ -8,7 +8,7 @@ and should that not do, a note of every process for the agent that comes next).
 import asyncio
 import itertools
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from agent.host import holders, leftovers, process, sockets
 from agent.host.launch import Launch, prepare_app
 from agent.host.main_process import Main
 from agent.host.ports import Clock, Lines, Placed
+from agent.host.recent_log import RecentLog
 from agent.host.stderr import write_line
-from pusher.wire import Code, Failed, Problem
+from pusher.wire import Code, Failed, LogLine, LogUnit, Problem
 
 _CANDIDATE_PATIENCE_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STAYED_UP_S = 1.0, 30.0, 60.0
@@ -45,6 +46,7 @@ class Embedded:
         self._host = host
         self._clock = clock
         self._line = line or write_line
+        self._log = RecentLog(clock)
         self._folder = host.run / app
         self._address = _beneath(host, config.listen)
         self._turn = asyncio.Lock()
@@ -125,6 +127,9 @@ class Embedded:
     def running(self) -> Main | None:
         return self._serving if self._serving is not None and not self._serving.child.ended() else None
 
+    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        return self._log.lines(lines, follow=follow, unit=unit)
+
     async def _silence(self, before: Main, sock: socket.socket) -> None:
         """Tell it to end; return when no new request can reach it, at the latest when it is gone.
 
@@ -168,13 +173,18 @@ class Embedded:
     async def _start(
         self, placed: Placed, launch: Launch, sock: socket.socket, *, private: Path | None = None
     ) -> Main:
-        name = f"{self._app} (preflight)" if private else self._app
+        name, unit = (f"{self._app} (preflight)", LogUnit.PREFLIGHT) if private else (self._app, LogUnit.SERVICE)
+
+        def heard(text: str) -> None:
+            self._log.add(unit, text)
+            self._line(f"{name} | {text}")
+
         with _explained(placed):
             child = await process.start(
                 launch.argv,
                 folder=launch.folder,
                 environment=launch.environment,
-                line=lambda text: self._line(f"{name} | {text}"),
+                line=heard,
                 stdin=sock.fileno(),
             )
         drain_s = self._config.drain_s

@@ -91,6 +91,18 @@ def stored_index(release: Path) -> Iterator[bytes]:
         return
 
 
+def pieces(release: Path) -> Iterator[bytes]:
+    """The index that lies with a release, in pieces of whole lines. Raises: OSError, at once, if there is none."""
+    index = open(papers(release) / INDEX_NAME, "rb")  # noqa: SIM115 - closed by the one who reads it to its end
+
+    def read() -> Iterator[bytes]:
+        with index:
+            while lines := index.read(_SLICE) + index.readline():
+                yield lines
+
+    return read()
+
+
 def intact(release: Path, *, shared: Collection[str] = (), extra: bool = True) -> str:
     """The first difference between a release and what was signed, as words; empty if there is none. Blocking.
 
@@ -150,9 +162,7 @@ def _listed(release: Path, wanted: Collection[str] | None) -> Iterator[tuple[str
 def _slices(release: Path) -> Iterator[bytes]:
     """The index that lies with a release, in pieces of whole lines; nothing where it cannot be read."""
     try:
-        with open(papers(release) / INDEX_NAME, "rb") as index:
-            while lines := index.read(_SLICE) + index.readline():
-                yield lines
+        yield from pieces(release)
     except OSError:
         return
 

@@ -3,10 +3,12 @@
 A port has a real adapter in this folder for each kind of machine, and a simulated one in the tests.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from pusher.wire import LogLine
 
 Lines = Callable[[str], None]
 """Takes one line of somebody's output, without its newline."""
@@ -121,6 +123,14 @@ class Service(Protocol):
 
     def running(self) -> Running | None:
         """What serves the public socket now, if anything does."""
+        ...
+
+    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        """The app's last lines, oldest first; then, with `follow`, every new one, without an end.
+
+        Of `unit` alone (`LogUnit`), if given. A reader who closes it early leaves nothing behind; one who is slow
+        holds nothing up. Raises: Failed(service_failed), while it is read.
+        """
         ...
 
 

@@ -141,6 +141,12 @@ def kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
+def plain_text(raw: bytes) -> str:
+    """What somebody wrote, for people: UTF-8 with replacements, terminal controls removed."""
+    text = raw.decode(errors="replace")
+    return text if text.isprintable() else _ESCAPES.sub("", text)
+
+
 class OutputLines:
     """Bytes in, whole lines out: UTF-8 with replacements, terminal controls removed, long lines cut."""
 
@@ -171,9 +177,7 @@ class OutputLines:
         return "\n".join(self._kept)
 
     def _emit(self, raw: bytes) -> None:
-        text = raw.decode(errors="replace")
-        if not text.isprintable():
-            text = _ESCAPES.sub("", text)
+        text = plain_text(raw)
         if len(text) > LINE_CHARACTERS:
             text = text[:LINE_CHARACTERS] + _CUT
         self._kept.append(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.core.layout import AppLayout, is_release_id, live_release, papers
 from agent.core.releases import Release, Standing
 from agent.core.venv import COMPLETE
-from agent.host.kept import intact, kept
+from agent.host.kept import intact, kept, pieces
 from agent.host.ports import Placed
 from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
 
@@ -54,6 +54,10 @@ class Shelf:
         """The releases that are on disk with their papers. What became of them is not known from here."""
         return list(self._found())
 
+    def strange(self) -> list[str]:
+        """The ids of the folders in `releases/` that no signed papers say anything about."""
+        return sorted({path.name for path in self.kept()} - {release.id for release in self._found()})
+
     def unfinished(self) -> list[Path]:
         """What lies in `.staging/`: half-built things, and things on their way out."""
         try:
@@ -74,6 +78,10 @@ class Shelf:
         if not (path / "venv" / COMPLETE).is_file():
             return f"its venv {_venv(path)} is gone; a release sent again gets a new one"
         return intact(path, extra=False)
+
+    def index(self, release: str) -> Iterator[bytes]:
+        """The signed index of a release, in pieces of whole lines. Raises: OSError, at once, if there is none."""
+        return pieces(self.layout.release(release))
 
     def missing(self, entries: Iterable[Entry]) -> list[str]:
         """The digests of the content that no release on disk is said to have, in the order of `entries`."""

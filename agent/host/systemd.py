@@ -6,6 +6,7 @@ is told about a release is told about one run of a unit, which began after the a
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from functools import partial
 
 import structlog
@@ -14,6 +15,7 @@ from agent.core.config import AppConfig, parse_listen
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import Units
 from agent.host import sockets, systemctl
+from agent.host.app_log import journal_of
 from agent.host.launch import find_start
 from agent.host.ports import Clock, Placed
 from agent.host.shelf import Shelf
@@ -21,7 +23,7 @@ from agent.host.started import note_start, now_us, replace_link, started_since
 from agent.host.systemctl import State
 from agent.host.systemd_main import UnitMain
 from agent.host.unit_files import disagreement
-from pusher.wire import Code, Failed, Problem, Refused
+from pusher.wire import Code, Failed, LogLine, Problem, Refused
 
 _START_S = 60.0
 _CONTROL_GROUP_S = 5.0
@@ -156,6 +158,9 @@ class Systemd:
 
     def running(self) -> UnitMain | None:
         return self._serving if self._serving is not None and self._serving.alive else None
+
+    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        return journal_of(self._app, lines=lines, follow=follow, unit=unit)
 
     def close(self) -> None:
         """Watch no longer; whatever runs goes on running."""

@@ -20,6 +20,7 @@ from pusher.wire.index import (
     read_index,
     reserved,
 )
+from pusher.wire.log import LOG_LINES, LOG_LINES_MOST, PRIORITY, LogLine, LogUnit
 from pusher.wire.manifest import (
     BUNDLE_TYPE,
     INDEX_NAME,
@@ -48,9 +49,12 @@ __all__ = [
     "BUNDLE_TYPE",
     "EVENTS_TYPE",
     "INDEX_NAME",
+    "LOG_LINES",
+    "LOG_LINES_MOST",
     "MANIFEST_BYTES",
     "MANIFEST_NAME",
     "PAYLOAD_PREFIX",
+    "PRIORITY",
     "PROBLEM_TYPE",
     "RESERVED_NAMES",
     "SCHEMA",
@@ -66,6 +70,8 @@ __all__ = [
     "LimitError",
     "Limits",
     "Link",
+    "LogLine",
+    "LogUnit",
     "Manifest",
     "Problem",
     "Refused",

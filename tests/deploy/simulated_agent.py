@@ -17,7 +17,7 @@ from agent.core.config import BundleLimits
 from agent.deploy import Rollback, Send
 from agent.doors.http import HttpDoor
 from agent.host.ports import Bundle
-from pusher.wire import Event, Happened, Problem
+from pusher.wire import Event, Happened, LogLine, Problem
 
 OWN_GROUP = "daemon"  # a group with one member, of the same name, on every Debian
 TIME = 1_795_000_000_000
@@ -97,7 +97,8 @@ class SimulatedDeployment:
 class SimulatedDeployer:
     """One app. What a test sets: `refusal` (raised once the papers are read), `failure` (ends a deployment before
     its payload is read), `known` (submit returns this, as for a bundle sent before), `bug`, and `goes_on`
-    (clear: a deployment stays unfinished). What it sees: `calls`, and what each bundle held, in `received`."""
+    (clear: a deployment stays unfinished), `lines` and `news` of its log. What it sees: `calls`, and what each
+    bundle held, in `received`."""
 
     app: str
     refusal: Problem | None = None
@@ -109,6 +110,9 @@ class SimulatedDeployer:
     broken: list[Problem] = field(default_factory=list)
     deployments: list[SimulatedDeployment] = field(default_factory=list)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+    lines: list[LogLine] = field(default_factory=list)
+    news: asyncio.Queue[LogLine] = field(default_factory=asyncio.Queue)
+    readers: int = 0
 
     def __post_init__(self) -> None:
         self.goes_on.set()
@@ -171,6 +175,30 @@ class SimulatedDeployer:
     async def releases(self) -> dict[str, Any]:
         self.calls.append(("releases",))
         return {"app": self.app, "releases": []}
+
+    async def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        self.calls.append(("log", lines, follow, unit))
+        self.readers += 1
+        try:
+            for line in self.lines[max(0, len(self.lines) - lines) :]:
+                yield line
+            if self.failure:
+                raise self.failure
+            while follow:
+                yield await self.news.get()
+        finally:
+            self.readers -= 1
+
+    async def index(self, release: str = "") -> AsyncIterator[bytes]:
+        self.calls.append(("index", release))
+        if self.refusal:
+            raise self.refusal
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b'{"path":"a"}\n{"path":"b"}\n'
+            yield b'{"path":"c"}\n'
+
+        return pieces()
 
     async def pin(self, release: str, *, pinned: bool, by: str) -> None:
         self.calls.append(("pin", release, pinned, by))

@@ -145,3 +145,41 @@ async def test_from_elsewhere_a_key_held_to_the_door_by_permitopen_is_enough(she
     assert code == 0, said
     _, status = await shell.host.request("GET", "/status")
     assert status["last"]["by"] == "root (uid 0)"
+
+
+async def test_diff_tells_what_a_send_would_change_and_logs_what_the_app_wrote(shell: Shell):
+    talking = {
+        "app.py": wsgi("v1")["app.py"] + "\nprint('hello from', os.environ['PUSHER_VERSION'], flush=True)\n"
+    }
+    shell.version("v1", wsgi("v1") | talking)
+    assert (await shell.pusher("send", "v1"))[0] == 0
+    shell.version("v2", wsgi("v2") | {"requirements.txt": "gunicorn==22.0.0\nclick==8.1.7\n"})
+    code, said = await shell.pusher("diff", "v2", "--json")
+    assert code == 0, said
+    told = json.loads(said)
+    assert [(one["change"], one["path"]) for one in told["changes"]] == [
+        ("changed", "app.py"),
+        ("changed", "requirements.txt"),
+    ]
+    assert told["requirements_changed"]
+    code, said = await shell.pusher("diff", "v1")
+    assert (code, "2 the same" in said) == (0, True), said
+    code, said = await shell.pusher("diff", "v1", "--release", "20200101000000Z")
+    assert (code, "has no release" in said) == (4, True), said
+    (shell.host.app.current / ".pusher/index.jsonl").rename(shell.host.root / "index.jsonl")
+    code, said = await shell.pusher("diff", "v1")
+    assert (code, "index of release" in said) == (4, True), said
+
+    code, said = await shell.pusher("logs")
+    assert code == 0, said
+    assert {"preflight: hello from v1", "service: hello from v1"} <= {line[21:] for line in said.splitlines()}
+    process = await shell.start("logs", "--follow", "--unit", "service", "--lines", "1")
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        assert b"hello from v1" in await process.stdout.readline()
+        os.kill((await shell.host.answer())["pid"], signal.SIGHUP)  # gunicorn loads the app anew
+        while b"hello from v1" not in await process.stdout.readline():
+            pass
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 130

@@ -43,7 +43,7 @@ def example(row: Row) -> tuple[str, tuple[str, ...], bytes]:
     if row.path is Route.APP_PIN:
         path += "?release=20261123020055Z"
     uploads = row.path in (Route.APP_MISSING, Route.APP_DEPLOYMENTS)
-    options = ("--data-binary", "@-") if uploads else ()
+    options = ("--data-binary", "@-") if uploads else ("--head",) if row.method == "HEAD" else ()
     return path, ("--request", row.method, *options), bundle() if uploads else b""
 
 
@@ -61,7 +61,8 @@ async def test_each_route_serves_whom_its_policy_names_and_nobody_else(at, row, 
     if operator or row.policy is Policy.ANYONE:
         assert answer.status == 200
     else:
-        assert (answer.status, answer.json["code"]) == (403, "not_allowed")
+        assert answer.status == 403
+        assert row.method == "HEAD" or answer.json["code"] == "not_allowed"
         assert len(at.calls) == before
 
 
@@ -194,6 +195,22 @@ async def test_a_path_that_leads_nowhere_is_a_problem_document(at, path):
 
 async def test_a_path_that_leads_nowhere_comes_with_the_nearest_one(at):
     assert (await at.curl("/rolback", "-X", "POST")).json["hint"] == "Did you mean /rollback?"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/status", "/apps/shop/status", "/apps/other/status"])
+async def test_who_asks_with_head_gets_the_head_of_what_get_answers(at, path):
+    """RFC 9110, 9.3.2: the same fields, and no content."""
+    got, asked = await at.curl(path), await at.curl(path, "--head")
+    assert (asked.status, asked.body) == (got.status, b"")
+    assert {**asked.headers, "date": ""} == {**got.headers, "date": ""}
+
+
+@pytest.mark.parametrize("path", ["/rollback?to=", "/apps/shop/rollback?to="])
+async def test_a_rollback_to_nothing_is_not_taken_for_one_to_the_release_before(at, path):
+    answer = await at.curl(path, "-X", "POST")
+    assert (answer.status, answer.json["code"]) == (400, "bad_request")
+    assert "Name a release" in answer.json["hint"]
+    assert at.calls == []
 
 
 async def test_a_method_that_a_path_has_not_is_answered_with_those_it_has(at):
@@ -344,7 +361,8 @@ def test_the_documentation_has_every_route_and_code_and_event_as_they_are():
         for line in (Path(__file__).parents[2] / "docs/http-api.md").read_text().splitlines()
         if line.startswith("| ")
     ]
-    routes = {tuple(row[:4]) for row in rows if row[0] in ("GET", "POST", "DELETE")}
+    methods = {"GET", "HEAD", "POST", "DELETE"}
+    routes = {(method, *row[1:4]) for row in rows for method in row[0].split(", ") if method in methods}
     assert routes == {(row.method, row.path, row.policy.name, " ".join(row.parameters)) for row in ROUTES}
     assert {row[0]: row[1] for row in rows if row[0] in set(Code)} == {
         code: str(status) for code, status in STATUS.items()

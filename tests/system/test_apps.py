@@ -5,11 +5,12 @@ import pytest
 from tests.system.server import APP, Server
 
 OTHER = "other-app"
+ELSEWHERE = ("--listen", "127.0.0.1:8001")
 
 
 def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Server) -> None:
     run, says = server.machine.run, server.machine.says
-    assert "other-app is set up" in run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001").stdout
+    assert "other-app is set up" in run("pusher-agent", "app", "add", OTHER, *ELSEWHERE).stdout
     assert sorted(line.split()[0] for line in says("pusher-agent", "app", "list").splitlines()) == [APP, OTHER]
     assert server.says("is-enabled", f"{OTHER}.socket", f"{OTHER}.service").split() == ["enabled", "enabled"]
     assert server.says("is-active", f"{OTHER}.socket", f"{OTHER}.service").split() == ["inactive", "inactive"]
@@ -28,10 +29,11 @@ def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Ser
     ("argv", "said"),
     [
         (("app", "add", APP), "is there already"),
-        (("app", "add", "ssh"), "is a unit of something else"),
-        (("app", "add", "flask-demo-preflight"), ""),
-        (("app", "add", "root"), "cannot run as root"),
-        (("app", "add", "alice"), "cannot run as alice"),
+        (("app", "add", "ssh", *ELSEWHERE), "is a unit of something else"),
+        (("app", "add", "flask-demo-preflight", *ELSEWHERE), ""),
+        (("app", "add", "root", *ELSEWHERE), "cannot run as root"),
+        (("app", "add", "alice", *ELSEWHERE), "cannot run as alice"),
+        (("app", "add", OTHER), "cannot both listen"),
         (("app", "apply", "none"), "There is no app none"),
         (("app", "remove", "none"), "There is no app none"),
     ],

@@ -11,6 +11,7 @@ import pytest
 from agent.__main__ import main
 from agent.commands import read_agent, read_apps
 from agent.core.layout import HostLayout
+from agent.host.unit_files import rendered
 
 
 @pytest.fixture
@@ -114,6 +115,50 @@ def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
     file.rename(file.with_name("Bad Name.toml"))
     assert run("check", "--root", root) == 4
     assert "is not named after an app" in capsys.readouterr().out
+
+
+def test_apps_in_each_others_way_are_refused_by_everything_but_a_look(root: Path, capsys):
+    run("init", "--root", root, "--app", "one-app")
+    assert run("init", "--root", root, "--app", "two-app") == 4
+    assert "one-app and two-app cannot both listen: at 0.0.0.0:8000" in capsys.readouterr().err
+    run("init", "--root", root, "--app", "two-app", "--listen", "127.0.0.1:8001")
+    layout = HostLayout(root)
+    text = layout.app_toml("two-app").read_text()
+    layout.app_toml("two-app").write_text(text.replace("/opt/two-app", "/opt/one-app/two"))
+    assert run("serve", "--root", root) == 4
+    assert "cannot both have their folder" in capsys.readouterr().err
+    assert run("check", "--root", root) == 4
+    assert "BAD   one-app and two-app cannot both have their folder" in capsys.readouterr().out
+    assert run("app", "list", "--root", root) == 0
+    layout.app_toml("two-app").write_text("=")
+    assert run("init", "--root", root, "--app", "three") == 0
+
+
+def test_check_says_of_a_release_without_papers_that_nothing_removes_it(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    (root / "opt/flask-demo/releases/20261123020055Z").mkdir(parents=True)
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert "release 20261123020055Z is not known" in bad
+    assert "delete it by hand" in bad
+
+
+def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    layout = HostLayout(root)
+    layout.agent_toml.write_text('service = "systemd"\n')
+    layout.units.mkdir(parents=True)
+    for name, text in rendered("flask-demo", read_apps(layout)["flask-demo"], host=layout).items():
+        (layout.units / name).write_text(text)
+    capsys.readouterr()
+    assert run("check", "--root", root) == 0
+    assert "ok    flask-demo: its units are what its file asks for" in capsys.readouterr().out
+    (layout.units / "flask-demo.socket").write_text("[Socket]\n")
+    assert run("check", "--root", root) == 4
+    (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert "flask-demo.socket is not what" in bad
+    assert "`pusher-agent app apply flask-demo`, as root" in bad
 
 
 def test_check_of_a_root_that_is_none_points_to_init(root: Path, capsys):

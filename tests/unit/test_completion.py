@@ -22,7 +22,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-COMMANDS = ["completion", "pack", "pin", "releases", "rollback", "send", "status", "unpin", "verify"]
+COMMANDS = [
+    *("completion", "diff", "logs", "pack", "pin", "releases", "rollback", "send", "status", "unpin", "verify"),
+]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,8 @@ COMMANDS = ["completion", "pack", "pin", "releases", "rollback", "send", "status
         (["verify", "--"], ["--help", "--json", "--signers"]),
         (["completion", ""], ["bash", "fish", "zsh"]),
         (["verify", ""], []),
+        (["diff", ""], ["v1", "v2"]),
+        (["logs", "--unit", ""], ["hook", "preflight", "service", "socket"]),
     ],
 )
 def test_what_could_come_next_is_offered(project: Path, words: list[str], found: list[str]) -> None:

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from agent.core.config import parse_agent, parse_app, parse_listen
+from agent.core.config import clashes, parse_agent, parse_app, parse_listen
 from pusher.wire import Code, Refused
 
 FILE = "/etc/pusher-agent/apps/flask-demo.toml"
@@ -101,3 +101,48 @@ def test_addresses_are_of_three_kinds():
 def test_shared_files_and_folders_are_both_names_a_bundle_may_not_have():
     app = parse_app('shared_paths = ["uploads"]\nshared_files = [".env"]', file=FILE, app="flask-demo")
     assert app.shared == ("uploads", ".env")
+
+
+@pytest.mark.parametrize("listen", ["256.0.0.1:80", "[::1::]:80", "1.2.3:80"])
+def test_an_address_that_cannot_be_is_refused(listen: str) -> None:
+    assert "does not appear to be an IPv4 or IPv6 address" in refusal(f'listen = "{listen}"').why
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        ("0.0.0.0:8000", "0.0.0.0:8001", False),
+        ("0.0.0.0:8000", "127.0.0.1:8000", True),
+        ("127.0.0.1:8000", "127.0.0.1:8000", True),
+        ("127.0.0.1:8000", "127.0.0.2:8000", False),
+        ("[::]:8000", "0.0.0.0:8000", True),
+        ("[::]:8000", "127.0.0.1:8000", True),
+        ("[::1]:8000", "0.0.0.0:8000", False),
+        ("[::1]:8000", "[0:0::1]:8000", True),
+        ("unix:/run/a.sock", "unix:/run/a.sock", True),
+        ("unix:/run/a.sock", "0.0.0.0:8000", False),
+    ],
+)
+def test_apps_in_each_others_way_are_found_by_address(one: str, other: str, clash: bool) -> None:
+    apps = {
+        name: parse_app(f'listen = "{listen}"', file="x", app=name)
+        for name, listen in (("shop", one), ("blog", other))
+    }
+    assert bool(clashes(apps)) == clash
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        ("/opt/a", "/opt/b", False),
+        ("/opt/a", "/opt/ab", False),
+        ("/opt/a", "/opt/a/", True),
+        ("/opt", "/opt/a", True),
+    ],
+)
+def test_apps_in_each_others_way_are_found_by_path(one: str, other: str, clash: bool) -> None:
+    apps = {
+        name: parse_app(f'path = "{path}"\nlisten = "unix:/run/{name}"', file="x", app=name)
+        for name, path in (("shop", one), ("blog", other))
+    }
+    assert bool(clashes(apps)) == bool(clashes({"zoo": apps["shop"], "blog": apps["blog"]})) == clash

@@ -67,6 +67,12 @@ def test_a_unix_socket_needs_its_whole_path() -> None:
         parse_address("unix:api.sock")
 
 
+def test_a_unix_sockets_path_is_no_longer_than_the_kernel_takes() -> None:
+    assert parse_address("unix:/" + "x" * 106) == Unix("/" + "x" * 106)
+    with pytest.raises(Usage, match="is too long: it has 108 bytes, and 107 are the most"):
+        parse_address("unix:/" + "x" * 105 + "é")
+
+
 @pytest.mark.parametrize("door", ["127.0.0.1:9000", "127.1.2.3:1", "localhost:65535", "[::1]:9000"])
 def test_a_door_is_a_loopback_address(door: str) -> None:
     assert parse_door(door) == door

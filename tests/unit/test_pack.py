@@ -248,3 +248,15 @@ def test_a_pusherignore_that_cannot_be_used_is_named(folder: Path) -> None:
     write(folder / ".pusherignore", b"\xff\n")
     with pytest.raises(Usage, match=r"\.pusherignore cannot be used"):
         pack.read(folder)
+
+
+def test_links_that_lead_to_nothing_that_travels_are_named(tmp_path: Path) -> None:
+    (tmp_path / "static/css").mkdir(parents=True)
+    (tmp_path / "static/css/a.css").touch()
+    (tmp_path / "debug.pyc").touch()
+    good = {"a": "static/css/a.css", "static/up": "../a", "folder": "static", "slash": "static/"}
+    bad = {"gone": "nowhere", "home": "debug.pyc", "static/chain": "../gone"}
+    assert pack.dangling(pack.read(tmp_path)) == []
+    for name, target in (good | bad).items():
+        (tmp_path / name).symlink_to(target)
+    assert [link.path for link in pack.dangling(pack.read(tmp_path))] == sorted(bad)

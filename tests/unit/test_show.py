@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pusher.show import Screen, bytes_, duration, moment, printable, show_problem, table
-from pusher.wire import Code, Event, Failed, Happened, Refused
+from pusher.wire import Code, Event, Failed, Happened, Link, Refused
 
 
 class Terminal(io.StringIO):
@@ -195,3 +195,12 @@ def test_a_reader_that_leaves_does_not_end_the_command() -> None:
     os.close(read)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (7, b"pusher: still here\n")
+
+
+def test_links_that_lead_nowhere_are_warned_of_without_end_of_lines() -> None:
+    out = io.StringIO()
+    Screen(out).dangling([Link(f"{n}", "x\x1b") for n in range(7)])
+    assert out.getvalue().splitlines()[4:] == [
+        r"warning: the link 4 -> x\x1b leads to nothing that is sent",
+        "warning: so do 2 more links",
+    ]

@@ -1,0 +1,76 @@
+"""What is left after a deployment of v3 over v1 and v2 was cut off somewhere, and what an agent makes of it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from agent.core.layout import AppLayout, HostLayout
+from agent.host.shelf import Shelf
+from tests.host import APP, Host, running
+
+SETTINGS = {"shared_paths": ["uploads"], "keep_releases": 1, "start": "app"}
+
+
+def files(version: str) -> dict[str, str]:
+    """Requirements differ, so that each version has its own venv."""
+    return {"says": version, "requirements.txt": f"# {version}\n", "a/b.txt": "b", "a/c/d.txt": version}
+
+
+def moved(host: Host, root: Path) -> Host:
+    """The host, copied to another root."""
+    again = Host.__new__(Host)
+    places = {"root": root, "layout": HostLayout(root), "app": AppLayout(root / "opt" / APP)}
+    again.__dict__.update(host.__dict__ | places | {"_stop": asyncio.Event(), "_task": None, "_session": None})
+    return again
+
+
+async def state_after_start(host: Host) -> dict[str, Any]:
+    """What an agent makes of what it finds, when it starts and ends again."""
+    async with running(host):
+        _, status = await host.request("GET", "/status")
+        _, listing = await host.request("GET", "/releases")
+    return await asyncio.to_thread(state_of, host, status, listing)
+
+
+def state_of(host: Host, status: dict[str, Any], listing: dict[str, Any]) -> dict[str, Any]:
+    """What the agent says, and what is there."""
+    shelf, lies = Shelf(host.app), host.state()
+    return {
+        "live": status["live"] and status["live"]["version"],
+        "running": status["running"],
+        "trouble": status["trouble"],
+        "fallback": status["previous"] and status["previous"]["version"],
+        "outcomes": [one["outcome"] for one in listing["deployments"]],
+        "damage": {one["version"]: shelf.intact(one["id"]) for one in listing["releases"]},
+        "venvs": {one["version"]: whole(shelf.layout.release(one["id"]) / "venv") for one in listing["releases"]},
+        "strange": shelf.strange(),
+        "staging": lies["staging"],
+        "convenience": status["live"] and str(lies["venv"]) == f"venvs/{shelf.venv(status['live']['release'])}",
+    }
+
+
+def whole(venv: Path) -> bool:
+    """Whether a venv has what uv and the agent wrote into it."""
+    try:
+        return all((venv / name).read_bytes() for name in ("pyvenv.cfg", "bin/activate", ".complete"))
+    except OSError:
+        return False
+
+
+def wrong(found: dict[str, Any], op: str) -> str:
+    """What nobody should ever find; empty if it is well."""
+    last = found["outcomes"][0]
+    good = {
+        "something serves": found["running"] and not found["trouble"],
+        "it is a version that was good": found["live"] in ("v2", "v3"),
+        "no release is damaged": not any(found["damage"].values()),
+        "none lacks anything of its venv": all(found["venvs"].values()),
+        "none is unknown": not found["strange"],
+        "there is a way back": found["fallback"] in ("v1", "v2") and found["fallback"] != found["live"],
+        "nothing is under way": None not in found["outcomes"],
+        "nothing is half built": found["staging"] == [],
+        "what was done is live": found["live"]
+        == ("v3" if last == "done" and len(found["outcomes"]) == 3 else "v2"),
+        "its venv is the one shown": found["convenience"],
+    }
+    return "; ".join(f"not so: {what}" for what, so in good.items() if not so) and f"{op}: {good} {found}"

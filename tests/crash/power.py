@@ -1,0 +1,142 @@
+"""Cuts the power of a real ext4 filesystem in the middle of deployments, in a mount namespace of its own.
+
+    unshare --mount python -m tests.crash.power FOLDER UV_CACHE EVERY [WITHOUT]
+
+In a namespace that others share, one that is made meanwhile (a container's) would keep the stopped filesystem in
+use, and mounting it again would give the same one. Writes what is wrong after the cuts, and the number of them.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import multiprocessing
+import os
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import agent.__main__
+from agent.host.disk import Disk
+from tests.crash.aftermath import SETTINGS, files, moved, state_after_start, wrong
+from tests.crash.simulated_service import SimulatedService
+from tests.host import APP, Host, running
+
+SHUTDOWN, WITHOUT_JOURNAL = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH (fs/ext4/ext4.h)
+SIZE = 48 * 1024**2
+FORKS = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a process needs to know that deploys and is cut off; at 0 when all is done."""
+
+    top: Path
+    door: int
+    data: bytes
+    at: int
+    without: str = ""
+
+
+def main(folder: Path, uv_cache: Path, every: int, without: str = "") -> None:
+    """Deploy v1 and v2, then v3 as often as it takes to be cut off at every so many changes, and at the end."""
+    agent.__main__.Embedded = SimulatedService  # type: ignore[attr-defined, misc]
+    image, top = folder / "image", folder / "top"
+    for name in (top, folder / "venvs"):
+        name.mkdir()
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    subprocess.run(("mkfs.ext4", "-q", "-F", image), check=True)
+    with mounted(image, top):
+        host = Host(top / "root", uv_cache=uv_cache, venvs=folder / "venvs")
+        host.add_app(APP, **SETTINGS)
+        asyncio.run(_first(host))
+        data = host.bundle(files("v3"), "v3")
+    found = [cut_off(host, Cut(top, host.door, data, 0, without))]
+    changes = len((folder / "ops").read_text().split())
+    if not without:
+        found += [cut_off(host, Cut(top, host.door, data, at)) for at in range(1, changes + 1, every)]
+    print(json.dumps({"cuts": len(found), "changes": changes, "wrong": [one for one in found if one]}))
+
+
+def cut_off(host: Host, what: Cut) -> str:
+    """Deploy v3 on a copy, cut off; mount that again and start an agent twice; what is wrong then."""
+    image = what.top.parent / "copy"
+    subprocess.run(("cp", "--sparse=always", what.top.parent / "image", image), check=True)
+    with mounted(image, what.top):
+        process = FORKS.Process(target=deploy, args=(what,))
+        process.start()
+        process.join(30)
+        if process.exitcode != -signal.SIGKILL:
+            raise AssertionError(f"the power did not go at {what.at}: {process.exitcode}")
+    with mounted(image, what.top):
+        found = [asyncio.run(state_after_start(moved(host, host.root))) for _ in range(2)]
+    once_more = "" if found[0] == found[1] else f"change {what.at}: {found[0]}, and once more {found[1]}"
+    return wrong(found[0], f"change {what.at}") or once_more
+
+
+class CuttingDisk(Disk):
+    """Cuts the power of the filesystem at `top`, and of this process, at its n-th change. Lacks one flush."""
+
+    top: ClassVar[Path]
+    left: ClassVar[int] = -1
+    without: ClassVar[str] = ""
+    ops: ClassVar[list[str]] = []
+
+    def sync_tree(self, path: Path, *, op: str) -> None:
+        if op != self.without:
+            super().sync_tree(path, op=op)
+
+    def _at(self, op: str) -> None:
+        self.ops.append(op)
+        if len(self.ops) == CuttingDisk.left:
+            cut(self.top)
+
+
+def cut(top: Path) -> None:
+    """The power goes: nothing reaches the disk any more, and nothing more is done."""
+    descriptor = os.open(top, os.O_RDONLY)
+    fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", WITHOUT_JOURNAL))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def deploy(what: Cut) -> None:
+    """In a process of its own: deploy until the power goes."""
+    CuttingDisk.top, CuttingDisk.left, CuttingDisk.without = what.top, what.at, what.without
+    agent.__main__.Disk = CuttingDisk  # type: ignore[attr-defined, misc]
+    host = Host.__new__(Host)
+    host.door = what.door
+    asyncio.run(_deploy(moved(host, what.top / "root"), what))
+
+
+async def _deploy(host: Host, what: Cut) -> None:
+    async with running(host):
+        status, answer = await host.post(what.data)
+        assert status == 200, answer
+        ops = Path(what.top.parent, "ops")
+        await asyncio.to_thread(ops.write_text, "\n".join(CuttingDisk.ops))
+        cut(what.top)
+
+
+@contextlib.contextmanager
+def mounted(image: Path, at: Path) -> Iterator[None]:
+    subprocess.run(("mount", "-o", "loop", image, at), check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(("umount", at), check=True, capture_output=True)
+
+
+async def _first(host: Host) -> None:
+    async with running(host):
+        for version in ("v1", "v2"):
+            await host.deploy(files(version), version)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -1,0 +1,71 @@
+"""The power goes at every change that a deployment makes, and what was not flushed is lost: a release serves."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agent.__main__
+from tests.crash.aftermath import SETTINGS, files, moved, state_after_start, wrong
+from tests.crash.forgetful_disk import ForgetfulDisk, Moment, by_chance, nothing_more, restore
+from tests.crash.simulated_service import SimulatedService
+from tests.host import APP, Host, running
+
+
+@pytest.fixture
+def host(tmp_path: Path, uv_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(agent.__main__, "Disk", ForgetfulDisk)
+    monkeypatch.setattr(agent.__main__, "Embedded", SimulatedService)
+    (tmp_path / "venvs").mkdir()
+    host = Host(tmp_path / "root", uv_cache=uv_cache, venvs=tmp_path / "venvs")
+    host.add_app(APP, **SETTINGS)
+    return host
+
+
+async def deploy_over(host: Host, *, without: str = "") -> list[Moment]:
+    """v1, v2 and then v3, of which the moments are taken."""
+    async with running(host):
+        for version in ("v1", "v2"):
+            await host.deploy(files(version), version)
+        await asyncio.to_thread(ForgetfulDisk.begin, host.app.path, journal=host.layout.journal, without=without)
+        await host.deploy(files("v3"), "v3")
+        return await asyncio.to_thread(ForgetfulDisk.finish)
+
+
+async def found_after(moment: Moment, host: Host, root: Path, choose: Callable[[], bool]) -> dict[str, Any]:
+    """What the next agent makes of it."""
+    await asyncio.to_thread(restore, moment, of=host.root, root=root, top=host.app.path, choose=choose)
+    return await state_after_start(moved(host, root))
+
+
+async def test_wherever_the_power_goes_a_release_serves_and_nothing_is_half_done(host: Host, tmp_path: Path):
+    moments = await deploy_over(host)
+    seen = set()
+    for number, moment in enumerate(moments):
+        root = tmp_path / f"{number}"
+        found = await found_after(moment, host, root, nothing_more)
+        assert not wrong(found, moment.op)
+        assert await state_after_start(moved(host, root)) == found, (
+            f"{moment.op}: once more is not the same as once"
+        )
+        seen.add(found["live"])
+    assert seen == {"v2", "v3"}
+    assert len(moments) > 40
+
+
+async def test_it_is_the_same_where_some_of_what_was_not_flushed_has_made_it(host: Host, tmp_path: Path):
+    moments = await deploy_over(host)
+    for number, moment in enumerate(moments[::3]):
+        found = await found_after(moment, host, tmp_path / f"{number}", by_chance(number))
+        assert not wrong(found, moment.op)
+
+
+@pytest.mark.parametrize("flush", ["stage.sync", "release.sync", "switch.current.sync", "venv.flush", "venv.sync"])
+async def test_a_deployment_that_lacks_one_flush_is_caught(host: Host, tmp_path: Path, flush: str):
+    moments = await deploy_over(host, without=flush)
+    for number, moment in enumerate(reversed(moments)):  # what is missing shows most at the end
+        if wrong(await found_after(moment, host, tmp_path / f"{number}", nothing_more), moment.op):
+            return
+    pytest.fail(f"nobody noticed that {flush} was left out")
