@@ -22,8 +22,9 @@ from agent.cli import app_options, parse
 from agent.core.config import AgentConfig, AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Step
-from agent.daemon import Agent, serve
+from agent.daemon import Agent, Door, serve
 from agent.deploy import Deployer
+from agent.doors.dropdir import DropDirectory
 from agent.doors.http import HttpDoor
 from agent.hook_calls import HookCalls
 from agent.host.clock import SystemClock
@@ -153,7 +154,19 @@ async def serve_host(
         )
         for name, app in apps.items()
     }
-    agent = Agent(deployers)
+    drops = {
+        name: DropDirectory(
+            name,
+            deployer,
+            path=layout.drop(name),
+            disk=disk,
+            clock=clock,
+            settings=config.drop,
+            make=config.service == "embedded",
+        )
+        for name, deployer in deployers.items()
+    }
+    agent = Agent(deployers, drops=drops)
     door = HttpDoor(
         agent,
         address=config.door.address,
@@ -164,7 +177,8 @@ async def serve_host(
     notifier = Notifier(clock=clock, status=f"Serving {', '.join(apps) or 'no app yet'} at {config.door.address}")
     try:
         # Apps that the agent is the parent of end with it; those of systemd do not notice.
-        await serve(agent, doors=[door, notifier], services=[*embedded.values()], journal=journal, stop=stop)
+        doors: list[Door] = [door, *drops.values(), notifier]
+        await serve(agent, doors=doors, services=[*embedded.values()], journal=journal, stop=stop)
     finally:
         for service in units.values():
             service.close()
@@ -222,6 +236,7 @@ def _deployer(
         service=service,
         journal=journal,
         clock=clock,
+        drop=str(layout.drop(name)),
     )
 
 

@@ -5,7 +5,7 @@ end, and is settled at the next start if the agent dies before.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from agent.steps import Doable
 from agent.tidy import tidy
-from pusher.wire import Code, Failed, Happened, Problem, Refused, WireError
+from pusher.wire import Code, Entry, Failed, Happened, Problem, Refused, WireError
 
 _log = structlog.get_logger()
 
@@ -78,8 +78,10 @@ class Deployer:
         service: Service,
         journal: Journal,
         clock: Clock,
+        drop: str = "",
     ) -> None:
         self.app = app
+        self._drop = drop
         self._admission = admission
         self._steps = steps
         self._hooks = hooks
@@ -89,6 +91,8 @@ class Deployer:
         self._journal = journal
         self._clock = clock
         self._turn: _Turn | None = None
+        self._turn_over = asyncio.Event()
+        self._turn_over.set()
         self._stopping = False
         self._trouble = ""
         self._revival: asyncio.Task[None] | None = None
@@ -118,6 +122,29 @@ class Deployer:
         entries = self._admission.entries(papers, bundle)
         return await asyncio.to_thread(self._shelf.missing, entries)
 
+    async def judged(self, bundle: Bundle, *, again: bool) -> Papers:
+        """The papers of a bundle, judged as a deployment would; `again`: even if their manifest was tried before.
+
+        Changes nothing. Raises: Refused, Failed.
+        """
+        papers = await self._admission.receive(bundle)
+        newest = await self._journal.newest_accepted(self.app)
+        self._admission.judge(papers, newest_accepted=newest, again=again)
+        return papers
+
+    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
+        """The entries of a bundle's index, as `Admission.entries`."""
+        return self._admission.entries(papers, bundle)
+
+    async def of_manifest(self, manifest: str) -> Deployment | None:
+        """The newest deployment of a manifest, named by its SHA-256, running or past."""
+        record = await self._journal.of_manifest(self.app, manifest)
+        return await self.deployment(record.attempt.id) if record else None
+
+    async def turn_over(self) -> None:
+        """Return when no deployment is under way."""
+        await self._turn_over.wait()
+
     async def status(self) -> dict[str, Any]:
         """What is live, what is under way; as `overview.status`."""
         return await overview.status(
@@ -129,6 +156,7 @@ class Deployer:
             service=self._service,
             deploying=self._turn.deployment if self._turn else None,
             trouble=self._trouble,
+            drop=self._drop,
         )
 
     async def releases(self) -> dict[str, Any]:
@@ -227,7 +255,7 @@ class Deployer:
                 await asyncio.to_thread(self._disk.discard, staged, op="store.discard")
                 raise
         except BaseException:
-            self._turn = None
+            self._end_turn()
             raise
         return self._start(turn, attempt, bundle=request.bundle, papers=papers)
 
@@ -240,7 +268,7 @@ class Deployer:
             attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)
             await self._journal.begin(attempt, manifest="", created=0, now=self._clock.now())
         except BaseException:
-            self._turn = None
+            self._end_turn()
             raise
         return self._start(turn, attempt)
 
@@ -254,7 +282,12 @@ class Deployer:
                 hint=f"`pusher status --deployment {other.id} --follow` shows it" if other else "Try again soon",
             )
         self._turn = _Turn(by, doing)
+        self._turn_over.clear()
         return self._turn
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        self._turn_over.set()
 
     async def _judge(self, papers: Papers) -> None:
         record = await self._journal.of_manifest(self.app, papers.digest)
@@ -368,7 +401,7 @@ class Deployer:
             await execution.carry_out()
             self._trouble = ""
         finally:
-            self._turn = None
+            self._end_turn()
             deployment.body_read()
 
     async def _settle(self, record: Record) -> None:

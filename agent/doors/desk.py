@@ -113,10 +113,17 @@ async def events(desk: Desk, call: Call) -> web.StreamResponse:
             f"after={printable(after)} is not the number of an event",
             hint="Give the seq of the last event you have, or 0",
         )
-    answer = event_stream()
-    await answer.prepare(call.request)
-    await call.connection.while_open(_tell(desk, call, found.events(after=int(after)), answer))
-    return answer
+    return await _streamed(desk, call, found.events(after=int(after)))
+
+
+async def landing(desk: Desk, call: Call) -> web.StreamResponse:
+    """What becomes of the landing with this manifest, a line each time, until it is settled."""
+    app = _deployer(desk, call).app
+    drop = desk.agent.drops.get(app)
+    if drop is None:
+        raise Refused(Code.CONFIGURATION, f"{app} has no drop directory", hint=f"`pusher-agent app apply {app}`")
+    await drop.look()
+    return await _streamed(desk, call, drop.results(call.names["manifest"]))
 
 
 def _deployer(desk: Desk, call: Call) -> Deployer:
@@ -186,6 +193,13 @@ async def _pinned(desk: Desk, call: Call, *, pinned: bool) -> web.StreamResponse
         )
     await deployer.pin(release, pinned=pinned, by=call.by)
     return json_answer({"release": release, "pinned": pinned})
+
+
+async def _streamed(desk: Desk, call: Call, happening: AsyncIterator[Event]) -> web.StreamResponse:
+    answer = event_stream()
+    await answer.prepare(call.request)
+    await call.connection.while_open(_tell(desk, call, happening, answer))
+    return answer
 
 
 async def _tell(desk: Desk, call: Call, happening: AsyncIterator[Event], answer: web.StreamResponse) -> None:
