@@ -88,9 +88,13 @@ def remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run = 
             disk.unlink(layout.units / name, op="apps.unit")
         run(("systemctl", "daemon-reload"))
         yield f"stopped and removed {', '.join(ours)}"
+    drop = layout.drop(app)
     if not purge:
-        yield f"left: {path} (releases and shared data), user {config.user}; --purge removes them as well"
+        yield f"left: {path} (releases and shared data), {drop}, user {config.user}; --purge removes them as well"
         return
+    if drop.exists():
+        shutil.rmtree(drop)
+        yield f"removed {drop}"
     if path.exists():
         shutil.rmtree(path)
         yield f"removed {path}"
@@ -117,6 +121,7 @@ def _establish(
         run(useradd_argv(config.user, app))
         yield f"made user {config.user}"
     _make_folders(AppLayout(layout.beneath(config.path)), user=config.user)
+    _make_drop(layout, app)
     changed = [name for name, text in units.items() if _read(layout.units / name) != text]
     for name in changed:
         disk.write(layout.units / name, units[name].encode(), op="apps.unit", replace=True)
@@ -222,6 +227,30 @@ def _make_folders(layout: AppLayout, *, user: str) -> None:
                         os.fchmod(venvs, 0o755)
         os.fchown(top, agent.pw_uid, agent.pw_gid)
         os.fchmod(top, 0o755)
+
+
+def _make_drop(layout: HostLayout, app: str) -> None:
+    """The app's drop directory: the agent's, and setgid to the group whose members may deploy."""
+    agent, group = pwd.getpwnam(AGENT), read_agent(layout).door.group
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise Failed(
+            Code.CONFIGURATION,
+            f"The drop directory of {app} could not be made",
+            why=f"there is no group {group}",
+            hint=f"groupadd --system {group}, or name another under [door] group in {layout.agent_toml}",
+        ) from error
+    with _Entered(layout.state) as state:
+        with _Entered(layout.drop(app).parent.name, folder=state) as top:
+            with _Entered(app, folder=top) as own:
+                os.fchown(own, agent.pw_uid, gid)
+                os.fchmod(own, 0o2770)
+            os.fchown(top, agent.pw_uid, agent.pw_gid)
+            os.fchmod(top, 0o755)
+        # Others must get through to it; there is nothing else in it that they may open (pusher-agent.service).
+        os.fchown(state, agent.pw_uid, agent.pw_gid)
+        os.fchmod(state, 0o711)
 
 
 class _Entered:
