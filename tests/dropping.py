@@ -100,7 +100,7 @@ def result(host: Host, name: str = "tree") -> dict[str, Any]:
 async def until(true: Callable[[], Any], *, deadline_s: float = DEADLINE_S) -> Any:
     """What is true, as soon as it is."""
     async with asyncio.timeout(deadline_s):
-        while not (found := await asyncio.to_thread(true)):
+        while not (found := await asyncio.to_thread(true)):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     return found
 

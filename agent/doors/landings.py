@@ -172,6 +172,7 @@ class Landing:
             self._wait(what, f"a deployment under way to end: {problem.what}")
         else:
             self._wait(what, f"this host: {problem}")
+            self.result = replace(self.result, problem=problem.to_document())
 
     def _wait(self, what: Awaited, for_what: str) -> None:
         self.result = replace(self.result, state=State.WAITING, awaited=what, waiting_for=for_what)

@@ -118,7 +118,8 @@ async def test_a_drop_that_comes_while_another_is_deployed_waits_for_its_turn(ho
     second = await settled(host, "v2.tar.zst", state="waiting")
     first = await settled(host, "v1.tar.zst", state="waiting")
     assert (first["awaited"], second["awaited"]) == ("turn", "turn")
-    assert first["deployment"] in first["waiting_for"] and "deployment" not in second
+    assert first["deployment"] in first["waiting_for"]
+    assert "deployment" not in second
     assert "is deploying v1" in second["waiting_for"]
     (host.app.path / "go").touch()
     assert (await settled(host, "v1.tar.zst"))["state"] == "deployed"
@@ -171,7 +172,8 @@ async def test_the_door_tells_of_a_drop_by_its_manifest(host: Host) -> None:
     async with session.get(drops) as answer:
         lines = answer.content
         first = await lines.readline()
-        assert b'"awaited":"arrival"' in first and b"papers with this manifest" in first
+        assert b'"awaited":"arrival"' in first
+        assert b"papers with this manifest" in first
         await asyncio.to_thread(drop_folder, host, one)
         rest = [line async for line in lines]
     assert b'"state":"deployed"' in rest[-1]
