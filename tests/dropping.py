@@ -44,10 +44,10 @@ class Load:
 _created = 0
 
 
-def load(host: Host, files: Mapping[str, str], version: str, *, key: Path | None = None, **members: Any) -> Load:
-    """Sign a version; `members` replace those of its manifest, `index` those of the tree."""
+def load(host: Host, source: Mapping[str, str], version: str, *, key: Path | None = None, **members: Any) -> Load:
+    """Sign a version; `members` replace those of its manifest, and `index` that of the tree."""
     global _created
-    folder = host.write(f"{version}-{time.monotonic_ns()}", files)
+    folder = host.write(f"{version}-{time.monotonic_ns()}", source)
     tree = pack.read(folder)
     index = members.pop("index", tree.index)
     _created = max(int(time.time() * 1000), _created + 1)
@@ -91,10 +91,13 @@ def result(host: Host, name: str = "tree") -> dict[str, Any]:
     """What is written beside a landing; empty if nothing is."""
     try:
         text = (host.layout.drop(APP) / f"{name}.result.json").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {}
-    found: dict[str, Any] = json.loads(text)
-    return found
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # by a test
+    return found if isinstance(found, dict) else {}
 
 
 async def until(true: Callable[[], Any], *, deadline_s: float = DEADLINE_S) -> Any:

@@ -117,9 +117,10 @@ def result_name(name: str) -> str:
     return f"{name}{DROP_RESULT_END}"
 
 
-def is_own(name: str) -> bool:
-    """Whether the agent itself writes files of this name into a drop directory."""
-    return name.endswith((DROP_RESULT_END, f"{DROP_RESULT_END}.new"))
+def concerns_nobody(name: str) -> bool:
+    """Whether what happens to a name in a drop directory can be passed over: it is the agent's own, or one that
+    rsync gives to what is under way."""
+    return name.startswith(".") or name.endswith((DROP_RESULT_END, f"{DROP_RESULT_END}.new"))
 
 
 def is_final(problem: Problem, *, papers_apart: bool) -> bool:

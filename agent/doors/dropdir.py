@@ -5,7 +5,7 @@ decides anything. Of several landings that are ready the newest is begun first, 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from agent.core.landing import (
     Kept,
     Result,
     State,
+    concerns_nobody,
     document,
-    is_own,
     landings,
     result_name,
     results,
@@ -29,9 +29,9 @@ from agent.core.landing import (
 from agent.doors.landings import Landing
 from agent.doors.ports import Deployer
 from agent.host.disk import Disk
-from agent.host.dropbox import Chain, Dropbox
+from agent.host.dropbox import Chain, Dropbox, Stamp
 from agent.host.dropped import DroppedFile, DroppedFolder
-from agent.host.inotify import Watches
+from agent.host.inotify import Names, Watches
 from agent.host.oserror import explained
 from agent.host.ports import Clock
 from pusher.wire import DROP_FOLDER, Code, Event, Problem, Refused, WireError
@@ -58,7 +58,7 @@ class DropDirectory:
         self._box: Dropbox | None = None
         self._watches: Watches | None = None
         self._landings: dict[str, Landing] = {}
-        self._written: dict[str, Result] = {}
+        self._written: dict[str, tuple[Result, object]] = {}
         self._woken = asyncio.Event()
         self._news = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -146,8 +146,9 @@ class DropDirectory:
                 return
             names = await asyncio.to_thread(box.names)
             await self._gather(box, names)
-            for landing in self._landings.values():
-                await landing.look()
+            stamps = await asyncio.to_thread(_stamps, list(self._landings.values()))
+            for name, landing in self._landings.items():
+                await landing.look(stamps[name])
             await self._begin_ready()
             await self._tell(box)
             await self._let_go(box, names)
@@ -205,10 +206,10 @@ class DropDirectory:
     async def _tell(self, box: Dropbox) -> None:
         """Write what became of each landing beside it, and into the log when it is news."""
         for name, landing in self._landings.items():
-            result, before = landing.result, self._written.get(name)
-            if result == before:
+            result, (before, stamps) = landing.result, self._written.get(name, (None, None))
+            if result == before and stamps == landing.stamps:
                 continue
-            self._written[name] = result
+            self._written[name] = (result, landing.stamps)
             if before is None or (before.state, before.awaited) != (result.state, result.awaited):
                 bad = result.state in (State.REFUSED, State.FAILED)
                 (self._log.warning if bad else self._log.info)("drop_result", **result.members())
@@ -222,13 +223,10 @@ class DropDirectory:
 
     async def _let_go(self, box: Dropbox, names: Iterable[str]) -> None:
         """Retention, of what is settled and of results whose landing is gone; the folder stays, for rsync."""
-        settled: list[Kept] = []
-        for file, name in results(names).items():
-            landing = self._landings.get(name)
-            stamp = await asyncio.to_thread(box.stamp, file)
-            if stamp is None or name == DROP_FOLDER or (landing and landing.result.state is State.WAITING):
-                continue
-            settled.append(Kept(name, stamp.modified // 1_000_000))
+        told = {name: file for file, name in results(names).items() if name != DROP_FOLDER}
+        for waiting in [one for one in self._landings.values() if one.result.state is State.WAITING]:
+            told.pop(waiting.name, None)
+        settled = await asyncio.to_thread(_settled, box, told)
         keep, days = self._settings.keep, self._settings.days
         for name in surplus(settled, now=self._clock.now(), keep=keep, days=days):
             landing = self._landings.get(name)
@@ -246,11 +244,12 @@ class DropDirectory:
         return Dropbox(self._path, self._disk)
 
     def _watch(self, box: Dropbox, watches: Watches, lacks: Iterable[str]) -> bool:
-        """Watch the folder itself, and those on the way to what is lacking. Whether one of them is new."""
+        """Watch the folder itself, and what is on the way to what is lacking. Whether some of it is new."""
         with ExitStack() as chains:
-            folders = [box.folder]
-            for path in lacks:
-                folders += chains.enter_context(Chain(box.folder)).folders(path.rpartition("/")[0])
+            folders: list[tuple[int, Names]] = [(box.folder, None)]
+            for names in [path.split("/") for path in lacks if path]:
+                way = chains.enter_context(Chain(box.folder)).folders("/".join(names[:-1]))
+                folders += [(folder, frozenset({name})) for folder, name in zip(way, names, strict=False)]
             return watches.only(folders)
 
     def _open_watches(self) -> None:
@@ -266,7 +265,7 @@ class DropDirectory:
             self._log.info("drop_watched_again")
 
     def _heard(self, watches: Watches) -> None:
-        if watches.heard(passing=is_own):
+        if watches.heard(passing=concerns_nobody):
             self._woken.set()
 
     def _lose_watches(self, error: OSError) -> None:
@@ -299,3 +298,13 @@ class DropDirectory:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("drop_broken", exc_info=error)  # a bug of ours; the other doors are open still
+
+
+def _stamps(landings: Iterable[Landing]) -> dict[str, tuple[Stamp | None, ...]]:
+    return {landing.name: landing.dropped.stamps() for landing in landings}
+
+
+def _settled(box: Dropbox, told: Mapping[str, str]) -> list[Kept]:
+    """Landings by the files that tell of them, for retention."""
+    stamps = {name: box.stamp(file) for name, file in told.items()}
+    return [Kept(name, stamp.modified // 1_000_000) for name, stamp in stamps.items() if stamp is not None]

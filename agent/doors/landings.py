@@ -33,7 +33,7 @@ class Landing:
         self.lacks = ""
         """The path of what is lacking, in the drop directory; empty for what is not known to be lacking."""
         self.stamps: tuple[Stamp | None, ...] | None = None
-        self._dropped = dropped
+        self.dropped = dropped
         self._deployer = deployer
         self._by = ""
         # Words only: one that was deployed from here stays "deployed" when it is live no more.
@@ -42,12 +42,11 @@ class Landing:
         self.reading: asyncio.Task[None] | None = None
         """Ends when nothing of it is read any more."""
 
-    async def look(self) -> None:
-        """Judge it, unless it was judged before and nothing about it changed. Raises: OSError, Failed."""
-        stamps = await asyncio.to_thread(self._dropped.stamps)
+    async def look(self, stamps: tuple[Stamp | None, ...]) -> None:
+        """Judge it, unless it was judged before and nothing about it changed: its `stamps` as they are now."""
         if stamps != self.stamps:
             self.stamps = stamps
-            self._dropped.forget()
+            self.dropped.forget()
             self._torn = []
         elif not self._open_question():
             return
@@ -55,7 +54,7 @@ class Landing:
         opened: Opened | None = None
         self.result = Result(name=self.name, state=State.WAITING, awaited=Awaited.ARRIVAL)
         try:
-            opened = await asyncio.to_thread(self._dropped.open)
+            opened = await asyncio.to_thread(self.dropped.open)
             await self._judge(opened)
         except Problem as problem:
             self._met(problem)
@@ -68,7 +67,7 @@ class Landing:
         opened: Opened | None = None
         begun: Deployment | None = None
         try:
-            opened = await asyncio.to_thread(self._dropped.open)
+            opened = await asyncio.to_thread(self.dropped.open)
             begun = await self._deployer.submit(Send(opened.bundle(), self._by))
             self.reading = asyncio.create_task(_close_after(begun, opened))
             self._ours = self.result.manifest
@@ -91,7 +90,7 @@ class Landing:
             case None:
                 return False
             case Awaited.ARRIVAL:
-                return self._dropped.papers_apart
+                return self.dropped.papers_apart
         return True
 
     async def _judge(self, opened: Opened) -> None:
@@ -107,7 +106,7 @@ class Landing:
             await asyncio.to_thread(opened.check, bundle, self._deployer.entries(papers, bundle))
         except Refused as problem:
             # An index that is only half there may say anything.
-            final = is_final(problem, papers_apart=self._dropped.papers_apart)
+            final = is_final(problem, papers_apart=self.dropped.papers_apart)
             if final and not await asyncio.to_thread(index_holds, opened.bundle(), papers.manifest):
                 raise Lacking(self.name, f"the index that {DROP_MANIFEST} names") from problem
             raise
@@ -134,7 +133,7 @@ class Landing:
             return True
         if is_torn(problem) and past.id not in self._torn:
             self._torn.append(past.id)
-            self._dropped.forget()
+            self.dropped.forget()
         if past.id in self._torn and len(self._torn) < _TORN_MOST:
             return False
         step = failed_step([(event.event, event.data) for event in events])
@@ -148,7 +147,7 @@ class Landing:
 
     def _met(self, problem: Problem) -> None:
         """Say what is in the way."""
-        if is_final(problem, papers_apart=self._dropped.papers_apart):
+        if is_final(problem, papers_apart=self.dropped.papers_apart):
             self.ready = False
             self.result = replace(
                 self.result,

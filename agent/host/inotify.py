@@ -15,9 +15,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _NONBLOCK, _CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC  # IN_NONBLOCK and IN_CLOEXEC are these (linux/inotify.h)
 _ATTRIB, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO = 0x04, 0x08, 0x40, 0x80
 _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
-_IGNORED, _ONLYDIR = 0x8000, 0x1000000
+_OVERFLOW, _IGNORED, _ONLYDIR = 0x4000, 0x8000, 0x1000000
 # Not IN_MODIFY: whoever writes a gigabyte would wake us at each of its writes, and has to close it in the end.
 _MASK = _ATTRIB | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLYDIR
+Names = frozenset[str] | None
+"""Which names in a folder matter; None for all."""
+
 _EVENT = struct.Struct("iIII")
 _READ = 64 * 1024
 
@@ -30,35 +33,43 @@ class Watches:
 
     def __init__(self) -> None:
         self.descriptor = _checked(_LIBC.inotify_init1(_NONBLOCK | _CLOEXEC))
-        self._watched: set[int] = set()
+        self._watched: dict[int, Names] = {}
         self._ended: list[int] = []
 
     def close(self) -> None:
         """Hear of nothing any more."""
         os.close(self.descriptor)
 
-    def only(self, folders: Iterable[int]) -> bool:
-        """Watch these open folders and no others. Whether one of them is new: what happened in it before this
-        call was heard of by nobody. Raises: OSError."""
+    def only(self, folders: Iterable[tuple[int, Names]]) -> bool:
+        """Watch these open folders for these names and for what becomes of themselves, and nothing else.
+
+        Whether some of it is new: what happened to that before this call was heard of by nobody. Raises: OSError.
+        """
         ended, self._ended = self._ended, []
-        self._watched.difference_update(ended)
-        wanted = {self._watch(folder) for folder in folders}
-        new = wanted - self._watched
-        for gone in self._watched - wanted:
-            _LIBC.inotify_rm_watch(self.descriptor, gone)  # it may have gone by itself, with its folder
+        before = {watch: names for watch, names in self._watched.items() if watch not in ended}
+        wanted: dict[int, Names] = {}
+        for folder, names in folders:
+            watch = self._watch(folder)
+            also = wanted.get(watch, frozenset())
+            wanted[watch] = None if names is None or also is None else also | names
         self._watched = wanted
-        return bool(new)
+        for gone in before.keys() - wanted.keys():
+            _LIBC.inotify_rm_watch(self.descriptor, gone)  # it may have gone by itself, with its folder
+        return any(watch not in before or before[watch] != names for watch, names in wanted.items())
 
     def heard(self, *, passing: Callable[[str], bool]) -> bool:
-        """Take in the events there are. Whether there was one besides those about names that are `passing`."""
+        """Take in the events there are. Whether one of them is about what is watched, `passing` names apart."""
         news = False
         with suppress(BlockingIOError):
             while raw := os.read(self.descriptor, _READ):
                 for watch, mask, name in _events(raw):
                     if mask & _IGNORED:
                         self._ended.append(watch)  # `only` may be at work in another thread
-                    elif not passing(name):
+                    elif not name or mask & _OVERFLOW:
                         news = True
+                    elif not passing(name):
+                        names = self._watched.get(watch, frozenset())
+                        news = news or names is None or name in names
         return news
 
     def _watch(self, folder: int) -> int:
