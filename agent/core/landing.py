@@ -118,9 +118,8 @@ def result_name(name: str) -> str:
 
 
 def concerns_nobody(name: str) -> bool:
-    """Whether what happens to a name in a drop directory can be passed over: it is the agent's own, or one that
-    rsync gives to what is under way."""
-    return name.startswith(".") or name.endswith((DROP_RESULT_END, f"{DROP_RESULT_END}.new"))
+    """Whether what happens to a name in a drop directory can be passed over: it has no part in any landing."""
+    return not landings([name])
 
 
 def is_final(problem: Problem, *, papers_apart: bool) -> bool:

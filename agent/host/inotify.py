@@ -58,7 +58,8 @@ class Watches:
         return any(watch not in before or before[watch] != names for watch, names in wanted.items())
 
     def heard(self, *, passing: Callable[[str], bool]) -> bool:
-        """Take in the events there are. Whether one of them is about what is watched, `passing` names apart."""
+        """Take in the events there are. Whether one of them is about what is watched; where that is every name,
+        those that are `passing` do not count."""
         news = False
         with suppress(BlockingIOError):
             while raw := os.read(self.descriptor, _READ):
@@ -67,9 +68,9 @@ class Watches:
                         self._ended.append(watch)  # `only` may be at work in another thread
                     elif not name or mask & _OVERFLOW:
                         news = True
-                    elif not passing(name):
+                    else:
                         names = self._watched.get(watch, frozenset())
-                        news = news or names is None or name in names
+                        news = news or (not passing(name) if names is None else name in names)
         return news
 
     def _watch(self, folder: int) -> int:
