@@ -10,6 +10,7 @@ import pytest
 
 from tests.system.machine import NEEDED, machine
 from tests.system.server import Server, binds, prepare
+from tests.system.ssh import Ssh
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,3 +48,11 @@ def live(server: Server) -> Server:
     if server.units()["flask-demo.service"] != "active":
         server.deploy("v1")
     return server
+
+
+@pytest.fixture(scope="session")
+def ssh(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Ssh:
+    """The server's sshd, and the client's side of it: `ssh.command` and the name `web1`."""
+    ssh = Ssh(tmp_path_factory.mktemp("ssh"))
+    ssh.open(server.machine)
+    return ssh
