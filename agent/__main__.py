@@ -21,6 +21,7 @@ from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Step
 from agent.daemon import Agent, serve
 from agent.deploy import Deployer
+from agent.doors.dropdir import DropDirectory
 from agent.doors.http import HttpDoor
 from agent.headline import Headline, Headlines
 from agent.hook_calls import HookCalls
@@ -155,7 +156,19 @@ async def serve_host(
         )
         for name, app in apps.items()
     }
-    agent = Agent(deployers)
+    drops = {
+        name: DropDirectory(
+            name,
+            deployer,
+            path=layout.drop(name),
+            disk=disk,
+            clock=clock,
+            settings=config.drop,
+            make=config.service == "embedded",
+        )
+        for name, deployer in deployers.items()
+    }
+    agent = Agent(deployers, drops=drops)
     door = HttpDoor(
         agent,
         address=config.door.address,
@@ -174,7 +187,7 @@ async def serve_host(
         # Apps that the agent is the parent of end with it; those of systemd do not notice.
         await serve(
             agent,
-            doors=[door, notifier],
+            doors=[door, *drops.values(), notifier],
             services=[*embedded.values()],
             journal=journal,
             stop=stop,
@@ -239,6 +252,7 @@ def _deployer(
         journal=journal,
         clock=clock,
         headline=headline,
+        drop=str(layout.drop(name)),
     )
 
 

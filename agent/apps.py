@@ -118,9 +118,10 @@ def _tidy_run(layout: HostLayout, app: str) -> None:
 
 def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iterator[str]:
     path = layout.beneath(config.path)
-    if path.exists():
-        app_folders.remove(path)
-        yield f"removed {path}"
+    for folder in (path, layout.drop(app)):
+        if folder.exists():
+            app_folders.remove(folder)
+            yield f"removed {folder}"
     others = [name for name, other in read_apps(layout).items() if other.user == config.user]
     if _made_here(config.user, app) and not others:
         run(("userdel", config.user))
@@ -150,6 +151,7 @@ def _establish(
         run(useradd_argv(config.user, app))
         yield f"made user {config.user}"
     app_folders.make(AppLayout(layout.beneath(config.path)), user=config.user)
+    app_folders.make_drop(layout, app, group=read_agent(layout).door.group)
     names = Units.of(app)
     before = {name: _read(layout.units / name) or "" for name in units}
     changed = [name for name, text in units.items() if before[name] != text]

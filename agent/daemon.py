@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from agent.deploy import Deployer
+from agent.doors.ports import Drop
 from agent.host.journal import Journal
 from agent.host.ports import Service
 from agent.progress import Deployment
@@ -36,8 +37,9 @@ class Door(Protocol):
 class Agent:
     """The apps of one host, as doors see them."""
 
-    def __init__(self, apps: Mapping[str, Deployer]) -> None:
+    def __init__(self, apps: Mapping[str, Deployer], *, drops: Mapping[str, Drop]) -> None:
         self.apps = apps
+        self.drops = drops
 
     async def deployment(self, deployment: str) -> Deployment | None:
         """A deployment of any app, by its id, running or past."""

@@ -5,7 +5,7 @@ end, and is settled at the next start if the agent dies before.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from agent.steps import Doable
 from agent.tidy import tidy
-from pusher.wire import Code, Failed, Happened, LogLine, Problem, Refused, WireError
+from pusher.wire import Code, Entry, Failed, Happened, LogLine, Problem, Refused, WireError
 
 _log = structlog.get_logger()
 
@@ -81,8 +81,10 @@ class Deployer:
         journal: Journal,
         clock: Clock,
         headline: Headline,
+        drop: str = "",
     ) -> None:
         self.app = app
+        self._drop = drop
         self._admission = admission
         self._steps = steps
         self._hooks = hooks
@@ -93,6 +95,8 @@ class Deployer:
         self._clock = clock
         self._headline = headline
         self._turn: _Turn | None = None
+        self._turn_over = asyncio.Event()
+        self._turn_over.set()
         self._stopping = False
         self._trouble = ""
         self._revival: asyncio.Task[None] | None = None
@@ -124,6 +128,29 @@ class Deployer:
         entries = self._admission.entries(papers, bundle)
         return await asyncio.to_thread(self._shelf.missing, entries)
 
+    async def judged(self, bundle: Bundle, *, again: bool) -> Papers:
+        """The papers of a bundle, judged as a deployment would; `again`: even if their manifest was tried before.
+
+        Changes nothing. Raises: Refused, Failed.
+        """
+        papers = await self._admission.receive(bundle)
+        newest = await self._journal.newest_accepted(self.app)
+        self._admission.judge(papers, newest_accepted=newest, again=again)
+        return papers
+
+    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
+        """The entries of a bundle's index, as `Admission.entries`."""
+        return self._admission.entries(papers, bundle)
+
+    async def of_manifest(self, manifest: str) -> Deployment | None:
+        """The newest deployment of a manifest, named by its SHA-256, running or past."""
+        record = await self._journal.of_manifest(self.app, manifest)
+        return await self.deployment(record.attempt.id) if record else None
+
+    async def turn_over(self) -> None:
+        """Return when no deployment is under way."""
+        await self._turn_over.wait()
+
     async def status(self) -> dict[str, Any]:
         """What is live, what is under way; as `overview.status`."""
         return await overview.status(
@@ -135,6 +162,7 @@ class Deployer:
             service=self._service,
             deploying=self._turn.deployment if self._turn else None,
             trouble=self._trouble,
+            drop=self._drop,
         )
 
     async def releases(self) -> dict[str, Any]:
@@ -246,7 +274,7 @@ class Deployer:
                 await asyncio.to_thread(self._disk.discard, staged, op="store.discard")
                 raise
         except BaseException:
-            self._turn = None
+            self._end_turn()
             raise
         return self._start(turn, attempt, bundle=request.bundle, papers=papers)
 
@@ -261,13 +289,14 @@ class Deployer:
             attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)
             await self._journal.begin(attempt, manifest="", created=0, now=self._clock.now())
         except BaseException:
-            self._turn = None
+            self._end_turn()
             raise
         return self._start(turn, attempt)
 
     def _take_turn(self, by: str, doing: str) -> _Turn:
         self._check_free()
         self._turn = _Turn(by, doing)
+        self._turn_over.clear()
         return self._turn
 
     def _check_free(self) -> None:
@@ -289,6 +318,10 @@ class Deployer:
                 why=f"release {live} is live" if live else "nothing is live",
                 hint="Nothing was changed. To roll back all the same, leave out `from`",
             )
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        self._turn_over.set()
 
     async def _judge(self, papers: Papers) -> None:
         record = await self._journal.of_manifest(self.app, papers.digest)
@@ -412,7 +445,7 @@ class Deployer:
             await execution.carry_out()
             self._trouble = ""
         finally:
-            self._turn = None
+            self._end_turn()
             deployment.body_read()
 
     async def _settle(self, record: Record) -> None:

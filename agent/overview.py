@@ -27,6 +27,7 @@ async def status(
     service: Service,
     deploying: Deployment | None,
     trouble: str,
+    drop: str,
 ) -> dict[str, Any]:
     """What is live, what it would fall back to, what is under way, and how the last deployment ended."""
     releases = {one.id: one for one in await journal.releases(app)}
@@ -40,6 +41,7 @@ async def status(
         "agent": _VERSION,
         "listen": config.listen,
         "requirements": config.dependencies.requirements,
+        "drop": drop,
         "live": _short(releases.get(live)) if live else None,
         "previous": _short(next(iter(fallbacks(releases.values(), live=live)), None)),
         "running": running is not None,

@@ -76,6 +76,11 @@ def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
     send.add_argument("--all-or-none", action="store_true",
                       help="if a host fails, take the others back to what was live there")  # fmt: skip
 
+    drop = add("drop", help="deploy a version by rsync, into the drop directory", allow_abbrev=False)
+    drop.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
+    drop.add_argument("--bundle", action="store_true", help="as a bundle's file, not as a folder")
+    _options(drop, "host", "app", "source", "key", "ssh")
+
     status = add("status", help="what is live, and what goes on", allow_abbrev=False)
     status.add_argument("--deployment", default="", metavar="ID", help="one deployment instead")
     status.add_argument("--follow", action="store_true", help="stay until it has ended")
@@ -111,6 +116,8 @@ def _add_local(commands: "argparse._SubParsersAction[_Parser]") -> None:
     pack = add("pack", help="sign a version into a bundle's file", allow_abbrev=False)
     pack.add_argument("what", metavar="VERSION|FOLDER", help="app-src/VERSION, or a folder")
     pack.add_argument("-o", "--output", default="", metavar="FILE", help="default: APP-VERSION.tar.zst")
+    pack.add_argument("--papers", default="", metavar="FOLDER",
+                      help="write only the papers, as they lie beside a dropped folder")  # fmt: skip
     pack.add_argument("--for", dest="only", action="append", default=[], metavar="NAME",
                       help="only the host of this name (in its agent.toml) may take it; repeatable")  # fmt: skip
     pack.add_argument("--days", type=_days, default=30, help="how long it can be deployed (default 30)")
@@ -212,6 +219,10 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
             from pusher.send import send
 
             return send(arguments.what, settings, screen, tour=_tour(arguments))
+        case "drop":
+            from pusher.drop import drop
+
+            return drop(arguments.what, settings, screen, as_bundle=arguments.bundle)
         case "pack":
             from pusher import local
 
@@ -220,6 +231,7 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
                 settings,
                 screen,
                 file=arguments.output,
+                papers_into=arguments.papers,
                 hosts=arguments.only,
                 days=arguments.days,
             )

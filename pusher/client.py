@@ -123,7 +123,13 @@ class Client:
         Ends when the agent ends it, which alone is no proof that the deployment has finished.
         Raises: Unreachable, also when nothing came for `silence_s`; Problem.
         """
-        path = f"{_path(Route.DEPLOYMENT_EVENTS, deployment)}?after={after}"
+        yield from self._events(f"{_path(Route.DEPLOYMENT_EVENTS, deployment)}?after={after}", silence_s)
+
+    def landing(self, app: str, manifest: str, *, silence_s: float = 60) -> Iterator[Event | None]:
+        """What becomes of the landing with this manifest (its SHA-256), until it is settled; as `events`."""
+        yield from self._events(Route.APP_DROP.format(app=quote(app, safe=""), manifest=manifest), silence_s)
+
+    def _events(self, path: str, silence_s: float) -> Iterator[Event | None]:
         for line in self._connection.lines(path, silence_s=silence_s):
             yield self._read(Event.from_line, line) if line.strip() else None
 

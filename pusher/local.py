@@ -17,12 +17,19 @@ _DAY_MS = 24 * 3600 * 1000
 
 
 def pack_into(
-    what: str, settings: Settings, screen: Screen, *, file: str = "", hosts: Sequence[str] = (), days: int = 0
+    what: str,
+    settings: Settings,
+    screen: Screen,
+    *,
+    file: str = "",
+    papers_into: str = "",
+    hosts: Sequence[str] = (),
+    days: int = 0,
 ) -> None:
     """Pack and sign a version into a bundle's file, which appears whole or not at all.
 
     `file` is `<app>-<version>.tar.zst` in the working directory unless given. With `hosts` only these may
-    take it. Raises: Problem.
+    take it. With `papers_into`, only the papers are written, into that folder. Raises: Problem.
     """
     app = app_name(settings)
     found = locate(what, source=settings.source)
@@ -37,6 +44,9 @@ def pack_into(
     )
     raw = manifest.to_bytes()
     papers = bundle.Papers(raw, sign.sign(raw, key=settings.key), tree.index)
+    if papers_into:
+        _write_papers(papers, Path(papers_into), screen)
+        return
     target = Path(file or f"{app}-{found.version}.tar.zst")
     aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -52,6 +62,16 @@ def pack_into(
     except OSError as error:
         raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error
     screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
+
+
+def _write_papers(papers: bundle.Papers, folder: Path, screen: Screen) -> None:
+    from pusher.drop import write_papers
+
+    try:
+        for path in write_papers(papers, folder):
+            screen.line(str(path))
+    except OSError as error:
+        raise Usage(f"{folder} cannot be written to", why=error.strerror or str(error)) from error
 
 
 def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -> None:

@@ -119,6 +119,15 @@ class BundleLimits(_Table):
         return Limits(files=self.files, unpacked=self.unpacked, path=self.path, depth=self.depth)
 
 
+class Drop(_Table):
+    """How many settled landings of a drop directory are kept, each for how many days; how often one that the
+    kernel cannot watch is looked at, in seconds."""
+
+    keep: int = Field(10, ge=0)
+    days: float = Field(30, ge=0, strict=False)
+    rescan_s: float = Field(30, gt=0, le=86_400, strict=False)
+
+
 class AgentConfig(_Table):
     """The host itself: `/etc/pusher-agent/agent.toml`. `name` is what a manifest's `hosts` must name."""
 
@@ -126,6 +135,7 @@ class AgentConfig(_Table):
     service: Literal["systemd", "embedded"] = "systemd"
     door: Door = Door()
     limits: BundleLimits = BundleLimits()
+    drop: Drop = Drop()
 
 
 def parse_agent(text: str, *, file: str) -> AgentConfig:

@@ -156,11 +156,17 @@ async def events(desk: Desk, call: Call) -> web.StreamResponse:
     after = call.query.get("after", "0")
     if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
         raise _unusable("after", after, "Give the seq of the last event you have, or 0")
-    answer = event_stream()
-    await answer.prepare(call.request)
-    happening = found.events(after=int(after))
-    await call.connection.while_open(_tell(desk, call, happening, answer, spell=Event.to_line))
-    return answer
+    return await _streamed(desk, call, found.events(after=int(after)))
+
+
+async def landing(desk: Desk, call: Call) -> web.StreamResponse:
+    """What becomes of the landing with this manifest, a line each time, until it is settled."""
+    app = _deployer(desk, call).app
+    drop = desk.agent.drops.get(app)
+    if drop is None:
+        raise Refused(Code.CONFIGURATION, f"{app} has no drop directory", hint=f"`pusher-agent app apply {app}`")
+    await drop.look()
+    return await _streamed(desk, call, drop.results(call.names["manifest"]))
 
 
 def _unusable(name: str, value: str, hint: str) -> Refused:
@@ -234,6 +240,13 @@ async def _pinned(desk: Desk, call: Call, *, pinned: bool) -> web.StreamResponse
         )
     await deployer.pin(release, pinned=pinned, by=call.by)
     return json_answer({"release": release, "pinned": pinned})
+
+
+async def _streamed(desk: Desk, call: Call, happening: AsyncIterator[Event]) -> web.StreamResponse:
+    answer = event_stream()
+    await answer.prepare(call.request)
+    await call.connection.while_open(_tell(desk, call, happening, answer, spell=Event.to_line))
+    return answer
 
 
 async def _until_stopped(desk: Desk, telling: Coroutine[None, None, None]) -> None:

@@ -1,11 +1,12 @@
 """What the doors ask of the agent behind them, and nothing more."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Protocol
 
+from agent.admission import Papers
 from agent.deploy import Rollback, Send
 from agent.host.ports import Bundle
-from pusher.wire import Event, LogLine
+from pusher.wire import Entry, Event, LogLine
 
 
 class Deployment(Protocol):
@@ -37,12 +38,31 @@ class Deployment(Protocol):
 class Deployer(Protocol):
     """The deployments of one app."""
 
+    @property
+    def app(self) -> str: ...
+
     async def submit(self, request: Send | Rollback) -> Deployment:
         """Begin what is asked for. Raises: Refused, with nothing changed."""
         ...
 
     async def missing(self, bundle: Bundle) -> list[str]:
         """The digests that a bundle of these papers would have to bring along. Raises: Refused."""
+        ...
+
+    async def judged(self, bundle: Bundle, *, again: bool) -> Papers:
+        """The papers of a bundle, judged as a deployment would. Raises: Refused, Failed."""
+        ...
+
+    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
+        """The entries of a bundle's index, judged as they are read. Blocking. Raises: Refused."""
+        ...
+
+    async def of_manifest(self, manifest: str) -> Deployment | None:
+        """The newest deployment of a manifest, named by its SHA-256, running or past."""
+        ...
+
+    async def turn_over(self) -> None:
+        """Return when no deployment is under way."""
         ...
 
     async def status(self) -> dict[str, Any]: ...
@@ -62,11 +82,26 @@ class Deployer(Protocol):
         ...
 
 
+class Drop(Protocol):
+    """The drop directory of one app."""
+
+    async def look(self) -> None:
+        """Look at everything that is there now. Raises: Refused, if it is not open; Failed."""
+        ...
+
+    def results(self, manifest: str) -> AsyncIterator[Event]:
+        """What becomes of the landing with this manifest (its SHA-256), until it is settled."""
+        ...
+
+
 class Agent(Protocol):
     """All apps of this host."""
 
     @property
     def apps(self) -> Mapping[str, Deployer]: ...
+
+    @property
+    def drops(self) -> Mapping[str, Drop]: ...
 
     async def deployment(self, deployment: str) -> Deployment | None:
         """A deployment of any app by its id, running or past."""

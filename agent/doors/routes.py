@@ -53,6 +53,7 @@ ROUTES = (
     Row("POST", Route.APP_ROLLBACK, OPERATOR, ("to", "from"), desk.rollback),
     Row("POST", Route.APP_PIN, OPERATOR, ("release",), desk.pin),
     Row("DELETE", Route.APP_PIN, OPERATOR, ("release",), desk.unpin),
+    Row("GET", Route.APP_DROP, OPERATOR, (), desk.landing),
     Row("GET", Route.DEPLOYMENT, OPERATOR, (), desk.deployment),
     Row("GET", Route.DEPLOYMENT_EVENTS, OPERATOR, ("after",), desk.events),
 )

@@ -4,6 +4,7 @@ Invariant: nothing of somebody else's is taken over or deleted. Folders are ente
 through a link, for what lies in an app's folder is the agent's and the app's, and this runs as root.
 """
 
+import grp
 import os
 import pwd
 import shutil
@@ -11,7 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from agent.core.layout import AppLayout
+from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import AGENT
 from pusher.wire import Code, Failed, Refused
 
@@ -67,6 +68,30 @@ def make(layout: AppLayout, *, user: str) -> None:
                         os.fchmod(venvs, 0o755)
         os.fchown(top, agent.pw_uid, agent.pw_gid)
         os.fchmod(top, 0o755)
+
+
+def make_drop(layout: HostLayout, app: str, *, group: str) -> None:
+    """The app's drop directory: the agent's, and setgid to the group whose members may deploy. Raises: Failed."""
+    agent = pwd.getpwnam(AGENT)
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise Failed(
+            Code.CONFIGURATION,
+            f"The drop directory of {app} could not be made",
+            why=f"there is no group {group}",
+            hint=f"groupadd --system {group}, or name another under [door] group in {layout.agent_toml}",
+        ) from error
+    with _Entered(layout.state) as state:
+        with _Entered(layout.drop(app).parent.name, folder=state) as top:
+            with _Entered(app, folder=top) as own:
+                os.fchown(own, agent.pw_uid, gid)
+                os.fchmod(own, 0o2770)
+            os.fchown(top, agent.pw_uid, agent.pw_gid)
+            os.fchmod(top, 0o755)
+        # Others must get through to it; there is nothing else in it that they may open (pusher-agent.service).
+        os.fchown(state, agent.pw_uid, agent.pw_gid)
+        os.fchmod(state, 0o711)
 
 
 def check_purgeable(path: Path) -> None:

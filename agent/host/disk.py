@@ -154,6 +154,12 @@ class Disk:
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number))
 
+    def replace(self, name: str, new: str, *, folder: int, op: str) -> None:
+        """Rename within an open folder, over whatever file is called `new`. Not flushed."""
+        with explained("replace", new, folder):
+            self._at(op)
+            os.replace(name, new, src_dir_fd=folder, dst_dir_fd=folder)
+
     def sync_folder(self, path: Path, *, op: str) -> None:
         """Flush a folder: the names in it, not what they name."""
         with explained("flush", path), _opened(path, _OPEN_FOLDER) as descriptor:

@@ -6,6 +6,14 @@ written again, gives the same bytes. The formats are described in docs/bundle-fo
 `pusher` that the agent may import.
 """
 
+from pusher.wire.drop import (
+    DROP_FOLDER,
+    DROP_INDEX,
+    DROP_MANIFEST,
+    DROP_RESULT_END,
+    DROP_ROOT,
+    DROP_SIGNATURE,
+)
 from pusher.wire.events import EVENTS_TYPE, Event, Happened
 from pusher.wire.index import (
     RESERVED_NAMES,
@@ -47,6 +55,12 @@ from pusher.wire.text import (
 
 __all__ = [
     "BUNDLE_TYPE",
+    "DROP_FOLDER",
+    "DROP_INDEX",
+    "DROP_MANIFEST",
+    "DROP_RESULT_END",
+    "DROP_ROOT",
+    "DROP_SIGNATURE",
     "EVENTS_TYPE",
     "INDEX_NAME",
     "LOG_LINES",

@@ -19,5 +19,6 @@ class Route(StrEnum):
     APP_DEPLOYMENTS = "/apps/{app}/deployments"
     APP_ROLLBACK = "/apps/{app}/rollback"
     APP_PIN = "/apps/{app}/pin"
+    APP_DROP = "/apps/{app}/drops/{manifest}"
     DEPLOYMENT = "/deployments/{deployment}"
     DEPLOYMENT_EVENTS = "/deployments/{deployment}/events"

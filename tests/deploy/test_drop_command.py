@@ -1,0 +1,91 @@
+"""The real `pusher drop` with the real rsync, over ssh and on the host itself."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deploy.test_command import Shell
+from tests.dropping import result, settled
+from tests.host import APP, Host, hook, wsgi
+from tests.sshd import MISSING, USER, Server, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("sshd")) as one:
+        yield one
+
+
+@pytest.fixture
+async def shell(host: Host) -> Shell:
+    return Shell(host)
+
+
+async def test_a_folder_and_then_only_what_changed_of_it_is_dropped_and_followed(shell: Shell) -> None:
+    odd = {"static/[a]*?\\.css": "a", "static/ b.css": "b", ".env": "x", "big.bin": "z" * 500_000}
+    stays = {"__pycache__/app.pyc": "stays", "static/__pycache__/x[1].pyc": "stays", "venv/bin/python": "stays"}
+    for version, more in (("v1", {"gone.txt": "1"}), ("v2", {})):
+        shell.version(version, wsgi(version) | odd | stays | more)
+        code, said = await shell.pusher("drop", version)
+        assert code == 0, said
+        assert f"{APP} {version} is live" in said
+        assert "confirm" in said
+        assert await shell.host.serving() == version
+    assert "rsync: 4 files" in said, said  # app.py and the papers
+    tree = shell.host.layout.drop(APP) / "tree"
+    lying = {str(one.relative_to(tree)) for one in tree.rglob("*") if one.is_file()}
+    assert lying == {*wsgi("v2"), *odd}
+
+
+@pytest.mark.skipif(MISSING, reason="runs sshd as root")
+async def test_over_ssh_with_the_users_own_command_as_a_folder_and_as_a_file(shell: Shell, server: Server) -> None:
+    server.admit("")
+    (shell.project / "pusher.toml").write_text(
+        f'app = "{APP}"\nssh = "{server.ssh}"\n[hosts.web1]\n'
+        f'address = "ssh://{USER}@127.0.0.1:{server.port}"\ndoor = "127.0.0.1:{shell.host.door}"\n'
+    )
+    for version, how in (("v1", ()), ("v2", ("--bundle",))):
+        shell.version(version)
+        code, said = await shell.pusher("drop", version, "--host", "web1", *how)
+        assert code == 0, said
+    assert (await settled(shell.host, f"{APP}-v2.tar.zst"))["state"] == "deployed"
+    shell.version("v3")
+    assert (await shell.pusher("pack", "v3"))[0] == 0
+    code, said = await shell.pusher("drop", f"{APP}-v3.tar.zst", "--host", "web1")
+    assert code == 0, said
+    assert await shell.host.serving() == "v3"
+
+
+async def test_what_fails_and_what_is_refused_ends_as_it_does_for_send(shell: Shell) -> None:
+    shell.version("v1", wsgi("v1") | {"hooks/before-symlink": hook("echo the table is locked; exit 3")})
+    code, said = await shell.pusher("drop", "v1")
+    assert code == 1, said
+    assert said.rstrip().endswith("the table is locked")
+    for version in ("v2", "v3"):
+        shell.version(version)
+        assert (await shell.pusher("pack", version))[0] == 0
+    assert (await shell.pusher("drop", f"{APP}-v3.tar.zst"))[0] == 0
+    code, said = await shell.pusher("drop", f"{APP}-v2.tar.zst")
+    assert code == 4, said
+    assert "older" in said
+
+
+async def test_rsync_by_hand_as_documented_with_pusher_only_to_sign(shell: Shell) -> None:
+    for version in ("v1", "v2"):
+        shell.version(version)
+        drop = shell.host.layout.drop(APP)
+        code, said = await shell.pusher("pack", version, "--papers", "papers")
+        assert code == 0, said
+        for argv in (
+            ("-rlp", "--checksum", "--chmod=D2775,F664", "--delete", f"app-src/{version}/", f"{drop}/tree/"),
+            ("-rlp", "--checksum", "--chmod=F664", "papers/", f"{drop}/"),
+        ):
+            done = await asyncio.to_thread(
+                subprocess.run, ("rsync", *argv), cwd=shell.project, env=os.environ, check=True
+            )
+            assert done.returncode == 0
+        assert (await settled(shell.host, state="deployed"))["state"] == "deployed"
+        assert await asyncio.to_thread(lambda: result(shell.host)["name"]) == "tree"

@@ -1,0 +1,126 @@
+"""Dropping into the drop directory of a host in the test's loop, with real files and the real rsync."""
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pusher import pack, sign
+from pusher.wire import DROP_INDEX, DROP_MANIFEST, DROP_SIGNATURE, File, Manifest
+from tests.host import APP, MONTH_MS, Host
+
+RSYNC = ("rsync", "-rlp", "--checksum", "--chmod=D2775,F664", "--stats", "--no-human-readable")
+DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """A version that was signed: its folder, and what belongs beside it."""
+
+    folder: Path
+    manifest: bytes
+    signature: bytes
+    index: bytes
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.manifest).hexdigest()
+
+    def papers(self, where: Path) -> None:
+        """Write them there, each at once."""
+        for name, content in self.named().items():
+            put(where / name, content)
+
+    def named(self) -> dict[str, bytes]:
+        return {DROP_INDEX: self.index, DROP_SIGNATURE: self.signature, DROP_MANIFEST: self.manifest}
+
+
+_created = 0
+
+
+def load(host: Host, source: Mapping[str, str], version: str, *, key: Path | None = None, **members: Any) -> Load:
+    """Sign a version; `members` replace those of its manifest, and `index` that of the tree."""
+    global _created
+    folder = host.write(f"{version}-{time.monotonic_ns()}", source)
+    tree = pack.read(folder)
+    index = members.pop("index", tree.index)
+    _created = max(int(time.time() * 1000), _created + 1)
+    manifest = Manifest(
+        **{
+            "app": APP,
+            "version": version,
+            "created": _created,
+            "expires": _created + MONTH_MS,
+            "index_sha256": hashlib.sha256(index).hexdigest(),
+            "index_size": len(index),
+            "files": len(tree.entries),
+            "unpacked_size": sum(entry.size for entry in tree.entries if isinstance(entry, File)),
+        }
+        | members
+    ).to_bytes()
+    return Load(folder, manifest, sign.sign(manifest, key=str(key or host.key)), index)
+
+
+def put(path: Path, content: bytes) -> None:
+    """A file that appears whole, as rsync's do."""
+    aside = path.with_name(f".{path.name}.aside")
+    aside.write_bytes(content)
+    aside.replace(path)
+
+
+def rsync(source: Path | str, target: Path | str, *options: str) -> str:
+    """Run rsync as the documentation says; what it says."""
+    argv = (*RSYNC, *options, str(source), str(target))
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def drop_folder(host: Host, one: Load) -> None:
+    """Folder and papers, by rsync."""
+    where = host.layout.drop(APP)
+    rsync(f"{one.folder}/", f"{where}/tree/", "--delete")
+    one.papers(where)
+
+
+def result(host: Host, name: str = "tree") -> dict[str, Any]:
+    """What is written beside a landing; empty if nothing is."""
+    try:
+        text = (host.layout.drop(APP) / f"{name}.result.json").read_text()
+    except (FileNotFoundError, ValueError):
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # by a test
+    return found if isinstance(found, dict) else {}
+
+
+async def until(true: Callable[[], Any], *, deadline_s: float = DEADLINE_S) -> Any:
+    """What is true, as soon as it is."""
+    async with asyncio.timeout(deadline_s):
+        while not (found := await asyncio.to_thread(true)):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def settled(host: Host, name: str = "tree", *, state: str = "", manifest: str = "") -> dict[str, Any]:
+    """The result beside a landing, once it is of this state and about this manifest."""
+    try:
+        found: dict[str, Any] = await until(
+            lambda: (
+                (told := result(host, name))
+                and told["state"] == (state or told["state"])
+                and (state or told["state"] != "waiting")
+                and told.get("manifest", "") == (manifest or told.get("manifest", ""))
+                and told
+            )
+        )
+    except TimeoutError:
+        lying = sorted(os.listdir(host.layout.drop(APP)))
+        raise AssertionError(f"no {state} of {name}; there are {lying}: {result(host, name)}") from None
+    return found

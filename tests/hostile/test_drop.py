@@ -1,0 +1,240 @@
+"""What others may put into a drop directory: each is refused or waited for, told, and does no harm."""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.core.landing import LANDINGS_MOST
+from pusher.wire import Link, index_line
+from tests.deploy.conftest import host, host_off  # noqa: F401 - fixtures
+from tests.dropping import Load, drop_folder, load, put, result, rsync, settled, until
+from tests.host import APP, Host, make_key, wsgi
+
+ROOT = os.geteuid() == 0
+
+
+@pytest.fixture
+async def served(host: Host) -> AsyncIterator[Host]:  # noqa: F811
+    """A host that serves v1 and must go on doing so."""
+    await host.deploy(wsgi("v1"), "v1")
+    yield host
+    assert await host.serving() == "v1"
+    status, told = await host.request("GET", "/status")
+    assert (status, told["live"]["version"], told["trouble"]) == (200, "v1", "")
+    assert len((await host.request("GET", "/releases"))[1]["deployments"]) == 1
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    # Bound by a short name: the path of a test's folder may be longer than an address.
+    with socket.socket(socket.AF_UNIX) as sock:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+        finally:
+            os.close(folder)
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "etc").mkdir()
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to("/etc/shadow")
+
+
+def make_device(path: Path) -> None:
+    os.mknod(path, 0o600 | 0o020000, os.makedev(1, 5))
+
+
+KINDS = {"fifo": make_fifo, "socket": make_socket, "folder": make_folder, "link": make_link} | (
+    {"device": make_device} if ROOT else {}
+)
+
+
+async def test_what_is_no_file_but_has_the_name_of_one_is_waited_for(served: Host) -> None:
+    where = served.layout.drop(APP)
+    one = await asyncio.to_thread(load, served, wsgi("v2"), "v2")
+    for kind, make in KINDS.items():
+        make(where / f"{kind}.tar.zst")
+        told = await settled(served, f"{kind}.tar.zst", state="waiting")
+        assert told["awaited"] == "arrival"
+        assert f"a regular file {kind}.tar.zst (there is a" in told["waiting_for"], told
+        # The same in the place of a paper, and of a file in the folder.
+        make(where / "tree.manifest.json")
+        await until(lambda: "a regular file tree.manifest.json" in result(served).get("waiting_for", ""))
+        await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
+        (where / "tree/app.py").unlink()
+        make(where / "tree/app.py")
+        await asyncio.to_thread(subprocess.run, ("rm", "-r", where / "tree.manifest.json"), check=True)
+        one.papers(where)
+        told = await until(lambda: "tree/app.py" in result(served).get("waiting_for", "") and result(served))
+        assert told["awaited"] == "arrival"
+        await asyncio.to_thread(
+            subprocess.run, ("rm", "-r", where / "tree", where / "tree.manifest.json"), check=True
+        )
+
+
+async def test_a_folder_that_is_a_link_is_not_gone_through(served: Host) -> None:
+    where = served.layout.drop(APP)
+    one = await asyncio.to_thread(load, served, wsgi("v2", data__x="1"), "v2")
+    (where / "tree").symlink_to(one.folder)
+    one.papers(where)
+    await until(lambda: "something else" in result(served).get("waiting_for", ""))
+    (where / "tree.manifest.json").unlink()
+    (where / "tree").unlink()
+    await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
+    await asyncio.to_thread(shutil.rmtree, where / "tree/data")
+    (where / "tree/data").symlink_to(one.folder / "data")
+    one.papers(where)
+    await until(lambda: "tree/data/x, in whose place" in result(served).get("waiting_for", ""))
+
+
+async def test_links_in_the_place_of_results_are_replaced_and_never_written_through(
+    served: Host, tmp_path: Path
+) -> None:
+    where, victim = served.layout.drop(APP), tmp_path / "victim"
+    victim.write_text("untouched")
+    for end in (".result.json", ".result.json.new"):
+        (where / f"x.tar.zst{end}").symlink_to(victim)
+    put(where / "x.tar.zst", b"nothing good")
+    await until(lambda: not (where / "x.tar.zst.result.json").is_symlink() and result(served, "x.tar.zst"))
+    assert victim.read_text() == "untouched"
+    # A folder there cannot be replaced: the log says so, and everything goes on.
+    for end in (".result.json", ".result.json.new"):
+        (where / f"y.tar.zst{end}").mkdir()
+    put(where / "y.tar.zst", b"nothing good")
+    put(where / "z.tar.zst", b"nothing good")
+    assert (await settled(served, "z.tar.zst", state="waiting"))["awaited"] == "arrival"
+
+
+async def test_results_that_others_write_decide_nothing(served: Host) -> None:
+    where = served.layout.drop(APP)
+    raw = await asyncio.to_thread(served.bundle, wsgi("v2"), "v2", app="other-app")
+    lie = {"state": "deployed", "deployment": f"{APP}-20261123020055Z", "manifest": "0" * 64, "name": "x"}
+    for text in (json.dumps(lie), "[1]", "{", "\xff", "[" * 100_000, ""):
+        put(where / "x.tar.zst.result.json", text.encode("latin-1"))
+        put(where / "x.tar.zst", raw)
+        told = await settled(served, "x.tar.zst", state="refused")
+        assert told["problem"]["code"] == "wrong_app"
+        os.unlink(where / "x.tar.zst")
+        await until(lambda: "x.tar.zst.result.json" in os.listdir(where))
+
+
+async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host) -> None:
+    where = served.layout.drop(APP)
+    one = await asyncio.to_thread(load, served, wsgi("v2"), "v2")
+    (where / "tree").mkdir()
+
+    # By another process: threads of this one would wait for each other.
+    script = (
+        "(cd tree && seq 100000 | xargs touch); seq 10000 | xargs touch; seq 150 | sed s/$/.tar.zst/ | xargs touch"
+    )
+    littering = await asyncio.create_subprocess_exec("sh", "-c", script, cwd=where)
+    ended = asyncio.create_task(littering.wait())
+    loop, longest = asyncio.get_running_loop(), 0.0
+    started = loop.time()
+    while not ended.done() or not result(served, "100.tar.zst"):
+        await asyncio.wait([ended], timeout=0.02)
+        began = loop.time()
+        assert (await served.request("GET", "/healthz"))[0] == 200
+        longest = max(longest, loop.time() - began)
+        assert loop.time() - started < 60
+    one.papers(where)
+    assert longest < 2.0
+    await until(lambda: "tree/app.py" in result(served).get("waiting_for", ""))
+    assert len([name for name in os.listdir(where) if name.endswith("tar.zst.result.json")]) <= LANDINGS_MOST
+
+
+async def test_paths_that_lead_out_of_the_tree_are_refused_before_anything_is_opened(served: Host) -> None:
+    for bad in ("../../../../etc/passwd", "/etc/passwd", "a/../b"):
+        line = index_line(Link("x", "y")).replace(b'"x"', json.dumps(bad).encode())
+        one = await asyncio.to_thread(load, served, wsgi("v2"), "v2", index=line, files=1, unpacked_size=0)
+        await asyncio.to_thread(drop_folder, served, one)
+        told = await settled(served, manifest=one.digest, state="waiting")
+        assert "is not a plain relative path" in told["waiting_for"], told
+
+
+async def test_strangers_forgeries_and_replays_are_refused_or_waited_for(served: Host, tmp_path: Path) -> None:
+    where = served.layout.drop(APP)
+    await asyncio.to_thread(make_key, tmp_path / "stranger")
+    by_stranger = await asyncio.to_thread(load, served, wsgi("v2"), "v2", key=tmp_path / "stranger")
+    await asyncio.to_thread(drop_folder, served, by_stranger)
+    assert (await settled(served, manifest=by_stranger.digest))["problem"]["code"] == "signer_unknown"
+    # A signature of something else may be followed by the right one.
+    genuine = await asyncio.to_thread(load, served, wsgi("v2"), "v2", app="other-app")
+    forged = Load(genuine.folder, genuine.manifest, by_stranger.signature, genuine.index)
+    forged.papers(where)
+    told = await settled(served, manifest=genuine.digest, state="waiting")
+    assert told["waiting_for"].startswith("a tree.manifest.json.sig that belongs to tree.manifest.json")
+    genuine.papers(where)
+    assert (await settled(served, manifest=genuine.digest))["problem"]["code"] == "wrong_app"
+    old = await asyncio.to_thread(load, served, wsgi("v0"), "v0", created=1_700_000_000_000)
+    await asyncio.to_thread(drop_folder, served, old)
+    assert (await settled(served, manifest=old.digest))["problem"]["code"] == "older_than_accepted"
+    bundle = bytearray(await asyncio.to_thread(served.bundle, wsgi("v2"), "v2"))
+    for at in range(40, len(bundle), 211):
+        bundle[at] ^= 0x20
+    put(where / "x.tar.zst", bytes(bundle))
+    assert (await settled(served, "x.tar.zst", state="waiting"))["awaited"] == "arrival"
+
+
+async def test_a_bundle_that_was_deployed_and_rolled_back_from_is_not_replayed(host: Host) -> None:  # noqa: F811
+    where = host.layout.drop(APP)
+    bundles = {version: await asyncio.to_thread(host.bundle, wsgi(version), version) for version in ("v1", "v2")}
+    for version, raw in bundles.items():
+        put(where / f"{version}.tar.zst", raw)
+        assert (await settled(host, f"{version}.tar.zst"))["state"] == "deployed"
+    put(where / "again.tar.zst", bundles["v1"])
+    assert (await settled(host, "again.tar.zst"))["problem"]["code"] == "older_than_accepted"
+    assert result(host, "v1.tar.zst")["state"] == "deployed"
+    assert await host.serving() == "v2"
+    await host.rollback()
+    put(where / "more.tar.zst", bundles["v2"])
+    assert (await settled(host, "more.tar.zst"))["problem"]["code"] == "older_than_accepted"
+    assert await host.serving() == "v1"
+
+
+async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waited_for(host: Host) -> None:  # noqa: F811
+    """The edit comes between the check and the copy: the copy hashes, so it is found, undone and waited for."""
+    where, big = host.layout.drop(APP), "x" * 3_000_000
+    one = await asyncio.to_thread(load, host, wsgi("v1", data__a=big, data__b="y" * 100), "v1")
+    await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
+    edited = asyncio.Event()
+
+    async def edit_when_it_is_deployed() -> None:
+        await until(lambda: list(host.app.staging.glob("*/.pusher")))
+        (where / "tree/data/b").write_text("evil" * 25)
+        edited.set()
+
+    editing = asyncio.create_task(edit_when_it_is_deployed())
+    one.papers(where)
+    await asyncio.wait_for(editing, 30)
+    told = await until(
+        lambda: (
+            (found := result(host)).get("state") == "deployed"
+            or "tree/data/b as it was signed" in found.get("waiting_for", "")
+        )
+    )
+    assert told
+    history = (await host.request("GET", "/releases"))[1]["deployments"]
+    for release in host.app.releases.iterdir() if host.app.releases.exists() else ():
+        assert (release / "data/b").read_text() == "y" * 100
+    if history[0]["outcome"] != "done":
+        assert history[0]["problem"]["code"] == "content_mismatch"
+        (where / "tree/data/b").write_text("y" * 100)
+        assert (await settled(host, state="deployed"))["state"] == "deployed"
+    assert hashlib.sha256((host.app.current / "data/a").read_bytes()).digest()
+    assert await host.serving() == "v1"
