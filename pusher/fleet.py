@@ -6,17 +6,18 @@ host that was named is accounted for.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pusher.board import Board
 from pusher.client import Client
 from pusher.config import Settings
 from pusher.errors import Interrupted, Usage
 from pusher.follow import asking
 from pusher.hosts import Host
 from pusher.show import Screen, duration, sentence, show_problem, table
-from pusher.turns import Turn, take_turns
 from pusher.wire import Problem
+
+if TYPE_CHECKING:
+    from pusher.turns import Turn
 
 AT_ONCE = 8
 """How many hosts at a time: fewer than a jump host lets in at once (sshd's MaxStartups begins to refuse at 10)."""
@@ -112,9 +113,13 @@ def take(
     *,
     at_once: int,
     kept: bool = False,
-    enough: Callable[[Turn[_T]], bool] = lambda turn: False,
-) -> tuple[dict[str, Turn[_T]], bool]:
+    enough: "Callable[[Turn[_T]], bool]" = lambda turn: False,
+) -> "tuple[dict[str, Turn[_T]], bool]":
     """`take_turns` on one board, by the hosts' names; and whether Ctrl-C ended it."""
+    # Late: one host does without.
+    from pusher.board import Board
+    from pusher.turns import take_turns
+
     board = Board(screen, [client.host.name for client in clients], kept=kept)
 
     def abandon() -> None:
@@ -135,7 +140,7 @@ def take(
     return {client.host.name: turn for client, turn in zip(clients, turns, strict=True)}, interrupted
 
 
-def row_of(turn: Turn[_T], *, release: str = "", note: str = "") -> Row:
+def row_of(turn: "Turn[_T]", *, release: str = "", note: str = "") -> Row:
     """What became of a turn; `release` and `note` if it went well."""
     took = duration(turn.seconds * 1000)
     match turn.error:
@@ -167,7 +172,7 @@ def worst(problems: Sequence[Problem]) -> int:
     return max((problem.exit_code for problem in problems), key=_BADNESS.index, default=0)
 
 
-def interruption(turns: Mapping[str, Turn[_T]], *, more: Sequence[str] = ()) -> Interrupted:
+def interruption(turns: "Mapping[str, Turn[_T]]", *, more: Sequence[str] = ()) -> Interrupted:
     """What goes on at each host after Ctrl-C, and `more`."""
     lines = ["Interrupted"]
     for name, turn in turns.items():

@@ -6,15 +6,17 @@ back only where nobody has changed it since (docs/adr/0010-several-hosts.md).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pusher.client import Client
 from pusher.errors import Interrupted, Unreachable
 from pusher.fleet import AT_ONCE, Row, account, interruption, row_of, take, worst
 from pusher.follow import asking, follow, going_back
 from pusher.show import Screen, sentence, show_problem
-from pusher.turns import Turn
 from pusher.wire import Code, Problem, Refused, Stuck
+
+if TYPE_CHECKING:
+    from pusher.turns import Turn
 
 ASKING_S = 20.0
 """How long each of several hosts may take to answer the first question: nobody has to type anything."""
@@ -118,7 +120,7 @@ class Rollout:
             raise interruption(turns, more=more)
         return exit_code
 
-    def _skip(self, names: Sequence[str], turns: Mapping[str, Turn[_T]]) -> None:
+    def _skip(self, names: Sequence[str], turns: "Mapping[str, Turn[_T]]") -> None:
         for name in names:
             row = row_of(turns[name])
             self._skipped[name] = Row("skipped", note=row.note)
@@ -173,7 +175,7 @@ def take_back(client: Client, live: Live, screen: Screen) -> Row:
     return Row("taken back", live.previous, note="what was live before is live again")
 
 
-def _row(turn: Turn[Live], before: str) -> Row:
+def _row(turn: "Turn[Live]", before: str) -> Row:
     if turn.value is None:
         return row_of(turn)
     live = turn.value
@@ -181,7 +183,7 @@ def _row(turn: Turn[Live], before: str) -> Row:
     return row_of(turn, release=live.release, note=f"{live.app} {live.version} {verb}")
 
 
-def _taken(turn: Turn[Row], name: str, live: Live) -> tuple[Row, str]:
+def _taken(turn: "Turn[Row]", name: str, live: Live) -> tuple[Row, str]:
     """What became of a host that was to be taken back, and what is left to do there by hand."""
     row = row_of(turn)._replace(release=live.release)
     if turn.value is not None:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,9 +81,10 @@ async def test_what_somebody_deployed_meanwhile_and_what_was_there_before_is_lef
     gate = other.root / "go"
     host_hook(other, WAITS.format(gate))
     process = await shell.start("send", "v2", "--all-or-none")
-    async with asyncio.timeout(20):
-        while await host.serving() != "v2":
-            await asyncio.wait([asyncio.create_task(process.wait())], timeout=0.02)
+    status: dict[str, Any] = {}
+    async with asyncio.timeout(60):
+        while status.get("deploying", ...) or status["live"]["version"] != "v2":
+            _, status = await host.request("GET", "/status")
     await host.deploy(wsgi("v4"), "v4")
     gate.touch()
     said, _ = await process.communicate()
@@ -146,7 +148,7 @@ async def test_ctrl_c_ends_at_once_and_says_what_goes_on_where(shell: Shell, hos
     while not all((one.root / "begun").exists() for one in (host, other)):
         await asyncio.wait([ended], timeout=0.02)
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         said = (await ended)[0].decode()
     assert process.returncode == 130, said
     assert [line.split()[1] for line in summary(said).values()] == ["interrupted", "interrupted"]
