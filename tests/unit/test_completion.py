@@ -22,7 +22,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-COMMANDS = ["completion", "pack", "pin", "releases", "rollback", "send", "status", "unpin", "verify"]
+COMMANDS = ["completion", "drop", "pack", "pin", "releases", "rollback", "send", "status", "unpin", "verify"]
 
 
 @pytest.mark.parametrize(
