@@ -1,8 +1,10 @@
 """What is dropped is deployed: as a bundle's file and as a folder, in any order, and each once."""
 
 import asyncio
+import json
 import os
 import re
+import sys
 
 import pytest
 
@@ -178,3 +180,31 @@ async def test_the_door_tells_of_a_drop_by_its_manifest(host: Host) -> None:
         rest = [line async for line in lines]
     assert b'"state":"deployed"' in rest[-1]
     assert any(b'"deployment":"' in line and b'"awaited":"turn"' in line for line in rest)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a user namespace, as root")
+async def test_without_watches_the_agent_says_so_loudly_and_looks_now_and_then(host_off: Host) -> None:
+    with host_off.layout.agent_toml.open("a") as file:
+        file.write("[drop]\nrescan_s = 0.2\n")
+    # In a namespace of its own, for the kernel counts by user: nobody else is to run out.
+    script = 'echo 0 >/proc/sys/user/max_inotify_instances; exec "$@"'
+    agent = await asyncio.create_subprocess_exec(
+        *("unshare", "--user", "--map-root-user", "sh", "-ec", script, "sh"),
+        *(sys.executable, "-m", "agent", "serve", "--root", str(host_off.root)),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert agent.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            while b"drop_not_watched" not in (line := await agent.stderr.readline()):
+                assert line
+        told = json.loads(line)
+        assert told["level"] == "error"
+        assert "max_user_watches" in told["hint"]
+        rest = asyncio.create_task(agent.stderr.read())
+        drop_folder(host_off, await asyncio.to_thread(load, host_off, wsgi("v1"), "v1"))
+        assert (await settled(host_off))["state"] == "deployed"
+    finally:
+        agent.terminate()
+        await agent.wait()
+    assert b"drop_not_watched" not in await rest

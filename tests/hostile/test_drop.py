@@ -1,7 +1,6 @@
 """What others may put into a drop directory: each is refused or waited for, told, and does no harm."""
 
 import asyncio
-import hashlib
 import json
 import os
 import shutil
@@ -208,33 +207,47 @@ async def test_a_bundle_that_was_deployed_and_rolled_back_from_is_not_replayed(h
 
 
 async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waited_for(host: Host) -> None:  # noqa: F811
-    """The edit comes between the check and the copy: the copy hashes, so it is found, undone and waited for."""
-    where, big = host.layout.drop(APP), "x" * 3_000_000
-    one = await asyncio.to_thread(load, host, wsgi("v1", data__a=big, data__b="y" * 100), "v1")
+    """Between the look and the copy: the copy hashes, so it is found and undone. Three times, then no more."""
+    where, good = host.layout.drop(APP), "y" * 100
+    files = wsgi("v1", data__a="x" * 30_000_000, data__b=good)
+    one = await asyncio.to_thread(load, host, files, "v1")
     await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
-    edited = asyncio.Event()
-
-    async def edit_when_it_is_deployed() -> None:
-        await until(lambda: list(host.app.staging.glob("*/.pusher")))
-        (where / "tree/data/b").write_text("evil" * 25)
-        edited.set()
-
-    editing = asyncio.create_task(edit_when_it_is_deployed())
     one.papers(where)
-    await asyncio.wait_for(editing, 30)
-    told = await until(
-        lambda: (
-            (found := result(host)).get("state") == "deployed"
-            or "tree/data/b as it was signed" in found.get("waiting_for", "")
+    for time in (1, 2, 3):
+        # The index is copied from before `data/a` is, and `data/b` after it.
+        await until(lambda: list(host.app.staging.glob("*/data/a")))
+        (where / "tree/data/b").write_text("evil" * 25)
+        told = await until(
+            lambda: (
+                (
+                    (found := result(host)).get("state") == "failed"
+                    or "tree/data/b as it was signed" in found.get("waiting_for", "")
+                )
+                and found
+            )
         )
-    )
-    assert told
-    history = (await host.request("GET", "/releases"))[1]["deployments"]
-    for release in host.app.releases.iterdir() if host.app.releases.exists() else ():
-        assert (release / "data/b").read_text() == "y" * 100
-    if history[0]["outcome"] != "done":
-        assert history[0]["problem"]["code"] == "content_mismatch"
-        (where / "tree/data/b").write_text("y" * 100)
-        assert (await settled(host, state="deployed"))["state"] == "deployed"
-    assert hashlib.sha256((host.app.current / "data/a").read_bytes()).digest()
-    assert await host.serving() == "v1"
+        assert told["state"] == ("failed" if time == 3 else "waiting"), told
+        (where / "tree/data/b").write_text(good)
+    assert (told["problem"]["code"], told["step"]) == ("content_mismatch", "unpack")
+    assert host.state()["releases"] == []
+    # What is signed anew is a new deployment.
+    again = await asyncio.to_thread(load, host, files, "v1")
+    again.papers(where)
+    assert (await settled(host, manifest=again.digest))["state"] == "deployed"
+    assert (host.app.current / "data/b").read_text() == good
+
+
+async def test_an_index_that_is_half_there_is_waited_for_whatever_it_says(host: Host) -> None:  # noqa: F811
+    where = host.layout.drop(APP)
+    one = await asyncio.to_thread(load, host, wsgi("v1"), "v1")
+    await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
+    one.papers(where)
+    await settled(host)
+    # Of the right size, with a name that would be refused for good if the manifest vouched for it.
+    other = await asyncio.to_thread(load, host, wsgi("v2"), "v2")
+    bad = (index_line(Link("REVISION", "x")) * 99)[: len(other.index)]
+    Load(other.folder, other.manifest, other.signature, bad).papers(where)
+    told = await until(lambda: "the index that" in (found := result(host)).get("waiting_for", "") and found)
+    assert (told["manifest"], told["awaited"]) == (other.digest, "arrival")
+    await asyncio.to_thread(drop_folder, host, other)
+    assert (await settled(host, manifest=other.digest))["state"] == "deployed"

@@ -23,7 +23,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 COMMANDS = [
-    *("completion", "diff", "logs", "pack", "pin", "releases", "rollback", "send", "status", "unpin", "verify"),
+    *(
+        "completion",
+        "diff",
+        "drop",
+        "logs",
+        "pack",
+        "pin",
+        "releases",
+        "rollback",
+        "send",
+        "status",
+        "unpin",
+        "verify",
+    ),
 ]
 
 

@@ -1,0 +1,83 @@
+"""What rsync is told: by equality, and by the real rsync."""
+
+from pathlib import Path
+
+import pytest
+
+from pusher import pack, rsync
+from pusher.errors import Unreachable, Usage
+from pusher.hosts import Host, Loopback, Ssh, Unix
+from pusher.wire import Failed
+
+OPTIONS = ("rsync", "-rlp", "--checksum", "--chmod=D2775,F664", "--stats", "--no-human-readable")
+
+
+def test_its_arguments_are_those_of_the_documentation() -> None:
+    argv = rsync.tree_argv(Path("app-src/v3"), "web1:/drop/tree", shell="ssh -p 22", hidden=Path("/tmp/h"))
+    assert argv == (
+        *(*OPTIONS, "--delete", "--from0", "--filter=merge /tmp/h"),
+        *("-e", "ssh -p 22", "--", "app-src/v3/", "web1:/drop/tree/"),
+    )
+    assert rsync.files_argv([Path("a"), Path("-b")], "/drop", shell="") == (*OPTIONS, "--", "a", "-b", "/drop/")
+
+
+@pytest.mark.parametrize(
+    ("address", "target", "shell"),
+    [
+        (Ssh("web1"), "web1:/drop/x", "ssh -F c"),
+        (Ssh("web1", "deploy", 2222), "deploy@web1:/drop/x", "ssh -F c -p 2222"),
+        (Ssh("2001:db8::1"), "[2001:db8::1]:/drop/x", "ssh -F c"),
+        (Unix("/run/x.sock"), "/drop/x", ""),
+        (Loopback("127.0.0.1", 9000), "/drop/x", ""),
+    ],
+)
+def test_a_host_is_named_as_rsync_and_ssh_do(address: Ssh | Unix | Loopback, target: str, shell: str) -> None:
+    host = Host("web1", address)
+    assert rsync.target(host, "/drop/x") == target
+    assert rsync.remote_shell(host, ssh="ssh -F c", may_ask=True) == shell
+    silent = rsync.remote_shell(host, ssh="ssh", may_ask=False)
+    assert ("BatchMode=yes" in silent) is isinstance(address, Ssh)
+
+
+@pytest.mark.parametrize("path", ["drop", "/drop/$(reboot)", "/drop x", "/drop;x", "-e", ""])
+def test_a_path_that_a_shell_could_read_otherwise_is_not_used(path: str) -> None:
+    with pytest.raises(Usage, match="not a plain absolute path"):
+        rsync.target(Host("web1", Ssh("web1")), path)
+
+
+def test_what_stays_at_home_is_hidden_whatever_its_name(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    names = ("a*b", "a[x]", "back\\slash", "back\\sl[a]sh", " lead", "new\nline", "plain", "deep/er/plain", "ü")
+    for name in names:
+        for kind, there in (("goes", "in"), ("stays", "out")):
+            path = source / kind / name / there
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+            (path.parent / "x.pyc").write_text("stays")
+        (source / f"{name.replace('/', '-')}.pyc").write_text("stays")
+    (source / ".pusherignore").write_text("/stays/\n")
+    tree = pack.read(source)
+    (target / "stays").mkdir(parents=True)
+    (target / "stays/old").touch()
+    (target / "gone").touch()
+    rules = tmp_path / "rules"
+    rules.write_bytes(b"".join(rsync.hidden(source, [entry.path for entry in tree.entries])))
+    argv = rsync.tree_argv(source, str(target), shell="", hidden=rules)
+    travelled = rsync.run(argv, Host("here", Unix("/x")))
+    assert travelled.files == len(tree.entries) >= len(names)
+    assert travelled.sent > 0
+    lying = {str(one.relative_to(target)) for one in target.rglob("*") if one.is_file()}
+    assert lying == {entry.path for entry in tree.entries}
+    assert rsync.run(argv, Host("here", Unix("/x"))).files == 0
+
+
+def test_why_rsync_did_not_go_well_is_told_by_its_exit_status(tmp_path: Path) -> None:
+    host = Host("web1", Ssh("web1"))
+    with pytest.raises(Failed, match="exit status 23"):
+        rsync.run(rsync.files_argv([tmp_path / "nothing"], str(tmp_path), shell=""), host)
+    (tmp_path / "file").touch()
+    with pytest.raises(Unreachable, match="Nothing can be dropped on web1"):
+        rsync.run(rsync.files_argv([tmp_path / "file"], "web1:/x", shell="false"), host)
+    with pytest.raises(Usage, match="cannot be run"):
+        rsync.run(("/nothing/rsync",), host)
+    assert rsync.run(("true",), host) == (0, 0)
