@@ -153,7 +153,7 @@ class Execution:
             await self._waiting
         except asyncio.CancelledError:
             here = asyncio.current_task()
-            if not self._interrupted or (here is not None and here.cancelling()):
+            if here is not None and here.cancelling():
                 raise  # not by `interrupt`: it is we who are cancelled
             raise _stopped() from None
         finally:
