@@ -18,6 +18,7 @@ from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
 from agent.core.units import AGENT, MARK, Units, render_drop_in
 from agent.host import app_folders
+from agent.host.app_folders import Entered
 from agent.host.disk import Disk
 from agent.host.unit_files import rendered
 from pusher.wire import Code, Failed, Refused
@@ -118,10 +119,15 @@ def _tidy_run(layout: HostLayout, app: str) -> None:
 
 def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iterator[str]:
     path = layout.beneath(config.path)
-    for folder in (path, layout.drop(app)):
-        if folder.exists():
-            app_folders.remove(folder)
-            yield f"removed {folder}"
+    if path.exists():
+        app_folders.remove(path)
+        yield f"removed {path}"
+    drop = layout.drop(app)
+    if drop.exists():
+        # Above it, the agent may put other things in the place of folders.
+        with Entered(layout.state) as state, Entered(drop.parent.name, folder=state) as folder:
+            app_folders.remove(app, folder=folder)
+        yield f"removed {drop}"
     others = [name for name, other in read_apps(layout).items() if other.user == config.user]
     if _made_here(config.user, app) and not others:
         run(("userdel", config.user))
@@ -136,7 +142,7 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
         yield f"left: user {config.user}, who was not made for {app} alone"
     for place in (
         layout.hooks(app),
-        layout.drop(app),
+        *([] if purge else [layout.drop(app)]),
         *([layout.beneath(config.environment_file)] if config.environment_file else []),
     ):
         if place.exists():

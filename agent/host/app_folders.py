@@ -22,15 +22,12 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 def check_place(path: Path) -> None:
     """Whether an app's folder can be at `path`, or is there already. Raises: Refused(configuration)."""
-    for folder in path.parents:
-        with suppress(FileNotFoundError):
-            found = folder.lstat()
-            if stat.S_ISLNK(found.st_mode) or found.st_uid or (found.st_mode & stat.S_IWOTH):
-                raise _unusable(
-                    path,
-                    why=f"{folder} is not root's alone, so that others could put something else in its place",
-                    hint="Name a folder of which everything above is root's, such as /opt/NAME or /srv/NAME",
-                )
+    if folder := _not_roots(path):
+        raise _unusable(
+            path,
+            why=f"{folder} is not root's alone, so that others could put something else in its place",
+            hint="Name a folder of which everything above is root's, such as /opt/NAME or /srv/NAME",
+        )
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -53,17 +50,17 @@ def make(layout: AppLayout, *, user: str) -> None:
     """
     agent, group = pwd.getpwnam(AGENT), pwd.getpwnam(user).pw_gid
     layout.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with _Entered(layout.path) as top:
+    with Entered(layout.path) as top:
         for name, gid, mode in (
             (layout.releases.name, agent.pw_gid, 0o755),
             (layout.exchange.name, group, 0o2750),
             (layout.shared.name, group, 0o2755),
         ):
-            with _Entered(name, folder=top) as descriptor:
+            with Entered(name, folder=top) as descriptor:
                 os.fchown(descriptor, agent.pw_uid, gid)
                 os.fchmod(descriptor, mode)
                 if name == layout.shared.name:
-                    with _Entered(layout.venvs.name, folder=descriptor) as venvs:
+                    with Entered(layout.venvs.name, folder=descriptor) as venvs:
                         os.fchown(venvs, agent.pw_uid, agent.pw_gid)
                         os.fchmod(venvs, 0o755)
         os.fchown(top, agent.pw_uid, agent.pw_gid)
@@ -82,9 +79,9 @@ def make_drop(layout: HostLayout, app: str, *, group: str) -> None:
             why=f"there is no group {group}",
             hint=f"groupadd --system {group}, or name another under [door] group in {layout.agent_toml}",
         ) from error
-    with _Entered(layout.state) as state:
-        with _Entered(layout.drop(app).parent.name, folder=state) as top:
-            with _Entered(app, folder=top) as own:
+    with Entered(layout.state) as state:
+        with Entered(layout.drop(app).parent.name, folder=state) as top:
+            with Entered(app, folder=top) as own:
                 os.fchown(own, agent.pw_uid, gid)
                 os.fchmod(own, 0o2770)
             os.fchown(top, agent.pw_uid, agent.pw_gid)
@@ -103,6 +100,8 @@ def check_purgeable(path: Path) -> None:
     why = ""
     if path.is_symlink() or owner != pwd.getpwnam(AGENT).pw_uid:
         why = "it is a link, or does not belong to the agent"
+    elif folder := _not_roots(path):
+        why = f"{folder} is not root's alone, so that others could put something else in its place"
     elif mounted := mounts_at(path):
         why = f"{mounted[0]} is a mount point, and what is mounted there would go as well"
     if why:
@@ -114,15 +113,15 @@ def check_purgeable(path: Path) -> None:
         )
 
 
-def remove(path: Path) -> None:
+def remove(path: Path | str, *, folder: int | None = None) -> None:
     """Delete a tree in which others may still rename: by descriptors, so that no link leads out of it.
 
-    Raises: Failed.
+    `path` is taken from the open `folder`, if that is given. Raises: Failed.
     """
     if not shutil.rmtree.avoids_symlink_attacks:
         raise RuntimeError("this Python cannot delete a tree without following what is put into it meanwhile")
     try:
-        shutil.rmtree(path)
+        shutil.rmtree(path, dir_fd=folder)
     except OSError as error:
         raise Failed(
             Code.DISK_ERROR,
@@ -138,7 +137,7 @@ def mounts_at(path: Path, *, table: Path = _MOUNTS) -> list[str]:
     return [one for one in found if Path(one).is_relative_to(path)]
 
 
-class _Entered:
+class Entered:
     """A folder, made if it was not there, opened and never through a link."""
 
     def __init__(self, name: Path | str, *, folder: int | None = None) -> None:
@@ -157,6 +156,16 @@ class _Entered:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+
+def _not_roots(path: Path) -> Path | None:
+    """The first of the folders above `path` that is there, and in which others than root may rename."""
+    for folder in path.parents:
+        with suppress(FileNotFoundError):
+            found = folder.lstat()
+            if stat.S_ISLNK(found.st_mode) or found.st_uid or found.st_mode & stat.S_IWOTH:
+                return folder
+    return None
 
 
 def _unescaped(text: str) -> str:

@@ -243,3 +243,15 @@ async def test_a_door_that_closes_leaves_no_thread_waiting_for_an_upload():
         await until(lambda: at.shop.broken)
         assert at.shop.broken[0].code in (Code.INTERRUPTED, Code.UPLOAD_BROKEN)
         writer.close()
+
+
+async def test_an_agent_that_stops_breaks_off_what_is_still_on_its_way():
+    stop = asyncio.Event()
+    async with visiting("shop", stop=stop, limits=BundleLimits(stall_s=60, total_s=60)) as at:
+        _, writer = await begin(at, "Content-Length: 9000000")
+        writer.write(bundle(FILES)[:200_000])
+        await until(lambda: at.shop.deployments)
+        stop.set()
+        await until(lambda: at.shop.broken)
+        assert at.shop.broken[0].code is Code.INTERRUPTED
+        writer.close()

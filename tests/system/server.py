@@ -168,6 +168,10 @@ class Server:
         """What `systemctl status` says that the agent does."""
         return self.machine.says("systemctl", "show", "--value", "--property=StatusText", "pusher-agent").strip()
 
+    def until_status(self, text: str) -> None:
+        """Wait until `systemctl status` says so; a deployment may take its time on a busy machine."""
+        self.machine.until(lambda: self.status_text() == text, seconds=60, what=text)
+
     @contextmanager
     def held(self, source: Path, version: str) -> Iterator[subprocess.Popen[bytes]]:
         """A deployment whose candidate (of `versions.HELD`) waits until the block is over, or for /srv/go.
@@ -178,8 +182,9 @@ class Server:
         posting = ("curl", "-sS", "--max-time", "60", "-X", "POST", "-T", self.pack(version, source=source))
         with self.machine.running(*posting, f"agent:9000/apps/{APP}/deployments") as sending:
             try:
-                self.machine.until(lambda: self.status_text() == f"Deploying {APP} {version}: preflight")
-                self.machine.until(lambda: self.says("is-active", f"{APP}-preflight.service") == "active")
+                self.until_status(f"Deploying {APP} {version}: preflight")
+                candidate = f"{APP}-preflight.service"
+                self.machine.until(lambda: self.says("is-active", candidate) == "active", seconds=60)
                 yield sending
             finally:
                 self.machine.run("touch", "/srv/go")

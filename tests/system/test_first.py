@@ -11,6 +11,7 @@ from tests.system.server import APP, Server
 
 OTHER = "other-app"
 FILE = f"/etc/pusher-agent/apps/{OTHER}.toml"
+DROP = "/var/lib/pusher-agent/drop"
 STOPPED = {f"{OTHER}.socket": "inactive", f"{OTHER}.service": "inactive"}
 
 
@@ -129,8 +130,10 @@ def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: 
     assert (refused.returncode, "is a mount point" in refused.stderr) == (4, True), refused
     assert two.units(app=OTHER) == dict.fromkeys(STOPPED, "active")
     run("umount", f"{place}/shared/mounted")
+    run("mv", FILE, f"{FILE}.going")  # as when it was cut off in the middle
+    run("sh", "-c", f"mkdir -p {DROP}/{OTHER}; touch {DROP}/{OTHER}/x")
     said = run("pusher-agent", "app", "remove", OTHER, "--purge").stdout
-    assert f"removed {place}\nremoved user {OTHER}\n" in said
-    assert two.machine.says("find", "/etc", "/opt", "/run", "-path", f"*{OTHER}*") == ""
+    assert f"removed {place}\nremoved {DROP}/{OTHER}\nremoved user {OTHER}\n" in said
+    assert two.machine.says("find", "/etc", "/opt", "/run", DROP, "-path", f"*{OTHER}*") == ""
     assert two.machine.run("test", "-s", "/etc/pusher-agent/agent.toml", check=False).returncode == 0
     assert two.machine.run("id", OTHER, check=False).returncode == 1

@@ -11,6 +11,7 @@ import pytest
 from tests.system import versions
 from tests.system.server import APP, Server
 
+AT_ONCE_S = 12  # on a busy machine; it would wait for 20 more
 AGENT = "pusher-agent.service"
 POST = ("curl", "-sS", "--max-time", "60", "-X", "POST", "-T")
 DOOR = f"agent:9000/apps/{APP}/deployments"
@@ -57,7 +58,7 @@ def test_the_journal_can_be_asked_for_one_deployment(live: Server, tmp_path: Pat
 def test_the_status_says_what_goes_on(live: Server, tmp_path: Path) -> None:
     with live.held(held(tmp_path, "held"), "held"):
         assert f'Status: "Deploying {APP} held: preflight"' in live.machine.says("systemctl", "status", AGENT)
-    live.machine.until(lambda: live.status_text() == f"Serving {APP} (held) at 127.0.0.1:9000")
+    live.until_status(f"Serving {APP} (held) at 127.0.0.1:9000")
     live.rollback()
     assert live.status_text() == f"Serving {APP} ({live.version()}) at 127.0.0.1:9000"
 
@@ -67,7 +68,7 @@ def test_told_to_stop_while_a_candidate_hangs_it_lets_it_go_at_once(live: Server
     with live.held(held(tmp_path, "hanging"), "hanging"):
         began = time.monotonic()
         live.machine.run("systemctl", "stop", AGENT)
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < AT_ONCE_S
         assert live.says("is-active", f"{APP}-preflight.service", f"{APP}-preflight.socket").split() == [
             *("inactive", "inactive"),
         ]
@@ -91,10 +92,10 @@ def test_told_to_stop_while_an_upload_is_under_way_it_waits_for_no_more_of_it(
         assert upload.stdout
         upload.stdin.write(path.read_bytes()[:1_000_000])
         upload.stdin.flush()
-        live.machine.until(lambda: live.status_text() == f"Deploying {APP} large: unpack")
+        live.until_status(f"Deploying {APP} large: unpack")
         began = time.monotonic()
         live.machine.run("systemctl", "restart", AGENT)
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < AT_ONCE_S
         upload.stdin.close()
         assert json.loads(upload.stdout.read())["code"] == "interrupted"
     assert live.look() == before
@@ -103,24 +104,22 @@ def test_told_to_stop_while_an_upload_is_under_way_it_waits_for_no_more_of_it(
     assert live.curl("/status")["deploying"] is None
 
 
-def test_told_to_stop_after_the_switch_it_first_sees_how_the_release_does(live: Server) -> None:
-    file = f"/etc/pusher-agent/apps/{APP}.toml"
-    live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '/^\\[health/a bake_s = 2' {file}")
-    live.machine.run("pusher-agent", "app", "apply", APP)
-    path = live.pack("v3")
-    try:
-        with live.machine.running(*POST, path, DOOR) as sending:
-            live.machine.until(lambda: live.status_text() == f"Deploying {APP} v3: confirm")
-            live.machine.run("systemctl", "--no-block", "restart", AGENT)
-            live.machine.until(
-                lambda: live.status_text().startswith("Stopping when this has come to its end: Depl")
-            )
-            assert live.version() == "v3"
-            assert sending.stdout
-            assert json.loads(sending.stdout.read())["outcome"] == "done"
-    finally:
-        live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
-    assert live.curl("/status")["live"]["version"] == live.version() == "v3"
+def test_told_to_stop_after_the_switch_it_first_brings_it_to_its_end(live: Server, tmp_path: Path) -> None:
+    live.machine.run("rm", "-f", "/srv/go")
+    path = live.pack(
+        "late", source=versions.write(tmp_path, "late", **{"hooks__after-symlink": versions.HELD_HOOK})
+    )
+    doing = f"Deploying {APP} late: hook after-symlink"
+    with live.machine.running(*POST, path, DOOR) as sending:
+        live.until_status(doing)
+        live.machine.run("systemctl", "--no-block", "restart", AGENT)
+        live.until_status(f"Stopping when this has come to its end: {doing}")
+        assert live.version() == "late"
+        live.machine.run("touch", "/srv/go")
+        assert sending.stdout
+        assert json.loads(sending.stdout.read())["outcome"] == "done"
+    live.until_status(f"Serving {APP} (late) at 127.0.0.1:9000")
+    assert live.curl("/status")["live"]["version"] == live.version() == "late"
 
 
 def assert_interrupted(server: Server) -> None:

@@ -13,6 +13,9 @@ if os.environ.get("PUSHER_PREFLIGHT") and not os.path.exists("/srv/go"):
 """
 """Before anything else: a candidate that does not start before there is a file /srv/go."""
 
+HELD_HOOK = "#!/bin/sh\nuntil [ -e /srv/go ]; do sleep 0.05; done\n"
+"""A hook that waits for that file too."""
+
 ONLY_AS_CANDIDATE = """
 import os
 if not os.environ.get("PUSHER_PREFLIGHT"):
