@@ -17,6 +17,7 @@ from tests.system.server import APP, REPOSITORY, Server, binds, build_package, p
 NEWER = "99.0"
 HOSTS = "127.0.0.1 localhost\n127.0.1.1 bare\n::1 localhost # no line break follows"
 PYTHONPATH = ("env", "PYTHONPATH=/srv/python", "PYTHONSTARTUP=/srv/python/agent.py")
+pytestmark = pytest.mark.timeout(300)  # dpkg writes 70 MB and compiles 400 files each time
 
 
 def tree(folder: Path) -> Path:
@@ -126,7 +127,6 @@ def test_once_installed_the_agent_serves_and_takes_nothing_from_who_calls_it(bar
 
 async def test_an_upgrade_keeps_what_there_is_and_no_request_fails(installed: Server, newer: Path) -> None:
     run, says = installed.machine.run, installed.machine.says
-    installed.deploy("v2")
     other = installed.machine.root / "etc/pusher-agent/apps/other.toml"
     other.write_text('user = "root"\n')  # which no app may run as
     run("systemctl", "disable", "--quiet", f"{APP}.service")
@@ -143,7 +143,6 @@ async def test_an_upgrade_keeps_what_there_is_and_no_request_fails(installed: Se
     assert installed.curl(f"/apps/{APP}/status")["live"] == status["live"]
     assert installed.says("is-enabled", f"{APP}.service") == "disabled"
 
-    assert installed.rollback()["outcome"] == "done"
     assert installed.deploy("v3")["version"] == "v3"
     assert "open files            4321" in says("grep", "open files", f"/proc/{main_pid(installed)}/limits")
     run("systemctl", "enable", "--quiet", f"{APP}.service")
@@ -162,7 +161,7 @@ def test_removed_it_leaves_the_app_running_and_installed_again_it_knows_it(insta
 
     installed.dpkg("--install", installed.package)
     assert installed.curl("/status")["live"] == live
-    assert installed.deploy("v1")["version"] == "v1"
+    assert installed.deploy("v2")["version"] == "v2"
 
 
 def test_purged_it_asks_nothing_and_takes_what_is_its_own_and_no_app(installed: Server) -> None:
