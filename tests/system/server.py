@@ -98,8 +98,12 @@ class Server:
         return done.stdout + done.stderr
 
     def uninstall(self) -> None:
-        """Stop the agent, and bring home what was counted of it (coverage's `paths` knows where it ran)."""
+        """Stop the agent."""
         self.machine.run("systemctl", "stop", "pusher-agent.service")
+        self.bring_home()
+
+    def bring_home(self) -> None:
+        """What was counted of the agent (coverage's `paths` knows where it ran)."""
         for number, data in enumerate(sorted((self.machine.root / COVERAGE).glob("data.*"))):
             shutil.copy(data, REPOSITORY / f".coverage.{self.machine.name}.{os.getpid()}.{number}")
 
