@@ -85,8 +85,9 @@ async def test_a_reader_who_takes_nothing_is_cut_off(at: Visitor):
     writer.close()
 
 
-async def test_a_door_that_closes_ends_what_has_no_end_of_its_own(at: Visitor):
+async def test_an_agent_that_stops_ends_what_has_no_end_of_its_own(at: Visitor):
     reader, writer = await follow(at)
+    at.door._desk.stop.set()
     async with asyncio.timeout(2):  # much less than answers under way are given
         await at.door.stop()
         assert await reader.read() == b""
