@@ -73,11 +73,6 @@ def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
     send.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
     _options(send, "host", "app", "source", "key", "ssh")
 
-    drop = add("drop", help="deploy a version by rsync, into the drop directory", allow_abbrev=False)
-    drop.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
-    drop.add_argument("--bundle", action="store_true", help="as a bundle's file, not as a folder")
-    _options(drop, "host", "app", "source", "key", "ssh")
-
     status = add("status", help="what is live, and what goes on", allow_abbrev=False)
     status.add_argument("--deployment", default="", metavar="ID", help="one deployment instead")
     status.add_argument("--follow", action="store_true", help="stay until it has ended")
@@ -94,6 +89,11 @@ def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
         pin = add(name, help=help_, allow_abbrev=False)
         pin.add_argument("release", metavar="ID", help="as `pusher releases` lists it")
         _options(pin, "host", "app", "ssh")
+
+    drop = add("drop", help="deploy a version by rsync, into the drop directory", allow_abbrev=False)
+    drop.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
+    drop.add_argument("--bundle", action="store_true", help="as a bundle's file, not as a folder")
+    _options(drop, "host", "app", "source", "key", "ssh")
 
 
 def _add_local(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -165,10 +165,6 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
             from pusher.send import send
 
             return send(arguments.what, settings, screen)
-        case "drop":
-            from pusher.drop import drop
-
-            return drop(arguments.what, settings, screen, as_bundle=arguments.bundle)
         case "pack":
             from pusher import local
 
@@ -182,6 +178,10 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
                 days=arguments.days,
             )
             return 0
+        case "drop":
+            from pusher.drop import drop
+
+            return drop(arguments.what, settings, screen, as_bundle=arguments.bundle)
         case _:
             return _run_remote(arguments, settings, screen)
 
