@@ -76,11 +76,6 @@ def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
     send.add_argument("--all-or-none", action="store_true",
                       help="if a host fails, take the others back to what was live there")  # fmt: skip
 
-    drop = add("drop", help="deploy a version by rsync, into the drop directory", allow_abbrev=False)
-    drop.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
-    drop.add_argument("--bundle", action="store_true", help="as a bundle's file, not as a folder")
-    _options(drop, "host", "app", "source", "key", "ssh")
-
     status = add("status", help="what is live, and what goes on", allow_abbrev=False)
     status.add_argument("--deployment", default="", metavar="ID", help="one deployment instead")
     status.add_argument("--follow", action="store_true", help="stay until it has ended")
@@ -109,6 +104,11 @@ def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
         pin = add(name, help=help_, allow_abbrev=False)
         pin.add_argument("release", metavar="ID", help="as `pusher releases` lists it")
         _options(pin, "host", "app", "ssh")
+
+    drop = add("drop", help="deploy a version by rsync, into the drop directory", allow_abbrev=False)
+    drop.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle, or a folder")
+    drop.add_argument("--bundle", action="store_true", help="as a bundle's file, not as a folder")
+    _options(drop, "host", "app", "source", "key", "ssh")
 
 
 def _add_local(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -219,10 +219,6 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
             from pusher.send import send
 
             return send(arguments.what, settings, screen, tour=_tour(arguments))
-        case "drop":
-            from pusher.drop import drop
-
-            return drop(arguments.what, settings, screen, as_bundle=arguments.bundle)
         case "pack":
             from pusher import local
 
@@ -236,6 +232,10 @@ def _run(arguments: argparse.Namespace, screen: "Screen") -> int:
                 days=arguments.days,
             )
             return 0
+        case "drop":
+            from pusher.drop import drop
+
+            return drop(arguments.what, settings, screen, as_bundle=arguments.bundle)
         case "diff":
             from pusher.diff import diff
 

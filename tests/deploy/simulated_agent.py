@@ -206,9 +206,20 @@ class SimulatedDeployer:
             raise self.refusal
 
 
+class SimulatedDrop:
+    """A drop directory into which everything has landed, and was deployed."""
+
+    async def look(self) -> None:
+        return
+
+    async def results(self, manifest: str) -> AsyncIterator[Event]:
+        yield Event(1, TIME, "landing", {"state": "deployed", "manifest": manifest})
+
+
 class SimulatedAgent:
     def __init__(self, *apps: str) -> None:
         self.apps = {app: SimulatedDeployer(app) for app in apps}
+        self.drops = {app: SimulatedDrop() for app in apps}
 
     async def deployment(self, deployment: str) -> SimulatedDeployment | None:
         for app in self.apps.values():

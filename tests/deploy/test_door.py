@@ -39,7 +39,7 @@ async def at() -> AsyncIterator[Visitor]:
 
 def example(row: Row) -> tuple[str, tuple[str, ...], bytes]:
     """A request that a route serves."""
-    path = row.path.format(app="shop", deployment="shop-1")
+    path = row.path.format(app="shop", deployment="shop-1", manifest="ab" * 32)
     if row.path is Route.APP_PIN:
         path += "?release=20261123020055Z"
     uploads = row.path in (Route.APP_MISSING, Route.APP_DEPLOYMENTS)

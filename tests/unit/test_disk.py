@@ -345,6 +345,7 @@ def test_each_operation_is_announced_by_its_name_before_it_is_done(tmp_path: Pat
         "link": lambda disk: disk.link(tmp_path / "x", "y", op="op"),
         "flip": lambda disk: disk.flip(tmp_path / "x", "y", op="op"),
         "rename": lambda disk: disk.rename(tmp_path, tmp_path / "x", op="op"),
+        "replace": lambda disk: disk.replace("x", "y", folder=0, op="op"),
         "sync_folder": lambda disk: disk.sync_folder(tmp_path, op="op"),
         "sync_tree": lambda disk: disk.sync_tree(tmp_path, op="op"),
         "unlink": lambda disk: disk.unlink(tmp_path / "x", op="op"),
