@@ -176,7 +176,7 @@ class DropDirectory:
         for name in self._landings.keys() - there:
             gone = self._landings.pop(name)
             self._written.pop(name, None)
-            if gone.result.state is State.WAITING and name not in found:
+            if gone.result.state is State.WAITING:  # also where it is only crowded out: nobody looks at it now
                 await asyncio.to_thread(box.remove, result_name(name))
         for name in sorted(there - self._landings.keys()):
             dropped = DroppedFolder(box) if name == DROP_FOLDER else DroppedFile(box, name)
