@@ -143,6 +143,14 @@ def test_an_app_that_crashes_is_started_again_and_seen_to_be(live: Server) -> No
     assert live.version() == live.curl("/status")["live"]["version"]
 
 
+def test_a_crash_while_there_is_no_bus_is_noticed_all_the_same(live: Server) -> None:
+    with without_a_bus(live):
+        live.machine.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", f"{APP}.service")
+        live.machine.until(lambda: live.curl("/status")["running"] is False)
+    live.machine.until(lambda: live.curl("/status")["running"] is True, seconds=30)
+    assert live.version() == live.curl("/status")["live"]["version"]
+
+
 def test_an_edited_unit_and_an_edited_file_keep_deploys_refused_until_applied(live: Server) -> None:
     file = f"/etc/pusher-agent/apps/{APP}.toml"
     live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '/^start/s/-w 2/-w 1/' {file}")

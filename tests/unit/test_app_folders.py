@@ -1,0 +1,50 @@
+"""Folders that root makes and removes for an app, where others may have put something."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.host.app_folders import Entered, check_place, mounts_at, remove
+from pusher.wire import Failed, Refused
+
+TABLE = """\
+20 1 8:1 / / rw - ext4 /dev/sda1 rw
+21 20 0:5 / /opt/shop/shared/up\\040loads rw,relatime shared:1 - tmpfs none rw
+22 20 0:6 / /opt/shop2 rw - tmpfs none rw
+"""
+
+
+def test_what_is_mounted_in_a_folder_is_found_whatever_its_name(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(TABLE)
+    assert mounts_at(Path("/opt/shop"), table=table) == ["/opt/shop/shared/up loads"]
+    assert mounts_at(Path("/opt/shop2"), table=table) == ["/opt/shop2"]
+    assert mounts_at(Path("/opt/shop/releases"), table=table) == []
+
+
+def test_no_link_leads_out_of_what_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "app/releases").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").touch()
+    (tmp_path / "app/releases/link").symlink_to(tmp_path / "kept")
+    remove(tmp_path / "app")
+    assert [*tmp_path.iterdir()] == [tmp_path / "kept"]
+    assert (tmp_path / "kept/file").exists()
+    (tmp_path / "app").symlink_to(tmp_path / "kept")
+    for name in ("app", "missing"):
+        with pytest.raises(Failed, match="could not be removed whole"):
+            remove(tmp_path / name)
+    assert (tmp_path / "kept/file").exists()
+
+
+def test_a_folder_is_not_entered_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(Failed, match="Could not make"), Entered(tmp_path / "link"):
+        pass
+
+
+def test_a_place_beneath_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(Refused, match="not root's alone"):
+        check_place(tmp_path / "open/app")
