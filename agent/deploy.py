@@ -6,7 +6,7 @@ end, and is settled at the next start if the agent dies before.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -61,6 +61,7 @@ class _Turn:
     deployment: Deployment | None = None
     execution: Execution | None = None
     task: asyncio.Task[None] | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Deployer:
@@ -91,8 +92,6 @@ class Deployer:
         self._journal = journal
         self._clock = clock
         self._turn: _Turn | None = None
-        self._turn_over = asyncio.Event()
-        self._turn_over.set()
         self._stopping = False
         self._trouble = ""
         self._revival: asyncio.Task[None] | None = None
@@ -143,7 +142,8 @@ class Deployer:
 
     async def turn_over(self) -> None:
         """Return when no deployment is under way."""
-        await self._turn_over.wait()
+        while self._turn is not None:
+            await self._turn.over.wait()
 
     async def status(self) -> dict[str, Any]:
         """What is live, what is under way; as `overview.status`."""
@@ -282,12 +282,7 @@ class Deployer:
                 hint=f"`pusher status --deployment {other.id} --follow` shows it" if other else "Try again soon",
             )
         self._turn = _Turn(by, doing)
-        self._turn_over.clear()
         return self._turn
-
-    def _end_turn(self) -> None:
-        self._turn = None
-        self._turn_over.set()
 
     async def _judge(self, papers: Papers) -> None:
         record = await self._journal.of_manifest(self.app, papers.digest)
@@ -403,6 +398,11 @@ class Deployer:
         finally:
             self._end_turn()
             deployment.body_read()
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.over.set()
+        self._turn = None
 
     async def _settle(self, record: Record) -> None:
         """End a deployment that an agent left in the middle, by the same loop that would have ended it."""
