@@ -6,7 +6,7 @@ end, and is settled at the next start if the agent dies before.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -63,6 +63,7 @@ class _Turn:
     deployment: Deployment | None = None
     execution: Execution | None = None
     task: asyncio.Task[None] | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Deployer:
@@ -95,8 +96,6 @@ class Deployer:
         self._clock = clock
         self._headline = headline
         self._turn: _Turn | None = None
-        self._turn_over = asyncio.Event()
-        self._turn_over.set()
         self._stopping = False
         self._trouble = ""
         self._revival: asyncio.Task[None] | None = None
@@ -149,7 +148,8 @@ class Deployer:
 
     async def turn_over(self) -> None:
         """Return when no deployment is under way."""
-        await self._turn_over.wait()
+        while self._turn is not None:
+            await self._turn.over.wait()
 
     async def status(self) -> dict[str, Any]:
         """What is live, what is under way; as `overview.status`."""
@@ -296,7 +296,6 @@ class Deployer:
     def _take_turn(self, by: str, doing: str) -> _Turn:
         self._check_free()
         self._turn = _Turn(by, doing)
-        self._turn_over.clear()
         return self._turn
 
     def _check_free(self) -> None:
@@ -318,10 +317,6 @@ class Deployer:
                 why=f"release {live} is live" if live else "nothing is live",
                 hint="Nothing was changed. To roll back all the same, leave out `from`",
             )
-
-    def _end_turn(self) -> None:
-        self._turn = None
-        self._turn_over.set()
 
     async def _judge(self, papers: Papers) -> None:
         record = await self._journal.of_manifest(self.app, papers.digest)
@@ -447,6 +442,11 @@ class Deployer:
         finally:
             self._end_turn()
             deployment.body_read()
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.over.set()
+        self._turn = None
 
     async def _settle(self, record: Record) -> None:
         """End a deployment that an agent left in the middle, by the same loop that would have ended it."""

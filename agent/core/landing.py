@@ -22,7 +22,7 @@ from pusher.wire import (
 )
 
 LANDINGS_MOST = 100
-"""So many are looked at, the folder and the first by name: a folder full of names must not keep the agent busy."""
+"""So many are looked at, the first ones: a folder full of names must not keep the agent busy."""
 
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\.tar\.zst", re.ASCII)
 _DAY_MS = 24 * 3600 * 1000
@@ -96,13 +96,14 @@ class Kept(NamedTuple):
 
 
 def landings(names: Iterable[str]) -> list[str]:
-    """The names of the landings among the names in a drop directory: the folder, then bundles by name.
+    """The names of the landings among the names in a drop directory: the folder, then bundles' files, sorted.
 
-    Not the folder among them: of more than `LANDINGS_MOST` bundles it would never have its turn. Names that rsync gives to what is under way begin with a dot, and are none.
+    Not the folder among them: of more than `LANDINGS_MOST` bundles it would never have its turn. Names that rsync
+    gives to what is under way begin with a dot, and are none.
     """
     found = set(names)
     bundles = {name for name in found if _BUNDLE.fullmatch(name)}
-    folder = {DROP_FOLDER} if found & {DROP_FOLDER, DROP_MANIFEST, DROP_SIGNATURE, DROP_INDEX} else set()
+    folder = [DROP_FOLDER] if found & {DROP_FOLDER, DROP_MANIFEST, DROP_SIGNATURE, DROP_INDEX} else []
     return [*folder, *sorted(bundles)]
 
 

@@ -5,7 +5,7 @@ decides anything. Of several landings that are ready the newest is begun first, 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class DropDirectory:
         self._watches: Watches | None = None
         self._landings: dict[str, Landing] = {}
         self._written: dict[str, tuple[Result, object]] = {}
+        self._told: Sequence[Result] = ()
+        """What the last look came to: in the middle of one, a landing has no result."""
         self._woken = asyncio.Event()
         self._news = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -112,7 +114,7 @@ class DropDirectory:
         sequence = 0
         while True:
             news = self._news
-            found = next((one.result for one in self._landings.values() if one.result.manifest == manifest), None)
+            found = next((one for one in self._told if one.manifest == manifest), None)
             if found is None:
                 found = Result(name="", state=State.WAITING, awaited=Awaited.ARRIVAL, manifest=manifest,
                                waiting_for="papers with this manifest")  # fmt: skip
@@ -126,17 +128,19 @@ class DropDirectory:
     async def _serve(self) -> None:
         while True:
             self._woken.clear()
+            well = True
             try:
                 await self._pass()
             except (Problem, OSError, WireError) as error:
+                well = False
                 self._log.error("drop_not_read", problem=str(error))
-            if self._watches is not None:
-                await self._woken.wait()
-                continue
+            # Nobody tells when the kernel has watches again, or the disk is well.
+            soon = self._settings.rescan_s if self._watches is None or not well else None
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.rescan_s):
+                async with asyncio.timeout(soon):
                     await self._woken.wait()
-            self._open_watches()
+            if self._watches is None:
+                self._open_watches()
 
     async def _pass(self) -> None:
         """Look at everything once, begin what can be begun, and say what became of what."""
@@ -153,6 +157,7 @@ class DropDirectory:
             await self._tell(box)
             await self._let_go(box, names)
             await self._watch_lacking(box)
+            self._told = [landing.result for landing in self._landings.values()]
             news, self._news = self._news, asyncio.Event()
             news.set()
 
@@ -165,6 +170,10 @@ class DropDirectory:
                 self._woken.set()  # what came into a folder before it was watched woke nobody
         except OSError as error:
             self._lose_watches(error)
+            return
+        if self._blind:
+            self._blind = False
+            self._log.info("drop_watched_again")
 
     async def _gather(self, box: Dropbox, names: Iterable[str]) -> None:
         """Know the landings that are there, and no others."""
@@ -177,7 +186,7 @@ class DropDirectory:
             gone = self._landings.pop(name)
             self._written.pop(name, None)
             if gone.result.state is State.WAITING:  # also where it is only crowded out: nobody looks at it now
-                await asyncio.to_thread(box.remove, result_name(name))
+                await self._remove(box, result_name(name))
         for name in sorted(there - self._landings.keys()):
             dropped = DroppedFolder(box) if name == DROP_FOLDER else DroppedFile(box, name)
             before = await asyncio.to_thread(box.result, name)
@@ -231,12 +240,18 @@ class DropDirectory:
         for name in surplus(settled, now=self._clock.now(), keep=keep, days=days):
             landing = self._landings.get(name)
             if landing is not None and landing.stamps:
-                await asyncio.to_thread(box.remove, name, only=landing.stamps[0])
+                await self._remove(box, name, only=landing.stamps[0])
             if await asyncio.to_thread(box.stamp, name) is None:
-                await asyncio.to_thread(box.remove, result_name(name))
+                await self._remove(box, result_name(name))
                 self._landings.pop(name, None)
                 self._written.pop(name, None)
                 self._log.info("drop_let_go", name=name)
+
+    async def _remove(self, box: Dropbox, name: str, *, only: Stamp | None = None) -> None:
+        try:
+            await asyncio.to_thread(box.remove, name, only=only)
+        except Problem as problem:
+            self._log.warning("drop_not_removed", name=name, problem=str(problem))  # somebody's folder, say
 
     def _open(self) -> Dropbox:
         if self._make:
@@ -260,9 +275,6 @@ class DropDirectory:
             self._lose_watches(error)
             return
         asyncio.get_running_loop().add_reader(self._watches.descriptor, self._heard, self._watches)
-        if self._blind:
-            self._blind = False
-            self._log.info("drop_watched_again")
 
     def _heard(self, watches: Watches) -> None:
         if watches.heard(passing=concerns_nobody):
@@ -272,6 +284,7 @@ class DropDirectory:
         self._close_watches()
         if not self._blind:
             self._blind = True
+            self._woken.set()  # whoever waits for the kernel is to wait for the time instead
             self._log.error(
                 "drop_not_watched",
                 problem=error.strerror,

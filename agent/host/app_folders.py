@@ -85,7 +85,7 @@ def make_drop(layout: HostLayout, app: str, *, group: str) -> None:
                 os.fchown(own, agent.pw_uid, gid)
                 os.fchmod(own, 0o2770)
             os.fchown(top, agent.pw_uid, agent.pw_gid)
-            os.fchmod(top, 0o755)
+            os.fchmod(top, 0o711)
         # Others must get through to it; there is nothing else in it that they may open (pusher-agent.service).
         os.fchown(state, agent.pw_uid, agent.pw_gid)
         os.fchmod(state, 0o711)

@@ -37,6 +37,7 @@ def test_landings_are_told_by_their_names() -> None:
         "tree.result.json",
     ]
     assert landings([*bundles, *others]) == sorted(bundles)
+    assert landings([*bundles, "tree"])[0] == "tree"  # no crowd of files keeps it from being looked at
     for part in ("tree", "tree.manifest.json", "tree.manifest.json.sig", "tree.index.jsonl"):
         assert landings([part, "notes.txt"]) == ["tree"]
         assert not concerns_nobody(part)
