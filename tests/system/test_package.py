@@ -128,7 +128,7 @@ def test_once_installed_the_agent_serves_and_takes_nothing_from_who_calls_it(bar
 async def test_an_upgrade_keeps_what_there_is_and_no_request_fails(installed: Server, newer: Path) -> None:
     run, says = installed.machine.run, installed.machine.says
     other = installed.machine.root / "etc/pusher-agent/apps/other.toml"
-    other.write_text('user = "root"\n')  # which no app may run as
+    other.write_text('user = "root"\nlisten = "127.0.0.1:8009"\n')  # no app may run as root
     run("systemctl", "disable", "--quiet", f"{APP}.service")
     before, status = installed.look(), installed.curl(f"/apps/{APP}/status")
     async with Load(f"http://{installed.machine.address}:8000/version", per_second=50) as load:
