@@ -177,7 +177,7 @@ async def serve_host(
     notifier = Notifier(clock=clock, status=f"Serving {', '.join(apps) or 'no app yet'} at {config.door.address}")
     try:
         # Apps that the agent is the parent of end with it; those of systemd do not notice.
-        doors: list[Door] = [door, *drops.values(), notifier]
+        doors: list[Door] = [*drops.values(), door, notifier]
         await serve(agent, doors=doors, services=[*embedded.values()], journal=journal, stop=stop)
     finally:
         for service in units.values():
