@@ -12,6 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 bin := .venv/bin
 sources := agent pusher tests app-src
 
+# A file to a worker, for its tests share hosts; in the order of the folders, so that what takes long does not come last.
+workers := -n 3 --dist loadfile --no-loadscope-reorder
+
 # For example: make test PYTEST="tests/unit -k wire" (a part of the tests, so no gates);
 # make constraints UPGRADE=--upgrade
 PYTEST :=
@@ -35,7 +38,7 @@ demo: setup-demo ## deploy, break and roll back the sample application, on this 
 .PHONY: test
 test: setup-test lint ## lint, then all tests, then the coverage gates
 	@$(bin)/coverage erase
-	$(strip $(bin)/coverage run -m pytest -n 3 --dist loadgroup $(PYTEST))
+	$(strip $(bin)/coverage run -m pytest $(workers) $(PYTEST))
 	@$(bin)/coverage combine --quiet
 	$(if $(PYTEST),,@$(MAKE) --no-print-directory coverage)
 

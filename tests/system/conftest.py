@@ -1,4 +1,4 @@
-"""One booted server for the whole tier; skipped, loudly, where there cannot be one."""
+"""One booted server for each worker; skipped, loudly, where there cannot be one."""
 
 import os
 import shutil
@@ -14,14 +14,13 @@ from tests.system.ssh import Ssh
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this tier in one worker, for it shares a host; nothing of it without root."""
+    """Nothing of this tier without root."""
     here = Path(__file__).parent
     missing = [name for name in NEEDED if not shutil.which(name)]
     why = "not root" if os.geteuid() else f"missing: {', '.join(missing)}" if missing else ""
     mine = [item for item in items if here in item.path.parents]
     for item in mine:
         item.add_marker(pytest.mark.system)
-        item.add_marker(pytest.mark.xdist_group("system"))
         if why:
             item.add_marker(pytest.mark.skip(reason=f"REAL SYSTEMD HOSTS ARE NOT TESTED ({why})"))
     if mine and why:
