@@ -8,7 +8,7 @@ from pathlib import Path
 from pusher import bundle, pack, sign
 from pusher.config import Settings
 from pusher.errors import Usage
-from pusher.send import LIFETIME_MS, app_name, make_manifest
+from pusher.papers import LIFETIME_MS, app_name, make_manifest, signed, write_beside
 from pusher.show import Screen, amount, moment
 from pusher.source import BundleFile, locate
 from pusher.wire import Code, Refused, format_timestamp
@@ -42,8 +42,7 @@ def pack_into(
     manifest = make_manifest(
         tree, app=app, version=found.version, created=created, expires=expires, hosts=sorted(set(hosts))
     )
-    raw = manifest.to_bytes()
-    papers = bundle.Papers(raw, sign.sign(raw, key=settings.key), tree.index)
+    papers = signed(manifest, tree, key=settings.key)
     if papers_into:
         _write_papers(papers, Path(papers_into), screen)
         return
@@ -62,16 +61,6 @@ def pack_into(
     except OSError as error:
         raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error
     screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
-
-
-def _write_papers(papers: bundle.Papers, folder: Path, screen: Screen) -> None:
-    from pusher.drop import write_papers
-
-    try:
-        for path in write_papers(papers, folder):
-            screen.line(str(path))
-    except OSError as error:
-        raise Usage(f"{folder} cannot be written to", why=error.strerror or str(error)) from error
 
 
 def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -> None:
@@ -111,3 +100,11 @@ def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -
         f"by {signer.principal}" if signers else "whose key that is, an allowed_signers file tells: --signers FILE"
     )
     screen.line(f"          {trusted}")
+
+
+def _write_papers(papers: bundle.Papers, folder: Path, screen: Screen) -> None:
+    try:
+        for path in write_beside(papers, folder):
+            screen.line(str(path))
+    except OSError as error:
+        raise Usage(f"{folder} cannot be written to", why=error.strerror or str(error)) from error

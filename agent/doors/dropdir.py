@@ -30,7 +30,8 @@ from agent.doors.landings import Landing
 from agent.doors.ports import Deployer
 from agent.host.disk import Disk
 from agent.host.dropbox import Chain, Dropbox, Stamp
-from agent.host.dropped import DroppedFile, DroppedFolder
+from agent.host.dropped_file import DroppedFile
+from agent.host.dropped_folder import DroppedFolder
 from agent.host.inotify import Names, Watches
 from agent.host.oserror import explained
 from agent.host.ports import Clock
