@@ -189,7 +189,7 @@ async def serve_host(
         # Apps that the agent is the parent of end with it; those of systemd do not notice.
         await serve(
             agent,
-            doors=[door, *drops.values(), notifier],
+            doors=[*drops.values(), door, notifier],
             services=[*embedded.values()],
             journal=journal,
             stop=stop,

@@ -27,6 +27,8 @@ def dropping(server: Server, ssh: Ssh) -> Iterator[Server]:
     server.machine.run("useradd", "--no-log-init", "--create-home", "--groups", "pusher", "bob")
     ssh.admit(server.machine, "bob")
     ssh.alias("web1-bob", server.machine.address, user="bob")
+    if server.units()["flask-demo.service"] != "active":
+        server.deploy("v2")
     yield server
     server.machine.run("sh", "-c", f"rm -rf {DROP}/* {DROP}/.[!.]*")
 
@@ -186,7 +188,7 @@ def test_of_two_drops_at_once_the_newer_wins_and_the_older_is_told_so(dropping: 
 def test_what_members_of_the_group_may_put_there_harms_nobody(dropping: Server, ssh: Ssh) -> None:
     before = dropping.version()
     script = f"""cd {DROP} && mkfifo a.tar.zst && ln -s /etc/shadow b.tar.zst && mkdir c.tar.zst &&
-        echo closed >d.tar.zst && chmod 600 d.tar.zst && rm -rf tree && ln -s / tree &&
+        echo closed >d.tar.zst && chmod 600 d.tar.zst && (mv tree tree.old; true) && ln -s / tree &&
         ln -sf /etc/pusher-agent/agent.toml e.tar.zst.result.json && echo x >e.tar.zst"""
     configuration = dropping.machine.says("cat", "/etc/pusher-agent/agent.toml")
     dropping.machine.run("sh", "-c", script, user="bob")
