@@ -189,6 +189,7 @@ async def serve_host(
         # Apps that the agent is the parent of end with it; those of systemd do not notice.
         await serve(
             agent,
+            # The folders before the answers: whom the agent answers may drop.
             doors=[*drops.values(), door, notifier],
             services=[*embedded.values()],
             journal=journal,
