@@ -34,8 +34,6 @@ from pusher.wire import (
     Refused,
 )
 
-_BUNDLE_END = ".tar.zst"
-
 _Statuses = Mapping[str, Mapping[str, Any]]
 
 
@@ -56,8 +54,7 @@ def drop(what: str, settings: Settings, screen: Screen, *, as_bundle: bool) -> i
 
     Raises: Problem, Interrupted.
     """
-    clients = clients_of(settings)
-    try:
+    with clients_of(settings) as clients:
         found = locate(what, source=settings.source)
         rollout = Rollout(clients, screen, tour=Tour())
         with tempfile.TemporaryDirectory(prefix="pusher-drop-") as aside:
@@ -71,9 +68,6 @@ def drop(what: str, settings: Settings, screen: Screen, *, as_bundle: bool) -> i
                 load = _of_folder(found, app, settings, statuses, screen, Path(aside), as_bundle=as_bundle)
             deliver = partial(_deliver, load=load, statuses=statuses, ssh=settings.ssh, alone=not rollout.several)
             return each(clients, deliver, screen)
-    finally:
-        for client in clients:
-            client.close()
 
 
 def _statuses(app: str, rollout: Rollout) -> _Statuses:
@@ -108,7 +102,7 @@ def _of_folder(
     manifest = manifest_for(statuses, tree, app=app, version=found.version, all_answered=all_answered)
     papers = signed(manifest, tree, key=settings.key)
     if as_bundle:
-        file = aside / f"{app}-{found.version}{_BUNDLE_END}"
+        file = aside / f"{app}-{found.version}.tar.zst"
         with file.open("xb") as out:
             out.writelines(bundle.write(papers, tree.contents()))
         return _Load(manifest, _digest(papers), file.name, [file])

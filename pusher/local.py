@@ -8,7 +8,7 @@ from pathlib import Path
 from pusher import bundle, pack, sign
 from pusher.config import Settings
 from pusher.errors import Usage
-from pusher.papers import LIFETIME_MS, app_name, make_manifest, signed, write_beside
+from pusher.papers import app_name, make_manifest, signed, write_beside
 from pusher.show import Screen, amount, moment
 from pusher.source import BundleFile, locate
 from pusher.wire import Code, Refused, format_timestamp
@@ -21,15 +21,16 @@ def pack_into(
     settings: Settings,
     screen: Screen,
     *,
-    file: str = "",
-    papers_into: str = "",
-    hosts: Sequence[str] = (),
-    days: int = 0,
+    file: str,
+    papers_into: str,
+    hosts: Sequence[str],
+    days: int,
 ) -> None:
     """Pack and sign a version into a bundle's file, which appears whole or not at all.
 
     `file` is `<app>-<version>.tar.zst` in the working directory unless given. With `hosts` only these may
-    take it. With `papers_into`, only the papers are written, into that folder. Raises: Problem.
+    take it. With `papers_into`, only the papers are written, into that folder. They count for so many `days`.
+    Raises: Problem.
     """
     app = app_name(settings)
     found = locate(what, source=settings.source)
@@ -38,7 +39,7 @@ def pack_into(
     tree = pack.read(found.path)
     screen.dangling(pack.dangling(tree))
     created = int(time.time() * 1000)
-    expires = created + (days * _DAY_MS or LIFETIME_MS)
+    expires = created + days * _DAY_MS
     manifest = make_manifest(
         tree, app=app, version=found.version, created=created, expires=expires, hosts=sorted(set(hosts))
     )

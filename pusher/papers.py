@@ -25,8 +25,8 @@ from pusher.wire import (
     parse_timestamp,
 )
 
-LIFETIME_MS = 30 * 24 * 3600 * 1000
-"""How long a manifest counts after it was made, unless told otherwise."""
+_LIFETIME_MS = 30 * 24 * 3600 * 1000
+"""How long a manifest counts after it was made for the hosts that it is sent to."""
 
 
 def app_name(settings: Settings) -> str:
@@ -68,7 +68,7 @@ def manifest_for(
         app=app,
         version=version,
         created=created,
-        expires=created + LIFETIME_MS,
+        expires=created + _LIFETIME_MS,
         # For these hosts alone: what was signed for one cannot be played to another.
         hosts=sorted({name for name in names if isinstance(name, str)}) if all_answered and all(names) else (),
     )

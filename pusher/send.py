@@ -44,8 +44,7 @@ def send(what: str, settings: Settings, screen: Screen, *, tour: Tour) -> int:
 
     Of several hosts, none is changed before all have taken the papers for good. Raises: Problem, Interrupted.
     """
-    clients = clients_of(settings)
-    try:
+    with clients_of(settings) as clients:
         found = locate(what, source=settings.source)
         rollout = Rollout(clients, screen, tour=tour)
         if isinstance(found, BundleFile):
@@ -55,9 +54,6 @@ def send(what: str, settings: Settings, screen: Screen, *, tour: Tour) -> int:
         if rollout.several:
             load = replace(load, missing=_missing(load, rollout))
         return rollout.change(partial(_deliver, load=load), before=_live(statuses))
-    finally:
-        for client in clients:
-            client.close()
 
 
 def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Load, dict[str, dict[str, Any]]]:
