@@ -98,7 +98,7 @@ class Deployer:
         if await self._past(papers):
             return []
         self._turns.check_free()
-        await self._judge(papers)
+        await self._judge(papers, again=await self._tried(papers))
         await self._service.ready()
         entries = self._admission.entries(papers, bundle)
         return await asyncio.to_thread(self._shelf.missing, entries)
@@ -109,8 +109,7 @@ class Deployer:
         Changes nothing. Raises: Refused, Failed.
         """
         papers = await self._admission.receive(bundle)
-        newest = await self._journal.newest_accepted(self.app)
-        self._admission.judge(papers, newest_accepted=newest, again=again)
+        await self._judge(papers, again=again)
         return papers
 
     def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
@@ -202,7 +201,7 @@ class Deployer:
         turn = self._turns.take(request.by, f"deploying {manifest.version}")
         try:
             await self._settlement.close_ended()
-            await self._judge(papers)
+            await self._judge(papers, again=await self._tried(papers))
             await self._service.ready()
             attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by)
             staged = self._shelf.layout.staged(attempt.release)
@@ -234,13 +233,12 @@ class Deployer:
             raise
         return self._start(turn, attempt)
 
-    async def _judge(self, papers: Papers) -> None:
-        record = await self._journal.of_manifest(self.app, papers.digest)
-        self._admission.judge(
-            papers,
-            newest_accepted=await self._journal.newest_accepted(self.app),
-            again=record is not None,
-        )
+    async def _judge(self, papers: Papers, *, again: bool) -> None:
+        newest = await self._journal.newest_accepted(self.app)
+        self._admission.judge(papers, newest_accepted=newest, again=again)
+
+    async def _tried(self, papers: Papers) -> bool:
+        return await self._journal.of_manifest(self.app, papers.digest) is not None
 
     async def _past(self, papers: Papers) -> Deployment | None:
         """The deployment of the very same manifest, if it is under way, or ended well and is still live.

@@ -100,7 +100,7 @@ class DropDirectory:
                 hint=f"As root: pusher-agent app apply {self._app}",
             )
         with explained("look into", self._path):
-            await self._pass()
+            await self._look()
 
     async def results(self, manifest: str) -> AsyncIterator[Event]:
         """What becomes of the landing with this manifest (its SHA-256), until it is settled.
@@ -127,13 +127,13 @@ class DropDirectory:
             self._waking.clear()
             well = True
             try:
-                await self._pass()
+                await self._look()
             except (Problem, OSError, WireError) as error:
                 well = False
                 self._log.error("drop_not_read", problem=str(error))
             await self._waking.wait(well=well)
 
-    async def _pass(self) -> None:
+    async def _look(self) -> None:
         """Look at everything once, begin what can be begun, and say what became of what."""
         async with self._looking:
             box = self._box
