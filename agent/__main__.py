@@ -6,8 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import uv
@@ -23,6 +22,7 @@ from agent.daemon import Agent, serve
 from agent.deploy import Deployer
 from agent.doors.dropdir import DropDirectory
 from agent.doors.http import HttpDoor
+from agent.execution import Execution
 from agent.headline import Headline, Headlines
 from agent.hook_calls import HookCalls
 from agent.host import log
@@ -38,6 +38,8 @@ from agent.host.shelf import Shelf
 from agent.host.systemd import Systemd
 from agent.host.systemd_hooks import SystemdHookRunner
 from agent.host.venvs import Venvs
+from agent.progress import Deployment
+from agent.settlement import Settlement
 from agent.steps import Cleanup, Confirm, Dependencies, Doable, LinkShared, Preflight, Restart, Switch, Unpack
 from pusher.wire import Problem, Refused
 
@@ -213,27 +215,23 @@ def _deployer(
     uv_binary: Path,
     headline: Headline,
 ) -> Deployer:
-    app = AppLayout(layout.beneath(config.path))
-    shelf = Shelf(app)
-    credentials = config.dependencies.credentials_file
-    venvs = Venvs(
-        app,
-        disk,
-        layout.cache,
-        config.dependencies,
-        uv_binary,
-        credentials=layout.beneath(credentials) if credentials else None,
+    shelf = Shelf(AppLayout(layout.beneath(config.path)))
+    steps = _steps(
+        config,
+        shelf=shelf,
+        disk=disk,
+        service=service,
+        journal=journal,
+        clock=clock,
+        venvs=_venvs(config, layout=layout, disk=disk, uv_binary=uv_binary),
     )
-    restart = Restart(shelf, service)
-    steps: dict[Step, Doable] = {
-        Step.LINK_SHARED: LinkShared(app, config, disk),
-        Step.DEPENDENCIES: Dependencies(shelf, disk, venvs, journal),
-        Step.PREFLIGHT: Preflight(shelf, config, service, clock),
-        Step.SWITCH: Switch(shelf, config, disk, service, journal, clock),
-        Step.RESTART: restart,
-        Step.CONFIRM: Confirm(config, restart, clock),
-        Step.CLEANUP: Cleanup(shelf, config, disk, venvs, journal),
-    }
+    calls = HookCalls(shelf, layout.hooks(name), hooks, clock, config.hook_deadline_s)
+
+    def execute(deployment: Deployment, bundle: Bundle | None) -> Execution:
+        deployment.tell(headline.happened)
+        every = {**steps, Step.UNPACK: Unpack(shelf, disk, host.limits.tree, bundle, deployment.body_read)}
+        return Execution(deployment, steps=every, hooks=calls, shelf=shelf, journal=journal, clock=clock)
+
     return Deployer(
         name,
         admission=Admission(
@@ -245,25 +243,52 @@ def _deployer(
             disk=disk,
             clock=clock,
         ),
-        steps=partial(_steps_of, steps, partial(Unpack, shelf, disk, host.limits.tree)),
-        hooks=HookCalls(shelf, layout.hooks(name), hooks, clock, config.hook_deadline_s),
+        execute=execute,
+        settlement=Settlement(
+            name,
+            execute=execute,
+            shelf=shelf,
+            disk=disk,
+            service=service,
+            journal=journal,
+            clock=clock,
+            headline=headline,
+        ),
         shelf=shelf,
         disk=disk,
         service=service,
         journal=journal,
         clock=clock,
-        headline=headline,
         drop=str(layout.drop(name)),
     )
 
 
-def _steps_of(
-    steps: Mapping[Step, Doable],
-    unpack: Callable[[Bundle | None, Callable[[], None]], Unpack],
-    bundle: Bundle | None,
-    body_read: Callable[[], None],
-) -> Mapping[Step, Doable]:
-    return {**steps, Step.UNPACK: unpack(bundle, body_read)}
+def _steps(
+    config: AppConfig, *, shelf: Shelf, disk: Disk, service: Service, journal: Journal, clock: Clock, venvs: Venvs
+) -> dict[Step, Doable]:
+    """All but the one that unpacks: that is made for each bundle."""
+    restart = Restart(shelf, service)
+    return {
+        Step.LINK_SHARED: LinkShared(shelf.layout, config, disk),
+        Step.DEPENDENCIES: Dependencies(shelf, disk, venvs, journal),
+        Step.PREFLIGHT: Preflight(shelf, config, service, clock),
+        Step.SWITCH: Switch(shelf, config, disk, service, journal, clock),
+        Step.RESTART: restart,
+        Step.CONFIRM: Confirm(config, restart, clock),
+        Step.CLEANUP: Cleanup(shelf, config, disk, venvs, journal),
+    }
+
+
+def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path) -> Venvs:
+    credentials = config.dependencies.credentials_file
+    return Venvs(
+        AppLayout(layout.beneath(config.path)),
+        disk,
+        layout.cache,
+        config.dependencies,
+        uv_binary,
+        credentials=layout.beneath(credentials) if credentials else None,
+    )
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ Invariant: nothing of somebody else's is touched: a unit file without our mark, 
 a folder that is not the agent's are refused.
 """
 
-import grp
 import os
-import pwd
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +15,7 @@ from agent.core.config import AppConfig, parse_app
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
 from agent.core.units import AGENT, MARK, Units, render_drop_in
-from agent.host import app_folders
+from agent.host import app_folders, app_user
 from agent.host.app_folders import Entered
 from agent.host.disk import Disk
 from agent.host.unit_files import rendered
@@ -101,14 +99,6 @@ def remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run = 
     yield from _left(layout, app, config, purge=purge)
 
 
-def useradd_argv(user: str, app: str) -> tuple[str, ...]:
-    """Make a user that an app runs as: no password, no shell, no home."""
-    return (
-        *("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"),
-        *("--shell", "/usr/sbin/nologin", "--comment", _comment(app), "--", user),
-    )
-
-
 def _tidy_run(layout: HostLayout, app: str) -> None:
     """What would be gone after the next boot: the agent's notes, the folder that systemd made for a socket."""
     if layout.notes(app).exists():
@@ -129,7 +119,7 @@ def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iter
             app_folders.remove(app, folder=folder)
         yield f"removed {drop}"
     others = [name for name, other in read_apps(layout).items() if other.user == config.user]
-    if _made_here(config.user, app) and not others:
+    if app_user.made_for(app, config.user) and not others:
         run(("userdel", config.user))
         yield f"removed user {config.user}"
 
@@ -138,7 +128,7 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
     path = layout.beneath(config.path)
     if not purge:
         yield f"left: {path} (releases and shared data), user {config.user}"
-    elif _exists(config.user):
+    elif app_user.exists(config.user):
         yield f"left: user {config.user}, who was not made for {app} alone"
     for place in (
         layout.hooks(app),
@@ -153,8 +143,8 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
 def _establish(
     app: str, config: AppConfig, units: dict[str, str], *, layout: HostLayout, disk: Disk, run: Run
 ) -> Iterator[str]:
-    if not _exists(config.user):
-        run(useradd_argv(config.user, app))
+    if not app_user.exists(config.user):
+        run(app_user.useradd_argv(config.user, app))
         yield f"made user {config.user}"
     app_folders.make(AppLayout(layout.beneath(config.path)), user=config.user)
     app_folders.make_drop(layout, app, group=read_agent(layout).door.group)
@@ -263,28 +253,10 @@ def _units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, str]:
                     why=f"{path} is a unit of something else",
                     hint=f"Choose another name. If it was masked or linked there for {app}, remove it first",
                 )
-    _check_user(config.user, group=read_agent(layout).door.group)
+    app_user.check(config.user, group=read_agent(layout).door.group)
     render_drop_in(app, config, host=layout)
     app_folders.check_place(layout.beneath(config.path))
     return units
-
-
-def _check_user(user: str, *, group: str) -> None:
-    try:
-        account = pwd.getpwnam(user)
-    except KeyError:
-        return
-    try:
-        may_deploy = grp.getgrnam(group).gr_gid in os.getgrouplist(user, account.pw_gid)
-    except KeyError:
-        may_deploy = False
-    if account.pw_uid == 0 or user == AGENT or may_deploy:
-        raise Refused(
-            Code.CONFIGURATION,
-            f"The app cannot run as {user}",
-            why="that user may deploy, and whoever breaks into the app could then as well",
-            hint="Name a user of the app's own; one that does not exist is made",
-        )
 
 
 def _write_rule(layout: HostLayout, disk: Disk) -> None:
@@ -299,25 +271,6 @@ def _address(unit: str) -> list[str]:
 
 def _is_ours(path: Path, app: str) -> bool:
     return f"{MARK} {app}`" in (_read(path) or "").partition("\n")[0]
-
-
-def _made_here(user: str, app: str) -> bool:
-    try:
-        return pwd.getpwnam(user).pw_gecos == _comment(app)
-    except KeyError:
-        return False
-
-
-def _exists(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
-
-
-def _comment(app: str) -> str:
-    return f"{app} - deployed by pusher-agent"
 
 
 def _read(path: Path) -> str | None:

@@ -1,7 +1,7 @@
 """The life of an agent: recover, open the doors, serve, drain, exit.
 
-Invariant: no door opens before every app is settled, and none is left open by the time deployments are waited
-for: what is accepted is always carried out or settled.
+Invariant: no door opens before every app is settled. What is accepted is carried out, or settled at the next
+start; who follows it sees its end before the door closes on him.
 """
 
 import asyncio

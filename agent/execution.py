@@ -6,7 +6,7 @@ agent died in the middle and found the deployment in its journal.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ from agent.core.plan import BEGINS, ENDED, RETURN_AFTER, RETURN_BEFORE, Commit, 
 from agent.core.releases import Standing
 from agent.hook_calls import HookCalls
 from agent.host.journal import Journal
-from agent.host.ports import Clock
+from agent.host.ports import Bundle, Clock
 from agent.host.shelf import Shelf
 from agent.progress import Deployment
 from agent.steps import Doable
@@ -282,3 +282,7 @@ def _stuck(problem: Problem, second: Problem) -> Stuck:
         hint=second.hint,
         output=second.output or problem.output,
     )
+
+
+Execute = Callable[[Deployment, Bundle | None], Execution]
+"""Takes a deployment in hand, with the bundle that it came with."""

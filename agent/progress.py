@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.core.phases import Phase
 from agent.core.plan import Attempt
+from agent.host.journal import Journal, Record
 from agent.host.ports import Clock, Lines
 from pusher.wire import Event, Happened
 
@@ -132,3 +133,17 @@ class Deployment:
     def saved(self, events: Sequence[Event]) -> None:
         """Note that these are in the journal now."""
         self._saved += len(events)
+
+
+async def recorded(record: Record, *, journal: Journal, clock: Clock) -> Deployment:
+    """A deployment as the journal has it. Raises: Failed."""
+    deployment = Deployment(
+        record.attempt, clock=clock, phase=record.phase, past=await journal.events(record.attempt.id)
+    )
+    if record.finished is not None and deployment.outcome is None:
+        # The history keeps no events for ever; how it ended stays.
+        problem = {"problem": record.problem} if record.problem else {}
+        facts = {**deployment.summary(), "outcome": record.phase.value}
+        deployment.happened(Happened.FINISHED, **facts, ms=record.finished - record.started, **problem)
+    deployment.body_read()
+    return deployment

@@ -14,32 +14,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pusher import bundle, pack, rsync, sign
-from pusher.background import Begun
+from pusher import bundle, pack, rsync
 from pusher.client import Client
 from pusher.config import Settings
 from pusher.errors import Interrupted, Unreachable
-from pusher.fleet import chosen, each
+from pusher.fleet import clients_of, each
 from pusher.follow import follow
-from pusher.send import LIFETIME_MS, app_name, make_manifest
+from pusher.papers import app_name, manifest_for, signed, write_beside
+from pusher.rollout import ASKING_S, Rollout, Tour
 from pusher.show import Screen, amount, bytes_, duration
 from pusher.source import BundleFile, Folder, locate
 from pusher.wire import (
     DROP_FOLDER,
-    DROP_INDEX,
-    DROP_MANIFEST,
     DROP_ROOT,
-    DROP_SIGNATURE,
     Code,
     Failed,
     Manifest,
     Problem,
     Refused,
-    WireError,
-    parse_timestamp,
 )
 
-_BUNDLE_END = ".tar.zst"
+_Statuses = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,91 +54,66 @@ def drop(what: str, settings: Settings, screen: Screen, *, as_bundle: bool) -> i
 
     Raises: Problem, Interrupted.
     """
-    hosts = chosen(settings.chosen, known=tuple(settings.hosts))
-    clients = [Client(host, ssh=settings.ssh) for host in hosts]
-    try:
+    with clients_of(settings) as clients:
         found = locate(what, source=settings.source)
+        rollout = Rollout(clients, screen, tour=Tour())
         with tempfile.TemporaryDirectory(prefix="pusher-drop-") as aside:
             if isinstance(found, BundleFile):
                 packed = bundle.read(found.path)
-                statuses = _statuses(clients, packed.manifest.app)
-                load = _of_file(found.path, packed.manifest, packed.papers.manifest)
+                statuses = _statuses(packed.manifest.app, rollout)
+                load = _Load(packed.manifest, _digest(packed.papers), found.path.name, [found.path])
             else:
                 app = app_name(settings)
-                statuses = _statuses(clients, app)
-                load = _of_folder(found, app, settings, statuses, Path(aside), as_bundle=as_bundle)
-            deliver = partial(_deliver, load=load, statuses=statuses, ssh=settings.ssh, alone=len(clients) == 1)
+                statuses = _statuses(app, rollout)
+                load = _of_folder(found, app, settings, statuses, screen, Path(aside), as_bundle=as_bundle)
+            deliver = partial(_deliver, load=load, statuses=statuses, ssh=settings.ssh, alone=not rollout.several)
             return each(clients, deliver, screen)
-    finally:
-        for client in clients:
-            client.close()
 
 
-def write_papers(papers: bundle.Papers, folder: Path) -> list[Path]:
-    """Write the papers as they lie beside a dropped folder; their paths. Raises: OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    named = {DROP_INDEX: papers.index, DROP_SIGNATURE: papers.signature, DROP_MANIFEST: papers.manifest}
-    for name, content in named.items():
-        (folder / name).write_bytes(content)
-    return [folder / name for name in named]
+def _statuses(app: str, rollout: Rollout) -> _Statuses:
+    """What the agents say, by what we call their hosts; none of those that do not answer: they need not be there.
 
+    Raises: as `Rollout.ask`.
+    """
 
-def _statuses(clients: Sequence[Client], app: str) -> dict[str, Mapping[str, Any]]:
-    """What the agents say, by the hosts' names; a host whose agent does not answer has none."""
-    asked = [Begun(partial(client.status, app)) for client in clients]
-    statuses: dict[str, Mapping[str, Any]] = {}
-    for client, begun in zip(clients, asked, strict=True):
+    def ask(client: Client) -> Mapping[str, Any] | None:
         try:
-            statuses[client.host.name] = begun.result()
+            return client.status(app, patience_s=ASKING_S if rollout.several else None)
         except Unreachable:
-            continue
-    return statuses
+            return None
 
-
-def _of_file(path: Path, manifest: Manifest, raw: bytes) -> _Load:
-    return _Load(manifest, hashlib.sha256(raw).hexdigest(), path.name, [path])
+    found = rollout.ask(ask, doing="asking")
+    return {name: status for name, status in found.items() if status is not None}
 
 
 def _of_folder(
     found: Folder,
     app: str,
     settings: Settings,
-    statuses: Mapping[str, Mapping[str, Any]],
+    statuses: _Statuses,
+    screen: Screen,
     aside: Path,
     *,
     as_bundle: bool,
 ) -> _Load:
     tree = pack.read(found.path)
-    created = max(int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values()), 0)
-    names = [str(status.get("host") or "") for status in statuses.values()]
-    everybody = len(names) == len(settings.chosen) and all(names)
-    manifest = make_manifest(
-        tree,
-        app=app,
-        version=found.version,
-        created=created,
-        expires=created + LIFETIME_MS,
-        hosts=sorted(set(names)) if everybody else (),
-    )
-    raw = manifest.to_bytes()
-    digest = hashlib.sha256(raw).hexdigest()
-    papers = bundle.Papers(raw, sign.sign(raw, key=settings.key), tree.index)
+    screen.dangling(pack.dangling(tree))
+    all_answered = len(statuses) == len(settings.chosen)
+    manifest = manifest_for(statuses, tree, app=app, version=found.version, all_answered=all_answered)
+    papers = signed(manifest, tree, key=settings.key)
     if as_bundle:
-        file = aside / f"{app}-{found.version}{_BUNDLE_END}"
+        file = aside / f"{app}-{found.version}.tar.zst"
         with file.open("xb") as out:
             out.writelines(bundle.write(papers, tree.contents()))
-        return _Load(manifest, digest, file.name, [file])
+        return _Load(manifest, _digest(papers), file.name, [file])
     hidden = aside / "hidden"
     hidden.write_bytes(b"".join(rsync.hidden(tree.folder, [entry.path for entry in tree.entries])))
-    beside = write_papers(papers, aside / "papers")
-    return _Load(manifest, digest, DROP_FOLDER, beside, tree.folder, hidden)
+    beside = write_beside(papers, aside / "papers")
+    return _Load(manifest, _digest(papers), DROP_FOLDER, beside, tree.folder, hidden)
 
 
-def _newest(status: Mapping[str, Any]) -> int:
-    try:
-        return parse_timestamp(str(status.get("newest_created")))
-    except WireError:
-        return 0
+def _digest(papers: bundle.Papers) -> str:
+    return hashlib.sha256(papers.manifest).hexdigest()
 
 
 def _deliver(
@@ -151,7 +121,7 @@ def _deliver(
     screen: Screen,
     *,
     load: _Load,
-    statuses: Mapping[str, Mapping[str, Any]],
+    statuses: _Statuses,
     ssh: str,
     alone: bool,
 ) -> str:

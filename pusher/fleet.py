@@ -4,7 +4,8 @@ Invariant: hosts do not depend on each other; what fails on one is told, and kee
 host that was named is accounted for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -12,7 +13,6 @@ from pusher.client import Client
 from pusher.config import Settings
 from pusher.errors import Interrupted, Usage
 from pusher.follow import asking
-from pusher.hosts import Host
 from pusher.show import Screen, duration, sentence, show_problem, table
 from pusher.wire import Problem
 
@@ -37,18 +37,22 @@ class Row(NamedTuple):
     problem: Problem | None = None
 
 
-def clients_of(settings: Settings) -> list[Client]:
-    """A client for each host of the command; where there are several, ssh must not ask. Raises: Usage."""
-    hosts = chosen(settings.chosen, known=tuple(settings.hosts))
-    return [Client(host, ssh=settings.ssh, may_ask=len(hosts) == 1) for host in hosts]
+@contextmanager
+def clients_of(settings: Settings) -> Iterator[list[Client]]:
+    """A client for each host of the command, until all is done; where there are several, ssh must not ask.
 
-
-def chosen(hosts: Sequence[Host], *, known: Sequence[str]) -> Sequence[Host]:
-    """The hosts of a command. Raises: Usage, if there are none."""
-    if hosts:
-        return hosts
-    there = f"pusher.toml knows {', '.join(known)}" if known else "For example: --host web1"
-    raise Usage("No host is named", hint=f"Name one with --host, or PUSHER_HOST. {there}")
+    Raises: Usage, if no host is named.
+    """
+    if not settings.chosen:
+        there = f"pusher.toml knows {', '.join(settings.hosts)}" if settings.hosts else "For example: --host web1"
+        raise Usage("No host is named", hint=f"Name one with --host, or PUSHER_HOST. {there}")
+    alone = len(settings.chosen) == 1
+    clients = [Client(host, ssh=settings.ssh, may_ask=alone) for host in settings.chosen]
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
 
 
 def each(
@@ -78,12 +82,8 @@ def each(
 
 def on_each(settings: Settings, screen: Screen, act: Callable[[Client, Screen], str], *, kept: bool = True) -> int:
     """`each`, on the hosts of the command; `kept`: what one of them has to say stands together."""
-    clients = clients_of(settings)
-    try:
+    with clients_of(settings) as clients:
         return each(clients, act, screen, summary=False, kept=kept)
-    finally:
-        for client in clients:
-            client.close()
 
 
 def answers(

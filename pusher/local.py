@@ -8,7 +8,7 @@ from pathlib import Path
 from pusher import bundle, pack, sign
 from pusher.config import Settings
 from pusher.errors import Usage
-from pusher.send import LIFETIME_MS, app_name, make_manifest
+from pusher.papers import app_name, make_manifest, signed, write_beside
 from pusher.show import Screen, amount, moment
 from pusher.source import BundleFile, locate
 from pusher.wire import Code, Refused, format_timestamp
@@ -21,15 +21,16 @@ def pack_into(
     settings: Settings,
     screen: Screen,
     *,
-    file: str = "",
-    papers_into: str = "",
-    hosts: Sequence[str] = (),
-    days: int = 0,
+    file: str,
+    papers_into: str,
+    hosts: Sequence[str],
+    days: int,
 ) -> None:
     """Pack and sign a version into a bundle's file, which appears whole or not at all.
 
     `file` is `<app>-<version>.tar.zst` in the working directory unless given. With `hosts` only these may
-    take it. With `papers_into`, only the papers are written, into that folder. Raises: Problem.
+    take it. With `papers_into`, only the papers are written, into that folder. They count for so many `days`.
+    Raises: Problem.
     """
     app = app_name(settings)
     found = locate(what, source=settings.source)
@@ -38,12 +39,11 @@ def pack_into(
     tree = pack.read(found.path)
     screen.dangling(pack.dangling(tree))
     created = int(time.time() * 1000)
-    expires = created + (days * _DAY_MS or LIFETIME_MS)
+    expires = created + days * _DAY_MS
     manifest = make_manifest(
         tree, app=app, version=found.version, created=created, expires=expires, hosts=sorted(set(hosts))
     )
-    raw = manifest.to_bytes()
-    papers = bundle.Papers(raw, sign.sign(raw, key=settings.key), tree.index)
+    papers = signed(manifest, tree, key=settings.key)
     if papers_into:
         _write_papers(papers, Path(papers_into), screen)
         return
@@ -62,16 +62,6 @@ def pack_into(
     except OSError as error:
         raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error
     screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
-
-
-def _write_papers(papers: bundle.Papers, folder: Path, screen: Screen) -> None:
-    from pusher.drop import write_papers
-
-    try:
-        for path in write_papers(papers, folder):
-            screen.line(str(path))
-    except OSError as error:
-        raise Usage(f"{folder} cannot be written to", why=error.strerror or str(error)) from error
 
 
 def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -> None:
@@ -111,3 +101,11 @@ def verify(file: Path, screen: Screen, *, signers: Path | None, as_json: bool) -
         f"by {signer.principal}" if signers else "whose key that is, an allowed_signers file tells: --signers FILE"
     )
     screen.line(f"          {trusted}")
+
+
+def _write_papers(papers: bundle.Papers, folder: Path, screen: Screen) -> None:
+    try:
+        for path in write_beside(papers, folder):
+            screen.line(str(path))
+    except OSError as error:
+        raise Usage(f"{folder} cannot be written to", why=error.strerror or str(error)) from error

@@ -44,15 +44,11 @@ def rollback(settings: Settings, screen: Screen, *, to: str, tour: Tour) -> int:
         screen.line(f"rolling back {settings.app or 'the app'} on {client.host.name}")
         return _followed(client, screen, client.rollback(settings.app, to=to))
 
-    clients = clients_of(settings)
-    try:
+    with clients_of(settings) as clients:
         rollout = Rollout(clients, screen, tour=tour)
         if rollout.several:
             rollout.ask(lambda client: _check_way_back(client, settings.app, to), doing="asking")
         return rollout.change(act, before={})
-    finally:
-        for client in clients:
-            client.close()
 
 
 def pin(release: str, settings: Settings, screen: Screen, *, pinned: bool) -> int:
@@ -77,9 +73,8 @@ def _show(
     every: Callable[[Mapping[str, Mapping[str, Any]]], list[str]] | None = None,
 ) -> int:
     """Show what the hosts answer: as JSON, by `every` if they are several, or else each in its `lines`."""
-    clients = clients_of(settings)
-    several = len(clients) > 1
-    width = max(len(client.host.name) for client in clients)
+    several = len(settings.chosen) > 1
+    width = max((len(host.name) for host in settings.chosen), default=0)
 
     def show(found: Mapping[str, dict[str, Any]]) -> None:
         if several and every and found:
@@ -94,11 +89,8 @@ def _show(
             for line in lines(document):
                 marked.line(line)
 
-    try:
+    with clients_of(settings) as clients:
         return answers(clients, ask, show, screen)
-    finally:
-        for client in clients:
-            client.close()
 
 
 def _check_way_back(client: Client, app: str, to: str) -> bool:

@@ -4,30 +4,28 @@ Invariant: all hosts get the same papers; one that is asked twice sees an equal 
 deployed twice.
 """
 
-import hashlib
 import shlex
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from pusher import bundle, pack, sign
+from pusher import bundle, pack
 from pusher.background import Begun
 from pusher.bundle import Cargo, Member, Papers
 from pusher.client import Client
 from pusher.config import Settings
-from pusher.errors import Interrupted, Usage
+from pusher.errors import Interrupted
 from pusher.fleet import clients_of
 from pusher.follow import follow
+from pusher.papers import app_name, manifest_for, signed
 from pusher.rollout import ASKING_S, Live, Rollout, Tour
 from pusher.show import Screen, amount, duration
 from pusher.source import BundleFile, Folder, locate
-from pusher.wire import Code, Manifest, Problem, WireError, check_app, parse_timestamp
+from pusher.wire import Code, Manifest, Problem
 
-LIFETIME_MS = 30 * 24 * 3600 * 1000
-"""How long a manifest counts after it was made, unless told otherwise."""
 _NOT_WORTH_ASKING = 256 * 1024
 
 
@@ -46,8 +44,7 @@ def send(what: str, settings: Settings, screen: Screen, *, tour: Tour) -> int:
 
     Of several hosts, none is changed before all have taken the papers for good. Raises: Problem, Interrupted.
     """
-    clients = clients_of(settings)
-    try:
+    with clients_of(settings) as clients:
         found = locate(what, source=settings.source)
         rollout = Rollout(clients, screen, tour=tour)
         if isinstance(found, BundleFile):
@@ -57,37 +54,6 @@ def send(what: str, settings: Settings, screen: Screen, *, tour: Tour) -> int:
         if rollout.several:
             load = replace(load, missing=_missing(load, rollout))
         return rollout.change(partial(_deliver, load=load), before=_live(statuses))
-    finally:
-        for client in clients:
-            client.close()
-
-
-def make_manifest(
-    tree: pack.Tree, *, app: str, version: str, created: int, expires: int, hosts: Sequence[str] = ()
-) -> Manifest:
-    """The manifest of a tree; `created` and `expires` in milliseconds since 1970 (UTC)."""
-    return Manifest(
-        app=app,
-        version=version,
-        created=created,
-        expires=expires,
-        index_sha256=hashlib.sha256(tree.index).hexdigest(),
-        index_size=len(tree.index),
-        files=len(tree.entries),
-        unpacked_size=sum(file.size for file in tree.files),
-        hosts=tuple(hosts),
-    )
-
-
-def app_name(settings: Settings) -> str:
-    """The app that is sent or packed. Raises: Usage."""
-    if not settings.app:
-        hint = 'Name it with --app, PUSHER_APP, or app = "..." in pusher.toml'
-        raise Usage("The app is not named", hint=hint)
-    try:
-        return check_app(settings.app)
-    except WireError as error:
-        raise Usage("This cannot be the name of an app", why=str(error)) from error
 
 
 def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Load, dict[str, dict[str, Any]]]:
@@ -109,22 +75,11 @@ def _from_folder(
     statuses = _statuses(app, rollout)
     tree = reading.result()
     screen.dangling(pack.dangling(tree))
-    created = max(int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values()))
-    names = [status.get("host") for status in statuses.values()]
-    manifest = make_manifest(
-        tree,
-        app=app,
-        version=found.version,
-        created=created,
-        expires=created + LIFETIME_MS,
-        # For these hosts alone: what was signed for one cannot be played to another.
-        hosts=sorted({name for name in names if isinstance(name, str)}) if all(names) else (),
-    )
-    raw = manifest.to_bytes()
+    manifest = manifest_for(statuses, tree, app=app, version=found.version)
     screen.passing("  signing ...")
     # There is nothing else to do while ssh-keygen works, and what compresses takes a while to be loaded.
     Begun(partial(import_module, "zstandard"))
-    return _Load(manifest, Papers(raw, sign.sign(raw, key=settings.key), tree.index), tree), statuses
+    return _Load(manifest, signed(manifest, tree, key=settings.key), tree), statuses
 
 
 def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:
@@ -149,15 +104,6 @@ def _live(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The release that is live on each host."""
     found = {name: status.get("live") for name, status in statuses.items()}
     return {name: str(live.get("release")) for name, live in found.items() if isinstance(live, Mapping)}
-
-
-def _newest(status: Mapping[str, object]) -> int:
-    """The newest `created` a host has accepted; 0 if none."""
-    newest = status.get("newest_created")
-    try:
-        return parse_timestamp(newest) if isinstance(newest, str) else 0
-    except WireError:
-        return 0
 
 
 def _deliver(client: Client, screen: Screen, *, load: _Load) -> Live:

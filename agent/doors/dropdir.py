@@ -6,7 +6,6 @@ decides anything. Of several landings that are ready the newest is begun first, 
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import structlog
@@ -18,7 +17,6 @@ from agent.core.landing import (
     Kept,
     Result,
     State,
-    concerns_nobody,
     document,
     landings,
     result_name,
@@ -28,10 +26,11 @@ from agent.core.landing import (
 )
 from agent.doors.landings import Landing
 from agent.doors.ports import Deployer
+from agent.doors.waking import Waking
 from agent.host.disk import Disk
-from agent.host.dropbox import Chain, Dropbox, Stamp
-from agent.host.dropped import DroppedFile, DroppedFolder
-from agent.host.inotify import Names, Watches
+from agent.host.dropbox import Dropbox, Stamp
+from agent.host.dropped_file import DroppedFile
+from agent.host.dropped_folder import DroppedFolder
 from agent.host.oserror import explained
 from agent.host.ports import Clock
 from pusher.wire import DROP_FOLDER, Code, Event, Problem, Refused, WireError
@@ -55,18 +54,16 @@ class DropDirectory:
         self._settings = settings
         self._make = make
         self._log = _log.bind(app=app, drop=str(path))
+        self._waking = Waking(self._log, rescan_s=settings.rescan_s)
         self._box: Dropbox | None = None
-        self._watches: Watches | None = None
         self._landings: dict[str, Landing] = {}
         self._written: dict[str, tuple[Result, object]] = {}
         self._told: Sequence[Result] = ()
         """What the last look came to: in the middle of one, a landing has no result."""
-        self._woken = asyncio.Event()
         self._news = asyncio.Event()
         self._looking = asyncio.Lock()
         self._crowded = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._blind = False
         self._waiting_for_turn: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -79,7 +76,7 @@ class DropDirectory:
         except (OSError, Problem) as error:
             self._log.error("drop_not_open", problem=str(error), hint=f"pusher-agent app apply {self._app}")
             return
-        self._open_watches()
+        self._waking.open()
         self._spawn(self._serve(), "drop")
 
     async def stop(self) -> None:
@@ -88,7 +85,7 @@ class DropDirectory:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._close_watches()
+        self._waking.close()
         if self._box is not None:
             box, self._box = self._box, None
             await asyncio.to_thread(box.close)
@@ -103,7 +100,7 @@ class DropDirectory:
                 hint=f"As root: pusher-agent app apply {self._app}",
             )
         with explained("look into", self._path):
-            await self._pass()
+            await self._look()
 
     async def results(self, manifest: str) -> AsyncIterator[Event]:
         """What becomes of the landing with this manifest (its SHA-256), until it is settled.
@@ -127,22 +124,16 @@ class DropDirectory:
 
     async def _serve(self) -> None:
         while True:
-            self._woken.clear()
+            self._waking.clear()
             well = True
             try:
-                await self._pass()
+                await self._look()
             except (Problem, OSError, WireError) as error:
                 well = False
                 self._log.error("drop_not_read", problem=str(error))
-            # Nobody tells when the kernel has watches again, or the disk is well.
-            soon = self._settings.rescan_s if self._watches is None or not well else None
-            with suppress(TimeoutError):
-                async with asyncio.timeout(soon):
-                    await self._woken.wait()
-            if self._watches is None:
-                self._open_watches()
+            await self._waking.wait(well=well)
 
-    async def _pass(self) -> None:
+    async def _look(self) -> None:
         """Look at everything once, begin what can be begun, and say what became of what."""
         async with self._looking:
             box = self._box
@@ -156,24 +147,10 @@ class DropDirectory:
             await self._begin_ready()
             await self._tell(box)
             await self._let_go(box, names)
-            await self._watch_lacking(box)
+            await self._waking.watch(box, [landing.lacks for landing in self._landings.values()])
             self._told = [landing.result for landing in self._landings.values()]
             news, self._news = self._news, asyncio.Event()
             news.set()
-
-    async def _watch_lacking(self, box: Dropbox) -> None:
-        if self._watches is None:
-            return
-        lacks = [one.lacks for one in self._landings.values()]
-        try:
-            if await asyncio.to_thread(self._watch, box, self._watches, lacks):
-                self._woken.set()  # what came into a folder before it was watched woke nobody
-        except OSError as error:
-            self._lose_watches(error)
-            return
-        if self._blind:
-            self._blind = False
-            self._log.info("drop_watched_again")
 
     async def _gather(self, box: Dropbox, names: Iterable[str]) -> None:
         """Know the landings that are there, and no others."""
@@ -210,7 +187,7 @@ class DropDirectory:
 
     async def _await_turn(self) -> None:
         await self._deployer.turn_over()
-        self._woken.set()
+        self._waking.wake()
 
     async def _tell(self, box: Dropbox) -> None:
         """Write what became of each landing beside it, and into the log when it is news."""
@@ -257,46 +234,6 @@ class DropDirectory:
         if self._make:
             self._disk.make_folders(self._path, op="drop.folder")
         return Dropbox(self._path, self._disk)
-
-    def _watch(self, box: Dropbox, watches: Watches, lacks: Iterable[str]) -> bool:
-        """Watch the folder itself, and what is on the way to what is lacking. Whether some of it is new."""
-        with ExitStack() as chains:
-            folders: list[tuple[int, Names]] = [(box.folder, None)]
-            for names in [path.split("/") for path in lacks if path]:
-                way = chains.enter_context(Chain(box.folder)).folders("/".join(names[:-1]))
-                folders += [(folder, frozenset({name})) for folder, name in zip(way, names, strict=False)]
-            return watches.only(folders)
-
-    def _open_watches(self) -> None:
-        """Have the kernel wake us. If it does not any more, that is said loudly, and we look now and then."""
-        try:
-            self._watches = Watches()
-        except OSError as error:
-            self._lose_watches(error)
-            return
-        asyncio.get_running_loop().add_reader(self._watches.descriptor, self._heard, self._watches)
-
-    def _heard(self, watches: Watches) -> None:
-        if watches.heard(passing=concerns_nobody):
-            self._woken.set()
-
-    def _lose_watches(self, error: OSError) -> None:
-        self._close_watches()
-        if not self._blind:
-            self._blind = True
-            self._woken.set()  # whoever waits for the kernel is to wait for the time instead
-            self._log.error(
-                "drop_not_watched",
-                problem=error.strerror,
-                hint="Raise fs.inotify.max_user_watches and max_user_instances (sysctl)",
-                looks_every_s=self._settings.rescan_s,
-            )
-
-    def _close_watches(self) -> None:
-        if self._watches is not None:
-            asyncio.get_running_loop().remove_reader(self._watches.descriptor)
-            self._watches.close()
-            self._watches = None
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"{name} {self._app}")

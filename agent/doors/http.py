@@ -19,8 +19,8 @@ from aiohttp import web
 
 from agent.core.config import BundleLimits
 from agent.doors.answers import problem_answer
+from agent.doors.calls import Call, Desk
 from agent.doors.connections import Connection
-from agent.doors.desk import Call, Desk
 from agent.doors.guards import NAMES, allowed_hosts, check_host, check_origin, parse_query, printable, split_target
 from agent.doors.ports import Agent
 from agent.doors.routes import Match, Policy, find, nearest_path

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from agent.doors import desk
-from agent.doors.desk import Call, Desk
+from agent.doors.calls import Call, Desk
 from agent.doors.guards import nearest, printable
 from pusher.wire import Route
 

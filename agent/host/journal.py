@@ -1,26 +1,20 @@
-"""What was attempted, how far it came, and which releases are good: SQLite, durable at every return.
+"""What was attempted, how far it came, and which releases are good.
 
-Invariant: a method that returned has been synced to disk (WAL, `synchronous=FULL`); one that raised has
-changed nothing. One thread owns the connection, so the event loop never waits for a disk.
+Invariant: a method that returned has been synced to disk; one that raised has changed nothing.
 """
 
-import asyncio
-import contextlib
 import json
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
-from pusher.wire import Code, Event, Failed, Problem
-
-_Result = TypeVar("_Result")
+from agent.host.database import Database
+from pusher.wire import Event, Problem
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -60,18 +54,15 @@ class Journal:
     """The journal of one host. Every coroutine may raise Failed(disk_full, disk_error)."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
-        self._connection: sqlite3.Connection | None = None
+        self._database = Database(path, schema=_SCHEMA, version=_SCHEMA_VERSION)
 
     async def open(self) -> None:
         """Open it, making it if there is none. Raises: Failed, for one a newer agent wrote."""
-        await self._run(self._open)
+        await self._database.open()
 
     async def close(self) -> None:
         """Close it; nothing can be asked after that."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown(wait=False)  # it has nothing left to do, and waiting would block the loop
+        await self._database.close()
 
     async def begin(self, attempt: Attempt, *, manifest: str, created: int, now: int) -> None:
         """Note that a deployment was accepted; for a deploy, its release and the app's newest `created`."""
@@ -94,7 +85,7 @@ class Journal:
                     (attempt.app, created),
                 )
 
-        await self._write(write)
+        await self._database.write(write)
 
     async def note(
         self,
@@ -107,13 +98,13 @@ class Journal:
         """Add events to a deployment and, in the same transaction, move it to `phase`."""
 
         def write(db: sqlite3.Connection) -> None:
-            self._add_events(db, deployment, events)
+            _add_events(db, deployment, events)
             if phase is not None:
                 db.execute("update deployments set phase = ? where id = ?", (phase, deployment))
             if resumptions is not None:
                 db.execute("update deployments set resumptions = ? where id = ?", (resumptions, deployment))
 
-        await self._write(write)
+        await self._database.write(write)
 
     async def stand(
         self,
@@ -133,9 +124,9 @@ class Journal:
                 )
             if phase is not None:
                 db.execute("update deployments set phase = ? where id = ?", (phase, attempt.id))
-            self._add_events(db, attempt.id, events)
+            _add_events(db, attempt.id, events)
 
-        await self._write(write)
+        await self._database.write(write)
 
     async def finish(
         self,
@@ -157,19 +148,19 @@ class Journal:
                 "update deployments set phase = ?, finished = ?, problem = ? where id = ?",
                 (phase, now, document, deployment),
             )
-            self._add_events(db, deployment, events)
+            _add_events(db, deployment, events)
             release = (attempt.app, attempt.release)
             if standing is not None:
                 db.execute("update releases set standing = ? where app = ? and id = ?", (standing, *release))
             if forget:
                 db.execute("delete from releases where app = ? and id = ?", release)
 
-        await self._write(write)
+        await self._database.write(write)
 
     async def adopt(self, app: str, releases: Iterable[Release]) -> None:
         """Add releases that were found on disk and are not known."""
         rows = [(app, one.id, one.version, one.standing, one.created, one.venv, one.by) for one in releases]
-        await self._write(
+        await self._database.write(
             lambda db: db.executemany(
                 "insert into releases (app, id, version, standing, created, venv, made_by)"
                 " values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
@@ -179,17 +170,19 @@ class Journal:
 
     async def forget(self, app: str, release: str) -> None:
         """Drop a release: it is no longer on disk."""
-        await self._write(lambda db: db.execute("delete from releases where app = ? and id = ?", (app, release)))
+        await self._database.write(
+            lambda db: db.execute("delete from releases where app = ? and id = ?", (app, release))
+        )
 
     async def set_venv(self, app: str, release: str, key: str) -> None:
         """Note which venv a release needs."""
-        await self._write(
+        await self._database.write(
             lambda db: db.execute("update releases set venv = ? where app = ? and id = ?", (key, app, release))
         )
 
     async def pin(self, app: str, release: str, *, pinned: bool) -> bool:
         """Pin or unpin a release; False if there is no such release."""
-        cursor = await self._write(
+        cursor = await self._database.write(
             lambda db: db.execute(
                 "update releases set pinned = ? where app = ? and id = ?", (pinned, app, release)
             )
@@ -198,7 +191,7 @@ class Journal:
 
     async def trim(self, app: str) -> None:
         """Drop the events of all but the newest deployments; the deployments stay."""
-        await self._write(
+        await self._database.write(
             lambda db: db.execute(
                 "delete from events where deployment in (select id from deployments where app = ?"
                 " order by id desc limit -1 offset ?)",
@@ -208,7 +201,7 @@ class Journal:
 
     async def releases(self, app: str) -> list[Release]:
         """Every release of an app that is on disk or being built, oldest first."""
-        rows = await self._read(
+        rows = await self._database.read(
             "select * from releases where app = ? order by id",
             (app,),
         )
@@ -227,7 +220,7 @@ class Journal:
 
     async def newest_accepted(self, app: str) -> int | None:
         """The newest `created` of an accepted manifest, never below that of a kept release."""
-        rows = await self._read(
+        rows = await self._database.read(
             "select max(created) as newest from (select created from accepted where app = ?1"
             " union all select created from releases where app = ?1)",
             (app,),
@@ -254,84 +247,28 @@ class Journal:
 
     async def ids(self, app: str) -> list[str]:
         """The ids of every deployment there ever was and of every release."""
-        rows = await self._read(
+        rows = await self._database.read(
             "select id from deployments where app = ?1 union select id from releases where app = ?1", (app,)
         )
         return [row["id"] for row in rows]
 
     async def events(self, deployment: str, *, after: int = 0) -> list[Event]:
         """The events of a deployment whose `seq` is above `after`, in order."""
-        rows = await self._read(
+        rows = await self._database.read(
             "select line from events where deployment = ? and seq > ? order by seq", (deployment, after)
         )
         return [Event.from_line(row["line"]) for row in rows]
 
     async def _records(self, where: str, values: Sequence[Any]) -> list[Record]:
         query = f"select * from deployments {where}"  # noqa: S608 - `where` is always a literal of this file
-        return [_record(row) for row in await self._read(query, values)]
+        return [_record(row) for row in await self._database.read(query, values)]
 
-    async def _read(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        return await self._run(lambda: self._db().execute(query, values).fetchall())
 
-    async def _write(self, change: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        def transact() -> _Result:
-            with self._db() as db:
-                return change(db)
-
-        return await self._run(transact)
-
-    async def _run(self, call: Callable[[], _Result]) -> _Result:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except sqlite3.DatabaseError as error:
-            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
-            hint = "Make room on that filesystem" if full else "Check that filesystem and its permissions"
-            if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                hint = "Move it away: an agent without a journal knows the live release, and others by name"
-            raise Failed(
-                Code.DISK_FULL if full else Code.DISK_ERROR,
-                f"The journal {self._path} could not be used",
-                why=str(error),
-                hint=hint,
-            ) from error
-
-    def _open(self) -> None:
-        # Only the agent may read it: hooks may print what others should not see.
-        with contextlib.suppress(OSError):
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        db = sqlite3.connect(self._path, isolation_level="IMMEDIATE", check_same_thread=False)
-        db.row_factory = sqlite3.Row
-        db.execute("pragma journal_mode = wal")
-        db.execute("pragma synchronous = full")
-        (version,) = db.execute("pragma user_version").fetchone()
-        if version > _SCHEMA_VERSION:
-            db.close()
-            raise Failed(
-                Code.CONFIGURATION,
-                f"The journal {self._path} was written by a newer agent",
-                why=f"its schema is {version}; this agent knows {_SCHEMA_VERSION}",
-                hint="Install that version again",
-            )
-        if version < _SCHEMA_VERSION:
-            db.executescript(f"begin immediate;{_SCHEMA}pragma user_version = {_SCHEMA_VERSION}; commit;")
-        self._connection = db
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _db(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise RuntimeError("the journal is not open")
-        return self._connection
-
-    @staticmethod
-    def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]) -> None:
-        db.executemany(
-            "insert into events values (?, ?, ?) on conflict do nothing",
-            [(deployment, event.seq, event.to_line()) for event in events],
-        )
+def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]) -> None:
+    db.executemany(
+        "insert into events values (?, ?, ?) on conflict do nothing",
+        [(deployment, event.seq, event.to_line()) for event in events],
+    )
 
 
 def _record(row: sqlite3.Row) -> Record:

@@ -8,24 +8,23 @@ from typing import Any
 
 import pytest
 
-import agent.__main__
-from agent.host.journal import Journal
+from agent.host.database import Database
 from pusher.wire import Code, Failed
 from tests.host import Host, hook, running, wsgi
 
 
-class FullJournal(Journal):
+class FullDatabase(Database):
     """Cannot be written while the file `full` lies beside it."""
 
-    async def _write(self, change: Callable[..., Any]) -> Any:
+    async def write(self, change: Callable[..., Any]) -> Any:
         if await asyncio.to_thread(self._path.with_name("full").exists):
             raise Failed(Code.DISK_FULL, "The journal could not be used", why="database or disk is full")
-        return await super()._write(change)
+        return await super().write(change)
 
 
 @pytest.fixture
 def host_off(tmp_path: Path, uv_cache: Path, ready_venvs: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr(agent.__main__, "Journal", FullJournal)
+    monkeypatch.setattr("agent.host.journal.Database", FullDatabase)
     return Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs)
 
 

@@ -29,8 +29,10 @@ async def test_a_folder_and_then_only_what_changed_of_it_is_dropped_and_followed
     stays = {"__pycache__/app.pyc": "stays", "static/__pycache__/x[1].pyc": "stays", "venv/bin/python": "stays"}
     for version, more in (("v1", {"gone.txt": "1"}), ("v2", {})):
         shell.version(version, wsgi(version) | odd | stays | more)
+        (shell.project / "app-src" / version / "lost").symlink_to("nowhere")
         code, said = await shell.pusher("drop", version)
         assert code == 0, said
+        assert "warning: the link lost -> nowhere" in said
         assert f"{APP} {version} is live" in said
         assert "confirm" in said
         assert await shell.host.serving() == version
@@ -71,6 +73,15 @@ async def test_what_fails_and_what_is_refused_ends_as_it_does_for_send(shell: Sh
     code, said = await shell.pusher("drop", f"{APP}-v2.tar.zst")
     assert code == 4, said
     assert "older" in said
+
+
+async def test_while_one_of_several_hosts_would_refuse_nothing_is_dropped_on_any(shell: Shell) -> None:
+    shell.version("v1")
+    both = f"http://127.0.0.1:{shell.host.door} unix:{shell.host.layout.api_socket}"
+    code, said = await shell.pusher("drop", "v1", PUSHER_HOST=both, PUSHER_APP="other")
+    assert code == 4, said
+    assert "Nothing was changed on any host" in said
+    assert "rsync" not in said
 
 
 async def test_rsync_by_hand_as_documented_with_pusher_only_to_sign(shell: Shell) -> None:

@@ -11,7 +11,7 @@ import zstandard
 
 from pusher import bundle, pack, tar
 from pusher.errors import Usage
-from pusher.send import make_manifest
+from pusher.papers import make_manifest
 from pusher.wire import Manifest, Refused
 
 SIGNATURE = b"-----BEGIN SSH SIGNATURE-----\n"

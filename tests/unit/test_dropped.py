@@ -9,9 +9,11 @@ import pytest
 
 from agent.host.disk import Disk
 from agent.host.dropbox import Chain, Dropbox, Lacking
-from agent.host.dropped import DroppedFile, DroppedFolder, index_holds
+from agent.host.dropped import index_holds
+from agent.host.dropped_file import DroppedFile
+from agent.host.dropped_folder import DroppedFolder
 from pusher import bundle, pack
-from pusher.send import make_manifest
+from pusher.papers import make_manifest
 from pusher.wire import Entry, Manifest, Refused, parse_index_line
 from tests.dropping import Load
 

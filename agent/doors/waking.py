@@ -1,0 +1,103 @@
+"""When to look at a drop directory again: the kernel tells, or else the time.
+
+Invariant: whatever may have changed wakes. A look too many comes to the same; one too few would leave somebody
+waiting.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+
+import structlog
+
+from agent.core.landing import concerns_nobody
+from agent.host.dropbox import Chain, Dropbox
+from agent.host.inotify import Names, Watches
+
+
+class Waking:
+    """What wakes the door of one drop directory. Without watches it looks every `rescan_s` seconds.
+
+    `log` takes that the kernel does not tell any more, or does again.
+    """
+
+    def __init__(self, log: structlog.stdlib.BoundLogger, *, rescan_s: float) -> None:
+        self._log = log
+        self._rescan_s = rescan_s
+        self._watches: Watches | None = None
+        self._woken = asyncio.Event()
+        self._blind = False
+
+    def open(self) -> None:
+        """Have the kernel wake us. If it does not, that is said loudly, and we look now and then."""
+        try:
+            self._watches = Watches()
+        except OSError as error:
+            self._lose(error)
+            return
+        asyncio.get_running_loop().add_reader(self._watches.descriptor, self._heard, self._watches)
+
+    def close(self) -> None:
+        """Have nothing wake us any more. Idempotent."""
+        if self._watches is not None:
+            asyncio.get_running_loop().remove_reader(self._watches.descriptor)
+            self._watches.close()
+            self._watches = None
+
+    def wake(self) -> None:
+        """End the `wait`, this one or the next."""
+        self._woken.set()
+
+    def clear(self) -> None:
+        """Note that a look begins: what happened up to now, it sees."""
+        self._woken.clear()
+
+    async def wait(self, *, well: bool) -> None:
+        """Return when something may be another; soon, if the last look did not go `well`."""
+        # Nobody tells when the kernel has watches again, or the disk is well.
+        soon = self._rescan_s if self._watches is None or not well else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(soon):
+                await self._woken.wait()
+        if self._watches is None:
+            self.open()
+
+    async def watch(self, box: Dropbox, lacks: Iterable[str]) -> None:
+        """Watch the folder itself, and what is on the way to what is lacking (paths in it), and nothing else."""
+        if self._watches is None:
+            return
+        try:
+            if await asyncio.to_thread(_watch, box, self._watches, lacks):
+                self.wake()  # what came into a folder before it was watched woke nobody
+        except OSError as error:
+            self._lose(error)
+            return
+        if self._blind:
+            self._blind = False
+            self._log.info("drop_watched_again")
+
+    def _heard(self, watches: Watches) -> None:
+        if watches.heard(passing=concerns_nobody):
+            self.wake()
+
+    def _lose(self, error: OSError) -> None:
+        self.close()
+        if not self._blind:
+            self._blind = True
+            self.wake()  # whoever waits for the kernel is to wait for the time instead
+            self._log.error(
+                "drop_not_watched",
+                problem=error.strerror,
+                hint="Raise fs.inotify.max_user_watches and max_user_instances (sysctl)",
+                looks_every_s=self._rescan_s,
+            )
+
+
+def _watch(box: Dropbox, watches: Watches, lacks: Iterable[str]) -> bool:
+    """Whether some of it is new."""
+    with ExitStack() as chains:
+        folders: list[tuple[int, Names]] = [(box.folder, None)]
+        for names in [path.split("/") for path in lacks if path]:
+            way = chains.enter_context(Chain(box.folder)).folders("/".join(names[:-1]))
+            folders += [(folder, frozenset({name})) for folder, name in zip(way, names, strict=False)]
+        return watches.only(folders)

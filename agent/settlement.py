@@ -1,0 +1,153 @@
+"""What an agent that died left behind: settled at the next start; and the live release brought to run.
+
+Invariant: twice comes to the same as once. What was cut off is ended by the same loop that would have ended it.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from agent.core.phases import Phase, Recovery, Signal, advance, recovery
+from agent.core.plan import Kind, finish_at, resume_at
+from agent.core.releases import Standing
+from agent.execution import Execute
+from agent.headline import Headline
+from agent.host.disk import Disk
+from agent.host.journal import Journal, Record
+from agent.host.ports import Clock, Service
+from agent.host.shelf import Shelf
+from agent.progress import recorded
+from agent.tidy import tidy
+from pusher.wire import Code, Failed, Problem, WireError
+
+_log = structlog.get_logger()
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+
+
+class Settlement:
+    """That of one app. `trouble` says what could not be brought in order, for people; empty if nothing."""
+
+    def __init__(
+        self,
+        app: str,
+        *,
+        execute: Execute,
+        shelf: Shelf,
+        disk: Disk,
+        service: Service,
+        journal: Journal,
+        clock: Clock,
+        headline: Headline,
+    ) -> None:
+        self.trouble = ""
+        self._app = app
+        self._execute = execute
+        self._shelf = shelf
+        self._disk = disk
+        self._service = service
+        self._journal = journal
+        self._clock = clock
+        self._headline = headline
+        self._revival: asyncio.Task[None] | None = None
+
+    async def recover(self, *, taken: Callable[[], bool]) -> None:
+        """Settle what is unfinished, then have the live release running; if it does not start, go on trying.
+
+        `taken` says whether a deployment has taken that over. What is wrong with this app keeps no other from
+        being served: it is logged, and kept as `trouble`.
+        """
+        try:
+            unfinished = await self._journal.unfinished(self._app)
+            for record in unfinished[:-1]:
+                await self._close(record)
+            for record in unfinished[-1:]:
+                await self._settle(record)
+            await tidy(self._app, shelf=self._shelf, disk=self._disk, journal=self._journal)
+        except (Problem, OSError, WireError) as error:
+            self.trouble = str(error)
+            _log.error("app_not_settled", app=self._app, problem=self.trouble)
+        self._headline.live(await asyncio.to_thread(self._shelf.version))
+        if not await self._have_running():
+            self._revival = asyncio.create_task(self._revive(taken), name=f"revive {self._app}")
+
+    async def close_ended(self) -> None:
+        """Write down the end of deployments that ended while the journal could not be written.
+
+        Before anything else begins: a later start would take them for interrupted, and settle them over what
+        went live since. Raises: Failed, while the journal still cannot be written.
+        """
+        for record in await self._journal.unfinished(self._app):
+            await self._close(record)
+
+    def stop(self) -> None:
+        """Try no more to have the live release running."""
+        if self._revival is not None:
+            self._revival.cancel()
+
+    async def _close(self, record: Record) -> None:
+        done = record.phase is Phase.COMMITTED
+        problem = Failed(Code.INTERRUPTED, "How the deployment ended could not be written down")
+        await self._journal.finish(
+            record.attempt,
+            Phase.DONE if done else Phase.FAILED,
+            now=self._clock.now(),
+            problem=None if done else problem,
+            standing=None if done or record.attempt.kind is Kind.ROLLBACK else Standing.FAILED,
+        )
+
+    async def _settle(self, record: Record) -> None:
+        """End a deployment that an agent left in the middle."""
+        attempt, phase = record.attempt, record.phase
+        live = await asyncio.to_thread(self._shelf.live)
+        if live not in (attempt.release, attempt.previous):
+            # Something else went live since, by other hands: what was left behind here is none of its business.
+            await self._close(record)
+            return
+        link_says_new = live == attempt.release
+        todo = recovery(phase, link_says_new=link_says_new, resumptions=record.resumptions)
+        _log.warning(
+            "deployment_unfinished", deployment=attempt.id, app=self._app, phase=phase.value, todo=todo.value
+        )
+        deployment = await recorded(record, journal=self._journal, clock=self._clock)
+        execution = self._execute(deployment, None)
+        if todo is Recovery.FINISH:
+            await execution.carry_out(start=finish_at(attempt.items))
+        elif todo is Recovery.RESUME:
+            deployment.phase = advance(phase, Signal.RESUMED)
+            await self._journal.note(attempt.id, phase=deployment.phase, resumptions=record.resumptions + 1)
+            await execution.carry_out(start=resume_at(attempt.items))
+        else:
+            await execution.take_back(
+                Failed(
+                    Code.INTERRUPTED,
+                    "The agent ended in the middle of the deployment",
+                    why=f"it was found {phase.value} when the agent started again",
+                    hint="Send it again",
+                )
+            )
+
+    async def _have_running(self) -> bool:
+        """Whether the live release runs, or was started now, or there is none."""
+        live = await asyncio.to_thread(self._shelf.live)
+        if live is None or self._service.running() is not None:
+            return True
+        try:
+            await self._service.reserve()
+            await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
+        except (Problem, OSError, WireError) as error:
+            self.trouble = str(error)
+            _log.error("app_not_started", app=self._app, release=live, problem=self.trouble)
+            return False
+        self.trouble = ""
+        return True
+
+    async def _revive(self, taken: Callable[[], bool]) -> None:
+        """Try again, after pauses that grow, until the live release runs or a deployment takes over."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            await self._clock.sleep(pause)
+            if taken() or await self._have_running():
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
