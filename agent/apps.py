@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from agent.commands import AppOptions, app_text, check_apart, read_agent, read_apps
+from agent.commands import AppOptions, app_text, check_apart, missing_environment, read_agent, read_apps
 from agent.core.config import AppConfig, parse_app
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
@@ -61,6 +61,10 @@ def apply(layout: HostLayout, app: str, *, disk: Disk, run: Run = run) -> Iterat
     config = _config(layout, app)
     check_apart(read_apps(layout), layout)
     units = _units(app, config, layout)
+    if missing := missing_environment(config, layout):
+        # systemd starts nothing without it, and a socket that has moved takes the running service down first.
+        hint = f"Create it, root's and mode 0600, or empty `environment_file` in {layout.app_toml(app)}"
+        raise Refused(Code.CONFIGURATION, f"{app} could not start any more", why=missing, hint=hint)
     yield from _establish(app, config, units, layout=layout, disk=disk, run=run)
 
 
@@ -172,7 +176,7 @@ def _establish(
         yield f"opened {names.socket} anew, and started {names.service}"
     elif reopened:
         yield f"stopped {app}: there is no release in {config.path} yet, so send one"
-    elif names.service in changed:
+    elif names.service in changed and deployed:
         yield f"{names.service} takes it up when it is next restarted: by a deployment, or by `systemctl restart`"
     run(("systemctl", "try-restart", f"{AGENT}.service"))
 
@@ -230,7 +234,7 @@ def _config_of_leaving(layout: HostLayout, app: str) -> AppConfig:
             return _config(layout, app)
         except Refused as problem:
             left = layout.beneath(f"/opt/{app}")
-            if problem.code is not Code.UNKNOWN_APP or not left.exists():
+            if problem.code is not Code.UNKNOWN_APP or not app_folders.is_agents(left):
                 raise
             hint = f"If it was removed, and what it left in {left} is to go as well: `rm -r {left}`"
             raise Refused(problem.code, problem.what, hint=hint) from problem

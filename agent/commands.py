@@ -104,6 +104,19 @@ def check_apart(apps: Mapping[str, AppConfig], layout: HostLayout) -> None:
         raise Refused(Code.CONFIGURATION, "The apps of this host are in each other's way", why=clash, hint=hint)
 
 
+def missing_environment(config: AppConfig, layout: HostLayout) -> str:
+    """What is said of an app's environment file that is not there; empty if it is, or nobody may look."""
+    path = layout.beneath(config.environment_file)
+    try:
+        if config.environment_file:
+            path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"its environment file {path} does not exist"
+    except OSError:
+        pass  # in a folder of root's, as secrets are
+    return ""
+
+
 def app_list(layout: HostLayout) -> Iterator[str]:
     """The apps of this host, a line each. Raises: Refused(configuration)."""
     for name, config in read_apps(layout).items():
@@ -157,7 +170,11 @@ def _check_app(name: str, config: AppConfig, layout: HostLayout) -> Iterator[tup
     for release in shelf.strange():
         why = "it has no signed papers, so that nothing goes back to it and nothing removes it"
         yield False, f"{name}: release {release} is not known: {why}; look at it, and delete it by hand"
+    if shelf.live() is None and shelf.kept():
+        yield False, f"{name}: nothing is current, and nothing starts at the next boot; roll back --to a release"
     missing = [one for one in config.shared_files if not (layout.beneath(config.path) / "shared" / one).is_file()]
+    if absent := missing_environment(config, layout):
+        yield False, f"{name}: {absent}, and systemd starts nothing without it"
     for one in missing:
         yield False, f"{name}: put the shared file {one} into {layout.beneath(config.path) / 'shared'}"
 

@@ -172,7 +172,8 @@ class Connection:
             said = (
                 "What ssh said stands above" if self._may_ask else "With several hosts, ssh must not ask anything"
             )
-            hint = f"{said}. If `ssh {address.host}` works, see there: {look}"
+            whom = f"{address.user}@{address.host}" if address.user else address.host
+            hint = f"{said}. If `ssh {whom}` works, see there: {look}"
         return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)
 
 

@@ -85,7 +85,9 @@ def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:
         return event.data
     live = event.data.get("live")
     if isinstance(live, Mapping):
-        screen.line(f"{event.data.get('app')} {live.get('version')} is still live: release {live.get('release')}")
+        # `current` points at it. That it answers is just what is not known of an app that is stuck.
+        how = "is where it is stuck" if outcome == "stuck" else "is still live"
+        screen.line(f"{event.data.get('app')} {live.get('version')} {how}: release {live.get('release')}")
     elif "live" in event.data:
         screen.line(f"Nothing of {event.data.get('app')} is live")
     if not isinstance(document, Mapping):

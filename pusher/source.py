@@ -38,7 +38,9 @@ def locate(what: str, *, source: Path) -> Folder | BundleFile:
             return Folder(path, check_version(name))
         except WireError as error:
             raise Usage(f"{what} cannot be sent", why=str(error), hint="Rename the folder") from error
-    raise Usage(f"There is no version {what!r} in {source}", why=_why(path, source), hint=_hint(what, source))
+    lacking = f"There is no version {what!r} in {source}" + ("" if path.exists() else ", and no file of that name")
+    why = "" if source.is_dir() else f"{source} is not a folder"
+    raise Usage(lacking, why=why, hint=_hint(what, source))
 
 
 def versions(source: Path) -> list[str]:
@@ -55,12 +57,6 @@ def _is_version(name: str) -> bool:
         return bool(check_version(name))
     except WireError:
         return False
-
-
-def _why(path: Path, source: Path) -> str:
-    if not source.is_dir():
-        return f"{source} is not a folder"
-    return "nor a file of that name" if not path.exists() else ""
 
 
 def _hint(what: str, source: Path) -> str:

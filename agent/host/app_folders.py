@@ -42,6 +42,14 @@ def check_place(path: Path) -> None:
         )
 
 
+def is_agents(path: Path) -> bool:
+    """Whether there is a folder of the agent's at `path`, and not one of somebody else's."""
+    try:
+        return path.lstat().st_uid == pwd.getpwnam(AGENT).pw_uid
+    except (OSError, KeyError):
+        return False
+
+
 def make(layout: AppLayout, *, user: str) -> None:
     """The folders of an app: the agent's, but for what the app's group may see or write. Raises: Failed.
 

@@ -27,6 +27,7 @@ from pusher.wire import Code, Failed, LogLine, Problem, Refused
 
 _START_S = 60.0
 _CONTROL_GROUP_S = 5.0
+_UNAVAILABLE = "unavailable resources"  # how `systemctl start` puts Result=resources
 _NO_CONTROL_GROUP = "exit code 219"  # EXIT_CGROUP, systemd.exec(5)
 _FIRST_UNPRIVILEGED = 1024
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
@@ -227,7 +228,9 @@ class Systemd:
         if refusal is None and state.started_us >= asked_us:
             return state
         begun = state.started_us >= asked_us
-        log = await systemctl.log_of(state.invocation) if begun else ""
+        # What systemd could not set up it never ran; which file it missed stands in the log of that attempt.
+        tried = begun or (refusal is not None and _UNAVAILABLE in refusal.why)
+        log = await systemctl.log_of(state.invocation) if tried else ""
         # What became of an earlier run is not why there was none now.
         bare = (begun and state.result not in ("", "success")) or "limit-hit" in state.result
         raise Failed(

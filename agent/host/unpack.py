@@ -117,7 +117,7 @@ def check_room(folder: Path, *, size: int, files: int) -> None:
             raise Refused(
                 Code.DISK_FULL,
                 "The release would not fit on the disk",
-                why=f"it needs {needed} {unit} in {folder.parent}, where {there} are free",
+                why=f"it needs {needed:,} {unit} in {folder.parent}, where {there:,} are free",
                 hint="Make room there, or lower keep_releases, and send again",
             )
 

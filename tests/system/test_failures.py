@@ -164,3 +164,23 @@ def test_an_edited_unit_and_an_edited_file_keep_deploys_refused_until_applied(li
     assert "is not what" in live.send("v3")["detail"]
     live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
     assert live.rollback()["outcome"] == "done"
+
+
+def test_a_missing_environment_file_is_named_before_anything_is_stopped(live: Server) -> None:
+    file = f"/etc/pusher-agent/apps/{APP}.toml"
+    before, change = live.look(), 'listen = "127.0.0.1:8000"\nenvironment_file = "/etc/app.env"'
+    live.machine.run(
+        "sh", "-c", f"cp {file} /etc/kept.toml; sed -i 's|^listen.*|{change}|' {file}".replace("\n", "\\n")
+    )
+    said = live.machine.says("pusher-agent", "app", "apply", APP)
+    assert "its environment file /etc/app.env does not exist" in said
+    assert live.look() == before
+    live.machine.run("sh", "-c", f": >/etc/app.env; cp /etc/kept.toml {file}")
+    live.machine.run(
+        "sh", "-c", f"sed -i '1ienvironment_file = \"/etc/app.env\"' {file}; pusher-agent app apply {APP}"
+    )
+    live.machine.run("rm", "/etc/app.env")
+    failed = live.send("v2")
+    assert "Failed to load environment files" in failed["output"], failed
+    live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
+    live.deploy("v2")

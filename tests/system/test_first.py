@@ -137,3 +137,7 @@ def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: 
     assert two.machine.says("find", "/etc", "/opt", "/run", DROP, "-path", f"*{OTHER}*") == ""
     assert two.machine.run("test", "-s", "/etc/pusher-agent/agent.toml", check=False).returncode == 0
     assert two.machine.run("id", OTHER, check=False).returncode == 1
+    run("mkdir", place)  # somebody else's: not to be told how to remove it
+    again = run("pusher-agent", "app", "remove", OTHER, check=False).stderr
+    assert f"There is no app {OTHER}. There are: {APP}" in again, again
+    run("rmdir", place)

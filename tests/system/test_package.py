@@ -166,7 +166,11 @@ def test_removed_it_leaves_the_app_running_and_installed_again_it_knows_it(insta
 
 def test_purged_it_asks_nothing_and_takes_what_is_its_own_and_no_app(installed: Server) -> None:
     before, version = installed.look(), installed.version()
-    assert f"/opt/{APP}" in installed.dpkg("--purge", "pusher-agent")
+    # Another `path` than an app's folder: what the agent owns anywhere is not what is left of the app.
+    installed.machine.run("tee", "/etc/pusher-agent/apps/other.toml", stdin='[health]\npath = "/"\n')
+    said = installed.dpkg("--purge", "pusher-agent")
+    assert f"    /opt/{APP}\n" in said
+    assert "/var/lib/pusher-agent" not in said
     assert (installed.look(), installed.version()) == (before, version)
     etc_and_state = ("/etc", "/var/lib", "/var/cache", "-maxdepth", "1", "-name", "pusher-agent")
     assert installed.machine.says("find", *etc_and_state) == ""

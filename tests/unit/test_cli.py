@@ -152,6 +152,17 @@ def test_the_exit_code_says_how_it_ended(door: ScriptedDoor, pusher: Run, event:
     assert pusher("send", "v3", "--host", door.address) == exit_code
 
 
+def test_of_an_app_that_is_stuck_nobody_says_that_it_is_live(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = ended(Stuck(Code.NOT_UNDONE, "Look"), outcome="stuck")
+    live = {"release": "20261123020055Z", "version": "v2"}
+    data = {**event.data, "app": "flask-demo", "live": live}
+    door.on("GET", EVENTS, events(Event(event.seq, event.time, event.event, data)))
+    assert pusher("send", "v3", "--host", door.address) == 6
+    assert "flask-demo v2 is where it is stuck: release 20261123020055Z\n" in capsys.readouterr().out
+
+
 def test_a_lost_connection_is_picked_up_where_it_was(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

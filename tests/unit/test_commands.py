@@ -102,13 +102,15 @@ def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
     run("init", "--root", root, "--app", "flask-demo")
     file = HostLayout(root).app_toml("flask-demo")
     file.write_text(
-        'user = "nobody-of-that-name"\nshared_files = [".env"]\n[dependencies]\npython = "/usr/bin/python9"\n'
+        'user = "nobody-of-that-name"\nshared_files = [".env"]\nenvironment_file = "/etc/flask-demo.env"\n'
+        '[dependencies]\npython = "/usr/bin/python9"\n'
     )
     capsys.readouterr()
     assert run("check", "--root", root) == 4
     bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
-    assert len(bad) == 4
+    assert len(bad) == 5
     assert "pusher-agent trust" in bad[0]
+    assert f"its environment file {root}/etc/flask-demo.env does not exist" in bad[3]
     file.write_text("keep_release = 1\n")
     assert run("check", "--root", root) == 4
     assert "Did you mean keep_releases?" in capsys.readouterr().out
@@ -139,9 +141,10 @@ def test_check_says_of_a_release_without_papers_that_nothing_removes_it(root: Pa
     (root / "opt/flask-demo/releases/20261123020055Z").mkdir(parents=True)
     capsys.readouterr()
     assert run("check", "--root", root) == 4
-    (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    bad, nothing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
     assert "release 20261123020055Z is not known" in bad
     assert "delete it by hand" in bad
+    assert "nothing is current" in nothing
 
 
 def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: Path, key: Path, capsys):

@@ -46,8 +46,8 @@ def test_a_folder_whose_name_is_no_version_is_named(source: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("v22", r"There is no version 'v22' in app-src: nor a file of that name\. Did you mean v2\?"),
-        ("x", r"nor a file of that name\. There is v1, v2$"),
+        ("v22", r"There is no version 'v22' in app-src, and no file of that name\. Did you mean v2\?"),
+        ("x", r"and no file of that name\. There is v1, v2$"),
         ("other", r"no version 'other' in app-src\. To send the folder itself: \./other"),
     ],
 )
@@ -57,5 +57,8 @@ def test_what_is_not_there_is_named_with_what_is(source: Path, what: str, messag
 
 
 def test_a_source_that_is_not_there_is_named(source: Path) -> None:
-    with pytest.raises(Usage, match=r"in nowhere: nowhere is not a folder.* Name the folder of the versions with"):
+    with pytest.raises(
+        Usage,
+        match=r"in nowhere, .*: nowhere is not a folder.* Name the folder of the versions with",
+    ):
         locate("v1x", source=Path("nowhere"))
