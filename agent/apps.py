@@ -49,7 +49,10 @@ def add(layout: HostLayout, app: str, options: AppOptions, *, disk: Disk, run: R
     disk.write(file, text.encode(), op="apps.file")
     yield f"wrote {file}"
     yield from _establish(app, config, units, layout=layout, disk=disk, run=run)
-    yield f"{app} is set up; nothing runs yet. Send a first version: pusher send VERSION --host HOST"
+    if layout.beneath(config.path).joinpath("current").is_symlink():
+        yield f"{app} is set up again, and the agent starts the release that was live"
+    else:
+        yield f"{app} is set up; nothing runs yet. Send a first version: pusher send VERSION --host HOST"
 
 
 def apply(layout: HostLayout, app: str, *, disk: Disk, run: Run = run) -> Iterator[str]:

@@ -231,5 +231,5 @@ def _refuse(why: str, cause: Exception | None = None) -> NoReturn:
         Code.SIGNATURE_INVALID,
         "The signature is not one that is taken",
         why=why,
-        hint=f"Sign with `pusher pack`, or with `ssh-keygen -Y sign -n {SIGNATURE_NAMESPACE}`",
+        hint=f"Sign with an ed25519 key, by `pusher pack` or `ssh-keygen -Y sign -n {SIGNATURE_NAMESPACE}`",
     ) from cause

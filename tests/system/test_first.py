@@ -121,7 +121,8 @@ def test_an_app_that_is_removed_leaves_what_it_says_and_the_other_one_alone(two:
 
 def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: Server) -> None:
     run, place = two.machine.run, f"/opt/{OTHER}"
-    two.machine.run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001")
+    said = run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001").stdout
+    assert f"{OTHER} is set up again, and the agent starts the release that was live" in said
     status = two.curl(f"/apps/{OTHER}/status")
     assert (status["live"]["version"], status["running"]) == ("lunixrunotherappappsock", True)
     run("ln", "-s", "/etc/pusher-agent", f"{place}/shared/link")

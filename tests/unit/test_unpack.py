@@ -242,7 +242,7 @@ def test_room_is_asked_for_before_it_is_needed(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         check_room(tmp_path, size=2**60, files=1)
     assert caught.value.code is Code.DISK_FULL
-    assert f"{2**60 + RESERVE} bytes" in caught.value.why
+    assert f"{2**60 + RESERVE:,} bytes" in caught.value.why
     with pytest.raises(Refused, match="inodes"):
         check_room(tmp_path, size=0, files=2**60)
     with pytest.raises(Failed, match="Could not look at"):
