@@ -129,11 +129,13 @@ class Settlement:
             )
 
     async def _have_running(self) -> bool:
-        """Whether the live release runs, or was started now, or there is none."""
+        """Whether the live release runs, or was started now, or there is none. Stopped by root, it stays so."""
         live = await asyncio.to_thread(self._shelf.live)
         if live is None or self._service.running() is not None:
             return True
         try:
+            if not await self._service.wanted():
+                return self._service.running() is not None
             await self._service.reserve()
             await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
         except (Problem, OSError, WireError) as error:

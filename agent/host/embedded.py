@@ -65,6 +65,10 @@ class Embedded:
         async with self._turn:
             await self._public()
 
+    async def wanted(self) -> bool:
+        """Always: it has no life but the agent's."""
+        return True
+
     async def try_out(self, placed: Placed) -> Main:
         async with self._turn:
             await self._end_leftovers()

@@ -101,6 +101,13 @@ class Service(Protocol):
         """Have the public socket, or find out that we cannot. Raises: Refused(port_taken)."""
         ...
 
+    async def wanted(self) -> bool:
+        """Whether the app is to run without anybody asking for it: root may have stopped it for good.
+
+        Raises: Failed(service_failed).
+        """
+        ...
+
     async def try_out(self, placed: Placed) -> Running:
         """Start a candidate on a private unix socket. Raises: Failed(start_not_found, service_failed)."""
         ...

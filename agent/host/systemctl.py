@@ -19,7 +19,7 @@ LINES = 60
 
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Result", "NeedDaemonReload", "InvocationID"),
-    *("MainPID", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestampMonotonic"),
+    *("UnitFileState", "MainPID", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestampMonotonic"),
 )
 _ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 _LOOK_S = 15.0
@@ -60,6 +60,7 @@ class State:
     exited: bool
     status: int
     started_us: int
+    disabled: bool
 
     @property
     def why(self) -> str:
@@ -161,6 +162,7 @@ def parse_state(block: str) -> State:
         exited=values.get("ExecMainCode") == _EXITED,
         status=_number(values, "ExecMainStatus"),
         started_us=_number(values, "ExecMainStartTimestampMonotonic"),
+        disabled=values.get("UnitFileState") in ("disabled", "masked"),
     )
 
 

@@ -103,6 +103,17 @@ class Systemd:
             return  # an address that comes later, for which FreeBind= is there
         sock.close()
 
+    async def wanted(self) -> bool:
+        """Not while both units are disabled. What was started by hand all the same is known from then on."""
+        states = await systemctl.look(self._units.socket, self._units.service)
+        if not all(state.disabled for state in states.values()):
+            return True
+        async with self._turn:
+            if self._serving is None and (found := await self._find_running()):
+                self._serving = found
+                self._keep()
+        return False
+
     async def try_out(self, placed: Placed) -> UnitMain:
         async with self._turn:
             self._candidate += 1

@@ -70,6 +70,9 @@ class SimulatedService:
     async def reserve(self) -> None:
         pass
 
+    async def wanted(self) -> bool:
+        return True
+
     async def try_out(self, placed: Placed) -> SimulatedMain:
         if not await asyncio.to_thread((placed.path / "venv/.complete").is_file):
             raise Failed(Code.START_NOT_FOUND, f"Release {placed.release} has no venv")

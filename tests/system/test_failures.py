@@ -184,3 +184,17 @@ def test_a_missing_environment_file_is_named_before_anything_is_stopped(live: Se
     assert "Failed to load environment files" in failed["output"], failed
     live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
     live.deploy("v2")
+
+
+def test_an_app_that_root_has_stopped_for_good_stays_stopped_and_can_be_started_again(live: Server) -> None:
+    both = (f"{APP}.socket", f"{APP}.service")
+    version = live.version()
+    live.machine.run("systemctl", "disable", "--now", *both)
+    live.machine.run("systemctl", "restart", "pusher-agent")
+    live.machine.until(lambda: "ok" in live.machine.says("curl", "-sS", "agent:9000/healthz"))
+    assert live.curl("/status")["running"] is False
+    assert [live.says("is-active", unit) for unit in both] == ["inactive", "inactive"]
+    live.machine.run("systemctl", "enable", "--now", *both)
+    assert live.version() == version
+    live.machine.until(lambda: live.curl("/status")["running"] is True, seconds=40, what="the agent seeing it")
+    assert live.deploy("v2")["outcome"] == "done"
