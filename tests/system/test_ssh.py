@@ -119,7 +119,7 @@ def through_a_socket(server: Server, ssh: Ssh, name: str) -> bytes:
         except ConnectionResetError:
             return b""
         finally:
-            process.terminate()
+            process.kill()  # a SIGTERM that comes just before it waits is noticed only when something else happens
             near.unlink(missing_ok=True)
 
 
