@@ -18,6 +18,8 @@ from tests.bench.place import BIN, Place, run
 _MB = 10**6
 _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
 _MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
+# Nobody rolls back before a candidate has gone.
+_AFTERWARDS_S = 3
 # The watchdog is fed every 10 to 15 s, each time with a wake-up or two.
 _SETTLED_S, _REST_S, _WATCHDOG_WAKES = 15, 60, 20
 
@@ -174,10 +176,12 @@ def server_rollback(bench: Bench) -> Iterator[Result]:
 
         def one(_: int) -> float:
             place.send("v2")
+            time.sleep(_AFTERWARDS_S)
             return place.roll_back()
 
         def other(_: int) -> float:
             place.push("v2")
+            time.sleep(_AFTERWARDS_S)
             return place.pull_back()
 
         yield _compared("server: rollback over SSH", one, "a script", other, 1.2, bench.rounds)
