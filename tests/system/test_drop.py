@@ -152,7 +152,8 @@ def test_rsync_that_is_killed_at_ten_random_places_and_run_again_deploys_once(
             process.send_signal(signal.SIGKILL)
         if process.wait() == 0:
             break
-        assert dropping.version() == before, f"seed {seed}"
+        # All of it may have arrived when rsync was killed: then it is deployed, and else nothing is.
+        assert dropping.version() in (before, version), f"seed {seed}"
     rsync(ssh, *_sources(tmp_path / "load", chance), f"web1:{DROP}/")
     settled(dropping, state="deployed", version=version)
     assert len(dropping.curl("/releases")["deployments"]) == count + 1, f"seed {seed}"
