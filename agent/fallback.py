@@ -23,7 +23,8 @@ async def target(app: str, to: str | None, *, shelf: Shelf, journal: Journal) ->
     live = await asyncio.to_thread(shelf.live)
     others = [one for one in releases if one.id != live]
     what = f"{app} cannot go back to {to}" if to else f"{app} has nothing to roll back to"
-    hint = f"There are: {overview.names(others)}; name one with --to, or send a good version"
+    named = f"Name another release (`to`): there are {overview.names(others)}. Or send" if others else "Send"
+    hint = f"{named} a good version"
     candidates = fallbacks(releases, live=live) if to is None else [one for one in others if one.id == to]
     if not candidates and to is not None:
         why = "it is the live release" if to == live else "there is no such release here"
