@@ -171,7 +171,8 @@ def _not_roots(path: Path) -> Path | None:
     for folder in path.parents:
         with suppress(FileNotFoundError):
             found = folder.lstat()
-            if stat.S_ISLNK(found.st_mode) or found.st_uid or found.st_mode & stat.S_IWOTH:
+            others = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid else 0)
+            if stat.S_ISLNK(found.st_mode) or found.st_uid or found.st_mode & others:
                 return folder
     return None
 

@@ -1,5 +1,6 @@
 """Folders that root makes and removes for an app, where others may have put something."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,20 @@ def test_a_folder_is_not_entered_through_a_link(tmp_path: Path) -> None:
         pass
 
 
-def test_a_place_beneath_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o777)
-    with pytest.raises(Refused, match="not root's alone"):
-        check_place(tmp_path / "open/app")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another group")
+@pytest.mark.parametrize(("mode", "group"), [(0o777, 0), (0o775, 1), (0o2775, 1)])
+def test_a_place_beneath_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int, group: int) -> None:
+    shared, roots = tmp_path / "shared", tmp_path / "roots"
+    for folder in (shared, roots):
+        folder.mkdir()
+        os.chown(folder, 0, 0)
+    os.chown(shared, 0, group)
+    shared.chmod(mode)
+    roots.chmod(0o775)
+    with pytest.raises(Refused) as caught:
+        check_place(shared / "app")
+    assert caught.value.why.startswith(f"{shared} is not root's alone")
+    # What is wrong is said of the folder where it is wrong: here, of one further up.
+    with pytest.raises(Refused) as caught:
+        check_place(roots / "app")
+    assert not caught.value.why.startswith(str(roots))
