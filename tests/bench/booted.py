@@ -21,6 +21,8 @@ from tests.system.ssh import MEMBER, Ssh
 
 BARE, _BARE_PORT = "/opt/bare", 8001
 _BARE_UNIT = f"""\
+[Unit]
+StartLimitIntervalSec=0
 [Service]
 DynamicUser=yes
 WorkingDirectory={BARE}/current
@@ -66,6 +68,12 @@ class BootedPlace:
         began = time.perf_counter()
         self._root(_GO_LIVE % self._pushed[-2])
         return time.perf_counter() - began
+
+    def skip_preflight(self) -> None:
+        """From now on nothing is tried out before it goes live, as in the script."""
+        file = self._server.machine.root / f"etc/pusher-agent/apps/{APP}.toml"
+        file.write_text(f"preflight = false\n{file.read_text()}")
+        self._server.machine.run("pusher-agent", "app", "apply", APP)
 
     def agent(self, member: str) -> int:
         """A number that /proc has of the agent, over all its threads: `VmRSS` in kB, `voluntary_ctxt_switches`."""

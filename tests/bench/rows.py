@@ -171,7 +171,7 @@ def server_send(bench: Bench) -> Iterator[Result]:
 
 
 def server_rollback(bench: Bench) -> Iterator[Result]:
-    """pusher rollback, by SSH to a booted host | ln, mv, systemctl restart, poll"""
+    """pusher rollback, by SSH to a booted host; then with `preflight = false` | ln, mv, systemctl restart, poll"""
     with booted(bench.folder / "server_rollback", cache=bench.cache) as place:
 
         def one(_: int) -> float:
@@ -185,6 +185,8 @@ def server_rollback(bench: Bench) -> Iterator[Result]:
             return place.pull_back()
 
         yield _compared("server: rollback over SSH", one, "a script", other, 1.2, bench.rounds)
+        place.skip_preflight()
+        yield _compared("server: the same, no preflight", one, "a script", other, 1.2, bench.rounds)
 
 
 def server_rest(bench: Bench) -> Iterator[Result]:
