@@ -45,6 +45,11 @@ _EXIT_CODES = {  # systemd.exec(5), "Process exit codes"
     126: "a program it calls may not be run",
 }
 
+_BUS_LOST = (  # what systemctl says of it before a call, and in the middle of one
+    *("connect to bus", "is not connected", "D-Bus is shutting down", "D-Bus connection terminated"),
+    *("disconnected from message bus", "Connection reset by peer", "Connection timed out"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -170,8 +175,7 @@ def failed(what: str, said: str, *, output: str = "") -> Failed:
     """systemd's refusal as a problem: its first line is the reason."""
     why = " ".join(line.strip() for line in said.splitlines()[:1]).removesuffix(".")
     hints = (
-        ("is not connected", "Is dbus running? `systemctl status dbus` as root says more"),
-        ("connect to bus", "Is dbus running? `systemctl status dbus` as root says more"),
+        *((sign, "Is dbus running? `systemctl status dbus` as root says more") for sign in _BUS_LOST),
         ("authentication required", "`pusher-agent app apply NAME` as root writes the polkit rule"),
         ("is masked", "`systemctl unmask` it as root"),
         ("not found", "`pusher-agent app apply NAME` as root renders the units"),

@@ -51,6 +51,21 @@ def test_a_reason_is_systemds_own_first_line_with_what_to_do() -> None:
     assert systemctl.failed("no", "something else").hint == ""
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed to connect to bus: Connection refused",
+        "Failed to restart a.service: Transport endpoint is not connected",
+        "Failed to restart a.service: Refusing activation, D-Bus is shutting down.",
+        "Failed to restart a.service: Message recipient disconnected from message bus without replying",
+        "Failed to restart a.service: Connection reset by peer",
+        "Warning! D-Bus connection terminated.\nFailed to wait for response: Connection reset by peer",
+    ],
+)
+def test_a_bus_that_is_lost_at_any_moment_is_what_the_hint_is_about(said: str) -> None:
+    assert "dbus" in systemctl.failed("systemd could not restart a.service", said).hint
+
+
 async def test_the_end_of_a_strangers_process_is_noticed() -> None:
     process = await asyncio.create_subprocess_exec("sleep", "30")
     watch = asyncio.create_task(until_pid_ends(process.pid))
