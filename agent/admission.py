@@ -130,6 +130,7 @@ class Admission:
             lines, again = tee(hashed(bundle.index(manifest.index_size)))
             for entry, line in zip(read_index(lines, limits=self.limits.tree), again, strict=True):
                 trust.judge_name(entry.path, shared=self.config.shared)
+                trust.judge_hook(entry)
                 count += 1
                 total += entry.size if isinstance(entry, File) else 0
                 found |= {entry.path} & {requirements}

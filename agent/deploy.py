@@ -224,14 +224,16 @@ class Deployer:
             await self._settlement.close_ended()
             if request.leaving is not None:
                 await fallback.check_live(self.app, request.leaving, shelf=self._shelf)
-            target = await fallback.target(self.app, request.to, shelf=self._shelf, journal=self._journal)
+            target, passed_over = await fallback.target(
+                self.app, request.to, shelf=self._shelf, journal=self._journal
+            )
             await self._service.ready()
             attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)
             await self._journal.begin(attempt, manifest="", created=0, now=self._clock.now())
         except BaseException:
             self._turns.end()
             raise
-        return self._start(turn, attempt)
+        return self._start(turn, attempt, warning=passed_over)
 
     async def _judge(self, papers: Papers, *, again: bool) -> None:
         newest = await self._journal.newest_accepted(self.app)
@@ -269,9 +271,16 @@ class Deployer:
         )
 
     def _start(
-        self, turn: Turn, attempt: Attempt, *, bundle: Bundle | None = None, papers: Papers | None = None
+        self,
+        turn: Turn,
+        attempt: Attempt,
+        *,
+        bundle: Bundle | None = None,
+        papers: Papers | None = None,
+        warning: Problem | None = None,
     ) -> Deployment:
         deployment = Deployment(attempt, clock=self._clock, phase=Phase.VERIFIED)
+        deployment.warning = warning
         turn.execution = self._execute(deployment, bundle)
         facts = deployment.summary()
         del facts["outcome"]

@@ -60,7 +60,6 @@ class Execution:
 
         What fails after it (the clean-up, its hooks) is reported, and changes nothing about the outcome.
         """
-        warning: Problem | None = None
         for item in self._attempt.items[start:]:
             problem = await self._try(item)
             if problem is None:
@@ -69,8 +68,8 @@ class Execution:
                 await self.take_back(problem)
                 return
             self._log.warning("cleanup_incomplete", problem=str(problem))
-            warning = warning or problem
-        await self._finish(Signal.CLEANED_UP, None, warning=warning)
+            self._deployment.warning = self._deployment.warning or problem
+        await self._finish(Signal.CLEANED_UP, None)
 
     async def take_back(self, problem: Problem) -> None:
         """Undo what was done, in reverse, and end the deployment as failed; as stuck if that fails too.
@@ -200,7 +199,7 @@ class Execution:
             except Problem as problem:
                 self._log.warning("return_hook_failed", hook=hook.name, problem=str(problem))
 
-    async def _finish(self, signal: Signal, problem: Problem | None, *, warning: Problem | None = None) -> None:
+    async def _finish(self, signal: Signal, problem: Problem | None) -> None:
         deployment, attempt = self._deployment, self._attempt
         phase = advance(deployment.phase, signal)
         event = deployment.next_event(
@@ -215,7 +214,7 @@ class Execution:
             live=await asyncio.to_thread(self._live),
             ms=self._ms(self._began),
             **({"problem": problem.to_document()} if problem else {}),
-            **({"warning": warning.to_document()} if warning else {}),
+            **({"warning": deployment.warning.to_document()} if deployment.warning else {}),
         )
         events = [*deployment.unsaved(), event]
         deploy = attempt.kind is Kind.DEPLOY

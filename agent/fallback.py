@@ -1,10 +1,11 @@
 """Where a rollback goes.
 
 Invariant: to a release that is intact, and other than the live one; unless it is named, to one that was confirmed
-good and was not rolled back from.
+good and was not rolled back from. Whoever asked hears which ones were passed over because they are damaged.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -12,13 +13,16 @@ from agent import overview
 from agent.core.releases import Release, fallbacks
 from agent.host.journal import Journal
 from agent.host.shelf import Shelf
-from pusher.wire import Code, Refused
+from pusher.wire import Code, Problem, Refused
 
 _log = structlog.get_logger()
 
 
-async def target(app: str, to: str | None, *, shelf: Shelf, journal: Journal) -> Release:
-    """The release to roll back to: the one named, or the newest intact fallback. Raises: Refused."""
+async def target(app: str, to: str | None, *, shelf: Shelf, journal: Journal) -> tuple[Release, Problem | None]:
+    """The release to roll back to: the one named, or the newest intact fallback; and what was passed over for it.
+
+    Raises: Refused.
+    """
     releases = await journal.releases(app)
     live = await asyncio.to_thread(shelf.live)
     others = [one for one in releases if one.id != live]
@@ -29,15 +33,17 @@ async def target(app: str, to: str | None, *, shelf: Shelf, journal: Journal) ->
     if not candidates and to is not None:
         why = "it is the live release" if to == live else "there is no such release here"
         raise Refused(Code.UNKNOWN_RELEASE, what, why=why, hint=hint)
-    why = "no older release was confirmed good, or each was rolled back from"
+    damaged: list[str] = []
     for one in candidates:
         difference = await asyncio.to_thread(shelf.intact, one.id)
         if not difference:
-            return one
+            return one, _passed_over(damaged)
         _log.warning("release_damaged", app=app, release=one.id, difference=difference)
-        why = f"release {one.id} is damaged: {difference}"
-    code = Code.RELEASE_DAMAGED if candidates else Code.NOTHING_TO_ROLL_BACK_TO
-    raise Refused(code, what, why=why, hint=hint)
+        damaged.append(f"release {one.id} ({one.version}) is damaged: {difference}")
+    if damaged:
+        raise Refused(Code.RELEASE_DAMAGED, what, why="; ".join(damaged), hint=hint)
+    why = "no older release was confirmed good, or each was rolled back from"
+    raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, what, why=why, hint=hint)
 
 
 async def check_live(app: str, release: str, *, shelf: Shelf) -> None:
@@ -50,3 +56,14 @@ async def check_live(app: str, release: str, *, shelf: Shelf) -> None:
             why=f"release {live} is live" if live else "nothing is live",
             hint="Nothing was changed. To roll back all the same, leave out `from`",
         )
+
+
+def _passed_over(damaged: Sequence[str]) -> Problem | None:
+    if not damaged:
+        return None
+    return Refused(
+        Code.RELEASE_DAMAGED,
+        "This is not the newest release that was good",
+        why="; ".join(damaged),
+        hint="Send that version again to have it whole",
+    )

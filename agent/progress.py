@@ -12,7 +12,7 @@ from agent.core.phases import Phase
 from agent.core.plan import Attempt
 from agent.host.journal import Journal, Record
 from agent.host.ports import Clock, Lines
-from pusher.wire import Event, Happened
+from pusher.wire import Event, Happened, Problem
 
 _OUTPUT_LINES = 5_000
 _OUTPUT_CHARACTERS = 1024 * 1024
@@ -25,6 +25,8 @@ class Deployment:
     def __init__(self, attempt: Attempt, *, clock: Clock, phase: Phase, past: Sequence[Event] = ()) -> None:
         self.attempt = attempt
         self.phase = phase
+        self.warning: Problem | None = None
+        """What people should hear of although it goes well; told with its end."""
         self._clock = clock
         self._events = list(past)
         self._saved = len(self._events)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+HOOKS_FOLDER = "hooks"
+"""Where a release has its own hooks."""
 _ID_FORMAT = "%Y%m%d%H%M%SZ"
 
 

@@ -94,6 +94,14 @@ RETURN_AFTER = (
 )
 """The hooks around an automatic return: before and after the undo of `switch`, if it was begun."""
 
+HOOK_NAMES = frozenset(
+    item.name
+    for items in (*PLANS.values(), RETURN_BEFORE, RETURN_AFTER)
+    for item in items
+    if isinstance(item, Hook)
+)
+"""Every name by which a hook is looked for."""
+
 BEGINS: Mapping[Step, Signal] = {Step.SWITCH: Signal.SWITCH_BEGINS, Step.CONFIRM: Signal.CONFIRM_BEGINS}
 ENDED: Mapping[Step, Signal] = {Step.SWITCH: Signal.SWITCH_ENDED}
 """Which steps move the deployment on to another phase."""

@@ -6,9 +6,12 @@ Invariant: bytes and numbers in, a refusal or nothing out; no clock, no disk. A 
 from collections.abc import Collection, Iterable
 
 from agent.core.config import BundleLimits
-from pusher.wire import Code, Manifest, Refused, format_timestamp, reserved
+from agent.core.layout import HOOKS_FOLDER
+from agent.core.plan import HOOK_NAMES
+from pusher.wire import Code, Entry, File, Manifest, Refused, format_timestamp, reserved
 
 AHEAD_MOST_MS = 5 * 60 * 1000
+_EXECUTABLE = 0o755
 
 
 def judge(
@@ -76,6 +79,22 @@ def judge_name(path: str, *, shared: Collection[str]) -> None:
         hint="Leave it out of the bundle (.pusherignore)"
         + (", or take it out of shared_paths and shared_files" if linked else ", or rename it"),
     )
+
+
+def judge_hook(entry: Entry) -> None:
+    """Refuse a hook of the release that could not be run: without being executable, it would fail when its turn
+    comes, which may be after the switch, or at the rollback from this release.
+
+    Raises: Refused(hook_failed).
+    """
+    folder, _, name = entry.path.partition("/")
+    if folder == HOOKS_FOLDER and name in HOOK_NAMES and isinstance(entry, File) and entry.mode != _EXECUTABLE:
+        raise Refused(
+            Code.HOOK_FAILED,
+            f"The hook {entry.path} cannot be run",
+            why="it is not executable",
+            hint=f"`chmod +x {entry.path}` where it comes from, and send it again",
+        )
 
 
 def judge_requirements(names: Iterable[str], *, requirements: str) -> None:

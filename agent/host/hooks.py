@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from agent.core.config import AppConfig
-from agent.core.layout import HostLayout
+from agent.core.layout import HOOKS_FOLDER, HostLayout
 from agent.host import process
 from agent.host.launch import prepare_hook
 from agent.host.ports import Lines
 from pusher.wire import Code, Failed, Problem
-
-FOLDER = "hooks"
-"""Where a release has its own."""
 
 Origin = Literal["release", "host"]
 
@@ -88,7 +85,7 @@ _CANNOT_RUN = {
 
 def _places(name: str, *, release: Path, host: Path) -> Iterator[tuple[Path, Origin, Path | None]]:
     yield host / name, "host", None
-    yield release / FOLDER / name, "release", release
+    yield release / HOOKS_FOLDER / name, "release", release
 
 
 def _runnable(path: Path, *, inside: Path | None) -> bool:

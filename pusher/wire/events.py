@@ -27,7 +27,7 @@ class Happened(StrEnum):
     UNDO_STARTED = "undo_started"  # step
     UNDO_DONE = "undo_done"  # step ms
     UNDO_FAILED = "undo_failed"  # step ms problem
-    FINISHED = "finished"  # outcome (done, failed or stuck) deployment app version release live problem ms
+    FINISHED = "finished"  # outcome (done, failed or stuck) deployment app version release live ms problem warning
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,11 @@ BAD = {
         {"hooks/before-symlink": hook("echo migrating; echo 'table is locked' >&2; exit 3")},
         "table is locked",
     ),
-    "has a hook that cannot be run": ("hook_failed", {"hooks/after-setup": "echo hello\n"}, "chmod"),
+    "has a hook that cannot be run": (
+        "hook_failed",
+        {"hooks/after-setup": "#!/no/such/shell\n"},
+        "does not exist",
+    ),
 }
 
 
@@ -185,13 +189,16 @@ async def test_rolling_back_with_nothing_to_go_back_to_is_refused(host: Host):
     assert await snapshot(host) == before
 
 
-async def test_a_damaged_release_is_passed_over_by_a_rollback(host: Host):
+async def test_a_damaged_release_is_passed_over_by_a_rollback_which_says_so(host: Host):
     await host.deploy(wsgi("v1"), "v1")
     v2 = await host.deploy(wsgi("v2"), "v2")
     await host.deploy(wsgi("v3"), "v3")
     (host.app.release(v2["release"]) / "app.py").write_text("damaged")
     _, answer = await host.rollback()
     assert answer["version"] == "v1"
+    assert answer["warning"]["code"] == "release_damaged"
+    assert f"release {v2['release']} (v2) is damaged: " in answer["warning"]["detail"]
+    assert "app.py" in answer["warning"]["detail"]
 
 
 async def test_if_the_previous_release_does_not_come_back_the_newest_intact_one_does(host: Host):

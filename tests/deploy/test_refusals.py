@@ -107,6 +107,11 @@ CASES: dict[str, tuple[str, int, Make]] = {
         422,
         lambda host: host.bundle({"app.py": "pass\n"}, "v2"),
     ),
+    "has a hook that is not executable": (
+        "hook_failed",
+        422,
+        lambda host: host.bundle({**wsgi("v2"), "hooks/rollback-after-symlink": "echo hello\n"}, "v2"),
+    ),
     "is larger than allowed": (
         "limit_exceeded",
         413,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from agent.core.config import BundleLimits
-from agent.core.trust import AHEAD_MOST_MS, judge, judge_name, judge_requirements
-from pusher.wire import Code, Manifest, Refused
+from agent.core.trust import AHEAD_MOST_MS, judge, judge_hook, judge_name, judge_requirements
+from pusher.wire import Code, Entry, File, Link, Manifest, Refused
 
 NOW = 1_700_000_000_000
 MANIFEST = Manifest(
@@ -129,3 +129,22 @@ def test_an_index_without_the_requirements_file_is_refused() -> None:
     with pytest.raises(Refused, match=r"no uv\.lock") as caught:
         judge_requirements(["app.py", "requirements.txt"], requirements="uv.lock")
     assert caught.value.code is Code.DEPENDENCIES_FAILED
+
+
+def test_a_hook_of_a_release_has_to_be_executable() -> None:
+    with pytest.raises(Refused, match="chmod"):
+        judge_hook(File("hooks/rollback-before-symlink", 0o644, 5, "0" * 64))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        File("hooks/before-symlink", 0o755, 5, "0" * 64),
+        File("hooks/lib.sh", 0o644, 5, "0" * 64),
+        File("before-symlink", 0o644, 5, "0" * 64),
+        File("hooks/before-symlink/readme", 0o644, 5, "0" * 64),
+        Link("hooks/before-symlink", "../migrate.sh"),
+    ],
+)
+def test_what_is_no_hook_or_leads_to_one_need_not_be_executable(entry: Entry) -> None:
+    judge_hook(entry)
