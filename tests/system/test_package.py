@@ -119,7 +119,9 @@ def test_once_installed_the_agent_serves_and_takes_nothing_from_who_calls_it(bar
         said = run(*PYTHONPATH, "sh", "-c", f"cd /srv/python && /usr/bin/{command} --version").stdout
         assert said.split()[0] == command
     assert says("find", "/usr/lib/pusher-agent", "-name", "*.py", "-newer", "/etc/hostname") == ""
-    assert "pusher" in says("bash", "-c", ". /usr/share/bash-completion/completions/pusher; complete -p pusher")
+    for command in ("pusher", "pusher-agent"):
+        script = f". /usr/share/bash-completion/completions/{command}; complete -p {command}"
+        assert command in says("bash", "-c", script).split()
     bare.add_app("--health", "/version", "--version-member", "version")
     assert bare.deploy("v1", user="alice")["version"] == "v1"
     assert "BAD" not in says("pusher-agent", "check")
