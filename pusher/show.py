@@ -134,8 +134,9 @@ class Screen:
 
 def show_problem(problem: Problem, *, host: str = "") -> None:
     """An error on standard error: what, why, what to do; then, last of all, what others wrote."""
-    who = f"{host}: " if host else ""
-    lines = [f"pusher: {who}{printable(sentence(problem))}"]
+    said = sentence(problem)
+    who = f"{host}: " if host and not said.startswith(f"{host} ") else ""
+    lines = [f"pusher: {printable(who + said)}"]
     if problem.hint:
         lines.append(f"  {printable(problem.hint)}")
     if problem.output:

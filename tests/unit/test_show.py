@@ -137,8 +137,17 @@ def test_an_error_ends_with_what_others_wrote(capsys: pytest.CaptureFixture[str]
         Failed(Code.HOOK_FAILED, "A hook failed", why="exit code 3", hint="Mend it", output="x\x07\nlast\n")
     )
     assert capsys.readouterr().err == "pusher: A hook failed: exit code 3\n  Mend it\n\nx\\x07\nlast\n"
-    show_problem(Refused(Code.BUSY, "No"), host="web1")
-    assert capsys.readouterr().err == "pusher: web1: No\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("No", "pusher: web1: No\n"), ("web1 cannot be reached", "pusher: web1 cannot be reached\n")],
+)
+def test_an_error_of_one_of_several_hosts_names_it_once(
+    what: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_problem(Refused(Code.BUSY, what), host="web1")
+    assert capsys.readouterr().err == said
 
 
 def test_columns_are_as_wide_as_they_need_to_be() -> None:
