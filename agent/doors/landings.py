@@ -19,6 +19,8 @@ from pusher.wire import DROP_MANIFEST, DROP_SIGNATURE, Code, Manifest, Problem, 
 
 _TORN_MOST = 3
 """How often a landing that changes while it is deployed is tried: somebody could change it again and again."""
+_WARM_MS = 100
+"""Two changes so close to each other may bear the same time: the kernel's ticks are of up to 10 ms."""
 
 
 class Landing:
@@ -33,6 +35,8 @@ class Landing:
         self.lacks = ""
         """The path of what is lacking, in the drop directory; empty for what is not known to be lacking."""
         self.stamps: tuple[Stamp | None, ...] | None = None
+        self.warm = False
+        """Whether it had changed only just before the last look, so that equal stamps say nothing yet."""
         self.dropped = dropped
         self._deployer = deployer
         self._by = ""
@@ -42,14 +46,20 @@ class Landing:
         self.reading: asyncio.Task[None] | None = None
         """Ends when nothing of it is read any more."""
 
-    async def look(self, stamps: tuple[Stamp | None, ...]) -> None:
-        """Judge it, unless it was judged before and nothing about it changed: its `stamps` as they are now."""
+    async def look(self, stamps: tuple[Stamp | None, ...], *, now: int) -> None:
+        """Judge it, unless it was judged before and nothing about it changed: its `stamps` as they are.
+
+        `now`, in milliseconds since 1970, is not later than they were taken.
+        """
         if stamps != self.stamps:
             self.stamps = stamps
             self.dropped.forget()
             self._torn = []
+        elif self.warm:
+            self.dropped.forget()
         elif not self._open_question():
             return
+        self.warm = any(stamp is not None and now - stamp.changed / 1e6 < _WARM_MS for stamp in stamps)
         self.ready, self.lacks = False, ""
         opened: Opened | None = None
         self.result = Result(name=self.name, state=State.WAITING, awaited=Awaited.ARRIVAL)

@@ -149,7 +149,7 @@ async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host)
     ended = asyncio.create_task(littering.wait())
     loop, longest = asyncio.get_running_loop(), 0.0
     started = loop.time()
-    while not ended.done() or not result(served, "1.tar.zst"):
+    while not ended.done() or not result(served, "150.tar.zst"):
         await asyncio.wait([ended], timeout=0.02)
         began = loop.time()
         assert (await served.request("GET", "/healthz"))[0] == 200
