@@ -103,14 +103,17 @@ def result(host: Host, name: str = "tree") -> dict[str, Any]:
 
 
 class Patience(SystemClock):
-    """A clock on which the pauses between looks end when a test says so; `pausing` are those under way."""
+    """A clock on which the pauses between looks end when a test says so; `pausing` are those under way, and
+    `begun` is how many there were."""
 
     def __init__(self) -> None:
+        self.begun = 0
         self.pausing: dict[float, asyncio.Event] = {}
 
     async def sleep(self, seconds: float) -> None:
         if seconds not in (longer(0), 10, 20, 40, longer(1000)):
             return await super().sleep(seconds)
+        self.begun += 1
         self.pausing[seconds] = asyncio.Event()
         try:
             await self.pausing[seconds].wait()

@@ -126,7 +126,8 @@ class DropDirectory:
         sequence = 0
         while True:
             news = self._news
-            found = next((one for one in self._told if one.manifest == manifest), None)
+            # Anybody may put a manifest into a bundle of no use: the landing that comes furthest tells.
+            found = max((one for one in self._told if one.manifest == manifest), key=_furthest, default=None)
             if found is None:
                 found = Result(name="", state=State.WAITING, awaited=Awaited.ARRIVAL, manifest=manifest,
                                waiting_for="papers with this manifest")  # fmt: skip
@@ -318,6 +319,10 @@ def _use(landing: Landing) -> tuple[bool, bool, int]:
     stamp = landing.stamps[0] if landing.stamps else None
     waits = landing.result.awaited in (Awaited.TURN, Awaited.HOST)
     return waits, landing.result.state is not State.WAITING, stamp.changed if stamp else 0
+
+
+def _furthest(result: Result) -> tuple[bool, bool]:
+    return bool(result.deployment), result.awaited in (Awaited.TURN, Awaited.HOST)
 
 
 def _settled(box: Dropbox, told: Mapping[str, str]) -> list[Kept]:

@@ -10,17 +10,20 @@ from typing import cast
 
 import pytest
 
+from agent.admission import Papers
 from agent.core.landing import Awaited, awaited
+from agent.deploy import Send
 from agent.doors.landings import Landing
 from agent.doors.ports import Deployer
 from agent.host.disk import Disk
-from agent.host.dropbox import Chain, Dropbox, Lacking, lacking
+from agent.host.dropbox import Chain, Dropbox, Lacking, Stamp, lacking
 from agent.host.dropped import index_holds
 from agent.host.dropped_file import DroppedFile
 from agent.host.dropped_folder import DroppedFolder
+from agent.host.ports import Bundle
 from pusher import bundle, pack
 from pusher.papers import make_manifest
-from pusher.wire import Entry, Manifest, Refused, parse_index_line
+from pusher.wire import Code, Entry, Manifest, Refused, parse_index_line
 from tests.dropping import Load
 
 FILES = {"a": b"1", "b/c": b"22", "b/d": b"333", "z/y/x": b"4444"}
@@ -205,6 +208,52 @@ async def test_what_changed_just_before_a_look_is_looked_at_again_though_its_sta
     path.unlink()
     await landing.look(stamps, now=changed + 2000)
     assert landing.result.waiting_for == said
+
+
+class Asked:
+    """The deployer of an app at which nothing was deployed yet; `begun` are the papers of what it is to begin."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[bytes, bytes]] = []
+
+    async def of_manifest(self, manifest: str) -> None:
+        return None
+
+    async def judged(self, bundle: Bundle, *, again: bool) -> Papers:
+        raw, signature = await asyncio.to_thread(bundle.papers)
+        return Papers(Manifest.from_bytes(raw), raw, signature, "", signer="tester", receive_ms=0, verify_ms=0)
+
+    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
+        return (parse_index_line(line) for line in bundle.index(papers.manifest.index_size))
+
+    async def submit(self, request: Send) -> None:
+        self.begun.append(await asyncio.to_thread(request.bundle.papers))
+        raise Refused(Code.DISK_FULL, "The release would not fit on the disk")
+
+
+@pytest.mark.parametrize("name", ["tree.manifest.json", "tree.manifest.json.sig"])
+async def test_papers_that_are_others_than_those_that_were_judged_begin_nothing(
+    box: Dropbox, one: Load, name: str
+) -> None:
+    def arrive() -> tuple[Stamp | None, ...]:
+        one.papers(box.path)
+        for path, content in FILES.items():
+            land(box, path, content)
+        (box.path / "tree/link").symlink_to("b/c")
+        return DroppedFolder(box).stamps()
+
+    stamps = await asyncio.to_thread(arrive)
+    asked = Asked()
+    landing = Landing(DroppedFolder(box), cast("Deployer", asked), before={})
+    await landing.look(stamps, now=0)
+    assert landing.ready
+    await landing.begin()
+    assert landing.result.awaited is Awaited.HOST
+    assert landing.ready
+    await asyncio.to_thread((box.path / name).write_bytes, b"another")
+    await landing.begin()
+    assert (landing.ready, landing.result.awaited) == (False, Awaited.ARRIVAL)
+    assert asked.begun == [(one.manifest, one.signature)]
 
 
 def test_a_stamp_tells_of_a_change_and_only_what_was_looked_at_is_removed(box: Dropbox) -> None:
