@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.core.landing import longer
+from agent.host.clock import SystemClock
 from pusher import pack, sign
 from pusher.wire import DROP_INDEX, DROP_MANIFEST, DROP_SIGNATURE, File, Manifest
 from tests.host import APP, MONTH_MS, Host
@@ -98,6 +100,31 @@ def result(host: Host, name: str = "tree") -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}  # by a test
     return found if isinstance(found, dict) else {}
+
+
+class Patience(SystemClock):
+    """A clock on which the pauses between looks end when a test says so; `pausing` are those under way, and
+    `begun` is how many there were."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.pausing: dict[float, asyncio.Event] = {}
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds not in (longer(0), 10, 20, 40, longer(1000)):
+            return await super().sleep(seconds)
+        self.begun += 1
+        self.pausing[seconds] = asyncio.Event()
+        try:
+            await self.pausing[seconds].wait()
+        finally:
+            del self.pausing[seconds]
+
+    async def end(self, seconds: float) -> None:
+        """Wait until somebody pauses so long, and end it."""
+        await until(lambda: seconds in self.pausing)
+        assert list(self.pausing) == [seconds]
+        self.pausing[seconds].set()
 
 
 async def until(true: Callable[[], Any], *, deadline_s: float = DEADLINE_S) -> Any:

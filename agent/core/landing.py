@@ -22,7 +22,11 @@ from pusher.wire import (
 )
 
 LANDINGS_MOST = 100
-"""So many are looked at, the first ones: a folder full of names must not keep the agent busy."""
+"""So many bundles' files are looked at at a time, each in its turn (`agent.core.crowd`)."""
+REMEMBERED_MOST = 10_000
+"""Of so many files that are of no use it is remembered, as long as they do not change: about 4 MB."""
+
+_PAUSE_S, _PAUSE_MOST_S = 5.0, 60.0
 
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\.tar\.zst", re.ASCII)
 _DAY_MS = 24 * 3600 * 1000
@@ -42,7 +46,8 @@ _FINAL = frozenset(
     }
 )
 _TORN = frozenset({Code.CONTENT_MISMATCH, Code.BUNDLE_MALFORMED, Code.UPLOAD_BROKEN})
-_INCOMPLETE = _TORN | {Code.BUNDLE_INCOMPLETE}
+# Not UPLOAD_BROKEN: what is there and cannot be read is this host's trouble, and nothing that arrives ends it.
+_INCOMPLETE = frozenset({Code.CONTENT_MISMATCH, Code.BUNDLE_MALFORMED, Code.BUNDLE_INCOMPLETE})
 
 
 class State(StrEnum):
@@ -98,8 +103,7 @@ class Kept(NamedTuple):
 def landings(names: Iterable[str]) -> list[str]:
     """The names of the landings among the names in a drop directory: the folder, then bundles' files, sorted.
 
-    Not the folder among them: of more than `LANDINGS_MOST` bundles it would never have its turn. Names that rsync
-    gives to what is under way begin with a dot, and are none.
+    Names that rsync gives to what is under way begin with a dot, and are none.
     """
     found = set(names)
     bundles = {name for name in found if _BUNDLE.fullmatch(name)}
@@ -139,6 +143,11 @@ def awaited(problem: Problem) -> Awaited:
     if problem.code in _INCOMPLETE or problem.code is Code.SIGNATURE_INVALID:
         return Awaited.ARRIVAL
     return Awaited.TURN if problem.code is Code.BUSY else Awaited.HOST
+
+
+def longer(pause: float) -> float:
+    """The pause, in seconds, after which to look again what nothing tells of, when the last one was `pause`."""
+    return min(max(2 * pause, _PAUSE_S), _PAUSE_MOST_S)
 
 
 def surplus(settled: Iterable[Kept], *, now: int, keep: int, days: float) -> list[str]:

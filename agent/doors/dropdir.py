@@ -1,18 +1,21 @@
 """The drop directory: what lands there complete and signed is deployed, exactly as if it had been sent.
 
 Invariant: events only wake; one look at what is there decides, and it comes to the same at any time. No timer
-decides anything. Of several landings that are ready the newest is begun first, the others then have their turn.
+decides anything, and none runs while nothing waits for what no event tells of. Of several landings that are ready
+the newest is begun first, the others then have their turn.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
 from agent.core.config import Drop
+from agent.core.crowd import Crowd
 from agent.core.landing import (
     LANDINGS_MOST,
+    REMEMBERED_MOST,
     Awaited,
     Kept,
     Result,
@@ -54,17 +57,24 @@ class DropDirectory:
         self._settings = settings
         self._make = make
         self._log = _log.bind(app=app, drop=str(path))
-        self._waking = Waking(self._log, rescan_s=settings.rescan_s)
+        self._waking = Waking(self._log, rescan_s=settings.rescan_s, clock=clock)
         self._box: Dropbox | None = None
         self._landings: dict[str, Landing] = {}
         self._written: dict[str, tuple[Result, object]] = {}
+        self._unwritten: set[str] = set()
+        """The landings whose results are written as soon as the disk takes them."""
         self._told: Sequence[Result] = ()
         """What the last look came to: in the middle of one, a landing has no result."""
         self._news = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._crowd: Crowd[Stamp] = Crowd(most=LANDINGS_MOST, remembered=REMEMBERED_MOST)
         self._crowded = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting_for_turn: asyncio.Task[None] | None = None
+        self._turns: Sequence[Result] = ()
+        """What waited for its turn when one was over the last time: if it still does, no event will end that."""
+        self._untold = False
+        """Whether something waits for what no event tells of, as the last look found it."""
 
     async def start(self) -> None:
         """Look at what landed while nobody watched, and from then on at what lands.
@@ -100,7 +110,12 @@ class DropDirectory:
                 hint=f"As root: pusher-agent app apply {self._app}",
             )
         with explained("look into", self._path):
+            self._crowd.renew()
             await self._look()
+            for _ in range(self._crowd.left):
+                await self._look()
+        if self._untold:
+            self._waking.wake()  # whoever waits for events is to wait for the time, too
 
     async def results(self, manifest: str) -> AsyncIterator[Event]:
         """What becomes of the landing with this manifest (its SHA-256), until it is settled.
@@ -111,7 +126,8 @@ class DropDirectory:
         sequence = 0
         while True:
             news = self._news
-            found = next((one for one in self._told if one.manifest == manifest), None)
+            # Anybody may put a manifest into a bundle of no use: the landing that comes furthest tells.
+            found = max((one for one in self._told if one.manifest == manifest), key=_furthest, default=None)
             if found is None:
                 found = Result(name="", state=State.WAITING, awaited=Awaited.ARRIVAL, manifest=manifest,
                                waiting_for="papers with this manifest")  # fmt: skip
@@ -124,50 +140,71 @@ class DropDirectory:
 
     async def _serve(self) -> None:
         while True:
-            self._waking.clear()
+            if self._waking.clear():
+                self._crowd.renew()
             well = True
             try:
                 await self._look()
             except (Problem, OSError, WireError) as error:
                 well = False
                 self._log.error("drop_not_read", problem=str(error))
-            await self._waking.wait(well=well)
+            if not well or not self._crowd.left:
+                await self._waking.wait(well=well, untold=self._untold)
+                self._crowd.renew()
 
     async def _look(self) -> None:
-        """Look at everything once, begin what can be begun, and say what became of what."""
+        """Look at as much as is looked at at a time, begin what can be begun, and say what became of what."""
         async with self._looking:
             box = self._box
             if box is None:
                 return
             names = await asyncio.to_thread(box.names)
             await self._gather(box, names)
+            now = self._clock.now()
             stamps = await asyncio.to_thread(_stamps, list(self._landings.values()))
             for name, landing in self._landings.items():
-                await landing.look(stamps[name])
+                await landing.look(stamps[name], now=now)
             await self._begin_ready()
+            await self._thin_out(box)
             await self._tell(box)
             await self._let_go(box, names)
             await self._waking.watch(box, [landing.lacks for landing in self._landings.values()])
             self._told = [landing.result for landing in self._landings.values()]
+            self._untold = self._waits_untold()
             news, self._news = self._news, asyncio.Event()
             news.set()
 
     async def _gather(self, box: Dropbox, names: Iterable[str]) -> None:
-        """Know the landings that are there, and no others."""
+        """Know the landings that are there and that were known, and those whose turn it is."""
         found = landings(names)
         if (len(found) > LANDINGS_MOST) is not self._crowded:
             self._crowded = not self._crowded
             self._log.warning("drop_crowded" if self._crowded else "drop_not_crowded", landings=len(found))
-        there = set(found[:LANDINGS_MOST])
-        for name in self._landings.keys() - there:
-            gone = self._landings.pop(name)
-            self._written.pop(name, None)
-            if gone.result.state is State.WAITING:  # also where it is only crowded out: nobody looks at it now
-                await self._remove(box, result_name(name))
-        for name in sorted(there - self._landings.keys()):
+        for name in self._landings.keys() - set(found):
+            await self._drop(box, name)
+        bundles = await asyncio.to_thread(_bundles, box, found)
+        chosen = self._crowd.chosen(bundles, held=self._landings)
+        for name in sorted({*chosen, *(name for name in found if name == DROP_FOLDER)} - self._landings.keys()):
             dropped = DroppedFolder(box) if name == DROP_FOLDER else DroppedFile(box, name)
             before = await asyncio.to_thread(box.result, name)
             self._landings[name] = Landing(dropped, self._deployer, before=before)
+
+    async def _thin_out(self, box: Dropbox) -> None:
+        """Know no more landings than are told of: first those of which something becomes, then the newest."""
+        bundles = sorted(
+            (landing for landing in self._landings.values() if landing.name != DROP_FOLDER), key=_use, reverse=True
+        )
+        for landing in bundles[LANDINGS_MOST + self._settings.keep :]:
+            stamp = landing.stamps[0] if landing.stamps else None
+            if landing.result.awaited is Awaited.ARRIVAL and stamp is not None and not landing.warm:
+                self._crowd.pass_over(landing.name, stamp)
+            await self._drop(box, landing.name)
+
+    async def _drop(self, box: Dropbox, name: str) -> None:
+        gone = self._landings.pop(name)
+        self._written.pop(name, None)
+        if gone.result.state is State.WAITING:  # also where it is only thinned out: nobody tells of it now
+            await self._remove(box, result_name(name))
 
     async def _begin_ready(self) -> None:
         """Begin the newest; older ones get their turn, and are judged again then."""
@@ -181,19 +218,32 @@ class DropDirectory:
                 begun = await landing.begin()
                 if landing.reading is not None:
                     self._keep(landing.reading)
-        waits = any(one.result.awaited is Awaited.TURN for one in self._landings.values())
-        if waits and (self._waiting_for_turn is None or self._waiting_for_turn.done()):
-            self._waiting_for_turn = self._spawn(self._await_turn(), "drop turn")
+        waiting = self._waiting(Awaited.TURN)
+        if not waiting:
+            self._turns = ()
+        elif self._waiting_for_turn is None or self._waiting_for_turn.done():
+            self._waiting_for_turn = self._spawn(self._await_turn(waiting), "drop turn")
 
-    async def _await_turn(self) -> None:
+    async def _await_turn(self, waiting: Sequence[Result]) -> None:
         await self._deployer.turn_over()
-        self._waking.wake()
+        # One whose end could not be written down is under way for ever, and is nobody's turn.
+        if waiting != self._turns:
+            self._turns = waiting
+            self._waking.wake()
+
+    def _waits_untold(self) -> bool:
+        waiting = self._waiting(Awaited.TURN)
+        return bool(self._waiting(Awaited.HOST) or (waiting and waiting == self._turns) or self._unwritten)
+
+    def _waiting(self, what: Awaited) -> Sequence[Result]:
+        return [one.result for one in self._landings.values() if one.result.awaited is what]
 
     async def _tell(self, box: Dropbox) -> None:
         """Write what became of each landing beside it, and into the log when it is news."""
+        full, self._unwritten = self._unwritten, set()
         for name, landing in self._landings.items():
             result, (before, stamps) = landing.result, self._written.get(name, (None, None))
-            if result == before and stamps == landing.stamps:
+            if result == before and stamps == landing.stamps and name not in full:
                 continue
             self._written[name] = (result, landing.stamps)
             if before is None or (before.state, before.awaited) != (result.state, result.awaited):
@@ -205,11 +255,15 @@ class DropDirectory:
                     await asyncio.to_thread(box.write_result, name, words)
             except Problem as problem:
                 # Somebody's folder of that name, say. The journal and the log have it.
-                self._log.warning("drop_result_not_written", name=name, problem=str(problem))
+                if problem.code is Code.DISK_FULL:
+                    self._unwritten.add(name)
+                if name not in full:
+                    self._log.warning("drop_result_not_written", name=name, problem=str(problem))
 
-    async def _let_go(self, box: Dropbox, names: Iterable[str]) -> None:
+    async def _let_go(self, box: Dropbox, names: Collection[str]) -> None:
         """Retention, of what is settled and of results whose landing is gone; the folder stays, for rsync."""
-        told = {name: file for file, name in results(names).items() if name != DROP_FOLDER}
+        unknown = set(names) - self._landings.keys() | {DROP_FOLDER}
+        told = {name: file for file, name in results(names).items() if name not in unknown}
         for waiting in [one for one in self._landings.values() if one.result.state is State.WAITING]:
             told.pop(waiting.name, None)
         settled = await asyncio.to_thread(_settled, box, told)
@@ -252,6 +306,23 @@ class DropDirectory:
 
 def _stamps(landings: Iterable[Landing]) -> dict[str, tuple[Stamp | None, ...]]:
     return {landing.name: landing.dropped.stamps() for landing in landings}
+
+
+def _bundles(box: Dropbox, found: Collection[str]) -> dict[str, Stamp]:
+    """What stands there under the names of bundles' files."""
+    stamps = {name: box.stamp(name) for name in found if name != DROP_FOLDER}
+    return {name: stamp for name, stamp in stamps.items() if stamp is not None}
+
+
+def _use(landing: Landing) -> tuple[bool, bool, int]:
+    """Orders landings by whether anything can become of one, or has, then by their last change."""
+    stamp = landing.stamps[0] if landing.stamps else None
+    waits = landing.result.awaited in (Awaited.TURN, Awaited.HOST)
+    return waits, landing.result.state is not State.WAITING, stamp.changed if stamp else 0
+
+
+def _furthest(result: Result) -> tuple[bool, bool]:
+    return bool(result.deployment), result.awaited in (Awaited.TURN, Awaited.HOST)
 
 
 def _settled(box: Dropbox, told: Mapping[str, str]) -> list[Kept]:

@@ -14,11 +14,14 @@ from agent.core.landing import Awaited, Result, State, awaited, failed_step, is_
 from agent.deploy import Send
 from agent.doors.ports import Deployer, Deployment
 from agent.host.dropbox import Lacking, Stamp
-from agent.host.dropped import Dropped, Opened, index_holds
+from agent.host.dropped import Dropped, Opened, changed, index_holds
+from agent.host.ports import Bundle
 from pusher.wire import DROP_MANIFEST, DROP_SIGNATURE, Code, Manifest, Problem, Refused, WireError
 
 _TORN_MOST = 3
 """How often a landing that changes while it is deployed is tried: somebody could change it again and again."""
+_WARM_MS = 100
+"""Two changes so close to each other may bear the same time: the kernel's ticks are of up to 10 ms."""
 
 
 class Landing:
@@ -33,23 +36,33 @@ class Landing:
         self.lacks = ""
         """The path of what is lacking, in the drop directory; empty for what is not known to be lacking."""
         self.stamps: tuple[Stamp | None, ...] | None = None
+        self.warm = False
+        """Whether it had changed only just before the last look, so that equal stamps say nothing yet."""
         self.dropped = dropped
         self._deployer = deployer
         self._by = ""
+        self._papers = b"", b""
+        """The manifest and the signature that were judged."""
         # Words only: one that was deployed from here stays "deployed" when it is live no more.
         self._ours = str(before.get("manifest")) if before.get("deployment") else ""
         self._torn: list[str] = []
         self.reading: asyncio.Task[None] | None = None
         """Ends when nothing of it is read any more."""
 
-    async def look(self, stamps: tuple[Stamp | None, ...]) -> None:
-        """Judge it, unless it was judged before and nothing about it changed: its `stamps` as they are now."""
+    async def look(self, stamps: tuple[Stamp | None, ...], *, now: int) -> None:
+        """Judge it, unless it was judged before and nothing about it changed: its `stamps` as they are.
+
+        `now`, in milliseconds since 1970, is not later than they were taken.
+        """
         if stamps != self.stamps:
             self.stamps = stamps
             self.dropped.forget()
             self._torn = []
+        elif self.warm:
+            self.dropped.forget()
         elif not self._open_question():
             return
+        self.warm = any(stamp is not None and now - stamp.changed / 1e6 < _WARM_MS for stamp in stamps)
         self.ready, self.lacks = False, ""
         opened: Opened | None = None
         self.result = Result(name=self.name, state=State.WAITING, awaited=Awaited.ARRIVAL)
@@ -68,7 +81,7 @@ class Landing:
         begun: Deployment | None = None
         try:
             opened = await asyncio.to_thread(self.dropped.open)
-            begun = await self._deployer.submit(Send(opened.bundle(), self._by))
+            begun = await self._deployer.submit(Send(_AsJudged(opened.bundle(), self._papers), self._by))
             self.reading = asyncio.create_task(_close_after(begun, opened))
             self._ours = self.result.manifest
             self._goes_on(begun)
@@ -102,6 +115,8 @@ class Landing:
             return
         bundle = opened.bundle()
         papers = await self._deployer.judged(bundle, again=bool(self._torn))
+        if papers.raw != raw:
+            raise changed(DROP_MANIFEST)
         try:
             await asyncio.to_thread(opened.check, bundle, self._deployer.entries(papers, bundle))
         except Refused as problem:
@@ -110,6 +125,7 @@ class Landing:
             if final and not await asyncio.to_thread(index_holds, opened.bundle(), papers.manifest):
                 raise Lacking(self.name, f"the index that {DROP_MANIFEST} names") from problem
             raise
+        self._papers = papers.raw, papers.signature
         self.ready, self.created, self._by = True, papers.manifest.created, f"{papers.signer} (drop)"
 
     async def _told_by(self, past: Deployment) -> bool:
@@ -175,6 +191,24 @@ class Landing:
 
     def _wait(self, what: Awaited, for_what: str) -> None:
         self.result = replace(self.result, state=State.WAITING, awaited=what, waiting_for=for_what)
+
+
+class _AsJudged:
+    """A bundle whose papers are the ones that were judged: else others would be begun in their signer's name, and
+    what the journal says of them would not have been asked."""
+
+    def __init__(self, bundle: Bundle, papers: tuple[bytes, bytes]) -> None:
+        self._papers = papers
+        self._bundle = bundle
+        self.index = bundle.index
+        self.files = bundle.files
+
+    def papers(self) -> tuple[bytes, bytes]:
+        """As in the port. Raises: Refused(content_mismatch), if they are others by now."""
+        found = self._bundle.papers()
+        if found != self._papers:
+            raise changed(DROP_MANIFEST)
+        return found
 
 
 async def _close_after(deployment: Deployment, opened: Opened) -> None:

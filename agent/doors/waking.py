@@ -1,18 +1,19 @@
 """When to look at a drop directory again: the kernel tells, or else the time.
 
 Invariant: whatever may have changed wakes. A look too many comes to the same; one too few would leave somebody
-waiting.
+waiting. No timer runs but for what the kernel cannot tell of.
 """
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import structlog
 
-from agent.core.landing import concerns_nobody
+from agent.core.landing import concerns_nobody, longer
 from agent.host.dropbox import Chain, Dropbox
 from agent.host.inotify import Names, Watches
+from agent.host.ports import Clock
 
 
 class Waking:
@@ -21,9 +22,11 @@ class Waking:
     `log` takes that the kernel does not tell any more, or does again.
     """
 
-    def __init__(self, log: structlog.stdlib.BoundLogger, *, rescan_s: float) -> None:
+    def __init__(self, log: structlog.stdlib.BoundLogger, *, rescan_s: float, clock: Clock) -> None:
         self._log = log
         self._rescan_s = rescan_s
+        self._clock = clock
+        self._pause = 0.0
         self._watches: Watches | None = None
         self._woken = asyncio.Event()
         self._blind = False
@@ -48,17 +51,23 @@ class Waking:
         """End the `wait`, this one or the next."""
         self._woken.set()
 
-    def clear(self) -> None:
-        """Note that a look begins: what happened up to now, it sees."""
+    def clear(self) -> bool:
+        """Note that a look begins: what happened up to now, it sees. Whether something did."""
+        woken = self._woken.is_set()
         self._woken.clear()
+        return woken
 
-    async def wait(self, *, well: bool) -> None:
-        """Return when something may be another; soon, if the last look did not go `well`."""
-        # Nobody tells when the kernel has watches again, or the disk is well.
-        soon = self._rescan_s if self._watches is None or not well else None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(soon):
-                await self._woken.wait()
+    async def wait(self, *, well: bool, untold: bool) -> None:
+        """Return when something may be another; soon, if the last look did not go `well`.
+
+        While the end of what is waited for is `untold` by any event, also after pauses, each longer than the last.
+        """
+        self._pause = (self._pause or longer(0)) if untold else 0.0
+        # Nobody tells when the kernel has watches again, or the folder can be read.
+        pauses = [self._rescan_s] if self._watches is None or not well else []
+        pauses += [self._pause] if untold else []
+        if not await self._woken_within(min(pauses, default=None)) and untold:
+            self._pause = longer(self._pause)
         if self._watches is None:
             self.open()
 
@@ -75,6 +84,18 @@ class Waking:
         if self._blind:
             self._blind = False
             self._log.info("drop_watched_again")
+
+    async def _woken_within(self, seconds: float | None) -> bool:
+        if seconds is None:
+            return await self._woken.wait()
+        woken, pause = asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait({woken, pause}, return_when=asyncio.FIRST_COMPLETED)
+            return woken.done()
+        finally:
+            woken.cancel()
+            pause.cancel()
+            await asyncio.gather(woken, pause, return_exceptions=True)
 
     def _heard(self, watches: Watches) -> None:
         if watches.heard(passing=concerns_nobody):

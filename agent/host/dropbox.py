@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from agent.core.landing import result_name
 from agent.host.disk import Disk
-from pusher.wire import Code, Refused
+from pusher.wire import Code, Failed, Problem, Refused
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -76,8 +76,7 @@ class Dropbox:
             state = os.stat(name, dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        kind = stat.S_IFMT(state.st_mode)
-        return Stamp(kind, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        return stamp_of(state)
 
     def result(self, name: str) -> dict[str, Any]:
         """The result beside a landing as it stands there: by whomever it was written. Empty if there is none."""
@@ -87,7 +86,7 @@ class Dropbox:
                 document = json.loads(os.pread(file, _RESULT_MOST, 0))
             finally:
                 os.close(file)
-        except (OSError, Lacking, ValueError, RecursionError):
+        except (OSError, Problem, ValueError, RecursionError):
             return {}
         return document if isinstance(document, dict) else {}
 
@@ -146,10 +145,16 @@ class Chain:
             os.close(self._open.pop()[1])
 
 
+def stamp_of(state: os.stat_result) -> Stamp:
+    """The stamp of a file, from what `stat` or `fstat` says."""
+    kind = stat.S_IFMT(state.st_mode)
+    return Stamp(kind, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
 def open_regular(name: str, folder: int, *, shown: str = "") -> int:
     """A descriptor of the regular file `name` in an open folder; `shown` is its name for people.
 
-    Raises: Lacking, for anything else and for what may not be read.
+    Raises: Lacking, for anything else and for what may not be read; Failed, as `lacking`.
     """
     shown = shown or name
     try:
@@ -166,8 +171,11 @@ def open_regular(name: str, folder: int, *, shown: str = "") -> int:
     return descriptor
 
 
-def lacking(shown: str, error: OSError) -> Lacking:
-    """What the operating system's error about something of a landing means for whoever waits for it."""
+def lacking(shown: str, error: OSError) -> Lacking | Failed:
+    """What the operating system's error about something of a landing means for whoever waits for it.
+
+    Failed(upload_broken), if it is this host that has to be mended.
+    """
     match error.errno:
         case errno.ENOENT:
             return Lacking(shown, f"{shown}, which is not there")
@@ -175,7 +183,7 @@ def lacking(shown: str, error: OSError) -> Lacking:
             return Lacking(shown, f"leave to read {shown} (chmod o+r, and o+rx for the folders above)")
         case errno.ELOOP | errno.ENOTDIR:
             return Lacking(shown, f"{shown}, in whose place, or above it, there is something else")
-    return Lacking(shown, f"{shown}, which cannot be read: {error.strerror}")
+    return Failed(Code.UPLOAD_BROKEN, f"{shown} cannot be read", why=error.strerror or str(error))
 
 
 def _check_regular(state: os.stat_result, shown: str) -> None:

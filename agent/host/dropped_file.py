@@ -1,13 +1,14 @@
 """A bundle's file that was dropped.
 
-Invariant: what is open stays the same file, whatever comes to stand under its name. Everything here blocks.
+Invariant: what is open stays the same file, whatever comes to stand under its name. That it was found well before
+is only a reason to begin a deployment, which hashes all of it. Everything here blocks.
 """
 
 import hashlib
 import os
 from collections.abc import Iterable
 
-from agent.host.dropbox import Dropbox, Stamp, open_regular
+from agent.host.dropbox import Dropbox, Stamp, open_regular, stamp_of
 from agent.host.dropped import Opened, Reading, changed
 from agent.host.frames import malformed
 from agent.host.ports import Bundle
@@ -16,36 +17,49 @@ from pusher.wire import Entry, File
 
 
 class DroppedFile:
-    """A bundle's file."""
+    """A bundle's file. While it does not change it is read to its end once, however long its deployment waits."""
 
     papers_apart = False
 
     def __init__(self, box: Dropbox, name: str) -> None:
         self.name = name
         self._box = box
+        self._well: Stamp | None = None
 
     def stamps(self) -> tuple[Stamp | None, ...]:
         return (self._box.stamp(self.name),)
 
     def open(self) -> Opened:
-        return _OpenedFile(open_regular(self.name, self._box.folder))
+        return _OpenedFile(self, open_regular(self.name, self._box.folder))
 
     def forget(self) -> None:
-        return
+        self._well = None
+
+    def well(self, stamp: Stamp) -> bool:
+        """Whether what had this stamp was found well."""
+        return self._well == stamp
+
+    def found_well(self, stamp: Stamp) -> None:
+        """Remember that; `stamp` is of before it was looked at."""
+        self._well = stamp
 
 
 class _OpenedFile:
     """A bundle's file, open: by another name or by none, it stays this one."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, dropped: DroppedFile, descriptor: int) -> None:
+        self._dropped = dropped
         self._descriptor = descriptor
         # No more than there is now: one that grows as fast as it is read would have no end.
-        self._size = os.fstat(descriptor).st_size
+        self._stamp = stamp_of(os.fstat(descriptor))
+        self._size = self._stamp.size
 
     def bundle(self) -> Bundle:
         return TarBundle(Reading(self._descriptor, self._size).read)
 
     def check(self, bundle: Bundle, entries: Iterable[Entry]) -> None:
+        if self._dropped.well(self._stamp):
+            return
         files = {entry.path: entry for entry in entries if isinstance(entry, File)}
         for path, size, content in bundle.files():
             file = files.get(path)
@@ -56,6 +70,7 @@ class _OpenedFile:
                 digest.update(chunk)
             if digest.hexdigest() != file.sha256:
                 raise changed(path)
+        self._dropped.found_well(self._stamp)
 
     def close(self) -> None:
         os.close(self._descriptor)

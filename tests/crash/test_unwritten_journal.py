@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import agent.__main__
 from agent.host.database import Database
 from pusher.wire import Code, Failed
-from tests.host import Host, hook, running, wsgi
+from tests.dropping import Patience, put, settled
+from tests.host import APP, Host, hook, running, wsgi
 
 
 class FullDatabase(Database):
@@ -107,3 +109,20 @@ async def test_an_app_whose_port_was_taken_at_the_start_comes_up_when_it_is_free
         assert await host.serving() == "v1"
         _, status = await host.request("GET", "/status")
         assert status["trouble"] == ""
+
+
+async def test_a_drop_whose_end_is_unwritten_is_looked_at_after_pauses_and_settled_by_the_next(
+    host_off: Host, monkeypatch: pytest.MonkeyPatch
+):
+    clock = Patience()
+    monkeypatch.setattr(agent.__main__, "SystemClock", lambda: clock)
+    async with running(host_off) as host:
+        bad = wsgi("v1") | {"hooks/after-symlink": hook(f"touch {full(host)}; exit 1")}
+        put(host.layout.drop(APP) / "v1.tar.zst", await asyncio.to_thread(host.bundle, bad, "v1"))
+        for seconds in (5, 10):
+            await clock.end(seconds)  # and not at once again and again
+        assert (await settled(host, "v1.tar.zst", state="waiting"))["awaited"] == "turn"
+        full(host).unlink()
+        put(host.layout.drop(APP) / "v2.tar.zst", await asyncio.to_thread(host.bundle, wsgi("v2"), "v2"))
+        assert (await settled(host, "v2.tar.zst"))["state"] == "deployed"
+        assert (await settled(host, "v1.tar.zst"))["state"] == "failed"

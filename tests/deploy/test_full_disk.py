@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.host import Host, running, wsgi
+import agent.__main__
+from tests.dropping import Patience, put, settled, until
+from tests.host import APP, Host, running, wsgi
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs as root")
 MIB = 1024 * 1024
@@ -55,3 +57,36 @@ async def test_a_disk_that_fills_in_the_middle_fails_the_deployment_and_leaves_n
         filler.unlink()
         await host.deploy(wsgi("v3"), "v3")
         assert await host.serving() == "v3"
+
+
+async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room_though_nobody_touches_it(
+    small_root: Path, uv_cache: Path, ready_venvs: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clock = Patience()
+    monkeypatch.setattr(agent.__main__, "SystemClock", lambda: clock)
+    async with running(Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs)) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        raw = await asyncio.to_thread(host.bundle, wsgi("v2", big=os.urandom(MIB).hex()), "v2")
+        filler = host.app.shared / "filler"
+        room = os.statvfs(small_root).f_bavail * os.statvfs(small_root).f_frsize
+        filler.write_bytes(bytes(room - 10 * MIB))
+        assert not clock.pausing
+        put(host.layout.drop(APP) / "v2.tar.zst", raw)
+        told = await settled(host, "v2.tar.zst", state="waiting")
+        assert (told["awaited"], told["problem"]["code"]) == ("host", "disk_full"), told
+        # One of no use with the same manifest, looked at before it: who asks by the manifest hears of the other.
+        put(host.layout.drop(APP) / "a.tar.zst", raw[:-1])
+        assert (await settled(host, "a.tar.zst", manifest=told["manifest"], state="waiting"))[
+            "awaited"
+        ] == "arrival"
+        async with host._session.get(f"/apps/{APP}/drops/{told['manifest']}") as answer:
+            assert b'"awaited":"host"' in await answer.content.readline()
+        await until(lambda: clock.begun >= 3)  # after the arrival, and after the question
+        for seconds in (5, 10, 20):
+            await clock.end(seconds)
+        await until(lambda: 40 in clock.pausing)
+        filler.unlink()
+        await clock.end(40)
+        assert (await settled(host, "v2.tar.zst"))["state"] == "deployed"
+        assert await host.serving() == "v2"
+        assert not clock.pausing

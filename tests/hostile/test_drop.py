@@ -14,7 +14,7 @@ import pytest
 from pusher.wire import Link, index_line
 from tests.deploy.conftest import host, host_off  # noqa: F401 - fixtures
 from tests.dropping import Load, drop_folder, load, put, result, rsync, settled, until
-from tests.host import APP, Host, make_key, wsgi
+from tests.host import APP, Host, make_key, running, wsgi
 
 ROOT = os.geteuid() == 0
 
@@ -135,6 +135,28 @@ async def test_results_that_others_write_decide_nothing(served: Host) -> None:
         await until(lambda: "x.tar.zst.result.json" in os.listdir(where))
 
 
+async def test_a_crowd_of_names_keeps_no_bundle_from_being_deployed(host_off: Host) -> None:  # noqa: F811
+    where = host_off.layout.drop(APP)
+    where.mkdir(parents=True)
+    good = {version: await asyncio.to_thread(host_off.bundle, wsgi(version), version) for version in ("v1", "v2")}
+    for number in range(150):
+        (where / f"a{number:03}.tar.zst").write_bytes(b"nothing good")
+    put(where / "n.tar.zst", good["v1"])  # in the middle, by name and by time
+    for number in range(150):
+        (where / f"a{number:03}-more.tar.zst").write_bytes(b"nothing better")
+    async with running(host_off):
+        assert (await settled(host_off, "n.tar.zst"))["state"] == "deployed"
+        # The newest of those that wait are told of, and no others.
+        assert (await settled(host_off, "a149-more.tar.zst", state="waiting"))["awaited"] == "arrival"
+        await until(lambda: not result(host_off, "a000.tar.zst"))
+        put(where / "z.tar.zst", good["v2"])
+        assert (await settled(host_off, "z.tar.zst"))["state"] == "deployed"
+        # What was passed over is looked at when it changes.
+        put(where / "a000.tar.zst", await asyncio.to_thread(host_off.bundle, wsgi("v3"), "v3"))
+        assert (await settled(host_off, "a000.tar.zst"))["state"] == "deployed"
+        assert await host_off.serving() == "v3"
+
+
 @pytest.mark.timeout(240)
 async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host) -> None:
     where = served.layout.drop(APP)
@@ -149,7 +171,7 @@ async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host)
     ended = asyncio.create_task(littering.wait())
     loop, longest = asyncio.get_running_loop(), 0.0
     started = loop.time()
-    while not ended.done() or not result(served, "1.tar.zst"):
+    while not ended.done() or not result(served, "150.tar.zst"):
         await asyncio.wait([ended], timeout=0.02)
         began = loop.time()
         assert (await served.request("GET", "/healthz"))[0] == 200

@@ -1,20 +1,29 @@
 """A drop directory as bundles: what is there, what is lacking, and going on where one stopped."""
 
+import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from agent.admission import Papers
+from agent.core.landing import Awaited, awaited
+from agent.deploy import Send
+from agent.doors.landings import Landing
+from agent.doors.ports import Deployer
 from agent.host.disk import Disk
-from agent.host.dropbox import Chain, Dropbox, Lacking
+from agent.host.dropbox import Chain, Dropbox, Lacking, Stamp, lacking
 from agent.host.dropped import index_holds
 from agent.host.dropped_file import DroppedFile
 from agent.host.dropped_folder import DroppedFolder
+from agent.host.ports import Bundle
 from pusher import bundle, pack
 from pusher.papers import make_manifest
-from pusher.wire import Entry, Manifest, Refused, parse_index_line
+from pusher.wire import Code, Entry, Manifest, Refused, parse_index_line
 from tests.dropping import Load
 
 FILES = {"a": b"1", "b/c": b"22", "b/d": b"333", "z/y/x": b"4444"}
@@ -154,6 +163,97 @@ def test_a_bundles_file_is_read_to_its_end_as_often_as_is_wanted(box: Dropbox, o
     (box.path / "x.tar.zst").write_bytes(raw)
     with pytest.raises(Refused, match="not what its index lists"):
         _check(dropped, less)
+
+
+def test_a_bundles_file_that_was_found_well_is_not_read_again_until_it_changes_or_is_to_be_forgotten(
+    box: Dropbox, one: Load
+) -> None:
+    tree, path = pack.read(one.folder), box.path / "x.tar.zst"
+    path.write_bytes(
+        b"".join(bundle.write(bundle.Papers(one.manifest, one.signature, one.index), tree.contents()))
+    )
+    less = Load(one.folder, one.manifest, one.signature, one.index.split(b"\n", 1)[1])
+    dropped = DroppedFile(box, path.name)
+    for again in (lambda: os.utime(path), dropped.forget):
+        _check(dropped, one)
+        _check(dropped, less)
+        again()
+        with pytest.raises(Refused, match="not what its index lists"):
+            _check(dropped, less)
+
+
+def test_what_cannot_be_read_is_this_hosts_trouble_and_waits_for_nothing_to_arrive() -> None:
+    for number in (errno.EIO, errno.EMFILE):
+        assert awaited(lacking("tree/a", OSError(number, os.strerror(number)))) is Awaited.HOST
+    for number in (errno.ENOENT, errno.EACCES, errno.ELOOP):
+        assert awaited(lacking("tree/a", OSError(number, os.strerror(number)))) is Awaited.ARRIVAL
+
+
+async def test_what_changed_just_before_a_look_is_looked_at_again_though_its_stamp_is_the_same(
+    box: Dropbox,
+) -> None:
+    path = box.path / "x.tar.zst"
+    path.write_bytes(b"")
+    dropped = DroppedFile(box, path.name)
+    stamps = await asyncio.to_thread(dropped.stamps)
+    assert stamps[0] is not None
+    changed = stamps[0].changed // 1_000_000
+    landing = Landing(dropped, cast("Deployer", None), before={})  # nothing of it is good enough to be asked about
+    await landing.look(stamps, now=changed)
+    assert "the rest of x.tar.zst" in landing.result.waiting_for
+    path.unlink()
+    os.mkfifo(path)
+    await landing.look(stamps, now=changed + 1000)
+    assert "there is a fifo" in (said := landing.result.waiting_for)
+    path.unlink()
+    await landing.look(stamps, now=changed + 2000)
+    assert landing.result.waiting_for == said
+
+
+class Asked:
+    """The deployer of an app at which nothing was deployed yet; `begun` are the papers of what it is to begin."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[bytes, bytes]] = []
+
+    async def of_manifest(self, manifest: str) -> None:
+        return None
+
+    async def judged(self, bundle: Bundle, *, again: bool) -> Papers:
+        raw, signature = await asyncio.to_thread(bundle.papers)
+        return Papers(Manifest.from_bytes(raw), raw, signature, "", signer="tester", receive_ms=0, verify_ms=0)
+
+    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
+        return (parse_index_line(line) for line in bundle.index(papers.manifest.index_size))
+
+    async def submit(self, request: Send) -> None:
+        self.begun.append(await asyncio.to_thread(request.bundle.papers))
+        raise Refused(Code.DISK_FULL, "The release would not fit on the disk")
+
+
+@pytest.mark.parametrize("name", ["tree.manifest.json", "tree.manifest.json.sig"])
+async def test_papers_that_are_others_than_those_that_were_judged_begin_nothing(
+    box: Dropbox, one: Load, name: str
+) -> None:
+    def arrive() -> tuple[Stamp | None, ...]:
+        one.papers(box.path)
+        for path, content in FILES.items():
+            land(box, path, content)
+        (box.path / "tree/link").symlink_to("b/c")
+        return DroppedFolder(box).stamps()
+
+    stamps = await asyncio.to_thread(arrive)
+    asked = Asked()
+    landing = Landing(DroppedFolder(box), cast("Deployer", asked), before={})
+    await landing.look(stamps, now=0)
+    assert landing.ready
+    await landing.begin()
+    assert landing.result.awaited is Awaited.HOST
+    assert landing.ready
+    await asyncio.to_thread((box.path / name).write_bytes, b"another")
+    await landing.begin()
+    assert (landing.ready, landing.result.awaited) == (False, Awaited.ARRIVAL)
+    assert asked.begun == [(one.manifest, one.signature)]
 
 
 def test_a_stamp_tells_of_a_change_and_only_what_was_looked_at_is_removed(box: Dropbox) -> None:

@@ -14,6 +14,7 @@ from agent.core.landing import (
     is_final,
     is_torn,
     landings,
+    longer,
     result_name,
     results,
     says_the_same,
@@ -73,6 +74,7 @@ def test_only_what_no_later_arrival_can_mend_is_final(code: Code, apart: bool, f
         (Code.BUNDLE_INCOMPLETE, Awaited.ARRIVAL),
         (Code.BUSY, Awaited.TURN),
         (Code.DISK_FULL, Awaited.HOST),
+        (Code.UPLOAD_BROKEN, Awaited.HOST),
         (Code.STOPPING, Awaited.HOST),
     ],
 )
@@ -84,6 +86,13 @@ def test_a_deployment_is_torn_if_what_it_read_was_changed_meanwhile() -> None:
     assert is_torn(Refused(Code.CONTENT_MISMATCH, "x").to_document())
     assert not is_torn(Refused(Code.APP_EXITED, "x").to_document())
     assert not is_torn(None)
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    pauses = [longer(0)]
+    while longer(pauses[-1]) != pauses[-1]:
+        pauses.append(longer(pauses[-1]))
+    assert pauses == [5, 10, 20, 40, 60]
 
 
 def test_retention_counts_from_the_newest_and_looks_at_the_age() -> None:
