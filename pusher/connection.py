@@ -148,7 +148,7 @@ class Connection:
     def _document(self, response: http.client.HTTPResponse, raw: bytes) -> dict[str, Any]:
         try:
             document = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if response.status < 300 and isinstance(document, dict):
             return document
@@ -160,6 +160,10 @@ class Connection:
         if self._abandoned.is_set():
             self.close()
             return KeyboardInterrupt()
+        if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
+            # What a wrapper around ssh greets with, for one.
+            self.close()
+            return self.not_an_agent(f"it says {str(error).strip()[:80]!r}, which is not HTTP")
         stream, self._stream = self._stream, None
         self._http.close()
         why = stream.why_it_broke() if stream else ""

@@ -25,6 +25,7 @@ _PLACE = re.compile(
 _FORMS = "Use NAME or ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000"
 _PATH_BYTES = 107  # unix(7): sun_path has 108, the last of which is NUL
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
+_LEAVING_S = 2.0
 # A person may have to type a passphrase or touch a key before ssh carries the first byte.
 _ANSWER_BY_SSH_S = 180.0
 # What ssh says last when something it has already told of ends it.
@@ -158,7 +159,12 @@ class Stream:
                 self.ssh.wait(0.5)
             except subprocess.TimeoutExpired:
                 self.ssh.terminate()
-                self.ssh.wait()
+                try:
+                    self.ssh.wait(_LEAVING_S)
+                except subprocess.TimeoutExpired:
+                    # A wrapper that does not listen must not keep the command from ending.
+                    self.ssh.kill()
+                    self.ssh.wait()
 
 
 def connect(host: Host, *, ssh: str, may_ask: bool = True) -> Stream:
