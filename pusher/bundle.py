@@ -35,8 +35,8 @@ Member = tuple[File, Iterator[bytes]]
 _ANY_NUMBER = Limits(files=10**9, unpacked=10**18)
 _INDEX_BYTES = 1024**3
 _PIECE = 128 * 1024
-# A block of 4 bytes can expand to 128 KiB (RFC 8878, 3.1.1.2), and all of a piece is expanded at once: to 32 MiB at
-# most. Pieces as large as those written made 2 GiB of 33 kB of a sparse file.
+# A block of 4 bytes can expand to 128 KiB (RFC 8878, 3.1.1.2), and all of a piece is expanded at once: to 32 MiB
+# at most. Pieces as large as those written made 2 GiB of 33 kB of a sparse file.
 _READ_PIECE = 1024
 # The next ones cost half as much time again, and save 3 % where it counts: in what is large.
 _LEVEL = 1
