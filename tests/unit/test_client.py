@@ -288,7 +288,7 @@ def test_what_does_not_answer_in_http_is_no_agent(door: ScriptedDoor, client: Cl
         exchange.hang_up()
 
     door.on("GET", "/status", babble)
-    with pytest.raises(Unreachable, match="web1 is not an agent: it says 'SSH-2.0-OpenSSH_9.2p1', which is not"):
+    with pytest.raises(Unreachable, match=r"web1 is not an agent: it says 'SSH-2\.0-OpenSSH_9\.2p1', which"):
         client.status()
 
 

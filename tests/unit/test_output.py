@@ -76,3 +76,11 @@ def test_closed_standard_streams_are_nobody_elses(door: ScriptedDoor, project: P
 def test_without_a_standard_error_the_exit_code_still_tells(door: ScriptedDoor, stream: str) -> None:
     assert shell(f"pusher frobnicate {stream}", door).returncode == 2
     assert shell(f"PUSHER_HOST=unix:/nonexistent pusher status {stream}", door).returncode == 5
+
+
+def test_a_drop_for_which_there_is_no_room_here_is_not_begun(door: ScriptedDoor, project: Path) -> None:
+    (project / "app-src/v3/big").write_bytes(os.urandom(5_000))
+    done = shell("ulimit -f 1; pusher drop v3 --bundle", door)
+    assert done.returncode == 2
+    assert done.stderr.startswith("pusher: What is to be dropped cannot be made ready: File too large (")
+    assert "rsync" not in done.stdout
