@@ -40,7 +40,7 @@ class Connection:
         stream = self._stream
         # Nothing is to come between two requests, so what can be read is the end: an idle connection
         # that the agent closed. Found out by a failing request, it could not be told from a lost answer.
-        if stream is None or self._http.sock is None or select.select([stream.socket], [], [], 0)[0]:
+        if stream is None or self._http.sock is None or _ready(stream.socket, select.POLLIN, within_s=0):
             self.close()
             stream = self._stream = connect(self.host, ssh=self._ssh, may_ask=self._may_ask)
             self._http = http.client.HTTPConnection("localhost")
@@ -193,13 +193,21 @@ def _send(stream: Stream, raw: bytes) -> bool:
     # Not sendall: an agent that refuses stops reading, and its answer must be seen while we wait to write.
     view = memoryview(raw)
     while view:
-        readable, writable, _ = select.select([stream.socket], [stream.socket], [], stream.answer_s)
-        if readable:
-            return False
-        if not writable:
+        ready = _ready(stream.socket, select.POLLIN | select.POLLOUT, within_s=stream.answer_s)
+        if not ready:
             raise TimeoutError
+        if ready & ~select.POLLOUT:
+            return False
         try:
             view = view[stream.socket.send(view) :]
         except ConnectionError:
             return False  # Its answer may have come before the end.
     return True
+
+
+def _ready(stream: socket.socket, wanted: int, *, within_s: float) -> int:
+    """What of it can be done, or that it has ended (poll(2)); 0 if nothing can."""
+    # Not `select.select`: with hundreds of hosts there are numbers that it does not take.
+    poll = select.poll()
+    poll.register(stream, wanted)
+    return next((events for _, events in poll.poll(within_s * 1000)), 0)

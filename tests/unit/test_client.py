@@ -1,5 +1,7 @@
 """The client speaks with an agent over one connection, and every way to fail is a problem."""
 
+import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -321,3 +323,17 @@ def test_patience_can_be_shorter_than_usual(door: ScriptedDoor, client: Client) 
     door.on("GET", "/status", never)
     with pytest.raises(Unreachable, match="no answer in time"):
         client.status(patience_s=0.05)
+
+
+def test_a_connection_may_have_any_number(door: ScriptedDoor, client: Client) -> None:
+    door.on("GET", "/status", answer({"app": "flask-demo"}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert client.status() == client.status() == {"app": "flask-demo"}
+    finally:
+        for one in others:
+            os.close(one)
+        client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -84,3 +84,18 @@ def test_a_drop_for_which_there_is_no_room_here_is_not_begun(door: ScriptedDoor,
     assert done.returncode == 2
     assert done.stderr.startswith("pusher: What is to be dropped cannot be made ready: File too large (")
     assert "rsync" not in done.stdout
+
+
+@pytest.mark.parametrize(("limit", "exit_code"), [("-Sn", 0), ("-n", 5)])
+def test_many_hosts_are_asked_while_the_machine_allows_it(
+    door: ScriptedDoor, project: Path, limit: str, exit_code: int
+) -> None:
+    agent = project / "ssh"
+    head = r"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n"
+    agent.write_text(f"""#!/bin/sh\nprintf '{head}{{"app":"x"}}'\nexec cat >/dev/null\n""")
+    agent.chmod(0o755)
+    hosts = " ".join(f"h{at}" for at in range(20))
+    done = shell(f"ulimit {limit} 32; PUSHER_HOST='{hosts}' PUSHER_SSH={agent} pusher status --json", door)
+    assert done.returncode == exit_code, done.stderr
+    assert "a bug in pusher" not in done.stderr
+    assert (len(done.stdout.splitlines()) == 20) == (exit_code == 0)
