@@ -5,11 +5,14 @@ import os
 import sys
 from typing import NoReturn
 
+from pusher.output import pour, stand_in
+
 _OUR_BUG, _INTERRUPTED = 3, 130
 
 
 def main() -> int:
     """Run the command of `sys.argv`; its exit code. Everything there is to say has been said."""
+    stand_in()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks must not end a command whose work is done.
@@ -19,7 +22,7 @@ def main() -> int:
 
         return run(sys.argv[1:])
     except KeyboardInterrupt as error:
-        print(f"\npusher: {str(error) or 'Interrupted'}", file=sys.stderr)
+        pour(sys.stderr, f"\npusher: {_interruption(error)}\n")
         return _INTERRUPTED
     except Exception as error:
         # Late, for `pusher --version` has no use for it.
@@ -32,22 +35,24 @@ def main() -> int:
         # This is the boundary: what nobody expected, whatever it is, is ours to mend.
         import traceback
 
-        traceback.print_exc()
-        print("pusher: This is a bug in pusher, not in what you did. Please report it with the lines above",
-              file=sys.stderr)  # fmt: skip
+        ours = "pusher: This is a bug in pusher, not in what you did. Please report it with the lines above\n"
+        pour(sys.stderr, traceback.format_exc() + ours)
         return _OUR_BUG
 
 
 def command() -> NoReturn:
     """`main` as a process. It is over when the work is: putting every object away first takes 30 ms more."""
     code = main()
-    from contextlib import suppress
-
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            with suppress(BrokenPipeError):
-                stream.flush()
+        pour(stream, "")
     os._exit(code)
+
+
+def _interruption(error: BaseException | None) -> str:
+    """What goes on elsewhere; a second Ctrl-C, while the first was seen to, does not make us forget it."""
+    while error is not None and not str(error):
+        error = error.__context__
+    return str(error) if isinstance(error, KeyboardInterrupt) else "Interrupted"
 
 
 if __name__ == "__main__":

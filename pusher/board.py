@@ -55,6 +55,7 @@ class _HostScreen(Screen):
         self._screen = screen
         self._name = name
         self._prefix = f"{printable(name):<{width}}  "
+        self._lost = screen._lost
 
     def draw(self, text: str, passing: Sequence[str] = ()) -> None:
         self._board.show(self._name, text, passing[0] if passing else None)

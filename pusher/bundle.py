@@ -35,6 +35,9 @@ Member = tuple[File, Iterator[bytes]]
 _ANY_NUMBER = Limits(files=10**9, unpacked=10**18)
 _INDEX_BYTES = 1024**3
 _PIECE = 128 * 1024
+# A block of 4 bytes can expand to 128 KiB (RFC 8878, 3.1.1.2), and all of a piece is expanded at once: to 32 MiB
+# at most. Pieces as large as those written made 2 GiB of 33 kB of a sparse file.
+_READ_PIECE = 1024
 # The next ones cost half as much time again, and save 3 % where it counts: in what is large.
 _LEVEL = 1
 # What RFC 8878 asks every decoder to support, and what an agent reads.
@@ -155,7 +158,7 @@ class _Unpacked:
     def _more(self) -> bool:
         """Decompress a piece; False at the end of the file, which must be the end of a frame."""
         frame = self._frame
-        piece = (frame.unused_data if frame.eof else b"") or self._raw.read(_PIECE)
+        piece = (frame.unused_data if frame.eof else b"") or self._raw.read(_READ_PIECE)
         if not piece:
             if not frame.eof:
                 raise _malformed("it ends in the middle")

@@ -4,17 +4,22 @@ Invariant: a command imports what it needs when it runs, so that every other one
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO, cast
 
 from pusher import __version__
+from pusher.output import pour
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from pusher.config import Settings
     from pusher.rollout import Tour
     from pusher.show import Screen
 
+_READING = ("status", "releases", "diff", "logs", "verify")
 _EXIT_CODES = """exit codes: 0 done, 1 failed and undone, 2 usage, 3 a bug of ours, 4 refused, 5 unreachable,
 6 stuck: somebody has to look, 130 interrupted"""
 
@@ -27,22 +32,23 @@ def run(argv: Sequence[str]) -> int:
     if argv[:1] == ["__complete"]:
         from pusher.completion import candidates
 
-        print("\n".join(candidates(argv[1:], parser())))
+        _tell("\n".join(candidates(argv[1:], parser())) + "\n")
         return 0
     arguments = parser().parse_args(argv)
     if arguments.command == "completion":
         from pusher.completion import script
 
-        print(script(arguments.shell), end="")
+        _tell(script(arguments.shell))
         return 0
 
     from pusher.show import Screen
 
     screen = Screen()
     try:
-        return _run(arguments, screen)
+        exit_code = _run(arguments, screen)
     finally:
         screen.settle()
+    return _unless_lost(exit_code, screen, arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,6 +72,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"pusher: {message}\n  See: {self.prog} --help\n")
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        _tell(message, sys.stderr if file is None else cast(TextIO, file))
 
 
 def _add_remote(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -202,6 +211,34 @@ def _lines(text: str) -> int:
     if not text.isdecimal() or int(text) > _LOG_LINES_MOST:
         raise argparse.ArgumentTypeError(f"a number from 0 to {_LOG_LINES_MOST} is needed")
     return int(text)
+
+
+def _tell(text: str, out: TextIO | None = None) -> None:
+    """Write what was asked for. Raises: Unwritten."""
+    error = pour(out or sys.stdout, text)
+    if error is None or isinstance(error, BrokenPipeError) or out is sys.stderr:
+        return
+    from pusher.errors import Unwritten
+
+    raise Unwritten(error)
+
+
+def _unless_lost(exit_code: int, screen: "Screen", arguments: argparse.Namespace) -> int:
+    """The exit code of a command whose output may have been lost. Raises: Unwritten, if that was all it was for.
+
+    Who closes a pipe has read enough.
+    """
+    if screen.lost is None or isinstance(screen.lost, BrokenPipeError):
+        return exit_code
+    from pusher.errors import Unwritten
+    from pusher.show import show_problem
+
+    follows = arguments.command == "status" and arguments.follow
+    if arguments.command in _READING and not follows and not exit_code:
+        raise Unwritten(screen.lost)
+    # What was done is done, whoever reads about it.
+    show_problem(Unwritten(screen.lost, hint="How it ended, the exit code says"))
+    return exit_code
 
 
 def _run(arguments: argparse.Namespace, screen: "Screen") -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pusher.errors import Usage
-from pusher.hosts import DOOR, Host, parse_address, parse_door
+from pusher.hosts import DOOR, Address, Host, parse_address, parse_door
 
 CONFIG_NAME = "pusher.toml"
 _KEYS = {"app": str, "source": str, "key": str, "ssh": str, "hosts": dict}
@@ -43,7 +43,7 @@ def load(
     """
     environment = os.environ if environment is None else environment
     named = flags.get("config") or environment.get("PUSHER_CONFIG")
-    file = Path(named) if named else find(start or Path.cwd())
+    file = Path(named) if named else find(start or _here())
     table = _read(file) if file else {}
     base = file.parent if file else Path()
 
@@ -75,9 +75,10 @@ def find(start: Path) -> Path | None:
     here = start.resolve()
     for folder in (here, *here.parents):
         file = folder / CONFIG_NAME
-        if file.is_file():
+        # Not `is_file`, which raises where this user may not look (`sudo -u deploy` in root's home).
+        if os.path.isfile(file):
             owner = file.stat().st_uid
-            if owner not in (os.geteuid(), 0, here.stat().st_uid):
+            if owner not in (os.geteuid(), 0) and owner != here.stat().st_uid:
                 raise Usage(
                     f"{file} is not taken",
                     why=f"it belongs to somebody else (uid {owner}) and can name a command to run",
@@ -87,14 +88,22 @@ def find(start: Path) -> Path | None:
     return None
 
 
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        hint = f"Go to a folder that is there, or name a {CONFIG_NAME} with --config"
+        raise Usage("The working directory is gone", why=error.strerror or str(error), hint=hint) from error
+
+
 def _read(file: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        table = tomllib.loads(file.read_text("utf-8"))
+        table = tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         raise Usage(f"{file} cannot be read", why=error.strerror or str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Usage(f"{file} is not TOML", why=str(error)) from error
     _check(table, _KEYS, file=file, place="")
     return table
@@ -121,6 +130,8 @@ def _check(table: Mapping[str, object], known: Mapping[str, type], *, file: Path
         if not isinstance(value, kind):
             wanted = "a table" if kind is dict else "text in quotes"
             raise Usage(f"{file}: '{place}{key}' is {value!r}", why=f"{wanted} is needed")
+        if isinstance(value, str) and "\0" in value:
+            raise Usage(f"{file}: '{place}{key}' is {value!r}", why="no path, command or address has a NUL in it")
 
 
 def _nearest(key: str, known: Mapping[str, type], place: str) -> str:
@@ -138,4 +149,9 @@ def _nearest(key: str, known: Mapping[str, type], place: str) -> str:
 
 def _choose(names: Sequence[str], hosts: Mapping[str, Host]) -> tuple[Host, ...]:
     chosen = {name: hosts.get(name) or Host(name, parse_address(name)) for name in names}
+    first: dict[Address, str] = {}
+    for name, host in chosen.items():
+        if (other := first.setdefault(host.address, name)) != name:
+            hint = "Name it once: two deployments at a time are refused there"
+            raise Usage(f"{other} and {name} are the same host", hint=hint)
     return tuple(chosen.values())

@@ -40,7 +40,7 @@ class Connection:
         stream = self._stream
         # Nothing is to come between two requests, so what can be read is the end: an idle connection
         # that the agent closed. Found out by a failing request, it could not be told from a lost answer.
-        if stream is None or self._http.sock is None or select.select([stream.socket], [], [], 0)[0]:
+        if stream is None or self._http.sock is None or _ready(stream.socket, select.POLLIN, within_s=0):
             self.close()
             stream = self._stream = connect(self.host, ssh=self._ssh, may_ask=self._may_ask)
             self._http = http.client.HTTPConnection("localhost")
@@ -148,7 +148,7 @@ class Connection:
     def _document(self, response: http.client.HTTPResponse, raw: bytes) -> dict[str, Any]:
         try:
             document = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if response.status < 300 and isinstance(document, dict):
             return document
@@ -160,6 +160,10 @@ class Connection:
         if self._abandoned.is_set():
             self.close()
             return KeyboardInterrupt()
+        if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
+            # What a wrapper around ssh greets with, for one.
+            self.close()
+            return self.not_an_agent(f"it says {str(error).strip()[:80]!r}, which is not HTTP")
         stream, self._stream = self._stream, None
         self._http.close()
         why = stream.why_it_broke() if stream else ""
@@ -189,13 +193,21 @@ def _send(stream: Stream, raw: bytes) -> bool:
     # Not sendall: an agent that refuses stops reading, and its answer must be seen while we wait to write.
     view = memoryview(raw)
     while view:
-        readable, writable, _ = select.select([stream.socket], [stream.socket], [], stream.answer_s)
-        if readable:
-            return False
-        if not writable:
+        ready = _ready(stream.socket, select.POLLIN | select.POLLOUT, within_s=stream.answer_s)
+        if not ready:
             raise TimeoutError
+        if ready & ~select.POLLOUT:
+            return False
         try:
             view = view[stream.socket.send(view) :]
         except ConnectionError:
             return False  # Its answer may have come before the end.
     return True
+
+
+def _ready(stream: socket.socket, wanted: int, *, within_s: float) -> int:
+    """What of it can be done, or that it has ended (poll(2)); 0 if nothing can."""
+    # Not `select.select`: with hundreds of hosts there are numbers that it does not take.
+    poll = select.poll()
+    poll.register(stream, wanted)
+    return next((events for _, events in poll.poll(within_s * 1000)), 0)

@@ -17,7 +17,7 @@ from typing import Any
 from pusher import bundle, pack, rsync
 from pusher.client import Client
 from pusher.config import Settings
-from pusher.errors import Interrupted, Unreachable
+from pusher.errors import Interrupted, Unreachable, Usage
 from pusher.fleet import clients_of, each
 from pusher.follow import follow
 from pusher.papers import app_name, manifest_for, signed, write_beside
@@ -101,8 +101,18 @@ def _of_folder(
     all_answered = len(statuses) == len(settings.chosen)
     manifest = manifest_for(statuses, tree, app=app, version=found.version, all_answered=all_answered)
     papers = signed(manifest, tree, key=settings.key)
+    try:
+        return _written(tree, manifest, papers, aside, as_bundle=as_bundle)
+    except OSError as error:
+        hint = "Is there room for it? TMPDIR can name another folder"
+        why = f"{error.strerror or error} ({error.filename or aside})"
+        raise Usage("What is to be dropped cannot be made ready", why=why, hint=hint) from error
+
+
+def _written(tree: pack.Tree, manifest: Manifest, papers: bundle.Papers, aside: Path, *, as_bundle: bool) -> _Load:
+    """The files that travel beside the tree, or instead of it, in the folder `aside`. Raises: OSError."""
     if as_bundle:
-        file = aside / f"{app}-{found.version}.tar.zst"
+        file = aside / f"{manifest.app}-{manifest.version}.tar.zst"
         with file.open("xb") as out:
             out.writelines(bundle.write(papers, tree.contents()))
         return _Load(manifest, _digest(papers), file.name, [file])

@@ -23,5 +23,14 @@ class Unreachable(Problem):
         super().__init__(Code.INTERRUPTED, what, why=why, hint=hint)
 
 
+class Unwritten(Problem):
+    """What was asked for cannot be written to standard output, as a file system that is full does not take it."""
+
+    def __init__(self, error: OSError, *, hint: str = "Make room there, or write it elsewhere") -> None:
+        super().__init__(
+            Code.DISK_ERROR, "Standard output cannot be written", why=error.strerror or str(error), hint=hint
+        )
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C at a moment when something goes on elsewhere; the text says what, and how to pick it up."""

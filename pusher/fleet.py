@@ -47,6 +47,8 @@ def clients_of(settings: Settings) -> Iterator[list[Client]]:
         there = f"pusher.toml knows {', '.join(settings.hosts)}" if settings.hosts else "For example: --host web1"
         raise Usage("No host is named", hint=f"Name one with --host, or PUSHER_HOST. {there}")
     alone = len(settings.chosen) == 1
+    if not alone:
+        _make_room(len(settings.chosen))
     clients = [Client(host, ssh=settings.ssh, may_ask=alone) for host in settings.chosen]
     try:
         yield clients
@@ -182,6 +184,17 @@ def interruption(turns: "Mapping[str, Turn[_T]]", *, more: Sequence[str] = ()) -
     if left:
         lines.append(f"Not begun: {', '.join(left)}")
     return Interrupted("\n  ".join([*lines, *more]))
+
+
+def _make_room(hosts: int) -> None:
+    """Let this process open what so many hosts need: a connection, what ssh says, and more while it starts."""
+    import resource  # Late: one host does without.
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 256 + 4 * hosts
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _asked(client: Client, screen: Screen, *, ask: Callable[[Client], _T]) -> _T:

@@ -25,8 +25,11 @@ _PLACE = re.compile(
 _FORMS = "Use NAME or ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000"
 _PATH_BYTES = 107  # unix(7): sun_path has 108, the last of which is NUL
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
+_LEAVING_S = 2.0
 # A person may have to type a passphrase or touch a key before ssh carries the first byte.
 _ANSWER_BY_SSH_S = 180.0
+_INSTALL = "Install the OpenSSH client, or name another command with `ssh` in pusher.toml"
+_ROOM = "Name fewer hosts at once, or see what this machine allows: ulimit -a"
 # What ssh says last when something it has already told of ends it.
 _ECHOES = ("stdio forwarding failed", "Connection closed by UNKNOWN port 65535")
 
@@ -158,7 +161,12 @@ class Stream:
                 self.ssh.wait(0.5)
             except subprocess.TimeoutExpired:
                 self.ssh.terminate()
-                self.ssh.wait()
+                try:
+                    self.ssh.wait(_LEAVING_S)
+                except subprocess.TimeoutExpired:
+                    # A wrapper that does not listen must not keep the command from ending.
+                    self.ssh.kill()
+                    self.ssh.wait()
 
 
 def connect(host: Host, *, ssh: str, may_ask: bool = True) -> Stream:
@@ -180,9 +188,13 @@ def connect(host: Host, *, ssh: str, may_ask: bool = True) -> Stream:
 
 
 def _through_ssh(host: Host, argv: tuple[str, ...], door: str, *, may_ask: bool) -> Stream:
-    ours, theirs = socket.socketpair()
-    # Its standard error stays the terminal's: host key questions, "touch your key", its own reasons.
-    told = None if may_ask else _file()
+    try:
+        ours, theirs = socket.socketpair()
+        # Its standard error stays the terminal's: host key questions, "touch your key", its own reasons.
+        told = None if may_ask else _file()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Unreachable(f"{host.name} cannot be reached", why=why, hint=_ROOM) from error
     with theirs:
         try:
             # In a session of its own it has no terminal to ask at, and Ctrl-C at ours does not end it before we
@@ -194,9 +206,10 @@ def _through_ssh(host: Host, argv: tuple[str, ...], door: str, *, may_ask: bool)
             ours.close()
             if told is not None:
                 told.close()
+            lacking = isinstance(error, FileNotFoundError | PermissionError)
             raise Unreachable(
                 f"{host.name} cannot be reached", why=f"{argv[0]} cannot be run ({error.strerror})",
-                hint="Install the OpenSSH client, or name another command with `ssh` in pusher.toml",
+                hint=_INSTALL if lacking else _ROOM,
             ) from error  # fmt: skip
     return Stream(ours, door, _ANSWER_BY_SSH_S if may_ask else _ANSWER_S, process, told)
 

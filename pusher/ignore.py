@@ -4,6 +4,8 @@ Invariant: gitignore's rules, by `pathspec`: the last pattern that matches decid
 nothing beneath a folder that stays at home can travel.
 """
 
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,10 +34,12 @@ def rules(folder: Path) -> Callable[[str], bool]:
 
     file = folder / IGNORE_NAME
     try:
-        own = file.read_text("utf-8").splitlines() if file.exists() else []
+        # A link that leads nowhere counts: what it should keep at home must not travel.
+        own = _lines(file) if os.path.lexists(file) else []
         spec = pathspec.GitIgnoreSpec.from_lines([*DEFAULTS, *own])
-    except (OSError, ValueError) as error:
-        raise Usage(f"{file} cannot be used", why=str(error)) from error
+    except (OSError, ValueError, re.error) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise Usage(f"{file} cannot be used", why=why) from error
     if any("/" in line.rstrip("/ ") for line in own):
         return spec.match_file
     # No pattern looks at more than the last name, and trees repeat names: each is judged once.
@@ -49,3 +53,10 @@ def rules(folder: Path) -> Callable[[str], bool]:
         return found
 
     return stays
+
+
+def _lines(file: Path) -> list[str]:
+    if file.exists() and not file.is_file():
+        raise ValueError("it is not a file")  # A pipe would keep us waiting.
+    # As git does, an editor's byte order mark is passed over; else the first pattern would match nothing.
+    return file.read_text("utf-8-sig").splitlines()

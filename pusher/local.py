@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pusher import bundle, pack, sign
@@ -48,19 +48,7 @@ def pack_into(
         _write_papers(papers, Path(papers_into), screen)
         return
     target = Path(file or f"{app}-{found.version}.tar.zst")
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        try:
-            with aside.open("xb") as out:
-                for piece in bundle.write(papers, tree.contents()):
-                    out.write(piece)
-                out.flush()
-                os.fsync(out.fileno())
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error
+    _write(target, bundle.write(papers, tree.contents()))
     screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
 
 
@@ -109,3 +97,24 @@ def _write_papers(papers: bundle.Papers, folder: Path, screen: Screen) -> None:
             screen.line(str(path))
     except OSError as error:
         raise Usage(f"{folder} cannot be written to", why=error.strerror or str(error)) from error
+
+
+def _write(target: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that appears whole or not at all. Raises: Usage; whatever `pieces` raise."""
+    # Where it is a link, what that leads to is replaced.
+    real = Path(os.path.realpath(target))
+    aside = real.with_name(f".{real.name}.{os.getpid()}")
+    try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            # Renaming over it, root would take /dev/null away from everybody.
+            raise Usage(f"{target} cannot be written", why="it is no ordinary file", hint="Name one with -o")
+        try:
+            with aside.open("xb") as out:
+                out.writelines(pieces)
+                out.flush()
+                os.fsync(out.fileno())
+            aside.replace(real)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error

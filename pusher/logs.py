@@ -19,6 +19,8 @@ def logs(settings: Settings, screen: Screen, *, lines: int, follow_it: bool, uni
 
     def act(client: Client, screen: Screen) -> str:
         for line in client.logs(settings.app, lines=lines, follow=follow_it, unit=unit):
+            if screen.lost:
+                return ""  # `pusher logs -f | head`: nobody would see when to press Ctrl-C.
             if line is None:
                 continue
             if as_json:

@@ -19,6 +19,7 @@ from pusher.wire import (
     Entry,
     Failed,
     File,
+    Limits,
     Link,
     WireError,
     check_path,
@@ -28,6 +29,7 @@ from pusher.wire import (
 )
 
 _CHUNK = 256 * 1024
+_DEPTH = Limits().depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,11 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def _walk(folder: Path, above: str, stays: Callable[[str], bool]) -> Iterator[Entry]:
     try:
+        if above.count("/") >= _DEPTH:
+            check_path(above[:-1])
         found = list(os.scandir(folder / above))
+    except WireError as error:
+        raise _cannot(f"{above[:60]}...", "cannot travel", str(error)) from error
     except OSError as error:
         raise _cannot(above or str(folder), "cannot be listed", error.strerror or str(error)) from error
     for item in found:

@@ -5,8 +5,9 @@ from typing import Any
 
 from pusher.client import Client
 from pusher.config import Settings
+from pusher.errors import Interrupted, Unreachable
 from pusher.fleet import answers, clients_of, on_each
-from pusher.follow import follow
+from pusher.follow import asking, follow
 from pusher.rollout import ASKING_S, Live, Rollout, Tour
 from pusher.show import Screen, duration, moment, release_name, table
 from pusher.wire import Code, Problem, Refused
@@ -42,7 +43,14 @@ def rollback(settings: Settings, screen: Screen, *, to: str, tour: Tour) -> int:
 
     def act(client: Client, screen: Screen) -> Live:
         screen.line(f"rolling back {settings.app or 'the app'} on {client.host.name}")
-        return _followed(client, screen, client.rollback(settings.app, to=to))
+        see = f"Whether it has begun, {asking(client.host.name)} tells"
+        try:
+            deployment = client.rollback(settings.app, to=to)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"Interrupted while asking {client.host.name} to go back. {see}") from error
+        except Unreachable as error:
+            raise Unreachable(error.what, why=error.why, hint=f"{see}. {error.hint}") from error
+        return _followed(client, screen, deployment)
 
     with clients_of(settings) as clients:
         rollout = Rollout(clients, screen, tour=tour)

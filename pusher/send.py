@@ -4,7 +4,6 @@ Invariant: all hosts get the same papers; one that is asked twice sees an equal 
 deployed twice.
 """
 
-import shlex
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,9 +16,9 @@ from pusher.background import Begun
 from pusher.bundle import Cargo, Member, Papers
 from pusher.client import Client
 from pusher.config import Settings
-from pusher.errors import Interrupted
+from pusher.errors import Interrupted, Unreachable
 from pusher.fleet import clients_of
-from pusher.follow import follow
+from pusher.follow import asking, follow
 from pusher.papers import app_name, manifest_for, signed
 from pusher.rollout import ASKING_S, Live, Rollout, Tour
 from pusher.show import Screen, amount, duration
@@ -134,13 +133,13 @@ def _deliver(client: Client, screen: Screen, *, load: _Load) -> Live:
 def _upload(client: Client, screen: Screen, load: _Load, missing: Collection[str] | None) -> Mapping[str, Any]:
     total = sum(file.size for file in load.cargo.files if missing is None or file.sha256 in missing)
     contents = _counted(load.cargo.contents(missing), screen, total)
+    see = f"It is deployed only if all of it had arrived: see {asking(client.host.name)}"
     try:
         deployment = client.deploy(load.manifest.app, bundle.write(load.papers, contents))
     except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"Interrupted while sending to {client.host.name}. It is deployed only if all of it had arrived: "
-            f"see pusher status --host {shlex.quote(client.host.name)}"
-        ) from error
+        raise Interrupted(f"Interrupted while sending to {client.host.name}. {see}") from error
+    except Unreachable as error:
+        raise Unreachable(error.what, why=error.why, hint=f"{see}. {error.hint}") from error
     return follow(client, deployment, screen)
 
 

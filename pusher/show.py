@@ -4,7 +4,6 @@ Invariant: nothing that comes from elsewhere (an agent, a hook, a file's name) r
 control characters alive. On a terminal a line may change in place; in a pipe every line is final.
 """
 
-import contextlib
 import copy
 import json
 import os
@@ -12,9 +11,10 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, TextIO
 
+from pusher.output import pour
 from pusher.wire import Event, Happened, Link, Problem
 
 # C0 without tab and newline, DEL, C1; and what reorders or hides text: bidirectional controls, line and
@@ -37,11 +37,18 @@ class Screen:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self.live = self._out.isatty() and os.environ.get("TERM") != "dumb"
+        # Where nobody says what the terminal understands, it is not taken to understand anything.
+        self.live = self._out.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+        self._lost: list[OSError] = []
         self._prefix = ""
         self._passing: list[str] = []
         self._drawn = time.monotonic()
         self._lock = threading.Lock()
+
+    @property
+    def lost(self) -> OSError | None:
+        """Why nothing more can be written; None as long as all was. The work goes on, for it has an exit code."""
+        return self._lost[0] if self._lost else None
 
     def of_host(self, name: str, *, width: int = 0) -> Self:
         """The screen for one of several hosts: each line begins with its name."""
@@ -77,14 +84,15 @@ class Screen:
 
             columns, rows = shutil.get_terminal_size()
             shown = [one.replace("\n", " ")[: columns - 1] for one in passing[: max(1, rows - 2)]]
-        with self._lock, _pipe_may_close(self._out):
+        with self._lock:
             # Cleared together with what comes next: an empty line in between would flicker.
             above = len(self._passing) - 1
             clear = "" if above < 0 else "\r\x1b[K" if above == 0 else f"\r\x1b[{above}A\x1b[J"
             self._passing[:] = shown
             if clear or text or shown:
-                self._out.write(clear + text + "\n".join(shown))
-                self._out.flush()
+                error = pour(self._out, clear + text + "\n".join(shown))
+                if error is not None:
+                    self._lost.append(error)
 
     def dangling(self, links: Sequence[Link]) -> None:
         """Warn of links that travel without what they lead to."""
@@ -141,10 +149,7 @@ def show_problem(problem: Problem, *, host: str = "") -> None:
         lines.append(f"  {printable(problem.hint)}")
     if problem.output:
         lines += ["", printable(problem.output).rstrip("\n")]
-    with _pipe_may_close(sys.stdout):
-        sys.stdout.flush()
-    with _pipe_may_close(sys.stderr):
-        print("\n".join(lines), file=sys.stderr, flush=True)
+    pour(sys.stderr, "\n".join(lines) + "\n")
 
 
 def sentence(problem: Problem) -> str:
@@ -194,13 +199,3 @@ def release_name(release: object) -> str:
 def moment(timestamp: object) -> str:
     """An RFC 3339 time without its T, decimals and Z: `2026-11-23 02:00:55`."""
     return str(timestamp or "")[:19].replace("T", " ")
-
-
-@contextlib.contextmanager
-def _pipe_may_close(out: TextIO) -> Iterator[None]:
-    """Go on without the reader when it leaves (`pusher send v3 | head`): the exit code is still to come."""
-    try:
-        yield
-    except BrokenPipeError:
-        # Python flushes standard output once more at exit, and must find something that takes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())

@@ -68,7 +68,7 @@ def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None)
             if done.returncode == 0:
                 return found
             raise _refused(Code.SIGNATURE_INVALID, found, done)
-        if not signers.is_file():
+        if not os.path.isfile(signers):
             raise Usage(f"{signers} is not a file", hint="An allowed_signers file is needed, see ssh-keygen(1)")
         # It only finds candidates: it looks neither at the namespace nor at how patterns match.
         done = _run(principals_argv(file, signers), document)
@@ -113,8 +113,9 @@ def _key_file(key: str, environment: Mapping[str, str]) -> Iterator[Path]:
         with _written(public, "key.pub") as file:
             yield file
     else:
-        folder = Path(environment.get("HOME") or "~").expanduser() / ".ssh"
-        found = next((folder / name for name in KEY_NAMES if (folder / name).is_file()), None)
+        # Not Path.expanduser, which raises for a user without a home (a container's).
+        folder = Path(environment.get("HOME") or os.path.expanduser("~"), ".ssh")
+        found = next((folder / name for name in KEY_NAMES if os.path.isfile(folder / name)), None)
         if found is None:
             raise Usage("There is no key to sign with", hint=_HOW_TO_NAME_ONE)
         yield found

@@ -1,5 +1,6 @@
 """What `send` and `pack` are given: the name of a version, a folder, or a bundle's file."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +30,20 @@ def locate(what: str, *, source: Path) -> Folder | BundleFile:
     """
     if what in versions(source):
         return Folder(source / what, what)
-    path = Path(what).expanduser()
-    if path.is_file():
+    # These take what cannot be looked at for what is not there; the methods of Path raise.
+    path = Path(os.path.expanduser(what))
+    if os.path.isfile(path):
         return BundleFile(path)
-    if path.is_dir() and ("/" in what or what in (".", "..")):
+    if os.path.isdir(path) and ("/" in what or what in (".", "..")):
         name = path.resolve().name
         try:
             return Folder(path, check_version(name))
         except WireError as error:
             raise Usage(f"{what} cannot be sent", why=str(error), hint="Rename the folder") from error
-    lacking = f"There is no version {what!r} in {source}" + ("" if path.exists() else ", and no file of that name")
-    why = "" if source.is_dir() else f"{source} is not a folder"
+    lacking = f"There is no version {what!r} in {source}" + (
+        "" if os.path.exists(path) else ", and no file of that name"
+    )
+    why = "" if os.path.isdir(source) else f"{source} is not a folder"
     raise Usage(lacking, why=why, hint=_hint(what, source))
 
 
@@ -62,7 +66,7 @@ def _is_version(name: str) -> bool:
 def _hint(what: str, source: Path) -> str:
     import difflib
 
-    if Path(what).is_dir():
+    if os.path.isdir(what):
         return f"To send the folder itself: ./{what}"
     known = versions(source)
     close = difflib.get_close_matches(what, known, n=1)

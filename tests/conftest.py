@@ -12,6 +12,7 @@ from agent.core.config import Dependencies
 from agent.core.layout import AppLayout
 from agent.host.disk import Disk
 from agent.host.venvs import Venvs
+from tests.sshd import Server, serving
 
 SOURCES = Path(__file__).parent.parent / "app-src"
 
@@ -20,6 +21,13 @@ SOURCES = Path(__file__).parent.parent / "app-src"
 def event_loop_never_blocks() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["agent", "pusher"]) as blockbuster:
         yield blockbuster
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An sshd for one file's tests."""
+    with serving(tmp_path_factory.mktemp("sshd")) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.shell import Shell
 from tests.host import Host, running
 
 
@@ -19,3 +20,9 @@ async def host(host_off: Host) -> AsyncIterator[Host]:
     """A host with its agent running."""
     async with running(host_off):
         yield host_off
+
+
+@pytest.fixture
+async def shell(host: Host) -> Shell:
+    """The command, for a host with its agent running."""
+    return Shell(host)

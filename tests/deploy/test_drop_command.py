@@ -3,25 +3,13 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.test_command import Shell
+from tests.deploy.shell import Shell
 from tests.dropping import result, settled
-from tests.host import APP, Host, hook, wsgi
-from tests.sshd import MISSING, USER, Server, serving
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("sshd")) as one:
-        yield one
-
-
-@pytest.fixture
-async def shell(host: Host) -> Shell:
-    return Shell(host)
+from tests.host import APP, hook, wsgi
+from tests.sshd import MISSING, USER, Server
 
 
 async def test_a_folder_and_then_only_what_changed_of_it_is_dropped_and_followed(shell: Shell) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.test_command import Shell
+from tests.deploy.shell import Shell
 from tests.host import APP, Host, hook, running, wsgi
 
 FAILS = hook("echo the table is locked; exit 3")

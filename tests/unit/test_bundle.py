@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +176,26 @@ def test_a_repeated_name_is_refused(papers: bundle.Papers, tree: pack.Tree, tmp_
     (tmp_path / "b").write_bytes(b"".join(bundle.write(papers, iter(twice))))
     with pytest.raises(Refused, match=r"'files/app\.py' is in it twice"):
         drain(bundle.read(tmp_path / "b"))
+
+
+def test_what_expands_to_much_is_read_a_little_at_a_time(tmp_path: Path) -> None:
+    size = 160 * 1024**2
+    (tmp_path / "sparse").mkdir()
+    with (tmp_path / "sparse/database").open("wb") as file:
+        file.truncate(size)
+    sparse = pack.read(tmp_path / "sparse")
+    manifest = make_manifest(sparse, app="flask-demo", version="v1", created=0, expires=1)
+    papers = bundle.Papers(manifest.to_bytes(), SIGNATURE, sparse.index)
+    with (tmp_path / "b").open("wb") as out:
+        out.writelines(bundle.write(papers, sparse.contents()))
+    assert (tmp_path / "b").stat().st_size < 100_000
+    tracemalloc.start()
+    try:
+        found = bundle.read(tmp_path / "b").contents()
+        assert sum(len(piece) for _, content in found for piece in content) == size
+        assert tracemalloc.get_traced_memory()[1] < size // 2
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

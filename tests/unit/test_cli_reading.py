@@ -1,17 +1,17 @@
 """`pusher logs` and `pusher diff` show what a host says, and nothing else; the door is scripted."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pusher import __main__, cli, pack
+from pusher import cli, pack
 from pusher.diff import compare
 from pusher.wire import LOG_LINES, LOG_LINES_MOST, Code, Failed, File, Link, LogLine, LogUnit, Refused, index_line
+from tests.unit.scripted_agent import Run
 from tests.unit.scripted_door import Exchange, Script, ScriptedDoor, answer, note, refusal
 
-Run = Callable[..., int]
 AT = 1_795_399_255_000
 LIVE = {"release": "20261123020000Z", "version": "v2"}
 STATUS = {"app": "flask-demo", "live": LIVE, "requirements": "requirements.txt"}
@@ -26,15 +26,6 @@ def door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedDo
     monkeypatch.setenv("PUSHER_HOST", door.address)
     yield door
     door.close()
-
-
-@pytest.fixture
-def pusher(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def run(*argv: str) -> int:
-        monkeypatch.setattr("sys.argv", ["pusher", *argv])
-        return __main__.main()
-
-    return run
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The client speaks with an agent over one connection, and every way to fail is a problem."""
 
+import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -282,13 +284,13 @@ def test_whoever_leaves_a_stream_can_ask_something_else(door: ScriptedDoor, clie
     assert client.status() == {"n": 1}
 
 
-def test_an_unreadable_answer_is_a_lost_connection(door: ScriptedDoor, client: Client) -> None:
+def test_what_does_not_answer_in_http_is_no_agent(door: ScriptedDoor, client: Client) -> None:
     def babble(exchange: Exchange) -> None:
         exchange.wfile.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
         exchange.hang_up()
 
     door.on("GET", "/status", babble)
-    with pytest.raises(Unreachable, match=r"web1 cannot be reached: SSH-2\.0-OpenSSH"):
+    with pytest.raises(Unreachable, match=r"web1 is not an agent: it says 'SSH-2\.0-OpenSSH_9\.2p1', which"):
         client.status()
 
 
@@ -321,3 +323,17 @@ def test_patience_can_be_shorter_than_usual(door: ScriptedDoor, client: Client) 
     door.on("GET", "/status", never)
     with pytest.raises(Unreachable, match="no answer in time"):
         client.status(patience_s=0.05)
+
+
+def test_a_connection_may_have_any_number(door: ScriptedDoor, client: Client) -> None:
+    door.on("GET", "/status", answer({"app": "flask-demo"}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert client.status() == client.status() == {"app": "flask-demo"}
+    finally:
+        for one in others:
+            os.close(one)
+        client.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pusher import hosts
 from pusher.errors import Unreachable, Usage
 from pusher.hosts import Address, Host, Loopback, Ssh, Unix, connect, parse_address, parse_door, ssh_argv
 
@@ -148,3 +149,12 @@ def test_an_ssh_that_does_not_end_by_itself_is_ended() -> None:
     assert stream.ssh is not None
     assert stream.ssh.returncode == -15
     assert stream.why_it_broke() == "the connection was closed"
+
+
+def test_an_ssh_that_does_not_listen_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "_LEAVING_S", 0.1)
+    stream = connect(Host("web1", Ssh("web1")), ssh="sh -c 'trap \"\" TERM; echo; exec sleep 600' sh")
+    assert stream.socket.recv(1) == b"\n"
+    stream.close()
+    assert stream.ssh is not None
+    assert stream.ssh.returncode == -9

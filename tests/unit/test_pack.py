@@ -3,8 +3,6 @@
 import os
 import shutil
 import socket
-import tempfile
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,29 +12,12 @@ from pusher import pack
 from pusher.errors import Usage
 from pusher.wire import Failed, File, Link, read_index
 
-NOBODY = 65534
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "v1"
     made.mkdir()
     return made
-
-
-@pytest.fixture
-def as_nobody() -> Iterator[Path]:
-    """A folder, and nothing that root may do beyond everybody."""
-    with tempfile.TemporaryDirectory() as made:
-        if os.geteuid() == 0:
-            os.chown(made, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-            try:
-                yield Path(made)
-            finally:
-                os.seteuid(0)
-        else:
-            yield Path(made)
 
 
 def write(file: Path, content: bytes = b"x", mode: int = 0o644) -> Path:
@@ -242,11 +223,40 @@ def test_pusherignore_can_take_back_what_stays_by_default(folder: Path) -> None:
 def test_a_pusherignore_that_cannot_be_used_is_named(folder: Path) -> None:
     write(folder / "a")
     (folder / ".pusherignore").mkdir()
-    with pytest.raises(Usage, match=r"\.pusherignore cannot be used: .*Is a directory"):
+    with pytest.raises(Usage, match=r"\.pusherignore cannot be used: it is not a file"):
         pack.read(folder)
     shutil.rmtree(folder / ".pusherignore")
-    write(folder / ".pusherignore", b"\xff\n")
-    with pytest.raises(Usage, match=r"\.pusherignore cannot be used"):
+    os.mkfifo(folder / ".pusherignore")
+    with pytest.raises(Usage, match=r"\.pusherignore cannot be used: it is not a file"):
+        pack.read(folder)
+    (folder / ".pusherignore").unlink()
+    for content in (b"\xff\n", b"[z-a]\n", b"!\n"):
+        write(folder / ".pusherignore", content)
+        with pytest.raises(Usage, match=r"\.pusherignore cannot be used"):
+            pack.read(folder)
+
+
+def test_a_pusherignore_that_is_a_link_to_nothing_lets_nothing_travel(folder: Path) -> None:
+    write(folder / "secret")
+    (folder / ".pusherignore").symlink_to("../shared/.pusherignore")
+    with pytest.raises(Usage, match=r"\.pusherignore cannot be used: No such file"):
+        pack.read(folder)
+
+
+def test_a_byte_order_mark_hides_no_pattern(folder: Path) -> None:
+    write(folder / ".pusherignore", b"\xef\xbb\xbf*.key\r\n")
+    write(folder / "a.key")
+    write(folder / "b")
+    assert paths(pack.read(folder)) == ["b"]
+
+
+def test_folders_that_are_too_deep_are_named_however_deep(folder: Path) -> None:
+    write(folder / "a")
+    deepest = folder
+    for _ in range(400):
+        deepest /= "d"
+        deepest.mkdir()
+    with pytest.raises(Usage, match=r"cannot travel: .* is 65 folders deep; 64 is the most"):
         pack.read(folder)
 
 

@@ -66,6 +66,11 @@ def test_hosts_are_names_of_the_file_or_addresses(file: Path) -> None:
     assert settings.chosen[1].address == Ssh("db.example.com")
 
 
+def test_a_host_by_two_names_is_named_once(file: Path) -> None:
+    with pytest.raises(Usage, match=r"here and unix:/run/pusher-agent/api\.sock are the same host"):
+        load({"host": ["here", "unix:/run/pusher-agent/api.sock"]}, environment={}, start=file.parent)
+
+
 def test_a_variable_can_name_several_hosts(tmp_path: Path) -> None:
     environment = {"PUSHER_HOST": "web1  http://127.0.0.1:9000"}
     settings = load({"host": None}, environment=environment, start=tmp_path)
@@ -102,6 +107,8 @@ def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
         ("hosts = 'web1'", r"'hosts' is 'web1': a table is needed"),
         ("app = ", "is not TOML"),
         ("app = '\xff'", "is not TOML"),
+        (f"app = {'[' * 9999}", "is not TOML"),
+        ('ssh = "a\\u0000b"', r"'ssh' is 'a\\x00b': no path, command or address has a NUL in it"),
     ],
 )
 def test_a_slip_of_the_pen_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -123,3 +130,21 @@ def test_a_file_that_somebody_else_put_above_us_is_not_taken(tmp_path: Path) -> 
     # Whoever goes into somebody's folder on purpose takes what is there.
     os.chown(inner, 12345, 12345)
     assert find(inner) == file
+
+
+def test_where_we_may_not_look_there_is_no_file(as_nobody: Path) -> None:
+    inner = as_nobody / "closed/inner"
+    inner.mkdir(parents=True)
+    (as_nobody / "pusher.toml").write_text(TOML)
+    (as_nobody / "closed").chmod(0)
+    # As `sudo -u deploy pusher status` in a folder of root's.
+    assert find(inner) == as_nobody / "pusher.toml"
+    (as_nobody / "closed").chmod(0o755)
+
+
+def test_a_working_directory_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(Usage, match=r"The working directory is gone: No such file.* with --config"):
+        load({}, environment={})

@@ -8,19 +8,13 @@ import pytest
 from pusher.client import Client
 from pusher.errors import Unreachable
 from pusher.wire import Event, Happened
-from tests.sshd import MISSING, Server, serving
+from tests.sshd import MISSING, Server
 from tests.unit.scripted_door import ScriptedDoor, answer, events
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(MISSING, reason="runs sshd as root"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("sshd")) as one:
-        yield one
 
 
 @pytest.fixture
