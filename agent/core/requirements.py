@@ -32,6 +32,7 @@ _OPTION = re.compile(r"(--[a-z-]+|-[a-zA-Z])(?:\s*=\s*|\s+|$)(.*)")
 _NAMED = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*(?:@\s*(?P<url>\S+)|[(<>=!~;]|$)"
 )
+_SEVERAL = re.compile(r"[A-Za-z0-9][\w.-]*\s+[A-Za-z0-9]")
 _HASH = re.compile(r"--hash(?:=|\s+)[a-z0-9]+:[A-Za-z0-9_=-]+(?=\s|$)")
 
 _INCLUDES = frozenset({"-r", "--requirement", "-c", "--constraint"})
@@ -159,6 +160,8 @@ class _Reading:
         if re.match(r"(?:git|hg|svn|bzr)\+", target):
             if self._wheels_only:
                 raise _unusable(where, why=_BUILDS, hint=_BUILDS_HINT)
+        elif _SEVERAL.match(target):
+            raise _unusable(where, why=f"{target!r} is not one requirement", hint="Put each on a line of its own")
         elif not _remote(target):
             self._judge_path(target, where)
 

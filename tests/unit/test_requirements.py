@@ -38,6 +38,13 @@ def test_every_included_file_counts_once_wherever_it_lies() -> None:
     assert not wanted.hashed
 
 
+def test_two_requirements_in_a_line_are_not_taken_for_a_file() -> None:
+    said = refusal({"requirements.txt": "flask gunicorn==22.0.0\n"})
+    assert said.startswith(
+        "requirements.txt, line 1 cannot be used: 'flask gunicorn==22.0.0' is not one requirement"
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [
