@@ -41,8 +41,8 @@ _EXIT_CODES = {  # systemd.exec(5), "Process exit codes"
     217: "its user could not be taken on",
     226: "its view of the file system could not be set up",
     228: "its system call filter could not be set up",
-    127: "a program it calls does not exist",
-    126: "a program it calls may not be run",
+    127: "the program in its first line (#!), or one it calls, does not exist",
+    126: "the program in its first line (#!), or one it calls, may not be run",
 }
 
 _BUS_LOST = (  # what systemctl says of it before a call, and in the middle of one
