@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from pusher.wire import Code, Limits, Refused, WireError, check_path
+from pusher.wire import RESERVED_NAMES, Code, Limits, Refused, WireError, check_path
+
+_AGENTS = RESERVED_NAMES | {"venvs"}  # the latter in `shared/`, where the names would be folders
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
@@ -88,6 +90,20 @@ class AppConfig(_Table):
     hook_deadline_s: Seconds = 300
     health: Health = Health()
     dependencies: Dependencies = Dependencies()
+
+    @field_validator("shared_paths", "shared_files")
+    @classmethod
+    def _apart(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        """Each is a link in the release: none can have the agent's place, or one beneath another's."""
+        others: list[str] = [] if info.field_name == "shared_paths" else [*info.data.get("shared_paths", [])]
+        for name in names:
+            if name.partition("/")[0] in _AGENTS:
+                raise ValueError(f"{name!r} begins with a name that the agent needs")
+            for other in others:
+                if f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/"):
+                    raise ValueError(f"{name!r} cannot be a link beside {other!r}: name the upper one alone, once")
+            others.append(name)
+        return names
 
     @property
     def shared(self) -> tuple[str, ...]:
