@@ -109,7 +109,9 @@ class _Reading:
             source = package.get("source", {})
             if source.get("virtual") != "." and source.get("editable") != ".":
                 self._judge_source(source, name, package.get("name", "?"))
-            hashed = hashed and "git" not in source
+            # Of those in wheels/ (`uv lock --find-links wheels`) uv writes none down: the bundle's index has them.
+            files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+            hashed = hashed and "git" not in source and all("hash" in file for file in files)
         return Wanted(Kind.LOCK, name, self._files, hashed)
 
     def _follow(self, name: str, by: str = "") -> None:

@@ -187,5 +187,10 @@ def test_a_locked_git_repository_is_a_build_and_has_no_hash() -> None:
     assert not read(lock, "uv.lock", wheels_only=False).hashed
 
 
+def test_a_lock_of_wheels_that_travel_along_has_no_hashes_and_needs_none() -> None:
+    lock = LOCKED.format(source='{ registry = "wheels" }') + 'wheels = [{ path = "x-1-py3-none-any.whl" }]\n'
+    assert not read({"uv.lock": lock, "pyproject.toml": ""}, "uv.lock").hashed
+
+
 def test_a_lock_without_its_project_is_refused() -> None:
     assert "The release has no pyproject.toml" in refusal({"uv.lock": ""}, "uv.lock")

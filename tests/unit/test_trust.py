@@ -129,3 +129,4 @@ def test_an_index_without_the_requirements_file_is_refused() -> None:
     with pytest.raises(Refused, match=r"no uv\.lock") as caught:
         judge_requirements(["app.py", "requirements.txt"], requirements="uv.lock")
     assert caught.value.code is Code.DEPENDENCIES_FAILED
+    assert "an empty one" not in caught.value.hint
