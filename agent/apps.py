@@ -154,6 +154,8 @@ def _establish(
     if not app_user.exists(config.user):
         run(app_user.useradd_argv(config.user, app))
         yield f"made user {config.user}"
+    elif not (layout.units / Units.of(app).service).exists() and not app_user.made_for(app, config.user):
+        yield f"{app} runs as {config.user}, who was there already: it may do whatever that user may"
     app_folders.make(AppLayout(layout.beneath(config.path)), user=config.user)
     app_folders.make_drop(layout, app, group=read_agent(layout).door.group)
     names = Units.of(app)
@@ -180,9 +182,11 @@ def _establish(
         yield f"opened {names.socket} anew, and started {names.service}"
     elif reopened:
         yield f"stopped {app}: there is no release in {config.path} yet, so send one"
-    elif names.service in changed and deployed:
+    elif names.service in changed and deployed and before[names.service]:
         yield f"{names.service} takes it up when it is next restarted: by a deployment, or by `systemctl restart`"
     run(("systemctl", "try-restart", f"{AGENT}.service"))
+    if not changed:
+        yield f"the units of {app} stay as they are; the agent reads its file anew"
 
 
 def _is_active(names: Units, run: Run) -> bool:

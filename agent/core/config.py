@@ -39,6 +39,12 @@ def _relative(path: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _url_path(path: str) -> str:
+    if not re.fullmatch(r"/\S*", path):
+        raise ValueError('a path like "/health", without a host and without blanks, is needed')
+    return path
+
+
 def _address(address: str) -> str:
     parse_listen(address)
     return address
@@ -47,13 +53,14 @@ def _address(address: str) -> str:
 Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 SharedPath = Annotated[str, AfterValidator(_relative)]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
 ListenAddress = Annotated[str, AfterValidator(_address)]
 
 
 class Health(_Table):
     """How an app shows that it is well: what it answers over HTTP."""
 
-    path: str = Field("/", pattern=r"^/\S*$")
+    path: UrlPath = "/"
     host: str = ""
     status: list[Annotated[int, Field(ge=100, le=599)]] = Field([200], min_length=1)
     version_member: str = ""

@@ -76,6 +76,11 @@ def test_impossible_values_are_refused(text):
     assert FILE in refusal(text).what
 
 
+def test_a_health_path_that_is_none_is_told_what_one_looks_like():
+    for path in ("health", "https://a/health", "/a b"):
+        assert 'a path like "/health"' in refusal(f'[health]\npath = "{path}"').why
+
+
 def test_what_is_no_toml_is_told_with_its_place():
     problem = refusal("listen = = 1")
     assert "is not TOML" in problem.what
