@@ -15,7 +15,7 @@ from agent.core.config import AppConfig, parse_app
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
 from agent.core.units import AGENT, MARK, Units, render_drop_in
-from agent.host import app_folders, app_user
+from agent.host import app_folders, app_user, sockets
 from agent.host.app_folders import Entered
 from agent.host.disk import Disk
 from agent.host.unit_files import rendered
@@ -68,6 +68,7 @@ def apply(layout: HostLayout, app: str, *, disk: Disk, run: Run = run) -> Iterat
         # systemd starts nothing without it, and a socket that has moved takes the running service down first.
         hint = f"Create it, root's and mode 0600, or empty `environment_file` in {layout.app_toml(app)}"
         raise Refused(Code.CONFIGURATION, f"{app} could not start any more", why=missing, hint=hint)
+    _check_free(Units.of(app), config, layout=layout, run=run)
     yield from _establish(app, config, units, layout=layout, disk=disk, run=run)
 
 
@@ -153,6 +154,8 @@ def _establish(
     if not app_user.exists(config.user):
         run(app_user.useradd_argv(config.user, app))
         yield f"made user {config.user}"
+    elif not (layout.units / Units.of(app).service).exists() and not app_user.made_for(app, config.user):
+        yield f"{app} runs as {config.user}, who was there already: it may do whatever that user may"
     app_folders.make(AppLayout(layout.beneath(config.path)), user=config.user)
     app_folders.make_drop(layout, app, group=read_agent(layout).door.group)
     names = Units.of(app)
@@ -179,9 +182,11 @@ def _establish(
         yield f"opened {names.socket} anew, and started {names.service}"
     elif reopened:
         yield f"stopped {app}: there is no release in {config.path} yet, so send one"
-    elif names.service in changed and deployed:
+    elif names.service in changed and deployed and before[names.service]:
         yield f"{names.service} takes it up when it is next restarted: by a deployment, or by `systemctl restart`"
     run(("systemctl", "try-restart", f"{AGENT}.service"))
+    if not changed:
+        yield f"the units of {app} stay as they are; the agent reads its file anew"
 
 
 def _is_active(names: Units, run: Run) -> bool:
@@ -264,6 +269,14 @@ def _units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, str]:
     render_drop_in(app, config, host=layout)
     app_folders.check_place(layout.beneath(config.path))
     return units
+
+
+def _check_free(names: Units, config: AppConfig, *, layout: HostLayout, run: Run) -> None:
+    """A running app is not stopped for an address that it could not have; systemd tells of the port it has."""
+    before = _address(_read(layout.units / names.socket) or "")
+    port = config.listen.rpartition(":")[2]
+    if before and not any(line.endswith(f":{port}") for line in before) and _is_active(names, run):
+        sockets.check_free(config.listen)
 
 
 def _write_rule(layout: HostLayout, disk: Disk) -> None:

@@ -191,17 +191,19 @@ class Switch:
             await self.service.stop()
             return
         problem = await self._bring_back(attempt.previous)
+        tried = attempt.previous
         for other in fallbacks(await self.journal.releases(attempt.app), live=attempt.previous):
             if problem is None:
                 return
             if other.id != attempt.release and not await asyncio.to_thread(self.shelf.intact, other.id):
-                line(f"release {attempt.previous} does not come back ({problem}); trying {other.id}")
-                problem = await self._bring_back(other.id)
+                line(f"release {tried} does not come back ({problem}); trying {other.id}")
+                tried = other.id
+                problem = await self._bring_back(tried)
         if problem is not None:
             raise Stuck(
                 Code.NOT_UNDONE,
                 f"No release of {attempt.app} answers any more",
-                why=f"{attempt.previous} was brought back, and {problem}",
+                why=f"{tried} was brought back, and {problem}",
                 hint="Look at the output below, mend what the app needs, then deploy or roll back --to a release",
                 output=problem.output,
             )

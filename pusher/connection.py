@@ -177,7 +177,8 @@ class Connection:
                 "What ssh said stands above" if self._may_ask else "With several hosts, ssh must not ask anything"
             )
             whom = f"{address.user}@{address.host}" if address.user else address.host
-            hint = f"{said}. If `ssh {whom}` works, see there: {look}"
+            port = f"-p {address.port} " if address.port else ""
+            hint = f"{said}. If `ssh {port}{whom}` works, see there: {look}"
         return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)
 
 

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from pusher.wire import Code, Limits, Refused, WireError, check_path
+from pusher.wire import RESERVED_NAMES, Code, Limits, Refused, WireError, check_path
+
+_AGENTS = RESERVED_NAMES | {"venvs"}  # the latter in `shared/`, where the names would be folders
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
@@ -37,6 +39,12 @@ def _relative(path: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _url_path(path: str) -> str:
+    if not re.fullmatch(r"/\S*", path):
+        raise ValueError('a path like "/health", without a host and without blanks, is needed')
+    return path
+
+
 def _address(address: str) -> str:
     parse_listen(address)
     return address
@@ -45,13 +53,14 @@ def _address(address: str) -> str:
 Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 SharedPath = Annotated[str, AfterValidator(_relative)]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
 ListenAddress = Annotated[str, AfterValidator(_address)]
 
 
 class Health(_Table):
     """How an app shows that it is well: what it answers over HTTP."""
 
-    path: str = Field("/", pattern=r"^/\S*$")
+    path: UrlPath = "/"
     host: str = ""
     status: list[Annotated[int, Field(ge=100, le=599)]] = Field([200], min_length=1)
     version_member: str = ""
@@ -88,6 +97,20 @@ class AppConfig(_Table):
     hook_deadline_s: Seconds = 300
     health: Health = Health()
     dependencies: Dependencies = Dependencies()
+
+    @field_validator("shared_paths", "shared_files")
+    @classmethod
+    def _apart(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        """Each is a link in the release: none can have the agent's place, or one beneath another's."""
+        others: list[str] = [] if info.field_name == "shared_paths" else [*info.data.get("shared_paths", [])]
+        for name in names:
+            if name.partition("/")[0] in _AGENTS:
+                raise ValueError(f"{name!r} begins with a name that the agent needs")
+            for other in others:
+                if f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/"):
+                    raise ValueError(f"{name!r} cannot be a link beside {other!r}: name the upper one alone, once")
+            others.append(name)
+        return names
 
     @property
     def shared(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ _OPTION = re.compile(r"(--[a-z-]+|-[a-zA-Z])(?:\s*=\s*|\s+|$)(.*)")
 _NAMED = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*(?:@\s*(?P<url>\S+)|[(<>=!~;]|$)"
 )
+_SEVERAL = re.compile(r"[A-Za-z0-9][\w.-]*\s+[A-Za-z0-9]")
 _HASH = re.compile(r"--hash(?:=|\s+)[a-z0-9]+:[A-Za-z0-9_=-]+(?=\s|$)")
 
 _INCLUDES = frozenset({"-r", "--requirement", "-c", "--constraint"})
@@ -108,7 +109,9 @@ class _Reading:
             source = package.get("source", {})
             if source.get("virtual") != "." and source.get("editable") != ".":
                 self._judge_source(source, name, package.get("name", "?"))
-            hashed = hashed and "git" not in source
+            # Of those in wheels/ (`uv lock --find-links wheels`) uv writes none down: the bundle's index has them.
+            files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+            hashed = hashed and "git" not in source and all("hash" in file for file in files)
         return Wanted(Kind.LOCK, name, self._files, hashed)
 
     def _follow(self, name: str, by: str = "") -> None:
@@ -159,6 +162,8 @@ class _Reading:
         if re.match(r"(?:git|hg|svn|bzr)\+", target):
             if self._wheels_only:
                 raise _unusable(where, why=_BUILDS, hint=_BUILDS_HINT)
+        elif _SEVERAL.match(target):
+            raise _unusable(where, why=f"{target!r} is not one requirement", hint="Put each on a line of its own")
         elif not _remote(target):
             self._judge_path(target, where)
 

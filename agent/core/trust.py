@@ -104,12 +104,12 @@ def judge_requirements(names: Iterable[str], *, requirements: str) -> None:
     Raises: Refused(dependencies_failed).
     """
     if requirements not in names:
+        empty = " (an empty one will do for an app without dependencies)" if requirements.endswith(".txt") else ""
         raise Refused(
             Code.DEPENDENCIES_FAILED,
             f"The bundle has no {requirements}",
             why="this host reads the app's dependencies from that file",
-            hint="Add it (an empty one will do for an app without dependencies), or name another under "
-            "[dependencies] requirements",
+            hint=f"Add it{empty}, or name another under [dependencies] requirements",
         )
 
 

@@ -54,7 +54,7 @@ def deployer_of(desk: Desk, call: Call) -> Deployer:
             Code.SEVERAL_APPS,
             "This host has several apps",
             why=f"they are {known}",
-            hint=f"Name one: /apps/{min(apps)}/{example}",
+            hint=f"Name one: /apps/{min(apps)}/{example}, or with `pusher`: --app {min(apps)}",
         )
     if not apps:
         hint = "Set one up: pusher-agent app add NAME"

@@ -5,11 +5,11 @@ process that holds it is needed. Everything here blocks for a moment.
 """
 
 import ipaddress
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from agent.core.config import parse_listen
+from agent.host.sockets import kernels_address
 
 _ESTABLISHED, _LISTEN = "01", "0A"  # include/net/tcp_states.h
 _CONNECTING = "02"  # SS_CONNECTING (linux/net.h): what unix(7) shows for a connection nobody has accepted
@@ -27,7 +27,7 @@ def taken(address: str, *, proc: Path = _PROC) -> bool:
         local, _, local_port = row[1].rpartition(":")
         if int(local_port, 16) != port:
             continue
-        if row[3] == _LISTEN and _means(local, host):
+        if row[3] == _LISTEN and kernels_address(local) == ipaddress.ip_address(host):
             waiting = waiting or int(row[4].partition(":")[2], 16) > 0
         elif row[3] != _LISTEN:
             accepted = accepted or row[9] != "0"
@@ -41,10 +41,3 @@ def _rows(table: Path) -> Iterator[list[str]]:
         return
     for line in lines:
         yield line.split()
-
-
-def _means(local: str, host: str) -> bool:
-    """Whether an address as the kernel's tables spell it, in words of the machine's order, is `host`."""
-    words = [bytes.fromhex(local[at : at + 8]) for at in range(0, len(local), 8)]
-    raw = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    return ipaddress.ip_address(raw) == ipaddress.ip_address(host)

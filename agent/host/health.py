@@ -24,9 +24,14 @@ BODY_BYTES = 64 * 1024
 """So much of an answer is read."""
 
 _SHOWN_LINES = 20
+_SHOWN_TARGET = 200
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.25
 _WATCH_EVERY_S = 1.0
 _BROKEN = (aiohttp.ClientError, OSError, ValueError)
+# Asked as the same host on both sockets: an app that checks it must not say yes as a candidate and no in public.
+_HOST = "localhost"
+_HOST_REFUSED = (400, 403, 404, 421)  # what frameworks and virtual hosts answer to a name they do not know
+_HINT = "Mend the release, or [health] in the app's configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Finding:
 
     why: str
     body: str = ""
+    hint: str = _HINT
     final: bool = False
     answered: bool = True
 
@@ -84,7 +90,7 @@ class Asking:
 
     async def ask(self) -> None:
         """Ask once."""
-        headers = {"Host": self._health.host} if self._health.host else {}
+        headers = {"User-Agent": "pusher-agent", "Accept-Encoding": "identity", "Host": self._health.host or _HOST}
         async with AsyncExitStack() as stack:
             connector: aiohttp.BaseConnector
             if self._path is None:
@@ -98,13 +104,14 @@ class Asking:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     timeout=aiohttp.ClientTimeout(total=None),
                     auto_decompress=False,
-                    headers={"User-Agent": "pusher-agent", "Accept-Encoding": "identity", **headers},
+                    headers=headers,
                 )
             )
             try:
                 async with session.get(self._url, allow_redirects=False) as response:
                     body = await _read(response.content)
-                    self.finding = judge(response.status, body, self._health, version=self._version)
+                    target = response.headers.get("Location", "")
+                    self.finding = judge(response.status, body, self._health, version=self._version, target=target)
             except _BROKEN as error:
                 self.finding = Finding(f"the connection broke ({type(error).__name__}: {error})")
 
@@ -120,12 +127,14 @@ def url_of(address: str, health: Health) -> tuple[URL, Path | None]:
     return URL(f"http://{host}:{port}{health.path}", encoded=True), None
 
 
-def judge(status: int, body: bytes, health: Health, *, version: str) -> Finding | None:
-    """What is wrong with an answer, if anything."""
+def judge(status: int, body: bytes, health: Health, *, version: str, target: str = "") -> Finding | None:
+    """What is wrong with an answer, if anything. `target` is where it sends the visitor to."""
     shown = "\n".join(body.decode(errors="replace").splitlines()[:_SHOWN_LINES])
     if status not in health.status:
         wanted = " or ".join(map(str, health.status))
-        return Finding(f"{health.path} answered {status}, wanted was {wanted}", shown)
+        sent = f" and leads to {target[:_SHOWN_TARGET]}" if target else ""
+        why = f"{health.path} answered {status}{sent}, wanted was {wanted}"
+        return Finding(why, shown, hint=_hint(status, health))
     if not health.version_member:
         return None
     try:
@@ -138,6 +147,17 @@ def judge(status: int, body: bytes, health: Health, *, version: str) -> Finding 
     if answered != version:
         return Finding(f"{health.path} says version {answered!r}, sent was {version!r}", shown, final=True)
     return None
+
+
+def _hint(status: int, health: Health) -> str:
+    if 300 <= status < 400:
+        return (
+            "Redirects are not followed. Let [health] path name what answers by itself, or add the status to "
+            "[health] status"
+        )
+    if status in _HOST_REFUSED and not health.host:
+        return f"{_HINT}. It was asked as {_HOST}: if the app checks that, set [health] host to a name it takes"
+    return _HINT
 
 
 async def _until_well(asking: Asking, clock: Clock) -> None:
@@ -198,5 +218,6 @@ async def _fail_unwell(running: Running, finding: Finding, *, when: str) -> NoRe
         Code.APP_UNHEALTHY,
         f"Release {running.placed.release} was not well{when}",
         why=finding.why,
+        hint=finding.hint,
         output=output,
     )

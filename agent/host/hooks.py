@@ -107,12 +107,16 @@ def _runnable(path: Path, *, inside: Path | None) -> bool:
     # A shell would take a file without either for its own script; systemd would not run it at all.
     if not start.startswith((b"#!", b"\x7fELF")):
         raise _unfit(path, why="it says no interpreter", hint="Begin it with a line like #!/bin/sh")
+    # The kernel would look for a program whose name ends like that, and say of the hook that it is not there.
+    if start.startswith(b"#!") and start.endswith(b"\r\n"):
+        hint = f"Save {path.name} with the line ends of Unix, and send it again"
+        raise _unfit(path, why="its lines end as on Windows (CR LF)", hint=hint)
     return True
 
 
 def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(4)
+        return file.readline(256)  # as much as the kernel reads (BINPRM_BUF_SIZE)
 
 
 def _unfit(path: Path, *, why: str, hint: str = "") -> Failed:

@@ -6,11 +6,13 @@ short name for it.
 """
 
 import errno
+import ipaddress
 import os
 import pwd
 import re
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,6 +51,35 @@ def listen(address: str) -> socket.socket:
         sock.close()
         raise _refusal(address, error, who=_who_listens(port)) from error
     return sock
+
+
+def taken_by(address: str) -> Refused:
+    """What is said of an address (as in an app's `listen`) that somebody else was found to have. Blocking."""
+    where = parse_listen(address)
+    who = "another process" if isinstance(where, str) else _who_listens(where[1])
+    return _refusal(address, OSError(errno.EADDRINUSE, ""), who=who)
+
+
+def check_free(address: str) -> None:
+    """Whether a TCP address could be had, told without trying: for ports that only root may try. Blocking.
+
+    One that is only partly in the way (the other family's) is left for the one who tries.
+    Raises: Refused(port_taken), naming the process that has it if the machine tells.
+    """
+    where = parse_listen(address)
+    if isinstance(where, str):
+        return
+    ours = ipaddress.ip_address(where[0])
+    for state, local in _tcp_places(port=where[1]):
+        met = local.version == ours.version and (local == ours or local.is_unspecified or ours.is_unspecified)
+        if state == _LISTEN and met:
+            raise taken_by(address)
+
+
+def kernels_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as the kernel's tables spell it, in words of the machine's order (proc_net_tcp(5))."""
+    words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
+    return ipaddress.ip_address(b"".join(word[::-1] if sys.byteorder == "little" else word for word in words))
 
 
 def listen_unix(path: Path, *, mode: int) -> socket.socket:
@@ -139,12 +170,23 @@ def _who_listens(port: int) -> str:
 
 def _tcp_rows(*, port: int) -> Iterator[tuple[str, int, str]]:
     """State, user and inode of every TCP socket whose own port is this one (proc_net_tcp(5))."""
+    for columns in _tcp_table(port=port):
+        yield columns[3], int(columns[7]), columns[9]
+
+
+def _tcp_places(*, port: int) -> Iterator[tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address]]:
+    """State and own address of every TCP socket whose own port is this one."""
+    for columns in _tcp_table(port=port):
+        yield columns[3], kernels_address(columns[1].partition(":")[0])
+
+
+def _tcp_table(*, port: int) -> Iterator[list[str]]:
     for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         with suppress(OSError):
             for row in Path(table).read_text().splitlines()[1:]:
                 columns = row.split()
                 if int(columns[1].rpartition(":")[2], 16) == port:
-                    yield columns[3], int(columns[7]), columns[9]
+                    yield columns
 
 
 def _holder(*, inode: str) -> str:

@@ -6,6 +6,7 @@ is passed on in its own words.
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,11 @@ _EXIT_CODES = {  # systemd.exec(5), "Process exit codes"
     217: "its user could not be taken on",
     226: "its view of the file system could not be set up",
     228: "its system call filter could not be set up",
-    127: "a program it calls does not exist",
-    126: "a program it calls may not be run",
+    127: "the program in its first line (#!), or one it calls, does not exist",
+    126: "the program in its first line (#!), or one it calls, may not be run",
 }
+
+_ENDED = re.compile(r"process exited, code=(exited|killed|dumped), status=(\d+)/")
 
 _BUS_LOST = (  # what systemctl says of it before a call, and in the middle of one
     *("connect to bus", "is not connected", "D-Bus is shutting down", "D-Bus connection terminated"),
@@ -130,6 +133,15 @@ async def log_of(invocation: str) -> str:
     except OSError as error:
         return f"journalctl cannot be run: {error.strerror}"
     return said
+
+
+def end_in(log: str) -> str:
+    """How a main process ended, by what systemd logged of it (untranslated); empty where it did not."""
+    found = _ENDED.search(log)
+    if found is None:
+        return ""
+    number = int(found[2])
+    return process.how_it_ended(number if found[1] == "exited" else -number)
 
 
 async def until_pid_ends(pid: int) -> None:

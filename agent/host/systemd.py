@@ -6,6 +6,8 @@ is told about a release is told about one run of a unit, which began after the a
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -30,6 +32,7 @@ _CONTROL_GROUP_S = 5.0
 _UNAVAILABLE = "unavailable resources"  # how `systemctl start` puts Result=resources
 _NO_CONTROL_GROUP = "exit code 219"  # EXIT_CGROUP, systemd.exec(5)
 _FIRST_UNPRIVILEGED = 1024
+_ADDRESS_TAKEN = os.strerror(errno.EADDRINUSE)
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 _log = structlog.get_logger()
@@ -94,7 +97,8 @@ class Systemd:
             return
         where = parse_listen(self._config.listen)
         if isinstance(where, str) or where[1] < _FIRST_UNPRIVILEGED:
-            return  # only process 1 can try that
+            await asyncio.to_thread(sockets.check_free, self._config.listen)  # only process 1 can try that
+            return
         try:
             sock = await asyncio.to_thread(sockets.listen, self._config.listen)
         except Refused as problem:
@@ -208,7 +212,19 @@ class Systemd:
     async def _open_socket(self) -> None:
         """systemd refuses to open a socket while its service runs."""
         await self._tell("stop", self._units.service)
-        await self._tell("start", self._units.socket)
+        try:
+            await self._tell("start", self._units.socket)
+        except Failed as problem:
+            raise await self._unopened(problem) from problem
+
+    async def _unopened(self, problem: Failed) -> Failed:
+        """systemctl says only where to read on; why a socket was not opened stands in the journal."""
+        state = (await systemctl.look(self._units.socket))[self._units.socket]
+        log = await systemctl.log_of(state.invocation)
+        if _ADDRESS_TAKEN not in log:
+            return Failed(problem.code, problem.what, why=problem.why, hint=problem.hint, output=log)
+        taken = await asyncio.to_thread(sockets.taken_by, self._config.listen)
+        return Failed(taken.code, taken.what, why=taken.why, hint=taken.hint, output=log)
 
     async def _start(self, placed: Placed, unit: str) -> State:
         """As `_start_once`; again for a while if systemd could not set up the unit's control group.

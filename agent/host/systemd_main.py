@@ -86,7 +86,8 @@ class UnitMain:
             except Failed as problem:
                 return f"its main process ended, and {problem.what}: {problem.why}"
             if state.invocation != self.state.invocation:
-                return "its main process ended, and was started again since"
+                # Its socket was open: whoever asked next, we ourselves perhaps, had systemd start it again.
+                return systemctl.end_in(await self.tail()) or "its main process ended, and was started again since"
             if state.pid != self.state.pid or not state.pid:
                 return state.why
             if self._clock.elapsed() - began > _SETTLED_S:

@@ -35,6 +35,7 @@ from agent.host.threads import to_its_end
 from pusher.wire import Code, Failed, Refused
 
 _UNREACHABLE = re.compile(r"error sending request|client error \(Connect\)|dns error|operation timed out", re.I)
+_ERROR = re.compile(r"^error: (.+)(?:\n +cause: (.+))?", re.M)  # "Failed to download" alone says nothing
 _FACTS_DEADLINE_S = 30.0
 _TIED = ("/usr/bin/setpriv", "--pdeathsig=KILL")
 """A builder that outlived its agent would write into the folder where the next agent builds (setpriv(1))."""
@@ -234,9 +235,12 @@ def _not_installed(said: str, config: Dependencies) -> Failed:
             hint="Mend the network (proxies and SSL_CERT_FILE are taken from the agent's environment), "
             "set index_url, or send wheels along in wheels/",
         )
-    errors = [text.removeprefix("error: ") for text in said.splitlines() if text.startswith("error: ")]
-    hint = "Only wheels are installed (only_binary)" if config.only_binary and "wheel" in said else ""
-    return _failed(errors[0] if errors else "uv could not install them", said, hint=hint)
+    found = _ERROR.search(said)
+    why = ": ".join(part for part in found.groups() if part) if found else "uv could not install them"
+    hint = "Mend the requirements, or send wheels along in wheels/"
+    if config.only_binary and "wheel" in said:
+        hint += ". Only wheels are installed (only_binary)"
+    return _failed(why, said, hint=hint)
 
 
 def _failed(why: str, said: str = "", *, hint: str = "") -> Failed:

@@ -332,7 +332,7 @@ async def test_short_forms_with_several_apps_ask_for_a_name(method, path):
         answer = await at.curl(path, "-X", method)
         assert (answer.status, answer.json["code"]) == (409, "several_apps")
         assert answer.json["detail"] == "they are blog, shop"
-        assert answer.json["hint"] == f"Name one: /apps/blog{path}"
+        assert answer.json["hint"] == f"Name one: /apps/blog{path}, or with `pusher`: --app blog"
         assert at.calls == []
         assert (await at.curl(f"/apps/blog{path}", "-X", method)).status == 200
 

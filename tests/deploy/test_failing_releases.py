@@ -212,15 +212,23 @@ async def test_if_the_previous_release_does_not_come_back_the_newest_intact_one_
     assert await host.serving() == "v1"
 
 
-async def test_if_nothing_comes_back_the_deployment_is_stuck_and_says_so(host: Host):
-    v1 = await host.deploy(wsgi("v1"), "v1")
-    (host.app.release(v1["release"]) / "app.py").write_text("damaged = True\n")
-    bad = wsgi("v2")
-    bad["app.py"] = "import os\nassert os.environ.get('PUSHER_PREFLIGHT')\n" + bad["app.py"]
-    status, problem = await host.send(bad, "v2")
+async def test_if_nothing_comes_back_the_deployment_is_stuck_and_says_which_was_tried_last(host: Host):
+    flag = host.root / "flag"
+    flag.touch()
+    needs_it, needs_none = f"import os\nassert os.path.exists({str(flag)!r})\n", "import os\n"
+    for version in ("v1", "v2"):
+        files = wsgi(version)
+        await host.deploy(files | {"app.py": needs_it + files["app.py"]}, version)
+    v1, v2 = sorted(path.name for path in host.app.releases.iterdir())
+    flag.unlink()
+    bad = wsgi("v3")
+    bad["app.py"] = needs_none + "assert os.environ.get('PUSHER_PREFLIGHT')\n" + bad["app.py"]
+    status, problem = await host.send(bad, "v3")
     assert (status, problem["outcome"], problem["code"]) == (500, "stuck", "not_undone")
-    await host.deploy(wsgi("v3"), "v3")
-    assert await host.serving() == "v3"
+    assert problem["detail"].startswith(f"{v1} was brought back, and Release {v1} ended by itself")
+    assert v2 not in problem["detail"]
+    await host.deploy(wsgi("v4"), "v4")
+    assert await host.serving() == "v4"
 
 
 async def test_a_failed_bundle_may_be_tried_again_and_an_older_one_may_not(host: Host):

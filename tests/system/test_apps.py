@@ -16,6 +16,7 @@ def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Ser
     assert server.says("is-active", f"{OTHER}.socket", f"{OTHER}.service").split() == ["inactive", "inactive"]
     allowed = ("systemctl", "--no-ask-password", "reset-failed", f"{OTHER}.service")
     run(*allowed, user="pusher-agent")
+    assert run("pusher-agent", "app", "apply", OTHER).stdout.startswith(f"the units of {OTHER} stay as they are")
 
     said = run("pusher-agent", "app", "remove", OTHER, "--purge").stdout
     assert f"removed /opt/{OTHER}" in said
@@ -23,6 +24,12 @@ def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Ser
     assert server.machine.run(*allowed, user="pusher-agent", check=False).returncode != 0
     assert says("find", "/etc", "/opt", "/run", "-path", f"*{OTHER}*") == ""
     assert server.machine.run("id", OTHER, check=False).returncode == 1
+
+
+def test_an_app_named_like_a_user_of_the_server_is_said_to_run_as_him(server: Server) -> None:
+    said = server.machine.run("pusher-agent", "app", "add", "mallory", *ELSEWHERE).stdout
+    assert "mallory runs as mallory, who was there already" in said
+    assert "left: user mallory" in server.machine.run("pusher-agent", "app", "remove", "mallory", "--purge").stdout
 
 
 @pytest.mark.parametrize(

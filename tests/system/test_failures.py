@@ -186,6 +186,27 @@ def test_a_missing_environment_file_is_named_before_anything_is_stopped(live: Se
     live.deploy("v2")
 
 
+def test_an_address_that_somebody_else_has_stops_nothing_and_is_named(live: Server) -> None:
+    file = f"/etc/pusher-agent/apps/{APP}.toml"
+    before = live.look()
+    with live.machine.running("/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "81"):
+        live.machine.until(lambda: "127.0.0.1:81" in live.machine.says("ss", "-lnt"))
+        live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '/^listen/s/:8000/:81/' {file}")
+        said = live.machine.says("pusher-agent", "app", "apply", APP)
+        assert "Cannot listen at 0.0.0.0:81: it is taken by python3 (process" in said
+        assert live.look() == before
+        live.machine.run("systemctl", "stop", f"{APP}.socket", f"{APP}.service")
+        live.machine.run("pusher-agent", "app", "apply", APP)
+        refused = live.send("v2")
+        assert (refused["outcome"], refused["code"]) == ("refused", "port_taken"), refused
+        live.machine.run("sh", "-c", f"sed -i '/^listen/s/0.0.0.0/[::]/' {file}; pusher-agent app apply {APP}")
+        stuck = live.send("v2")  # an address of the other family: only systemd finds out
+        assert (stuck["outcome"], stuck["code"]) == ("stuck", "not_undone"), stuck
+        assert "Cannot listen at [::]:81: it is taken by" in stuck["detail"]
+    live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
+    live.deploy("v2")
+
+
 def test_an_app_that_root_has_stopped_for_good_stays_stopped_and_can_be_started_again(live: Server) -> None:
     both = (f"{APP}.socket", f"{APP}.service")
     version = live.version()

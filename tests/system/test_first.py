@@ -123,6 +123,8 @@ def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: 
     run, place = two.machine.run, f"/opt/{OTHER}"
     said = run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001").stdout
     assert f"{OTHER} is set up again, and the agent starts the release that was live" in said
+    assert "takes it up when" not in said
+    assert "who was there already" not in said
     status = two.curl(f"/apps/{OTHER}/status")
     assert (status["live"]["version"], status["running"]) == ("lunixrunotherappappsock", True)
     run("ln", "-s", "/etc/pusher-agent", f"{place}/shared/link")

@@ -1,5 +1,6 @@
 """Configuration: what is wrong is named with its file, its key and the mend."""
 
+import re
 from functools import partial
 
 import pytest
@@ -75,6 +76,11 @@ def test_impossible_values_are_refused(text):
     assert FILE in refusal(text).what
 
 
+def test_a_health_path_that_is_none_is_told_what_one_looks_like():
+    for path in ("health", "https://a/health", "/a b"):
+        assert 'a path like "/health"' in refusal(f'[health]\npath = "{path}"').why
+
+
 def test_what_is_no_toml_is_told_with_its_place():
     problem = refusal("listen = = 1")
     assert "is not TOML" in problem.what
@@ -96,6 +102,29 @@ def test_addresses_are_of_three_kinds():
     assert parse_listen("0.0.0.0:8000") == ("0.0.0.0", 8000)
     assert parse_listen("[::1]:8000") == ("::1", 8000)
     assert parse_listen("unix:/run/x.sock") == "/run/x.sock"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('shared_paths = ["venv"]', "'venv' begins with a name that the agent needs"),
+        ('shared_files = [".pusher/x"]', "'.pusher/x' begins with a name that the agent needs"),
+        ('shared_paths = ["venvs"]', "'venvs' begins with a name that the agent needs"),
+        ('shared_paths = ["log", "log"]', "'log' cannot be a link beside 'log'"),
+        ('shared_paths = ["var/log", "var"]', "'var' cannot be a link beside 'var/log'"),
+        ('shared_paths = ["var"]\nshared_files = ["var/x"]', "'var/x' cannot be a link beside 'var'"),
+    ],
+)
+def test_shared_names_that_could_not_all_be_links_are_refused(text: str, why: str):
+    with pytest.raises(Refused, match=re.escape(why)):
+        parse_app(text, file=FILE, app="flask-demo")
+
+
+def test_shared_names_may_begin_alike():
+    app = parse_app(
+        'shared_paths = ["var", "variant", "a/var"]\nshared_files = ["a/x"]', file=FILE, app="flask-demo"
+    )
+    assert app.shared == ("var", "variant", "a/var", "a/x")
 
 
 def test_shared_files_and_folders_are_both_names_a_bundle_may_not_have():

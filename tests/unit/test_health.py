@@ -88,7 +88,7 @@ async def failure(doing: Awaitable[None]) -> Failed:
 async def test_the_wanted_status_is_enough() -> None:
     async with Release(lambda _: http(200)) as release:
         await check(release)
-        assert release.requests[0].startswith(b"GET / HTTP/1.1\r\nHost: " + release.address.encode())
+        assert b"GET / HTTP/1.1\r\n" in release.requests[0]
 
 
 async def test_path_host_and_status_are_the_configured_ones() -> None:
@@ -102,6 +102,34 @@ async def test_a_candidate_answers_on_a_private_socket_however_deep(tmp_path: Pa
     folder.mkdir()
     async with Release(lambda _: http(200, b'{"version": "v1"}'), path=folder / "a.sock") as release:
         await check(release, version_member="version")
+
+
+async def test_candidate_and_live_release_are_asked_as_the_same_host(tmp_path: Path) -> None:
+    for path in (None, tmp_path / "a.sock"):
+        async with Release(lambda _: http(200), path=path) as release:
+            await check(release)
+            assert b"\r\nHost: localhost\r\n" in release.requests[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "host", "said"),
+    [
+        (
+            b"HTTP/1.1 301 X\r\nLocation: https://a.b/\r\nContent-Length: 0\r\n\r\n",
+            "",
+            "and leads to https://a.b/",
+        ),
+        (http(301), "", "Redirects are not followed"),
+        (http(400), "", "It was asked as localhost"),
+        (http(400), "a.b", "Mend the release, or [health] in the app's configuration"),
+        (http(500), "", "Mend the release, or [health] in the app's configuration"),
+    ],
+)
+async def test_a_bad_answer_comes_with_what_to_do_next(answer: bytes, host: str, said: str) -> None:
+    async with Release(lambda _: answer) as release:
+        problem = await failure(check(release, 0.1, host=host))
+    assert said in str(problem)
+    assert ("asked as" in str(problem)) == ("asked as" in said)
 
 
 async def test_an_app_that_warms_up_is_asked_again_soon() -> None:
@@ -119,7 +147,9 @@ async def test_another_version_fails_at_once_and_says_both() -> None:
         problem = await failure(check(release, path="/version", version_member="version"))
         assert time.monotonic() - began < 10
     assert problem.code is Code.APP_UNHEALTHY
-    assert str(problem) == ("Release 20261123020055Z was not well: /version says version 'v0', sent was 'v1'")
+    assert f"{problem.what}: {problem.why}" == (
+        "Release 20261123020055Z was not well: /version says version 'v0', sent was 'v1'"
+    )
     assert problem.output == '{"version": "v0"}\n\nTraceback: oh'
 
 

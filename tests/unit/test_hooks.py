@@ -70,6 +70,8 @@ def test_a_hook_that_cannot_be_run_is_not_left_out_in_silence(release: Path, hos
     assert "it is not executable. chmod +x before-symlink" in refusal(release, host)
     script(hook, "echo hello\n")
     assert "it says no interpreter. Begin it with a line like #!/bin/sh" in refusal(release, host)
+    script(hook, "#!/bin/sh\r\necho hello\r\n")
+    assert "its lines end as on Windows (CR LF). Save before-symlink" in refusal(release, host)
     hook.unlink()
     hook.symlink_to("/bin/sh")
     assert "it is a link that leaves the release" in refusal(release, host)

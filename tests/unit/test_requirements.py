@@ -38,6 +38,13 @@ def test_every_included_file_counts_once_wherever_it_lies() -> None:
     assert not wanted.hashed
 
 
+def test_two_requirements_in_a_line_are_not_taken_for_a_file() -> None:
+    said = refusal({"requirements.txt": "flask gunicorn==22.0.0\n"})
+    assert said.startswith(
+        "requirements.txt, line 1 cannot be used: 'flask gunicorn==22.0.0' is not one requirement"
+    )
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -178,6 +185,11 @@ def test_a_locked_git_repository_is_a_build_and_has_no_hash() -> None:
     lock = {"uv.lock": LOCKED.format(source='{ git = "https://example.org/x" }'), "pyproject.toml": ""}
     assert "only_binary forbids" in refusal(lock, "uv.lock")
     assert not read(lock, "uv.lock", wheels_only=False).hashed
+
+
+def test_a_lock_of_wheels_that_travel_along_has_no_hashes_and_needs_none() -> None:
+    lock = LOCKED.format(source='{ registry = "wheels" }') + 'wheels = [{ path = "x-1-py3-none-any.whl" }]\n'
+    assert not read({"uv.lock": lock, "pyproject.toml": ""}, "uv.lock").hashed
 
 
 def test_a_lock_without_its_project_is_refused() -> None:

@@ -5,7 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -107,6 +107,33 @@ def test_a_taken_port_names_who_has_it(host: str) -> None:
         f"Cannot listen at {address}: it is taken by {comm} (process {os.getpid()}). "
         "Stop it, or give the app another `listen` address."
     )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "taken"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("127.0.0.2", "127.0.0.1", False),
+        ("::1", "[::]", True),
+        ("::1", "127.0.0.1", False),
+    ],
+)
+def test_what_only_root_may_try_is_told_by_the_kernels_tables(theirs: str, ours: str, taken: bool) -> None:
+    with socket.create_server((theirs, 0), family=socket.AF_INET6 if ":" in theirs else socket.AF_INET) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Refused) if taken else nullcontext() as caught:
+            sockets.check_free(f"{ours}:{port}")
+    if caught is not None:
+        assert caught.value.code is Code.PORT_TAKEN
+        assert f"(process {os.getpid()})" in caught.value.why
+        sockets.check_free(f"{ours}:{port}")
+
+
+def test_a_path_can_be_had_as_far_as_anybody_knows(tmp_path: Path) -> None:
+    sockets.check_free(f"unix:{tmp_path}/a.sock")
+    assert sockets.taken_by(f"unix:{tmp_path}/a.sock").why == "it is taken by another process"
 
 
 def test_an_address_of_another_machine_is_the_configurations_fault() -> None:

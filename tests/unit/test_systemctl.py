@@ -43,6 +43,13 @@ def test_an_end_is_told_in_words(properties: str, why: str) -> None:
     assert parse_state(f"LoadState=loaded\n{properties}").why == why
 
 
+def test_an_end_that_systemd_only_logged_is_told_in_the_same_words() -> None:
+    log = "Error loading ASGI app\na.service: Main process exited, code=%s\na.service: Failed with result 'x'.\n"
+    assert systemctl.end_in(log % "exited, status=3/NOTIMPLEMENTED") == "exit code 3"
+    assert systemctl.end_in(log % "killed, status=9/KILL") == "signal 9 (KILL)"
+    assert systemctl.end_in("Started a.service") == ""
+
+
 def test_a_reason_is_systemds_own_first_line_with_what_to_do() -> None:
     said = "Failed to restart a.service: Unit a.service is masked.\nSee more.\n"
     problem = systemctl.failed("systemd could not restart a.service", said)

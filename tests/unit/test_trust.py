@@ -126,7 +126,7 @@ def test_a_shared_name_is_refused_with_the_way_out(name: str) -> None:
 
 def test_an_index_without_the_requirements_file_is_refused() -> None:
     judge_requirements(["app.py", "requirements.txt"], requirements="requirements.txt")
-    with pytest.raises(Refused, match=r"no uv\.lock") as caught:
+    with pytest.raises(Refused, match=r"no uv\.lock: .*\. Add it, or name") as caught:
         judge_requirements(["app.py", "requirements.txt"], requirements="uv.lock")
     assert caught.value.code is Code.DEPENDENCIES_FAILED
 
