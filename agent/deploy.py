@@ -309,7 +309,8 @@ class Deployer:
     async def _run(self, execution: Execution, deployment: Deployment) -> None:
         try:
             await execution.carry_out()
-            self._settlement.trouble = ""
+            if deployment.phase is Phase.DONE:
+                self._settlement.live_now()
         finally:
             self._turns.end()
             deployment.body_read()

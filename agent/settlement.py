@@ -27,7 +27,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 
 class Settlement:
-    """That of one app. `trouble` says what could not be brought in order, for people; empty if nothing."""
+    """That of one app."""
 
     def __init__(
         self,
@@ -41,7 +41,6 @@ class Settlement:
         clock: Clock,
         headline: Headline,
     ) -> None:
-        self.trouble = ""
         self._app = app
         self._execute = execute
         self._shelf = shelf
@@ -50,13 +49,20 @@ class Settlement:
         self._journal = journal
         self._clock = clock
         self._headline = headline
+        self._unsettled = ""
+        self._not_started = ""
         self._revival: asyncio.Task[None] | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What could not be brought in order, for people; empty if nothing."""
+        return "; ".join(filter(None, (self._unsettled, self._not_started)))
 
     async def recover(self, *, taken: Callable[[], bool]) -> None:
         """Settle what is unfinished, then have the live release running; if it does not start, go on trying.
 
-        `taken` says whether a deployment has taken that over. What is wrong with this app keeps no other from
-        being served: it is logged, and kept as `trouble`.
+        `taken` says whether a deployment is under way, which has the service to itself. What is wrong with this
+        app keeps no other from being served: it is logged, and kept as `trouble`.
         """
         try:
             unfinished = await self._journal.unfinished(self._app)
@@ -66,8 +72,8 @@ class Settlement:
                 await self._settle(record)
             await tidy(self._app, shelf=self._shelf, disk=self._disk, journal=self._journal)
         except (Problem, OSError, WireError) as error:
-            self.trouble = str(error)
-            _log.error("app_not_settled", app=self._app, problem=self.trouble)
+            self._unsettled = str(error)
+            _log.error("app_not_settled", app=self._app, problem=self._unsettled)
         self._headline.live(await asyncio.to_thread(self._shelf.version))
         if not await self._have_running():
             self._revival = asyncio.create_task(self._revive(taken), name=f"revive {self._app}")
@@ -80,6 +86,10 @@ class Settlement:
         """
         for record in await self._journal.unfinished(self._app):
             await self._close(record)
+
+    def live_now(self) -> None:
+        """Note that a deployment has gone live: what was in trouble before it is past."""
+        self._unsettled = self._not_started = ""
 
     def stop(self) -> None:
         """Try no more to have the live release running."""
@@ -131,25 +141,24 @@ class Settlement:
     async def _have_running(self) -> bool:
         """Whether the live release runs, or was started now, or there is none. Stopped by root, it stays so."""
         live = await asyncio.to_thread(self._shelf.live)
-        if live is None or self._service.running() is not None:
-            return True
         try:
-            if not await self._service.wanted():
-                return self._service.running() is not None
-            await self._service.reserve()
-            await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
+            if live is not None and self._service.running() is None:
+                if not await self._service.wanted():
+                    return self._service.running() is not None
+                await self._service.reserve()
+                await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
         except (Problem, OSError, WireError) as error:
-            self.trouble = str(error)
-            _log.error("app_not_started", app=self._app, release=live, problem=self.trouble)
+            self._not_started = str(error)
+            _log.error("app_not_started", app=self._app, release=live, problem=self._not_started)
             return False
-        self.trouble = ""
+        self._not_started = ""
         return True
 
     async def _revive(self, taken: Callable[[], bool]) -> None:
-        """Try again, after pauses that grow, until the live release runs or a deployment takes over."""
+        """Try again, after pauses that grow, until something runs; not while a deployment does, which may fail."""
         pause = _FIRST_PAUSE_S
         while True:
             await self._clock.sleep(pause)
-            if taken() or await self._have_running():
+            if not taken() and await self._have_running():
                 return
             pause = min(2 * pause, _LONGEST_PAUSE_S)
