@@ -90,8 +90,13 @@ def _places(name: str, *, release: Path, host: Path) -> Iterator[tuple[Path, Ori
 
 def _runnable(path: Path, *, inside: Path | None) -> bool:
     """Whether there is such a hook. Raises: Failed(hook_failed), if there is, but not one that can be run."""
-    if not os.path.lexists(path):
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        why = f"it cannot be looked at: {error.strerror}"
+        raise _unfit(path, why=why, hint="Let the agent's user into its folder") from error
     try:
         real = path.resolve(strict=True)
         mode = real.stat().st_mode

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,24 @@ import pytest
 from pusher import __main__
 from tests.unit.scripted_agent import DONE, EVENTS, STARTED, STATUS, STEP, UPLOAD, Run
 from tests.unit.scripted_door import ScriptedDoor, answer, events
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder, and nothing that root may do beyond everybody."""
+    with tempfile.TemporaryDirectory() as made:
+        if os.geteuid() == 0:
+            os.chown(made, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+            try:
+                yield Path(made)
+            finally:
+                os.seteuid(0)
+        else:
+            yield Path(made)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 import os
 import shutil
 import socket
-import tempfile
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,29 +12,12 @@ from pusher import pack
 from pusher.errors import Usage
 from pusher.wire import Failed, File, Link, read_index
 
-NOBODY = 65534
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "v1"
     made.mkdir()
     return made
-
-
-@pytest.fixture
-def as_nobody() -> Iterator[Path]:
-    """A folder, and nothing that root may do beyond everybody."""
-    with tempfile.TemporaryDirectory() as made:
-        if os.geteuid() == 0:
-            os.chown(made, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-            try:
-                yield Path(made)
-            finally:
-                os.seteuid(0)
-        else:
-            yield Path(made)
 
 
 def write(file: Path, content: bytes = b"x", mode: int = 0o644) -> Path:
