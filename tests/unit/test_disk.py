@@ -285,6 +285,19 @@ def test_a_flush_that_fails_is_not_tried_again(
     assert not (tmp_path / "state").exists()
 
 
+def test_a_folder_that_cannot_be_opened_is_not_left_unflushed_in_silence(disk: Noting, as_nobody: Path) -> None:
+    (as_nobody / "tree/closed").mkdir(parents=True)
+    (as_nobody / "tree/closed").chmod(0)
+    with pytest.raises(Failed, match=r"Could not flush .*/tree: Permission denied"):
+        disk.sync_tree(as_nobody / "tree", op="x")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(disk: Noting, as_nobody: Path) -> None:
+    (as_nobody / "closed").mkdir(mode=0)
+    with pytest.raises(Failed, match=r"Could not make the folder .*/closed/a/b: Permission denied"):
+        disk.make_folders(as_nobody / "closed/a/b", op="x")
+
+
 def test_unlinking_what_is_not_there_is_done_already(disk: Noting, tmp_path: Path) -> None:
     (tmp_path / "target").touch()
     (tmp_path / "link").symlink_to("target")
