@@ -1,7 +1,6 @@
 """Hooks: which executables run at one place of a plan, and running one as the app's user."""
 
 import asyncio
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

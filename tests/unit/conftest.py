@@ -13,7 +13,6 @@ from pusher import __main__
 from tests.unit.scripted_agent import DONE, EVENTS, STARTED, STATUS, STEP, UPLOAD, Run
 from tests.unit.scripted_door import ScriptedDoor, answer, events
 
-
 NOBODY = 65534
 
 
