@@ -130,7 +130,7 @@ def judge(status: int, body: bytes, health: Health, *, version: str) -> Finding 
         return None
     try:
         members: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Finding(f"{health.path} did not answer JSON, which version_member needs", shown)
     if not isinstance(members, dict) or health.version_member not in members:
         return Finding(f"{health.path} answered JSON without the member {health.version_member!r}", shown)

@@ -129,6 +129,7 @@ async def test_another_version_fails_at_once_and_says_both() -> None:
         (http(500, b"oh\nno"), "/ answered 500, wanted was 200"),
         (http(302), "/ answered 302, wanted was 200"),
         (http(200, b"<html>"), "/ did not answer JSON, which version_member needs"),
+        (http(200, b"[" * 60_000), "/ did not answer JSON, which version_member needs"),
         (http(200, b'{"release": "v1"}'), "/ answered JSON without the member 'version'"),
         (http(200, b"[]"), "/ answered JSON without the member 'version'"),
         (b"nonsense\r\n\r\n", "the connection broke"),
