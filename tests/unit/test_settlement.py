@@ -111,6 +111,13 @@ async def test_what_does_not_start_is_tried_again_also_after_a_deployment_that_c
     assert not under_way
 
 
+async def test_a_release_whose_very_name_is_damaged_is_started(shelf: Shelf, journal: Journal) -> None:
+    (shelf.layout.release(RELEASE) / "REVISION").write_bytes(b"v\xff\n")
+    service = Failing(times=0)
+    await settlement(shelf, journal, service).recover(taken=lambda: False)
+    assert service.started.is_set()
+
+
 async def test_that_the_live_release_runs_does_not_hide_that_something_else_is_amiss(
     shelf: Shelf, journal: Journal
 ) -> None:
