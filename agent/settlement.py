@@ -4,6 +4,7 @@ Invariant: twice comes to the same as once. What was cut off is ended by the sam
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 
 import structlog
@@ -98,13 +99,16 @@ class Settlement:
 
     async def _close(self, record: Record) -> None:
         done = record.phase is Phase.COMMITTED
+        deploy = record.attempt.kind is Kind.DEPLOY
+        there = await asyncio.to_thread(os.path.isdir, self._shelf.layout.release(record.attempt.release))
         problem = Failed(Code.INTERRUPTED, "How the deployment ended could not be written down")
         await self._journal.finish(
             record.attempt,
             Phase.DONE if done else Phase.FAILED,
             now=self._clock.now(),
             problem=None if done else problem,
-            standing=None if done or record.attempt.kind is Kind.ROLLBACK else Standing.FAILED,
+            standing=Standing.FAILED if deploy and not done else None,
+            forget=deploy and not there,
         )
 
     async def _settle(self, record: Record) -> None:
