@@ -154,7 +154,13 @@ class Disk:
             self._at(op)
             if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
                 number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
+                if number != errno.EINVAL:
+                    raise OSError(number, os.strerror(number))
+                # A filesystem that does not know the flag: NFS, or ZFS before 2.2. Nobody but the one agent makes
+                # names here, so that a look before is as good.
+                if os.path.lexists(new):
+                    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+                os.rename(old, new)
 
     def replace(self, name: str, new: str, *, folder: int, op: str) -> None:
         """Rename within an open folder, over whatever file is called `new`. Not flushed."""

@@ -223,6 +223,27 @@ def test_a_rename_replaces_nothing(disk: Noting, tmp_path: Path) -> None:
         disk.rename(tmp_path / "a", tmp_path / "c", op="x")
 
 
+def test_a_rename_replaces_nothing_either_where_the_filesystem_cannot_promise_it(
+    disk: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        """The C library, on a filesystem that knows no flags of renameat2(2)."""
+
+        def renameat2(self, *_: object) -> int:
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+
+    monkeypatch.setattr(disk_module, "_LIBC", Old())
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()  # empty: a plain rename would replace it
+    with pytest.raises(Failed, match=r"Could not move .*/a to .*/b: File exists"):
+        disk.rename(tmp_path / "a", tmp_path / "b", op="x")
+    disk.rename(tmp_path / "a", tmp_path / "c", op="x")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "b", tmp_path / "c"]
+    with pytest.raises(Failed, match="Invalid argument"):
+        disk.rename(tmp_path / "c", tmp_path / "c/d", op="x")
+
+
 def _tree(top: Path, files: int) -> Path:
     (top / "a/b").mkdir(parents=True)
     (top / "link").symlink_to("nowhere")
