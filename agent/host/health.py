@@ -17,6 +17,7 @@ from yarl import URL
 
 from agent.core.config import Health, parse_listen
 from agent.host.ports import Clock, Running
+from agent.host.process import plain_text
 from agent.host.sockets import short_path
 from pusher.wire import Code, Failed
 
@@ -122,7 +123,7 @@ def url_of(address: str, health: Health) -> tuple[URL, Path | None]:
 
 def judge(status: int, body: bytes, health: Health, *, version: str) -> Finding | None:
     """What is wrong with an answer, if anything."""
-    shown = "\n".join(body.decode(errors="replace").splitlines()[:_SHOWN_LINES])
+    shown = "\n".join(plain_text(body).splitlines()[:_SHOWN_LINES])
     if status not in health.status:
         wanted = " or ".join(map(str, health.status))
         return Finding(f"{health.path} answered {status}, wanted was {wanted}", shown)
@@ -136,7 +137,7 @@ def judge(status: int, body: bytes, health: Health, *, version: str) -> Finding 
         return Finding(f"{health.path} answered JSON without the member {health.version_member!r}", shown)
     answered = members[health.version_member]
     if answered != version:
-        return Finding(f"{health.path} says version {answered!r}, sent was {version!r}", shown, final=True)
+        return Finding(f"{health.path} says version {answered!r:.200}, sent was {version!r}", shown, final=True)
     return None
 
 

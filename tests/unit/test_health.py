@@ -146,6 +146,15 @@ async def test_a_bad_answer_that_stays_bad_fails_at_the_deadline(answer: bytes, 
     assert problem.output.endswith("Traceback: oh")
 
 
+async def test_nothing_of_an_answer_can_move_a_readers_cursor_or_fill_his_screen() -> None:
+    async with Release(lambda _: http(500, b"\x1b]0;title\x07\x1b[2Joh\r\nno")) as release:
+        problem = await failure(check(release, 0.1))
+        assert problem.output.startswith("oh\nno\n")
+    async with Release(lambda _: http(200, b'{"version": "%b"}' % (b"x" * 10_000))) as release:
+        problem = await failure(check(release, 5, version_member="version"))
+        assert len(problem.why) < 400
+
+
 async def test_only_so_much_of_an_answer_is_read() -> None:
     endless = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (4 * health.BODY_BYTES)
     async with Release(lambda _: endless) as release:
