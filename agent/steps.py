@@ -307,18 +307,24 @@ class Cleanup:
     journal: Journal
 
     async def do(self, attempt: Attempt, line: Lines) -> None:
-        releases = await self.journal.releases(attempt.app)
-        layout = self.shelf.layout
-        for one in surplus(releases, live=attempt.release, keep=self.config.keep_releases):
-            await asyncio.to_thread(
-                self.disk.remove, layout.release(one.id), trash=layout.trash(one.id), op="cleanup.release"
-            )
-            await self.journal.forget(attempt.app, one.id)
+        keep = self.config.keep_releases
+        await let_go(
+            attempt.app, live=attempt.release, keep=keep, shelf=self.shelf, disk=self.disk, journal=self.journal
+        )
         await asyncio.to_thread(self.venvs.prune, await asyncio.to_thread(self.shelf.venvs))
         await self.journal.trim(attempt.app)
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         return
+
+
+async def let_go(app: str, *, live: str | None, keep: int, shelf: Shelf, disk: Disk, journal: Journal) -> None:
+    """Retention: delete the releases that `surplus` names. Raises: Failed; what is left goes the next time."""
+    layout = shelf.layout
+    for one in surplus(await journal.releases(app), live=live, keep=keep):
+        path, trash = layout.release(one.id), layout.trash(one.id)
+        await asyncio.to_thread(disk.remove, path, trash=trash, op="cleanup.release")
+        await journal.forget(app, one.id)
 
 
 async def _placed(shelf: Shelf, release: str) -> Placed:
