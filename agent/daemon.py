@@ -6,17 +6,23 @@ start; who follows it sees its end before the door closes on him.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import structlog
 
 from agent.deploy import Deployer
 from agent.doors.ports import Drop
+from agent.doors.uploads import UPLOADS_MOST
 from agent.host.journal import Journal
 from agent.host.ports import Service
 from agent.progress import Deployment
 
 _log = structlog.get_logger()
+
+_THREADS = 2 * UPLOADS_MOST
+"""For all that blocks. A bundle keeps one while it arrives, however slowly; asyncio's own number, by that of the
+processors, is 6 on a small machine, and six uploads that stood still kept everything else waiting."""
 
 _GRACE_S = 20.0
 """How long deployments may take to come to an end when the agent is told to stop."""
@@ -57,6 +63,7 @@ async def serve(
     stopping: Callable[[], None],
 ) -> None:
     """Run until `stop` is set; `stopping` is told at once. Raises: Problem, if it cannot begin."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="work"))
     await journal.open()
     try:
         await asyncio.gather(*(app.recover() for app in agent.apps.values()))

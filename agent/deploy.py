@@ -21,10 +21,12 @@ from agent.host.disk import Disk
 from agent.host.journal import Journal
 from agent.host.ports import Bundle, Clock, Service
 from agent.host.shelf import Shelf
+from agent.host.unpack import check_room
 from agent.progress import Deployment, recorded
 from agent.settlement import Settlement
+from agent.steps import let_go
 from agent.turns import Turn, Turns
-from pusher.wire import Code, Entry, Happened, LogLine, Problem, Refused
+from pusher.wire import Code, Entry, Failed, Happened, LogLine, Manifest, Problem, Refused
 
 _log = structlog.get_logger()
 
@@ -203,6 +205,7 @@ class Deployer:
             await self._settlement.close_ended()
             await self._judge(papers, again=await self._tried(papers))
             await self._service.ready()
+            await self._make_room(papers.manifest)
             attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by)
             staged = self._shelf.layout.staged(attempt.release)
             try:
@@ -217,6 +220,18 @@ class Deployer:
             self._turns.end()
             raise
         return self._start(turn, attempt, bundle=request.bundle, papers=papers)
+
+    async def _make_room(self, manifest: Manifest) -> None:
+        """If it would not fit, let go now what retention does not keep: releases that fail pile up until one goes
+        well, and may be what keeps that one from fitting."""
+        live = await asyncio.to_thread(self._shelf.live)
+        path, keep = self._shelf.layout.path, self._admission.config.keep_releases
+        try:
+            await asyncio.to_thread(check_room, path, size=manifest.unpacked_size, files=manifest.files)
+        except Refused:
+            await let_go(self.app, live=live, keep=keep, shelf=self._shelf, disk=self._disk, journal=self._journal)
+        except Failed:
+            return  # there is no folder yet
 
     async def _roll_back(self, request: Rollback) -> Deployment:
         turn = self._turns.take(request.by, "rolling back")
@@ -309,7 +324,8 @@ class Deployer:
     async def _run(self, execution: Execution, deployment: Deployment) -> None:
         try:
             await execution.carry_out()
-            self._settlement.trouble = ""
+            if deployment.phase is Phase.DONE:
+                self._settlement.live_now()
         finally:
             self._turns.end()
             deployment.body_read()

@@ -116,7 +116,7 @@ class Execution:
             return problem
         except Exception as error:
             # The one place that catches everything: whatever is wrong with us, the app must come back.
-            self._log.exception("internal_error")
+            await self._note_bug(error)
             return _our_bug(error)
         return None
 
@@ -181,10 +181,14 @@ class Execution:
             deployment.happened(Happened.UNDO_FAILED, step=step, ms=self._ms(began), problem=document)
             return problem
         except Exception as error:
-            self._log.exception("internal_error")
+            await self._note_bug(error)
             return _our_bug(error)
         deployment.happened(Happened.UNDO_DONE, step=step, ms=self._ms(began))
         return None
+
+    async def _note_bug(self, error: Exception) -> None:
+        # Beside the loop: a traceback is made from the source files.
+        await asyncio.to_thread(self._log.error, "internal_error", exc_info=error)
 
     def _undoable(self, returning: bool) -> list[Step]:
         steps = [item for item in self._attempt.items if isinstance(item, Step) and item is not Step.CLEANUP]
@@ -192,12 +196,14 @@ class Execution:
         return [*reversed(steps[at:])] if returning else [*reversed(steps[:at])]
 
     async def _run_return_hooks(self, hooks: Sequence[Hook]) -> None:
-        """What a hook says on the way back cannot stop it: its failure is shown, and passed over."""
+        """What a hook says on the way back cannot stop it: its failure, or a bug of ours, is passed over."""
         for hook in hooks:
             try:
                 await self._hooks.call(hook.name, self._deployment, returning=True)
             except Problem as problem:
                 self._log.warning("return_hook_failed", hook=hook.name, problem=str(problem))
+            except Exception as error:
+                await self._note_bug(error)
 
     async def _finish(self, signal: Signal, problem: Problem | None) -> None:
         deployment, attempt = self._deployment, self._attempt

@@ -4,6 +4,7 @@ Invariant: twice comes to the same as once. What was cut off is ended by the sam
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 
 import structlog
@@ -27,7 +28,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 
 
 class Settlement:
-    """That of one app. `trouble` says what could not be brought in order, for people; empty if nothing."""
+    """That of one app."""
 
     def __init__(
         self,
@@ -41,7 +42,6 @@ class Settlement:
         clock: Clock,
         headline: Headline,
     ) -> None:
-        self.trouble = ""
         self._app = app
         self._execute = execute
         self._shelf = shelf
@@ -50,13 +50,20 @@ class Settlement:
         self._journal = journal
         self._clock = clock
         self._headline = headline
+        self._unsettled = ""
+        self._not_started = ""
         self._revival: asyncio.Task[None] | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What could not be brought in order, for people; empty if nothing."""
+        return "; ".join(filter(None, (self._unsettled, self._not_started)))
 
     async def recover(self, *, taken: Callable[[], bool]) -> None:
         """Settle what is unfinished, then have the live release running; if it does not start, go on trying.
 
-        `taken` says whether a deployment has taken that over. What is wrong with this app keeps no other from
-        being served: it is logged, and kept as `trouble`.
+        `taken` says whether a deployment is under way, which has the service to itself. What is wrong with this
+        app keeps no other from being served: it is logged, and kept as `trouble`.
         """
         try:
             unfinished = await self._journal.unfinished(self._app)
@@ -66,8 +73,8 @@ class Settlement:
                 await self._settle(record)
             await tidy(self._app, shelf=self._shelf, disk=self._disk, journal=self._journal)
         except (Problem, OSError, WireError) as error:
-            self.trouble = str(error)
-            _log.error("app_not_settled", app=self._app, problem=self.trouble)
+            self._unsettled = str(error)
+            _log.error("app_not_settled", app=self._app, problem=self._unsettled)
         self._headline.live(await asyncio.to_thread(self._shelf.version))
         if not await self._have_running():
             self._revival = asyncio.create_task(self._revive(taken), name=f"revive {self._app}")
@@ -81,6 +88,10 @@ class Settlement:
         for record in await self._journal.unfinished(self._app):
             await self._close(record)
 
+    def live_now(self) -> None:
+        """Note that a deployment has gone live: what was in trouble before it is past."""
+        self._unsettled = self._not_started = ""
+
     def stop(self) -> None:
         """Try no more to have the live release running."""
         if self._revival is not None:
@@ -88,13 +99,16 @@ class Settlement:
 
     async def _close(self, record: Record) -> None:
         done = record.phase is Phase.COMMITTED
+        deploy = record.attempt.kind is Kind.DEPLOY
+        there = await asyncio.to_thread(os.path.isdir, self._shelf.layout.release(record.attempt.release))
         problem = Failed(Code.INTERRUPTED, "How the deployment ended could not be written down")
         await self._journal.finish(
             record.attempt,
             Phase.DONE if done else Phase.FAILED,
             now=self._clock.now(),
             problem=None if done else problem,
-            standing=None if done or record.attempt.kind is Kind.ROLLBACK else Standing.FAILED,
+            standing=Standing.FAILED if deploy and not done else None,
+            forget=deploy and not there,
         )
 
     async def _settle(self, record: Record) -> None:
@@ -131,25 +145,24 @@ class Settlement:
     async def _have_running(self) -> bool:
         """Whether the live release runs, or was started now, or there is none. Stopped by root, it stays so."""
         live = await asyncio.to_thread(self._shelf.live)
-        if live is None or self._service.running() is not None:
-            return True
         try:
-            if not await self._service.wanted():
-                return self._service.running() is not None
-            await self._service.reserve()
-            await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
+            if live is not None and self._service.running() is None:
+                if not await self._service.wanted():
+                    return self._service.running() is not None
+                await self._service.reserve()
+                await self._service.restart(await asyncio.to_thread(self._shelf.placed, live))
         except (Problem, OSError, WireError) as error:
-            self.trouble = str(error)
-            _log.error("app_not_started", app=self._app, release=live, problem=self.trouble)
+            self._not_started = str(error)
+            _log.error("app_not_started", app=self._app, release=live, problem=self._not_started)
             return False
-        self.trouble = ""
+        self._not_started = ""
         return True
 
     async def _revive(self, taken: Callable[[], bool]) -> None:
-        """Try again, after pauses that grow, until the live release runs or a deployment takes over."""
+        """Try again, after pauses that grow, until something runs; not while a deployment does, which may fail."""
         pause = _FIRST_PAUSE_S
         while True:
             await self._clock.sleep(pause)
-            if taken() or await self._have_running():
+            if not taken() and await self._have_running():
                 return
             pause = min(2 * pause, _LONGEST_PAUSE_S)

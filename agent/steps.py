@@ -7,7 +7,7 @@ it, and again after itself. Nothing live changes before `Switch`.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from agent.core.config import AppConfig
@@ -17,6 +17,7 @@ from agent.core.releases import fallbacks, surplus
 from agent.host import health
 from agent.host.disk import Disk
 from agent.host.journal import Journal
+from agent.host.oserror import explained
 from agent.host.ports import Bundle, Clock, Lines, Placed, Running, Service
 from agent.host.shelf import Shelf
 from agent.host.unpack import unpack
@@ -94,7 +95,9 @@ class LinkShared:
     def _link(self, release: Path) -> None:
         for name in self.config.shared_files:
             wanted = self.layout.shared / name
-            if not wanted.is_file():
+            with explained("look at", wanted):
+                there = wanted.is_file()
+            if not there:
                 raise Failed(
                     Code.SHARED_FILE_MISSING,
                     f"The shared file {name} is not there",
@@ -102,11 +105,24 @@ class LinkShared:
                     hint="Put it there (it is kept from release to release), or take it out of shared_files",
                 )
         for name in self.config.shared_paths:
-            self.disk.make_folders(self.layout.shared / name, op="shared.folder")
+            self._make_shared(self.layout.shared / name)
         for name in self.config.shared:
             self.disk.make_folders((release / name).parent, op="shared.folder")
             self.disk.link(release / name, shared_target(name), op="shared.link")
-        self.disk.sync_folder(release, op="shared.sync")
+        above = {folder for name in self.config.shared for folder in PurePosixPath(name).parents}
+        for folder in sorted(above, reverse=True):
+            self.disk.sync_folder(release / folder, op="shared.sync")
+
+    def _make_shared(self, folder: Path) -> None:
+        """The folder that a shared path leads to, in whose place nobody would make another one later."""
+        with explained("look at", folder):
+            there = folder.is_dir()
+        if there:
+            return
+        self.disk.make_folders(folder, op="shared.folder")
+        while folder != self.layout.path:
+            folder = folder.parent
+            self.disk.sync_folder(folder, op="shared.sync-made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,18 +309,24 @@ class Cleanup:
     journal: Journal
 
     async def do(self, attempt: Attempt, line: Lines) -> None:
-        releases = await self.journal.releases(attempt.app)
-        layout = self.shelf.layout
-        for one in surplus(releases, live=attempt.release, keep=self.config.keep_releases):
-            await asyncio.to_thread(
-                self.disk.remove, layout.release(one.id), trash=layout.trash(one.id), op="cleanup.release"
-            )
-            await self.journal.forget(attempt.app, one.id)
+        keep = self.config.keep_releases
+        await let_go(
+            attempt.app, live=attempt.release, keep=keep, shelf=self.shelf, disk=self.disk, journal=self.journal
+        )
         await asyncio.to_thread(self.venvs.prune, await asyncio.to_thread(self.shelf.venvs))
         await self.journal.trim(attempt.app)
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         return
+
+
+async def let_go(app: str, *, live: str | None, keep: int, shelf: Shelf, disk: Disk, journal: Journal) -> None:
+    """Retention: delete the releases that `surplus` names. Raises: Failed; what is left goes the next time."""
+    layout = shelf.layout
+    for one in surplus(await journal.releases(app), live=live, keep=keep):
+        path, trash = layout.release(one.id), layout.trash(one.id)
+        await asyncio.to_thread(disk.remove, path, trash=trash, op="cleanup.release")
+        await journal.forget(app, one.id)
 
 
 async def _placed(shelf: Shelf, release: str) -> Placed:

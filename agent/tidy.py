@@ -5,6 +5,7 @@ the same as once.
 """
 
 import asyncio
+import os
 from dataclasses import replace
 
 import structlog
@@ -14,6 +15,7 @@ from agent.core.releases import Standing
 from agent.host.disk import Disk
 from agent.host.journal import Journal
 from agent.host.shelf import Shelf
+from pusher.wire import Code, Failed
 
 _log = structlog.get_logger()
 
@@ -22,13 +24,21 @@ async def tidy(app: str, *, shelf: Shelf, disk: Disk, journal: Journal) -> None:
     """Delete what is half built, take up releases the journal lost, drop those the disk lost.
 
     To be called when no deployment is unfinished. A release the journal lost counts as a candidate, which only
-    a rollback by name reaches; the live one has shown that it is good.
+    a rollback by name reaches; the live one has shown that it is good. Raises: Failed, if there is no folder of
+    releases although there are releases.
     """
     for leftover in await asyncio.to_thread(shelf.unfinished):
         await asyncio.to_thread(disk.discard, leftover, op="tidy.discard")
+    known = {one.id for one in await journal.releases(app)}
+    if known and not await asyncio.to_thread(os.path.isdir, shelf.layout.releases):
+        raise Failed(
+            Code.DISK_ERROR,
+            f"The releases of {app} are gone, with the folder {shelf.layout.releases}",
+            why="it may lie on a filesystem that is not mounted yet, so none of them is forgotten",
+            hint="Mount it and restart the agent, or send a release to begin anew",
+        )
     live = await asyncio.to_thread(shelf.live)
     found = {one.id: one for one in await asyncio.to_thread(shelf.found)}
-    known = {one.id for one in await journal.releases(app)}
     adopted = [
         replace(one, standing=Standing.GOOD if one.id == live else Standing.CANDIDATE)
         for one in found.values()

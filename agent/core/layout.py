@@ -209,7 +209,8 @@ def is_release_id(name: str) -> bool:
 
 def next_release_id(now: int, used: Iterable[str]) -> str:
     """An id later than every one in `used`: the later of `now` (ms since 1970, UTC) and the last + 1 s."""
-    last = max((_seconds(name) for name in used), default=0)
+    newest = max(used, default="")  # spelled so that later ones sort behind; there may be very many
+    last = _seconds(newest) if newest else 0
     return datetime.fromtimestamp(max(now // 1000, last + 1), UTC).strftime(_ID_FORMAT)
 
 

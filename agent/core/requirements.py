@@ -89,15 +89,15 @@ class _Reading:
         project = table.get("project")
         if not isinstance(project, dict):
             raise _unusable(name, why="it has no [project] table")
-        if "dependencies" in project.get("dynamic", []):
+        if "dependencies" in _list(project, "dynamic", name):
             raise _unusable(
                 name,
                 why="its dependencies are dynamic, so only its build code could tell them",
                 hint="List them in [project] dependencies, or use a requirements.txt",
             )
-        for requirement in project.get("dependencies", []):
+        for requirement in _list(project, "dependencies", name):
             self._judge(str(requirement), name)
-        for package, source in table.get("tool", {}).get("uv", {}).get("sources", {}).items():
+        for package, source in _table(_table(_table(table, "tool", name), "uv", name), "sources", name).items():
             for one in source if isinstance(source, list) else [source]:
                 self._judge_source(one, name, package)
         return Wanted(Kind.PROJECT, name, self._files, hashed=False)
@@ -105,8 +105,8 @@ class _Reading:
     def lock(self, name: str) -> Wanted:
         self._toml(posixpath.join(posixpath.dirname(name), "pyproject.toml"))
         hashed = True
-        for package in self._toml(name).get("package", []):
-            source = package.get("source", {})
+        for package in _list(self._toml(name), "package", name):
+            source = _table(package, "source", name)
             if source.get("virtual") != "." and source.get("editable") != ".":
                 self._judge_source(source, name, package.get("name", "?"))
             # Of those in wheels/ (`uv lock --find-links wheels`) uv writes none down: the bundle's index has them.
@@ -175,8 +175,10 @@ class _Reading:
         if first != WHEELS or "$" in path:
             raise _unusable(where, why=_OWN_CODE, hint=_OWN_CODE_HINT)
 
-    def _judge_source(self, source: Mapping[str, Any], where: str, package: str) -> None:
+    def _judge_source(self, source: Any, where: str, package: str) -> None:
         where = f"{where}, {package}"
+        if not isinstance(source, dict):
+            raise _unusable(where, why="its source is not a table")
         if {"workspace", "directory", "editable", "virtual"} & source.keys():
             raise _unusable(where, why=_OWN_CODE, hint=_OWN_CODE_HINT)
         if "path" in source:
@@ -187,7 +189,7 @@ class _Reading:
     def _toml(self, name: str) -> dict[str, Any]:
         try:
             return tomllib.loads(self._text(name))
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise _unusable(name, why=str(error)) from error
 
     def _text(self, name: str, by: str = "") -> str:
@@ -232,6 +234,22 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
         first, joined = 0, ""
     if joined.strip():
         yield first, joined.strip()
+
+
+def _table(table: Any, key: str, where: str) -> dict[str, Any]:
+    """The table `key` of what should be a table itself; empty if there is none."""
+    found = table.get(key, {}) if isinstance(table, dict) else None
+    if not isinstance(found, dict):
+        raise _unusable(where, why=f"its {key} is not a table, or does not stand in one")
+    return found
+
+
+def _list(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """The list `key` of a table; empty if there is none."""
+    found = table.get(key, [])
+    if not isinstance(found, list):
+        raise _unusable(where, why=f"its {key} is not a list")
+    return found
 
 
 def _included(value: str, name: str, where: str) -> str:

@@ -4,8 +4,9 @@ Invariant: a name of nothing here is refused with those there are.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -21,7 +22,7 @@ _UNREAD_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the answers are made from. `stop` is set when the agent begins to stop.
+    """What the answers are made from. `stop` is set when the agent begins to stop. `uploads` are those under way.
 
     A stream of events brings an empty line every `silence_s`; its reader may leave it unread for `unread_s`.
     """
@@ -29,6 +30,7 @@ class Desk:
     agent: Agent
     limits: BundleLimits
     stop: asyncio.Event
+    uploads: Counter[str] = field(default_factory=Counter)
     silence_s: float = _SILENCE_S
     unread_s: float = _UNREAD_S
 

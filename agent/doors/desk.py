@@ -5,6 +5,7 @@ what there is when they ask; a reader that is slow, or gone, holds up nothing bu
 """
 
 import re
+from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from agent.doors.calls import Call, Desk, deployer_of, deployment_of, unusable
 from agent.doors.guards import nearest, printable
 from agent.doors.ports import Deployment
 from agent.doors.streams import stream, stream_log
-from agent.doors.uploads import incoming
+from agent.doors.uploads import Upload, incoming
 from pusher.wire import LOG_LINES, LOG_LINES_MOST, Code, Event, LogUnit, Problem, Refused, Route
 
 
@@ -59,7 +60,7 @@ async def index(desk: Desk, call: Call) -> web.StreamResponse:
 async def missing(desk: Desk, call: Call) -> web.StreamResponse:
     """Which files a bundle with these papers must bring along."""
     deployer = deployer_of(desk, call)
-    async with incoming(call.request, limits=desk.limits, stop=desk.stop) as upload:
+    async with _incoming(desk, call) as upload:
         digests = await deployer.missing(upload.bundle)
         await upload.rest()
     return json_answer({"missing": digests})
@@ -68,7 +69,7 @@ async def missing(desk: Desk, call: Call) -> web.StreamResponse:
 async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
     """Take a bundle in and make it live."""
     deployer = deployer_of(desk, call)
-    async with incoming(call.request, limits=desk.limits, stop=desk.stop) as upload:
+    async with _incoming(desk, call) as upload:
         begun = await deployer.submit(Send(upload.bundle, call.by))
         await begun.taken_in()
         if begun.summary()["outcome"] in (None, "done"):
@@ -116,6 +117,11 @@ async def landing(desk: Desk, call: Call) -> web.StreamResponse:
         raise Refused(Code.CONFIGURATION, f"{app} has no drop directory", hint=f"`pusher-agent app apply {app}`")
     await drop.look()
     return await stream(desk, call, drop.results(call.names["manifest"]), spell=Event.to_line)
+
+
+def _incoming(desk: Desk, call: Call) -> AbstractAsyncContextManager[Upload]:
+    """The bundle that the request brings."""
+    return incoming(call.request, by=call.by, under_way=desk.uploads, limits=desk.limits, stop=desk.stop)
 
 
 async def _begun(call: Call, begun: Deployment) -> web.StreamResponse:

@@ -1,12 +1,14 @@
 """A request's body as a bundle: fed from the event loop, read in a worker thread, neither waiting for ever.
 
 Invariant: who reads the bundle decides. Refused, it is answered at once, whatever is still on its way; taken in,
-what is left of the body is read and dropped, so that any client gets its answer.
+what is left of the body is read and dropped, so that any client gets its answer. A bundle that is read keeps a
+thread, so there are never so many that nothing else finds one (`agent.daemon`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
@@ -15,6 +17,10 @@ from agent.host.pipe import Pipe
 from agent.host.ports import Bundle
 from agent.host.tarstream import TarBundle
 from pusher.wire import Code, Failed, Refused
+
+UPLOADS_MOST = 24
+"""So many bundles may be on their way at once."""
+_EACH_MOST = 8
 
 
 class Upload:
@@ -33,13 +39,13 @@ class Upload:
 
 @asynccontextmanager
 async def incoming(
-    request: web.BaseRequest, *, limits: BundleLimits, stop: asyncio.Event
+    request: web.BaseRequest, *, by: str, under_way: Counter[str], limits: BundleLimits, stop: asyncio.Event
 ) -> AsyncIterator[Upload]:
     """The request's body as an upload, which begins at once. Left early, the rest of the body stays unread.
 
-    When `stop` is set, its reader gets no more.
+    When `stop` is set, its reader gets no more. `under_way` counts the uploads, by whom.
 
-    Raises: Refused(bad_request) for a body that does not travel as it is.
+    Raises: Refused(bad_request) for a body that does not travel as it is, Refused(busy) for one too many.
     """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refused(
@@ -48,17 +54,38 @@ async def incoming(
             why="the request has a Content-Encoding, and a bundle is compressed already",
             hint="Send the file as it is",
         )
-    pipe = Pipe(stall_s=limits.stall_s, total_s=limits.total_s)
-    feeding = asyncio.create_task(_feed(request, pipe, stall_s=limits.stall_s))
-    stopping = asyncio.create_task(_fail_when(stop, pipe))
+    with _counted(by, under_way):
+        pipe = Pipe(stall_s=limits.stall_s, total_s=limits.total_s)
+        feeding = asyncio.create_task(_feed(request, pipe, stall_s=limits.stall_s))
+        stopping = asyncio.create_task(_fail_when(stop, pipe))
+        try:
+            yield Upload(TarBundle(pipe.read), pipe, feeding)
+        finally:
+            feeding.cancel()
+            stopping.cancel()
+            # A reader is left behind only when the door is torn down: it must not wait for what never comes.
+            pipe.fail(_interrupted())
+            await asyncio.wait([feeding, stopping])
+
+
+@contextmanager
+def _counted(by: str, under_way: Counter[str]) -> Iterator[None]:
+    """Counts one more for as long as the context lasts. Raises: Refused(busy)."""
+    if under_way[by] >= _EACH_MOST or under_way.total() >= UPLOADS_MOST:
+        whose = f"{under_way[by]} of them are of {by}" if under_way[by] else "they are others'"
+        raise Refused(
+            Code.BUSY,
+            "Too many bundles are on their way to this host",
+            why=f"{under_way.total()} are, and {whose}",
+            hint="Try again when some of them have arrived",
+        )
+    under_way[by] += 1
     try:
-        yield Upload(TarBundle(pipe.read), pipe, feeding)
+        yield
     finally:
-        feeding.cancel()
-        stopping.cancel()
-        # A reader is left behind only when the door is torn down: it must not wait for what never comes.
-        pipe.fail(_interrupted())
-        await asyncio.wait([feeding, stopping])
+        under_way[by] -= 1
+        if not under_way[by]:
+            del under_way[by]
 
 
 async def _fail_when(stop: asyncio.Event, pipe: Pipe) -> None:

@@ -22,12 +22,10 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 def check_place(path: Path) -> None:
     """Whether an app's folder can be at `path`, or is there already. Raises: Refused(configuration)."""
-    if folder := _not_roots(path):
-        raise _unusable(
-            path,
-            why=f"{folder} is not root's alone, so that others could put something else in its place",
-            hint="Name a folder of which everything above is root's, such as /opt/NAME or /srv/NAME",
-        )
+    if why := _not_roots(path):
+        real = path.resolve()
+        hint = "Name a folder of which everything above is root's, such as /opt/NAME or /srv/NAME"
+        raise _unusable(path, why=why, hint=hint if real == path else f"Name it by its real path, {real}")
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -108,8 +106,8 @@ def check_purgeable(path: Path) -> None:
     why = ""
     if path.is_symlink() or owner != pwd.getpwnam(AGENT).pw_uid:
         why = "it is a link, or does not belong to the agent"
-    elif folder := _not_roots(path):
-        why = f"{folder} is not root's alone, so that others could put something else in its place"
+    elif reason := _not_roots(path):
+        why = reason
     elif mounted := mounts_at(path):
         why = f"{mounted[0]} is a mount point, and what is mounted there would go as well"
     if why:
@@ -166,15 +164,18 @@ class Entered:
         os.close(self._descriptor)
 
 
-def _not_roots(path: Path) -> Path | None:
-    """The first of the folders above `path` that is there, and in which others than root may rename."""
+def _not_roots(path: Path) -> str:
+    """What is wrong with the first of the folders above `path` in which others than root may rename, or that is
+    no folder at all but a link; empty if nothing is."""
     for folder in path.parents:
         with suppress(FileNotFoundError):
             found = folder.lstat()
             others = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid else 0)
-            if stat.S_ISLNK(found.st_mode) or found.st_uid or found.st_mode & others:
-                return folder
-    return None
+            if stat.S_ISLNK(found.st_mode):
+                return f"{folder} is a link"
+            if found.st_uid or found.st_mode & others:
+                return f"{folder} is not root's alone, so that others could put something else in its place"
+    return ""
 
 
 def _unescaped(text: str) -> str:

@@ -18,6 +18,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from agent.host.oserror import explained, path_of
 from pusher.wire import Code, Failed
@@ -70,8 +71,9 @@ class Disk:
     def make_folders(self, path: Path, *, op: str) -> None:
         """A folder with all that is missing above it, each as `make_folder` makes it by default."""
         missing = [path]
-        while not missing[-1].parent.exists():
-            missing.append(missing[-1].parent)
+        with explained("make the folder", path):
+            while not missing[-1].parent.exists():
+                missing.append(missing[-1].parent)
         for folder in reversed(missing):
             self.make_folder(folder, op=op)
 
@@ -152,7 +154,13 @@ class Disk:
             self._at(op)
             if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
                 number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
+                if number != errno.EINVAL:
+                    raise OSError(number, os.strerror(number))
+                # A filesystem that does not know the flag: NFS, or ZFS before 2.2. Nobody but the one agent makes
+                # names here, so that a look before is as good.
+                if os.path.lexists(new):
+                    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+                os.rename(old, new)
 
     def replace(self, name: str, new: str, *, folder: int, op: str) -> None:
         """Rename within an open folder, over whatever file is called `new`. Not flushed."""
@@ -175,7 +183,7 @@ class Disk:
                     number = ctypes.get_errno()
                     raise OSError(number, os.strerror(number))
                 return
-            for _, _, files, folder in os.fwalk(".", topdown=False, dir_fd=top):
+            for _, _, files, folder in os.fwalk(".", topdown=False, onerror=_raise, dir_fd=top):
                 for name in files:
                     if stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
                         with _opened(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as descriptor:
@@ -264,8 +272,13 @@ def _cloned(source: int, descriptor: int) -> bool:
 def _count(folder: int) -> int:
     """How many files lie beneath an open folder, counted no further than it matters."""
     count = 0
-    for _, _, files, _ in os.fwalk(".", dir_fd=folder):
+    for _, _, files, _ in os.fwalk(".", onerror=_raise, dir_fd=folder):
         count += len(files)
         if count > FSYNC_FILES_MOST:
             break
     return count
+
+
+def _raise(error: OSError) -> NoReturn:
+    """For `os.fwalk`, which else passes over the folders that it cannot open."""
+    raise error

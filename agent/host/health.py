@@ -17,6 +17,7 @@ from yarl import URL
 
 from agent.core.config import Health, parse_listen
 from agent.host.ports import Clock, Running
+from agent.host.process import plain_text
 from agent.host.sockets import short_path
 from pusher.wire import Code, Failed
 
@@ -129,23 +130,23 @@ def url_of(address: str, health: Health) -> tuple[URL, Path | None]:
 
 def judge(status: int, body: bytes, health: Health, *, version: str, target: str = "") -> Finding | None:
     """What is wrong with an answer, if anything. `target` is where it sends the visitor to."""
-    shown = "\n".join(body.decode(errors="replace").splitlines()[:_SHOWN_LINES])
+    shown = "\n".join(plain_text(body).splitlines()[:_SHOWN_LINES])
     if status not in health.status:
         wanted = " or ".join(map(str, health.status))
-        sent = f" and leads to {target[:_SHOWN_TARGET]}" if target else ""
+        sent = f" and leads to {plain_text(target.encode(errors='replace'))[:_SHOWN_TARGET]}" if target else ""
         why = f"{health.path} answered {status}{sent}, wanted was {wanted}"
         return Finding(why, shown, hint=_hint(status, health))
     if not health.version_member:
         return None
     try:
         members: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Finding(f"{health.path} did not answer JSON, which version_member needs", shown)
     if not isinstance(members, dict) or health.version_member not in members:
         return Finding(f"{health.path} answered JSON without the member {health.version_member!r}", shown)
     answered = members[health.version_member]
     if answered != version:
-        return Finding(f"{health.path} says version {answered!r}, sent was {version!r}", shown, final=True)
+        return Finding(f"{health.path} says version {answered!r:.200}, sent was {version!r}", shown, final=True)
     return None
 
 

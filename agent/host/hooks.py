@@ -1,7 +1,6 @@
 """Hooks: which executables run at one place of a plan, and running one as the app's user."""
 
 import asyncio
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -90,8 +89,13 @@ def _places(name: str, *, release: Path, host: Path) -> Iterator[tuple[Path, Ori
 
 def _runnable(path: Path, *, inside: Path | None) -> bool:
     """Whether there is such a hook. Raises: Failed(hook_failed), if there is, but not one that can be run."""
-    if not os.path.lexists(path):
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        why = f"it cannot be looked at: {error.strerror}"
+        raise _unfit(path, why=why, hint="Let the agent's user into its folder") from error
     try:
         real = path.resolve(strict=True)
         mode = real.stat().st_mode

@@ -34,7 +34,7 @@ class Shelf:
         live = self.live()
         try:
             return self.placed(live).version if live else None
-        except (OSError, UnicodeDecodeError):
+        except OSError:
             return None
 
     def placed(self, release: str) -> Placed:
@@ -43,7 +43,7 @@ class Shelf:
         try:
             version = self._manifest(path).version
         except (OSError, WireError):  # what is live must come up even with its papers gone
-            version = (path / "REVISION").read_text().strip()
+            version = (path / "REVISION").read_text(errors="replace").strip()
         return Placed(release, version, path)
 
     def ids(self) -> list[str]:

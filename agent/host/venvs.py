@@ -161,18 +161,13 @@ class Venvs:
         self._disk.remove(final, trash=layout.trash(f"venv-{final.name}"), op="venv.remove")
 
     async def _build(self, wanted: Wanted, *, release: Path, into: Path, wheels: bool, line: Lines) -> None:
-        python = self._config.python
-        steps = [(make_argv(self._uv, python=python, into=into), into.parent)]
-        if wanted.kind is Kind.LOCK:
-            steps.append((export_argv(self._uv, wanted, python=python, into=into), release))
-        for argv, folder in steps:
-            ending, said = await self._run(argv, folder=folder, line=line)
-            if ending:
-                raise _failed(f"uv {argv[1]}: {ending}", said)
         said = ""
         for source in sources(self._config, wheels=wheels):
             if source is Source.CACHE and not _UNREACHABLE.search(said):
                 break
+            # Anew for each attempt: uv may run the venv's interpreter, and would run with it the `.pth` files that
+            # an attempt which broke off has left there.
+            await self._make_empty(wanted, release=release, into=into, line=line)
             argv = install_argv(self._uv, wanted, into=into, config=self._config, source=source, wheels=wheels)
             # Only what decides is told: that wheels/ or the cache lacks something is no news.
             held: list[str] = []
@@ -184,6 +179,17 @@ class Venvs:
                 return
             said = heard if live or not said else said
         raise _not_installed(said, self._config)
+
+    async def _make_empty(self, wanted: Wanted, *, release: Path, into: Path, line: Lines) -> None:
+        await to_its_end(self._disk.discard, into, op="venv.discard")
+        python = self._config.python
+        steps = [(make_argv(self._uv, python=python, into=into), into.parent)]
+        if wanted.kind is Kind.LOCK:
+            steps.append((export_argv(self._uv, wanted, python=python, into=into), release))
+        for argv, folder in steps:
+            ending, said = await self._run(argv, folder=folder, line=line)
+            if ending:
+                raise _failed(f"uv {argv[1]}: {ending}", said)
 
     async def _compile(self, built: Path, final: Path) -> None:
         """Byte code, for faster starts. A module that does not compile is its package's affair, as with pip."""

@@ -8,7 +8,7 @@ from agent.core.layout import AppLayout, HostLayout
 from agent.host.shelf import Shelf
 from tests.host import APP, Host, running
 
-SETTINGS = {"shared_paths": ["uploads"], "keep_releases": 1, "start": "app"}
+SETTINGS: dict[str, Any] = {"shared_paths": ["uploads", "a/of/users"], "keep_releases": 1, "start": "app"}
 
 
 def files(version: str) -> dict[str, str]:
@@ -43,6 +43,7 @@ def state_of(host: Host, status: dict[str, Any], listing: dict[str, Any]) -> dic
         "outcomes": [one["outcome"] for one in listing["deployments"]],
         "damage": {one["version"]: shelf.intact(one["id"]) for one in listing["releases"]},
         "venvs": {one["version"]: whole(shelf.layout.release(one["id"]) / "venv") for one in listing["releases"]},
+        "shared": {one["version"]: shared(shelf.layout.release(one["id"])) for one in listing["releases"]},
         "strange": shelf.strange(),
         "staging": lies["staging"],
         "convenience": status["live"] and str(lies["venv"]) == f"venvs/{shelf.venv(status['live']['release'])}",
@@ -57,6 +58,11 @@ def whole(venv: Path) -> bool:
         return False
 
 
+def shared(release: Path) -> bool:
+    """Whether a release's links lead to its shared folders."""
+    return all((release / name).is_symlink() and (release / name).is_dir() for name in SETTINGS["shared_paths"])
+
+
 def wrong(found: dict[str, Any], op: str) -> str:
     """What nobody should ever find; empty if it is well."""
     last = found["outcomes"][0]
@@ -65,6 +71,7 @@ def wrong(found: dict[str, Any], op: str) -> str:
         "it is a version that was good": found["live"] in ("v2", "v3"),
         "no release is damaged": not any(found["damage"].values()),
         "none lacks anything of its venv": all(found["venvs"].values()),
+        "none lacks anything that is shared": all(found["shared"].values()),
         "none is unknown": not found["strange"],
         "there is a way back": found["fallback"] in ("v1", "v2") and found["fallback"] != found["live"],
         "nothing is under way": None not in found["outcomes"],

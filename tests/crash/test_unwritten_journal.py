@@ -58,6 +58,38 @@ async def test_its_watchers_hear_of_the_end_and_the_next_deployment_writes_it_do
         assert answer["version"] == "v1"
 
 
+async def test_a_release_that_was_discarded_without_a_word_is_not_listed(host_off: Host):
+    async with running(host_off) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        bad = wsgi("v2") | {"hooks/before-symlink": hook(f"touch {full(host)}; exit 1")}
+        _, problem = await asyncio.wait_for(host.send(bad, "v2"), timeout=30)
+        assert (problem["code"], problem["outcome"]) == ("hook_failed", "failed")
+        full(host).unlink()
+        await host.deploy(wsgi("v3"), "v3")
+        _, listing = await host.request("GET", "/releases")
+        assert [one["version"] for one in listing["releases"]] == ["v3", "v1"]
+        assert [one["outcome"] for one in listing["deployments"]] == ["done", "failed", "done"]
+
+
+async def test_releases_whose_filesystem_was_not_mounted_are_what_they_were_when_it_is(host_off: Host):
+    async with running(host_off) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        await host.deploy(wsgi("v2"), "v2")
+        _, before = await host.request("GET", "/releases")
+    host.app.path.rename(host.app.path.with_name("elsewhere"))
+    async with running(host):
+        _, status = await host.request("GET", "/status")
+        assert "The releases of flask-demo are gone" in status["trouble"]
+    host.app.path.with_name("elsewhere").rename(host.app.path)
+    async with running(host):
+        _, status = await host.request("GET", "/status")
+        assert (status["live"]["version"], status["trouble"]) == ("v2", "")
+        _, listing = await host.request("GET", "/releases")
+        assert listing == before
+        _, answer = await host.rollback()
+        assert answer["version"] == "v1"
+
+
 async def test_an_agent_that_starts_finds_the_old_release_live_and_leaves_it_so(host_off: Host):
     async with running(host_off) as host:
         await return_unwritten(host)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 import agent.__main__
 from tests.dropping import Patience, put, settled, until
-from tests.host import APP, Host, running, wsgi
+from tests.host import APP, Host, hook, running, wsgi
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs as root")
 MIB = 1024 * 1024
@@ -90,3 +91,22 @@ async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room_though_
         assert (await settled(host, "v2.tar.zst"))["state"] == "deployed"
         assert await host.serving() == "v2"
         assert not clock.pausing
+
+
+async def test_releases_that_failed_give_way_to_one_that_would_not_fit(
+    small_root: Path, uv_cache: Path, ready_venvs: Path
+):
+    host = Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs)
+    host.add_app(APP, keep_releases=1)
+    async with running(host):
+        live = (await host.deploy(wsgi("v0"), "v0"))["release"]
+        for number in range(1, 7):
+            bad = wsgi(f"v{number}", big=os.urandom(2 * MIB).hex()) | {"hooks/after-symlink": hook("exit 1")}
+            status, problem = await host.send(bad, f"v{number}")
+            assert (status, problem["code"]) == (422, "hook_failed")
+            await asyncio.to_thread(shutil.rmtree, host.root / "src")
+        _, listing = await host.request("GET", "/releases")
+        assert host.state()["releases"] == sorted(one["id"] for one in listing["releases"])
+        assert len(listing["releases"]) < 7
+        assert listing["releases"][0]["version"] == "v6"
+        assert (host.state()["current"].name, await host.serving()) == (live, "v0")

@@ -1,8 +1,14 @@
 """All hooks: their order, where they come from, what they are told, and what their failure does."""
 
+import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+import agent.__main__
+from agent.host.hooks import EmbeddedHookRunner
 from tests.host import APP, Host, hook, running, wsgi
 
 PLACES = ("setup", "update-code", "symlink-shared", "symlink", "cleanup")
@@ -103,6 +109,20 @@ async def test_a_rollback_hook_that_fails_cannot_stop_the_automatic_return(host:
     status, _ = await host.send(bad, "v2")
     assert status == 422
     assert await host.serving() == "v1"
+
+
+async def test_a_bug_in_how_hooks_are_run_cannot_stop_it_either(host_off: Host, monkeypatch: pytest.MonkeyPatch):
+    class Broken(EmbeddedHookRunner):
+        async def run(self, executable: Path, **options: Any) -> str:
+            raise RuntimeError("a bug")
+
+    monkeypatch.setattr(agent.__main__, "EmbeddedHookRunner", Broken)
+    async with running(host_off) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        hooks = {"hooks/after-symlink": hook("true"), "hooks/rollback-before-symlink": hook("true")}
+        status, problem = await asyncio.wait_for(host.send(wsgi("v2") | hooks, "v2"), timeout=30)
+        assert (status, problem["code"], problem["outcome"]) == (500, "internal", "failed")
+        assert await host.serving() == "v1"
 
 
 async def test_a_failing_rollback_hook_fails_a_rollback_that_was_asked_for(host: Host):

@@ -176,6 +176,27 @@ async def test_no_code_of_a_wheel_runs_while_its_venv_is_made(place: Place, tmp_
     assert mark.exists(), "the trap would have worked"
 
 
+async def test_no_code_of_a_wheel_runs_when_an_installation_broke_off_and_is_tried_again(
+    place: Place, tmp_path: Path
+) -> None:
+    mark = tmp_path / "ran"
+    place.wheel("tiny", files={"evil.pth": f"import os; os.makedirs({str(mark)!r}, exist_ok=True)\n"})
+    place.requirements("tiny\n")
+    # The first attempt breaks off when this wheel is there already. What uv knows of an interpreter lies in its
+    # cache, which may be deleted at any time: then it asks that interpreter again.
+    breaking = tmp_path / "uv"
+    breaking.write_text(
+        f"#!/bin/sh\nrm -rf {place.cache}/uv/interpreter-*\n"
+        f'case "$*" in *--no-index*) {UV} "$@"; exit 1;; esac\nexec {UV} "$@"\n'
+    )
+    breaking.chmod(0o755)
+    with index() as url:
+        venv = await place.make(Venvs(place.layout, Disk(), place.cache, Dependencies(index_url=url), breaking))
+    assert not mark.exists()
+    assert said(venv / "bin/tiny") == "1"
+    assert mark.exists(), "the trap would have worked"
+
+
 async def test_a_hash_that_does_not_match_stops_the_installation(place: Place) -> None:
     place.wheel("tiny")
     place.requirements(f"tiny==1 --hash=sha256:{'0' * 64}\n")

@@ -44,6 +44,15 @@ def test_a_folder_is_not_entered_through_a_link(tmp_path: Path) -> None:
         pass
 
 
+def test_a_place_that_is_reached_by_a_link_is_named_as_it_really_is(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "opt").symlink_to("real")
+    with pytest.raises(Refused) as caught:
+        check_place(tmp_path / "opt/shop")
+    assert caught.value.why == f"{tmp_path}/opt is a link"
+    assert caught.value.hint == f"Name it by its real path, {tmp_path}/real/shop"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another group")
 @pytest.mark.parametrize(("mode", "group"), [(0o777, 0), (0o775, 1), (0o2775, 1)])
 def test_a_place_beneath_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int, group: int) -> None:

@@ -223,6 +223,27 @@ def test_a_rename_replaces_nothing(disk: Noting, tmp_path: Path) -> None:
         disk.rename(tmp_path / "a", tmp_path / "c", op="x")
 
 
+def test_a_rename_replaces_nothing_either_where_the_filesystem_cannot_promise_it(
+    disk: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        """The C library, on a filesystem that knows no flags of renameat2(2)."""
+
+        def renameat2(self, *_: object) -> int:
+            ctypes.set_errno(errno.EINVAL)
+            return -1
+
+    monkeypatch.setattr(disk_module, "_LIBC", Old())
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()  # empty: a plain rename would replace it
+    with pytest.raises(Failed, match=r"Could not move .*/a to .*/b: File exists"):
+        disk.rename(tmp_path / "a", tmp_path / "b", op="x")
+    disk.rename(tmp_path / "a", tmp_path / "c", op="x")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "b", tmp_path / "c"]
+    with pytest.raises(Failed, match="Invalid argument"):
+        disk.rename(tmp_path / "c", tmp_path / "c/d", op="x")
+
+
 def _tree(top: Path, files: int) -> Path:
     (top / "a/b").mkdir(parents=True)
     (top / "link").symlink_to("nowhere")
@@ -283,6 +304,19 @@ def test_a_flush_that_fails_is_not_tried_again(
     with pytest.raises(Failed):
         disk.write(tmp_path / "state", b"new", op="x", replace=True)
     assert not (tmp_path / "state").exists()
+
+
+def test_a_folder_that_cannot_be_opened_is_not_left_unflushed_in_silence(disk: Noting, as_nobody: Path) -> None:
+    (as_nobody / "tree/closed").mkdir(parents=True)
+    (as_nobody / "tree/closed").chmod(0)
+    with pytest.raises(Failed, match=r"Could not flush .*/tree: Permission denied"):
+        disk.sync_tree(as_nobody / "tree", op="x")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(disk: Noting, as_nobody: Path) -> None:
+    (as_nobody / "closed").mkdir(mode=0)
+    with pytest.raises(Failed, match=r"Could not make the folder .*/closed/a/b: Permission denied"):
+        disk.make_folders(as_nobody / "closed/a/b", op="x")
 
 
 def test_unlinking_what_is_not_there_is_done_already(disk: Noting, tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ async def test_another_version_fails_at_once_and_says_both() -> None:
         (http(500, b"oh\nno"), "/ answered 500, wanted was 200"),
         (http(302), "/ answered 302, wanted was 200"),
         (http(200, b"<html>"), "/ did not answer JSON, which version_member needs"),
+        (http(200, b"[" * 60_000), "/ did not answer JSON, which version_member needs"),
         (http(200, b'{"release": "v1"}'), "/ answered JSON without the member 'version'"),
         (http(200, b"[]"), "/ answered JSON without the member 'version'"),
         (b"nonsense\r\n\r\n", "the connection broke"),
@@ -173,6 +174,15 @@ async def test_a_bad_answer_that_stays_bad_fails_at_the_deadline(answer: bytes, 
     assert "was not well within 0.1 s" in problem.what
     assert why in problem.why
     assert problem.output.endswith("Traceback: oh")
+
+
+async def test_nothing_of_an_answer_can_move_a_readers_cursor_or_fill_his_screen() -> None:
+    async with Release(lambda _: http(500, b"\x1b]0;title\x07\x1b[2Joh\r\nno")) as release:
+        problem = await failure(check(release, 0.1))
+        assert problem.output.startswith("oh\nno\n")
+    async with Release(lambda _: http(200, b'{"version": "%b"}' % (b"x" * 10_000))) as release:
+        problem = await failure(check(release, 5, version_member="version"))
+        assert len(problem.why) < 400
 
 
 async def test_only_so_much_of_an_answer_is_read() -> None:

@@ -86,6 +86,19 @@ def test_a_hook_that_cannot_be_run_is_not_left_out_in_silence(release: Path, hos
     assert "it is not a regular file" in refusal(release, host)
 
 
+def test_a_folder_of_hooks_that_the_agent_may_not_look_into_is_not_left_out_in_silence(as_nobody: Path) -> None:
+    release, host = as_nobody / "release", as_nobody / "host"
+    (release / "hooks").mkdir(parents=True)
+    host.mkdir(mode=0)
+    with pytest.raises(Failed) as caught:
+        find("before-setup", release=release, host=host)
+    assert caught.value.code is Code.HOOK_FAILED
+    assert "it cannot be looked at: Permission denied" in caught.value.why
+    host.rmdir()
+    host.touch()
+    assert find("before-setup", release=release, host=host) == []
+
+
 def test_a_program_is_a_hook_too_and_the_hosts_may_be_a_link(release: Path, host: Path) -> None:
     (host / "before-symlink").symlink_to("/bin/true")
     assert find("before-symlink", release=release, host=host) == [Hook(host / "before-symlink", "host")]

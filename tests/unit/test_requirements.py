@@ -149,6 +149,12 @@ def test_a_project_is_read_for_its_dependencies() -> None:
         ('[project]\ndependencies = ["x @ file:x"]', "a venv is shared"),
         ("[project]\n[tool.uv.sources]\nx = { workspace = true }", "pyproject.toml, x cannot be used"),
         ('[project]\n[tool.uv.sources]\nx = [{ path = "vendor/x" }]', "a venv is shared"),
+        ("[project]\ndependencies = 1", "its dependencies is not a list"),
+        ("[project]\ndynamic = 1", "its dynamic is not a list"),
+        ("tool = 1\n[project]", "its tool is not a table"),
+        ("[project]\n[tool]\nuv = 1", "its uv is not a table"),
+        ("[project]\n[tool.uv.sources]\nx = 1", "its source is not a table"),
+        (f"x = {'[' * 20_000}", "pyproject.toml cannot be used"),
         ('[project]\n[tool.uv.sources]\nx = { git = "https://example.org/x" }', "only_binary forbids"),
     ],
 )
@@ -179,6 +185,18 @@ def test_a_lock_may_name_a_wheel_that_travels_along() -> None:
 def test_a_lock_may_not_name_other_folders_and_files_of_the_release(source: str) -> None:
     lock = {"uv.lock": LOCKED.format(source=source), "pyproject.toml": ""}
     assert "uv.lock, x cannot be used" in refusal(lock, "uv.lock")
+
+
+@pytest.mark.parametrize(
+    ("lock", "said"),
+    [
+        ("package = 1", "its package is not a list"),
+        ('package = ["x"]', "its source is not a table, or does not stand in one"),
+        ("[[package]]\nsource = 1", "its source is not a table"),
+    ],
+)
+def test_a_lock_of_another_form_is_refused_as_one(lock: str, said: str) -> None:
+    assert said in refusal({"uv.lock": lock, "pyproject.toml": ""}, "uv.lock")
 
 
 def test_a_locked_git_repository_is_a_build_and_has_no_hash() -> None:
