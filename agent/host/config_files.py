@@ -24,11 +24,8 @@ class Apps:
 
 def read_agent(layout: HostLayout) -> AgentConfig:
     """The host's configuration; its name defaults to the hostname. Raises: Refused(configuration)."""
-    file = layout.agent_toml
-    if not file.exists():
-        hint = f"`pusher-agent init --root {layout.root}` makes one"
-        raise Refused(Code.CONFIGURATION, f"{file} does not exist", hint=hint)
-    config = parse_agent(_text(file), file=str(file))
+    file, hint = layout.agent_toml, f"`pusher-agent init --root {layout.root}` makes one"
+    config = parse_agent(_text(file, missing=hint), file=str(file))
     return config if config.name else config.model_copy(update={"name": socket.gethostname()})
 
 
@@ -105,9 +102,12 @@ def _files(folder: Path) -> list[Path]:
         ) from error
 
 
-def _text(file: Path) -> str:
+def _text(file: Path, *, missing: str = "") -> str:
+    """What stands in it. Raises: Refused, with the hint `missing`, if there is none."""
     try:
         return file.read_text()
+    except FileNotFoundError as error:
+        raise Refused(Code.CONFIGURATION, f"{file} does not exist", hint=missing) from error
     except OSError as error:
         denied = isinstance(error, PermissionError)
         hint = f"`chmod a+r {shlex.quote(str(file))}`, as root" if denied else ""
