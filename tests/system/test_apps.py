@@ -85,7 +85,7 @@ def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Serv
         assert live.look() == before
         return [line.removeprefix("BAD   ") for line in found if line.startswith("BAD")]
 
-    rule = "/etc/polkit-1/rules.d/50-pusher-agent.rules"
+    rule, file = "/etc/polkit-1/rules.d/50-pusher-agent.rules", f"/etc/pusher-agent/apps/{APP}.toml"
     well = f"ok    polkit lets the agent start and stop the units of {APP}"
     for user in ("", "pusher-agent"):
         assert well in live.machine.says("pusher-agent", "check", user=user)
@@ -100,6 +100,12 @@ def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Serv
     (said,) = bad("")
     assert f"although {rule} names them; is polkit running?" in said
     live.machine.run("systemctl", "unmask", "--runtime", "polkit.service")
+    live.machine.run("chmod", "0600", file)
+    (said,) = bad("")
+    assert f"pusher-agent may not read {file} (-rw------- root:root)" in said
+    (said,) = bad("pusher-agent")
+    assert said.startswith(f"{APP}: {file} could not be read: Permission denied. `chmod a+r {file}`, as root. ")
+    live.machine.run("chmod", "0644", file)
     assert bad("") == []
 
 
