@@ -64,7 +64,8 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str) -> Iterator[Fin
         yield False, f"{layout.apps}: no app yet"
     for name, unusable in apps.unusable.items():
         yield False, f"{name}: {after_mending(name, unusable, service=service)}"
-    yield from ((False, clash.sentence) for clash in clashes(apps.usable))
+    for clash in clashes(apps.usable):
+        yield False, f"{clash.sentence}; change that of one in {layout.apps}, for the agent leaves both alone"
     for name, config in apps.usable.items():
         for look in (_host_of, _releases_of, _shared_of):
             try:
@@ -151,10 +152,8 @@ def _check_rule(apps: Apps, layout: HostLayout) -> Iterator[Finding]:
             yield False, f"{denial}; `pusher-agent check`, as root, can look into {file}"
     else:
         if unnamed:
-            yield (
-                False,
-                f"{file} does not name {_told(unnamed, names)}, so that the agent may not start them; {todo}",
-            )
+            them = _told(unnamed, names)
+            yield False, f"{file} does not name {them}, so that the agent may not start them; {todo}"
         elif words:
             todo = "is polkit running? `systemctl restart polkit`, as root, and see `journalctl -u polkit`"
             yield False, f"{denial}, although {file} names them; {todo}"

@@ -36,7 +36,7 @@ def read_apps(layout: HostLayout) -> Apps:
         try:
             usable[file.stem] = read_app(file, app=_app_name(file))
         except Refused as problem:
-            unusable[file.stem] = problem
+            unusable[_printable(file.stem)] = problem
     return Apps(usable, unusable)
 
 
@@ -121,7 +121,13 @@ def _app_name(file: Path) -> str:
     try:
         return check_app(file.stem)
     except WireError as error:
-        raise Refused(Code.CONFIGURATION, f"{file} is not named after an app", why=str(error)) from error
+        what = f"{_printable(str(file))} is not named after an app"
+        raise Refused(Code.CONFIGURATION, what, why=str(error)) from error
+
+
+def _printable(name: str) -> str:
+    """A name that can be written as UTF-8, which those of files need not be."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _in_the_way(clash: str, layout: HostLayout) -> Refused:

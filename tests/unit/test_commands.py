@@ -135,6 +135,16 @@ def test_a_file_that_cannot_be_used_keeps_no_other_app_from_being_added_or_liste
     assert run("init", "--root", root, "--app", "one-app") == 4
 
 
+def test_a_file_of_any_name_is_told_of_and_in_nobodys_way(root: Path, capsys):
+    run("init", "--root", root, "--app", "one-app")
+    Path(os.fsdecode(os.fsencode(HostLayout(root).apps) + b"/\xff.toml")).touch()
+    capsys.readouterr()
+    assert run("app", "list", "--root", root) == 0
+    strange, one = capsys.readouterr().out.splitlines()
+    assert strange.startswith(f"\\udcff  cannot be used: {HostLayout(root).apps}/\\udcff.toml is not named after")
+    assert one.startswith("one-app  ")
+
+
 def test_a_folder_of_apps_that_cannot_be_read_is_not_taken_for_an_empty_one(root: Path, capsys):
     run("init", "--root", root)
     layout = HostLayout(root)
