@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import uv
 
 from agent import apps as server_apps
-from agent import commands
+from agent import checkup, commands, removal
 from agent.admission import Admission
 from agent.cli import app_options, parse
 from agent.core.config import AgentConfig, AppConfig
@@ -27,6 +27,7 @@ from agent.headline import Headline, Headlines
 from agent.hook_calls import HookCalls
 from agent.host import log
 from agent.host.clock import SystemClock
+from agent.host.config_files import Apps, after_mending, read_agent, read_apps, set_apart
 from agent.host.disk import Disk
 from agent.host.embedded import Embedded
 from agent.host.hooks import EmbeddedHookRunner
@@ -38,6 +39,7 @@ from agent.host.shelf import Shelf
 from agent.host.systemd import Systemd
 from agent.host.systemd_hooks import SystemdHookRunner
 from agent.host.venvs import Venvs
+from agent.misconfigured import Misconfigured
 from agent.progress import Deployment
 from agent.settlement import Settlement
 from agent.steps import Cleanup, Confirm, Dependencies, Doable, LinkShared, Preflight, Restart, Switch, Unpack
@@ -84,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
             for line in _app(arguments, layout, disk):
                 print(line, flush=True)
         case "check":
-            findings = list(commands.check(layout))
+            findings = list(checkup.check(layout))
             for well, sentence in findings:
                 print(f"{'ok  ' if well else 'BAD '}  {sentence}")
             return 0 if all(well for well, _ in findings) else Refused.exit_code
@@ -98,14 +100,13 @@ def _app(arguments: argparse.Namespace, layout: HostLayout, disk: Disk) -> Itera
         case "apply":
             return server_apps.apply(layout, arguments.name, disk=disk)
         case "remove":
-            return server_apps.remove(layout, arguments.name, purge=arguments.purge, disk=disk)
+            return removal.remove(layout, arguments.name, purge=arguments.purge, disk=disk)
         case _:
             return commands.app_list(layout)
 
 
 def _serve(layout: HostLayout) -> int:
-    config, apps = commands.read_agent(layout), commands.read_apps(layout)
-    commands.check_apart(apps, layout)
+    config, apps = read_agent(layout), set_apart(read_apps(layout), layout)
     log.set_up()
     # Under systemd, what lies in `shared` has the app's group, which is to write to its shared paths (agent.apps).
     os.umask(0o002 if config.service == "systemd" else 0o022)
@@ -118,23 +119,21 @@ def _serve(layout: HostLayout) -> int:
     return 0
 
 
-async def _until_told(layout: HostLayout, config: AgentConfig, apps: Mapping[str, AppConfig]) -> None:
+async def _until_told(layout: HostLayout, config: AgentConfig, apps: Apps) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await serve_host(layout, config, apps, stop=stop)
 
 
-async def serve_host(
-    layout: HostLayout, config: AgentConfig, apps: Mapping[str, AppConfig], *, stop: asyncio.Event
-) -> None:
+async def serve_host(layout: HostLayout, config: AgentConfig, apps: Apps, *, stop: asyncio.Event) -> None:
     """The agent of a host, until `stop` is set. Raises: Problem, if it cannot begin."""
     clock, disk, journal = SystemClock(), Disk(), Journal(layout.journal)
     notifier = Notifier(clock=clock)
     headlines = Headlines(door=config.door.address, say=notifier.say)
     embedded: dict[str, Embedded] = {}
     units: dict[str, Systemd] = {}
-    for name, app in apps.items():
+    for name, app in apps.usable.items():
         if config.service == "embedded":
             embedded[name] = Embedded(name, app, host=layout, clock=clock)
         else:
@@ -156,7 +155,17 @@ async def serve_host(
             uv_binary=binary,
             headline=headlines.of(name),
         )
-        for name, app in apps.items()
+        for name, app in apps.usable.items()
+    }
+    misconfigured = {
+        name: Misconfigured(
+            name,
+            after_mending(name, problem, service=config.service),
+            journal=journal,
+            clock=clock,
+            headline=headlines.of(name),
+        )
+        for name, problem in apps.unusable.items()
     }
     drops = {
         name: DropDirectory(
@@ -170,7 +179,7 @@ async def serve_host(
         )
         for name, deployer in deployers.items()
     }
-    agent = Agent(deployers, drops=drops)
+    agent = Agent({**deployers, **misconfigured}, drops={**drops, **misconfigured})
     door = HttpDoor(
         agent,
         address=config.door.address,

@@ -1,4 +1,4 @@
-"""What root sets up on a server for an app, and takes down again: its file, user, folders, units and permission.
+"""What root sets up on a server for an app: its file, user, folders, units and permission.
 
 Invariant: nothing of somebody else's is touched: a unit file without our mark, a user who has rights of his own,
 a folder that is not the agent's are refused.
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from agent.commands import AppOptions, app_text, check_apart, missing_environment, read_agent, read_apps
+from agent.commands import AppOptions, app_text, unjudged
 from agent.core.config import AppConfig, parse_app
 from agent.core.layout import AppLayout, HostLayout
-from agent.core.polkit import render_rule
-from agent.core.units import AGENT, MARK, Units, render_drop_in
+from agent.core.units import AGENT, Units, render_drop_in
 from agent.host import app_folders, app_user, sockets
-from agent.host.app_folders import Entered
+from agent.host.config_files import after_mending, check_apart, missing_environment, read_agent, read_apps
 from agent.host.disk import Disk
-from agent.host.unit_files import rendered
+from agent.host.polkit_rule import write_rule
+from agent.host.unit_files import is_ours, rendered
 from pusher.wire import Code, Failed, Refused
 
 Run = Callable[[tuple[str, ...]], None]
@@ -41,10 +41,11 @@ def add(layout: HostLayout, app: str, options: AppOptions, *, disk: Disk, run: R
 
     Raises: Refused, with nothing changed; Failed.
     """
-    _check_root(layout)
+    check_root(layout)
     file, text = layout.app_toml(app), app_text(app, options, layout, user=app)
     config = parse_app(text, file=str(file), app=app)
     units = _units(app, config, layout)
+    yield from unjudged(app, layout)
     disk.make_folders(layout.apps, op="apps.folder")
     disk.write(file, text.encode(), op="apps.file")
     yield f"wrote {file}"
@@ -60,92 +61,46 @@ def apply(layout: HostLayout, app: str, *, disk: Disk, run: Run = run) -> Iterat
 
     Raises: Refused, with nothing changed; Failed.
     """
-    _check_root(layout)
-    config = _config(layout, app)
-    check_apart(read_apps(layout), layout)
+    check_root(layout)
+    config = config_of(layout, app)
+    check_apart(app, config, read_apps(layout), layout)
     units = _units(app, config, layout)
     if missing := missing_environment(config, layout):
         # systemd starts nothing without it, and a socket that has moved takes the running service down first.
         hint = f"Create it, root's and mode 0600, or empty `environment_file` in {layout.app_toml(app)}"
         raise Refused(Code.CONFIGURATION, f"{app} could not start any more", why=missing, hint=hint)
     _check_free(Units.of(app), config, layout=layout, run=run)
+    yield from unjudged(app, layout)
     yield from _establish(app, config, units, layout=layout, disk=disk, run=run)
 
 
-def remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run = run) -> Iterator[str]:
-    """Stop an app for good and take down what was set up; with `purge` its releases, data and user as well.
-
-    Says what it leaves. Cut off in the middle, it can be run again. Raises: Refused, with nothing changed; Failed.
-    """
-    _check_root(layout)
-    file, going = layout.app_toml(app), layout.app_going(app)
-    config = _config_of_leaving(layout, app)
-    path = layout.beneath(config.path)
-    ours = [name for name in Units.of(app).all if _is_ours(layout.units / name, app)]
-    if purge:
-        app_folders.check_purgeable(path)
-    if file.exists():
-        going.unlink(missing_ok=True)
-        disk.rename(file, going, op="apps.going")
-    _write_rule(layout, disk)
-    disk.unlink(layout.agent_drop_in(app), op="apps.drop-in")
-    run(("systemctl", "daemon-reload"))
-    run(("systemctl", "try-restart", f"{AGENT}.service"))
-    yield f"removed {file}"
-    if ours:
-        run(("systemctl", "disable", "--now", "--quiet", *ours))
-        with suppress(Failed):  # only those that failed can be told to forget it
-            run(("systemctl", "reset-failed", *ours))
-        for name in ours:
-            disk.unlink(layout.units / name, op="apps.unit")
-        run(("systemctl", "daemon-reload"))
-        yield f"stopped and removed {', '.join(ours)}"
-    _tidy_run(layout, app)
-    if purge:
-        yield from _purge(layout, app, config, run=run)
-    disk.unlink(going, op="apps.going")
-    yield from _left(layout, app, config, purge=purge)
+def check_root(layout: HostLayout) -> None:
+    """Raises: Refused, for who may not set apps up, and where they have no units."""
+    if os.geteuid() != 0:
+        raise Refused(
+            Code.NOT_ALLOWED,
+            "Apps are set up by root",
+            why="their units, users and permissions are root's",
+            hint="Use sudo; without root there is `pusher-agent init --root DIR --app NAME`",
+        )
+    if read_agent(layout).service != "systemd":
+        raise Refused(
+            Code.CONFIGURATION,
+            "The apps of this host have no units",
+            why=f'{layout.agent_toml} says service = "embedded"',
+            hint="`pusher-agent init --app NAME` adds an app there",
+        )
 
 
-def _tidy_run(layout: HostLayout, app: str) -> None:
-    """What would be gone after the next boot: the agent's notes, the folder that systemd made for a socket."""
-    if layout.notes(app).exists():
-        app_folders.remove(layout.notes(app))
-    with suppress(OSError):  # it is not there, or not empty
-        (layout.root / "run" / app).rmdir()
-
-
-def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iterator[str]:
-    path = layout.beneath(config.path)
-    if path.exists():
-        app_folders.remove(path)
-        yield f"removed {path}"
-    drop = layout.drop(app)
-    if drop.exists():
-        # Above it, the agent may put other things in the place of folders.
-        with Entered(layout.state) as state, Entered(drop.parent.name, folder=state) as folder:
-            app_folders.remove(app, folder=folder)
-        yield f"removed {drop}"
-    others = [name for name, other in read_apps(layout).items() if other.user == config.user]
-    if app_user.made_for(app, config.user) and not others:
-        run(("userdel", config.user))
-        yield f"removed user {config.user}"
-
-
-def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> Iterator[str]:
-    path = layout.beneath(config.path)
-    if not purge:
-        yield f"left: {path} (releases and shared data), user {config.user}"
-    elif app_user.exists(config.user):
-        yield f"left: user {config.user}, who was not made for {app} alone"
-    for place in (
-        layout.hooks(app),
-        *([] if purge else [layout.drop(app)]),
-        *([layout.beneath(config.environment_file)] if config.environment_file else []),
-    ):
-        if place.exists():
-            yield f"left: {place}"
-    yield "left: the history of its deployments, in the agent's journal"
+def config_of(layout: HostLayout, app: str) -> AppConfig:
+    """What the file of an app says. Raises: Refused, if there is none, or it cannot be used."""
+    apps = read_apps(layout)
+    if app in apps.unusable:
+        raise after_mending(app, apps.unusable[app], service="systemd")
+    if app not in apps.usable:
+        known = ", ".join(sorted({*apps.usable, *apps.unusable})) or "none"
+        raise Refused(Code.UNKNOWN_APP, f"There is no app {app}", hint=f"There are: {known}")
+    return apps.usable[app]
 
 
 def _establish(
@@ -169,7 +124,7 @@ def _establish(
         run(("systemctl", "stop", names.service, names.socket))
     for name in changed:
         disk.write(layout.units / name, units[name].encode(), op="apps.unit", replace=True)
-    _write_rule(layout, disk)
+    write_rule(layout, disk)
     yield from _open_place(app, config, layout=layout, disk=disk)
     run(("systemctl", "daemon-reload"))
     if not (deployed and before[names.socket] and before[names.service]):
@@ -208,47 +163,6 @@ def _open_place(app: str, config: AppConfig, *, layout: HostLayout, disk: Disk) 
         yield f"wrote {file}, so that the agent may write to {config.path}"
 
 
-def _check_root(layout: HostLayout) -> None:
-    if os.geteuid() != 0:
-        raise Refused(
-            Code.NOT_ALLOWED,
-            "Apps are set up by root",
-            why="their units, users and permissions are root's",
-            hint="Use sudo; without root there is `pusher-agent init --root DIR --app NAME`",
-        )
-    if read_agent(layout).service != "systemd":
-        raise Refused(
-            Code.CONFIGURATION,
-            "The apps of this host have no units",
-            why=f'{layout.agent_toml} says service = "embedded"',
-            hint="`pusher-agent init --app NAME` adds an app there",
-        )
-
-
-def _config(layout: HostLayout, app: str) -> AppConfig:
-    apps = read_apps(layout)
-    if app not in apps:
-        known = ", ".join(apps) or "none"
-        raise Refused(Code.UNKNOWN_APP, f"There is no app {app}", hint=f"There are: {known}")
-    return apps[app]
-
-
-def _config_of_leaving(layout: HostLayout, app: str) -> AppConfig:
-    """That of an app that is to go, or whose going was cut off."""
-    going = layout.app_going(app)
-    text = _read(going)
-    if layout.app_toml(app).exists() or text is None:
-        try:
-            return _config(layout, app)
-        except Refused as problem:
-            left = layout.beneath(f"/opt/{app}")
-            if problem.code is not Code.UNKNOWN_APP or not app_folders.is_agents(left):
-                raise
-            hint = f"If it was removed, and what it left in {left} is to go as well: `rm -r {left}`"
-            raise Refused(problem.code, problem.what, hint=hint) from problem
-    return parse_app(text, file=str(going), app=app)
-
-
 def _units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, str]:
     """The units as they are to be, once it is clear that nobody's rights or files are in the way."""
     units = rendered(app, config, host=layout)
@@ -258,7 +172,7 @@ def _units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, str]:
             *(layout.root / one for one in ("lib/systemd/system", "usr/lib/systemd/system")),
         ):
             path = folder / name
-            if os.path.lexists(path) and not _is_ours(path, app):
+            if os.path.lexists(path) and not is_ours(path, app):
                 raise Refused(
                     Code.CONFIGURATION,
                     f"The app cannot be called {app}",
@@ -279,18 +193,9 @@ def _check_free(names: Units, config: AppConfig, *, layout: HostLayout, run: Run
         sockets.check_free(config.listen)
 
 
-def _write_rule(layout: HostLayout, disk: Disk) -> None:
-    apps = [file.stem for file in layout.apps.glob("*.toml")]
-    disk.write(layout.polkit_rules, render_rule(apps).encode(), op="apps.rule", replace=True)
-
-
 def _address(unit: str) -> list[str]:
     """Where a socket unit listens."""
     return [line for line in unit.splitlines() if line.startswith("ListenStream=")]
-
-
-def _is_ours(path: Path, app: str) -> bool:
-    return f"{MARK} {app}`" in (_read(path) or "").partition("\n")[0]
 
 
 def _read(path: Path) -> str | None:

@@ -16,6 +16,7 @@ from agent.doors.ports import Drop
 from agent.doors.uploads import UPLOADS_MOST
 from agent.host.journal import Journal
 from agent.host.ports import Service
+from agent.misconfigured import Misconfigured
 from agent.progress import Deployment
 
 _log = structlog.get_logger()
@@ -43,7 +44,7 @@ class Door(Protocol):
 class Agent:
     """The apps of one host, as doors see them."""
 
-    def __init__(self, apps: Mapping[str, Deployer], *, drops: Mapping[str, Drop]) -> None:
+    def __init__(self, apps: Mapping[str, Deployer | Misconfigured], *, drops: Mapping[str, Drop]) -> None:
         self.apps = apps
         self.drops = drops
 

@@ -23,6 +23,11 @@ class Headline:
         self._at_rest(version or "no release yet")
         self._changed()
 
+    def misconfigured(self) -> None:
+        """Say that its file cannot be used."""
+        self._at_rest("LEFT ALONE: its file cannot be used")
+        self._changed()
+
     def happened(self, attempt: Attempt, event: Event) -> None:
         """Say what an event of a deployment tells, if it tells anything new."""
         match event.event:

@@ -17,8 +17,8 @@ from typing import Any
 import aiohttp
 
 from agent.__main__ import serve_host
-from agent.commands import read_agent, read_apps
 from agent.core.layout import AppLayout, HostLayout
+from agent.host.config_files import read_agent, read_apps, set_apart
 from pusher import bundle, pack, sign
 from pusher.wire import File, Manifest
 
@@ -109,7 +109,7 @@ class Host:
         """Run the agent; returns when its door is open."""
         self._stop.clear()
         config = await asyncio.to_thread(read_agent, self.layout)
-        apps = await asyncio.to_thread(read_apps, self.layout)
+        apps = set_apart(await asyncio.to_thread(read_apps, self.layout), self.layout)
         self._task = asyncio.create_task(serve_host(self.layout, config, apps, stop=self._stop))
         while True:
             if self._task.done():

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -183,15 +183,24 @@ def parse_listen(address: str) -> tuple[str, int] | str:
     return host, int(match[3])
 
 
-def clashes(apps: Mapping[str, AppConfig]) -> list[str]:
-    """Which apps are in each other's way, by address or by path: a sentence each."""
+class Clash(NamedTuple):
+    """Two apps that cannot both be, and why not, for people."""
+
+    apps: tuple[str, str]
+    sentence: str
+
+
+def clashes(apps: Mapping[str, AppConfig]) -> list[Clash]:
+    """Which apps are in each other's way, by address or by path."""
     found = []
     for (one, its), (other, others) in itertools.combinations(sorted(apps.items()), 2):
         if _same_address(parse_listen(its.listen), parse_listen(others.listen)):
-            found.append(f"{one} and {other} cannot both listen: at {its.listen} and at {others.listen}")
+            sentence = f"{one} and {other} cannot both listen: at {its.listen} and at {others.listen}"
+            found.append(Clash((one, other), sentence))
         paths = PurePosixPath(its.path), PurePosixPath(others.path)
         if paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0]):
-            found.append(f"{one} and {other} cannot both have their folder: {its.path} and {others.path}")
+            sentence = f"{one} and {other} cannot both have their folder: {its.path} and {others.path}"
+            found.append(Clash((one, other), sentence))
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from agent.core.config import AppConfig, parse_app
 from agent.core.layout import HostLayout
-from agent.core.units import HARDENING, Units, render_units
+from agent.core.units import HARDENING, MARK, Units, render_units
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 """Comes with the package; in the source tree it is a link to packaging/systemd/app."""
@@ -19,6 +19,21 @@ def read_templates() -> dict[str, str]:
 def rendered(app: str, config: AppConfig, *, host: HostLayout) -> dict[str, str]:
     """What the units of an app should say, by name. Blocking. Raises: Refused(configuration)."""
     return render_units(app, config, templates=read_templates(), host=host)
+
+
+def is_ours(path: Path, app: str) -> bool:
+    """Whether root rendered a file for this app. Blocking."""
+    try:
+        with path.open(errors="replace") as lines:
+            return f"{MARK} {app}`" in lines.readline()
+    except OSError:
+        return False
+
+
+def established(host: HostLayout) -> list[str]:
+    """The apps that have a file, usable or not, and at least one rendered unit. Blocking."""
+    apps = sorted(file.stem for file in host.apps.glob("*.toml"))
+    return [app for app in apps if any(is_ours(host.units / unit, app) for unit in Units.of(app).all)]
 
 
 def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:

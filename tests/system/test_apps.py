@@ -54,6 +54,68 @@ def test_what_is_somebody_elses_is_refused(argv: tuple[str, ...], said: str, ser
     assert server.machine.says("find", "/etc", "/opt", "-newer", "/etc/key.pub", "-name", "*ssh*") == before
 
 
+def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(live: Server) -> None:
+    run, says, file = live.machine.run, live.machine.says, f"/etc/pusher-agent/apps/{OTHER}.toml"
+    run("pusher-agent", "app", "add", OTHER, *ELSEWHERE)
+    run("sh", "-c", f"echo 'lisen = 1' >>{file}")
+    said = run("pusher-agent", "app", "apply", APP).stdout
+    assert f"careful: {file}: " in said
+    live.machine.until(lambda: "LEFT ALONE" in live.status_text())
+    live.deploy("v2")
+    for path, code in ((f"/apps/{OTHER}/status", "configuration"), ("/status", "several_apps")):
+        assert live.curl(path)["code"] == code
+    answer = live.curl(f"/apps/{OTHER}/rollback", "-X", "POST")
+    assert (answer["code"], answer["title"]) == ("configuration", f"{file}: unknown key 'health.lisen'"), answer
+    assert f"Mend it, then `pusher-agent app apply {OTHER}`, as root" in answer["hint"]
+    assert says("journalctl", "--unit=pusher-agent", "--grep=app_left_alone", "--quiet").count(file) == 1
+    # Its units are the agent's to drive still, and would be in the rule of any other app.
+    run("systemctl", "--no-ask-password", "reset-failed", f"{OTHER}.service", user="pusher-agent")
+    assert f"BAD   {OTHER}: {file}: unknown key" in says("pusher-agent", "check")
+
+    refused = run("pusher-agent", "app", "remove", OTHER, "--purge", check=False)
+    assert (refused.returncode, f"Mend {file}, or leave out --purge" in refused.stderr) == (4, True), refused
+    said = run("pusher-agent", "app", "remove", OTHER).stdout
+    assert f"stopped and removed {OTHER}.socket" in said
+    assert f"mend {file}.going and run `pusher-agent app remove {OTHER} --purge`" in said
+    assert live.says("is-active", f"{OTHER}.socket") == "inactive"
+    run("sed", "-i", "/lisen/d", f"{file}.going")
+    assert f"removed /opt/{OTHER}" in run("pusher-agent", "app", "remove", OTHER, "--purge").stdout
+    assert says("find", "/etc", "/opt", "/run", "-path", f"*{OTHER}*") == ""
+    assert run("id", OTHER, check=False).returncode == 1
+    live.machine.until(lambda: live.curl("/status").get("app") == APP)
+
+
+def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Server) -> None:
+    def bad(user: str) -> list[str]:
+        before = live.look()
+        found = live.machine.says("pusher-agent", "check", user=user).splitlines()
+        assert live.look() == before
+        return [line.removeprefix("BAD   ") for line in found if line.startswith("BAD")]
+
+    rule, file = "/etc/polkit-1/rules.d/50-pusher-agent.rules", f"/etc/pusher-agent/apps/{APP}.toml"
+    well = f"ok    polkit lets the agent start and stop the units of {APP}"
+    for user in ("", "pusher-agent"):
+        assert well in live.machine.says("pusher-agent", "check", user=user)
+        assert bad(user) == []
+    with live.without_its_rule():
+        (said,) = bad("")
+        assert said.startswith(f"{rule} is not there, so that the agent may not start the units of {APP}; ")
+        (said,) = bad("pusher-agent")
+        assert said.startswith(f"polkit does not let the agent start or stop the units of {APP}: ")
+        assert "`pusher-agent check`, as root" in said
+    live.machine.run("systemctl", "mask", "--runtime", "--now", "polkit.service")
+    (said,) = bad("")
+    assert f"although {rule} names them; is polkit running?" in said
+    live.machine.run("systemctl", "unmask", "--runtime", "polkit.service")
+    live.machine.run("chmod", "0600", file)
+    (said,) = bad("")
+    assert f"pusher-agent may not read {file} (-rw------- root:root)" in said
+    (said,) = bad("pusher-agent")
+    assert said.startswith(f"{APP}: {file} could not be read: Permission denied. `chmod a+r {file}`, as root. ")
+    live.machine.run("chmod", "0644", file)
+    assert bad("") == []
+
+
 def test_only_root_sets_apps_up(server: Server) -> None:
     done = server.machine.run("pusher-agent", "app", "add", OTHER, user="alice", check=False)
     assert (done.returncode, "set up by root" in done.stderr) == (4, True), done

@@ -57,23 +57,6 @@ def without_a_bus(server: Server) -> Iterator[None]:
         server.machine.run("systemctl", "start", "dbus.socket", "dbus.service")
 
 
-@contextmanager
-def without_its_rule(server: Server) -> Iterator[None]:
-    rule = "/etc/polkit-1/rules.d/50-pusher-agent.rules"
-    allowed = ("systemctl", "--no-ask-password", "reset-failed", f"{APP}.service")
-    server.machine.run("mv", rule, f"{rule}.kept")
-    try:  # polkit reads its rules again when it notices
-        server.machine.until(
-            lambda: server.machine.run(*allowed, user="pusher-agent", check=False).returncode != 0
-        )
-        yield
-    finally:
-        server.machine.run("mv", f"{rule}.kept", rule)
-        server.machine.until(
-            lambda: server.machine.run(*allowed, user="pusher-agent", check=False).returncode == 0
-        )
-
-
 def serving(server: Server) -> Mapping[str, str]:
     """What serves; a release that failed after the switch stays, to be looked at."""
     tree = server.machine.says("readlink", f"/opt/{APP}/current", f"/opt/{APP}/shared/venv")
@@ -85,7 +68,7 @@ def serving(server: Server) -> Mapping[str, str]:
     [
         (lambda server: masked(server, f"{APP}.service"), "is masked"),
         (without_a_bus, "Is dbus running?"),
-        (without_its_rule, "authentication required"),
+        (Server.without_its_rule, "authentication required"),
     ],
     ids=["masked", "no bus", "no rule"],
 )

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.commands import read_agent, read_apps
 from agent.core.layout import HostLayout
-from agent.host.unit_files import rendered
+from agent.host.config_files import read_agent, read_apps, set_apart
 
 
 @pytest.fixture
@@ -40,7 +39,7 @@ def test_a_root_has_all_a_first_deploy_needs_and_check_finds_nothing_wrong(root:
     assert run("init", "--root", root, "--trust", key, "--app", "flask-demo", "--listen", "127.0.0.1:8000") == 0
     layout = HostLayout(root)
     assert read_agent(layout).service == "embedded"
-    app = read_apps(layout)["flask-demo"]
+    app = read_apps(layout).usable["flask-demo"]
     assert (app.path, app.listen, app.start, app.keep_releases) == (
         "/opt/flask-demo",
         "127.0.0.1:8000",
@@ -63,7 +62,7 @@ def test_running_init_again_adds_and_changes_nothing_that_is_there(root: Path, k
     assert run("init", "--root", root, "--trust", key) == 0
     assert tree(root) == before
     assert run("init", "--root", root, "--app", "two-app", "--listen", "unix:/run/two.sock", "--keep", "3") == 0
-    assert sorted(read_apps(HostLayout(root))) == ["one-app", "two-app"]
+    assert sorted(read_apps(HostLayout(root)).usable) == ["one-app", "two-app"]
     assert run("init", "--root", root, "--app", "one-app") == 4
     assert run("init", "--root", root, "--local", "127.0.0.1:9999") == 4
 
@@ -98,27 +97,6 @@ def test_trust_writes_a_literal_signer_once(root: Path, key: Path, capsys):
     assert run("trust", key.with_suffix(""), "--as", "bob", "--root", root) == 4
 
 
-def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
-    run("init", "--root", root, "--app", "flask-demo")
-    file = HostLayout(root).app_toml("flask-demo")
-    file.write_text(
-        'user = "nobody-of-that-name"\nshared_files = [".env"]\nenvironment_file = "/etc/flask-demo.env"\n'
-        '[dependencies]\npython = "/usr/bin/python9"\n'
-    )
-    capsys.readouterr()
-    assert run("check", "--root", root) == 4
-    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
-    assert len(bad) == 5
-    assert "pusher-agent trust" in bad[0]
-    assert f"its environment file {root}/etc/flask-demo.env does not exist" in bad[3]
-    file.write_text("keep_release = 1\n")
-    assert run("check", "--root", root) == 4
-    assert "Did you mean keep_releases?" in capsys.readouterr().out
-    file.rename(file.with_name("Bad Name.toml"))
-    assert run("check", "--root", root) == 4
-    assert "is not named after an app" in capsys.readouterr().out
-
-
 def test_apps_in_each_others_way_are_refused_by_everything_but_a_look(root: Path, capsys):
     run("init", "--root", root, "--app", "one-app")
     assert run("init", "--root", root, "--app", "two-app") == 4
@@ -127,48 +105,53 @@ def test_apps_in_each_others_way_are_refused_by_everything_but_a_look(root: Path
     layout = HostLayout(root)
     text = layout.app_toml("two-app").read_text()
     layout.app_toml("two-app").write_text(text.replace("/opt/two-app", "/opt/one-app/two"))
-    assert run("serve", "--root", root) == 4
-    assert "cannot both have their folder" in capsys.readouterr().err
+    apps = set_apart(read_apps(layout), layout)
+    assert (sorted(apps.usable), sorted(apps.unusable)) == ([], ["one-app", "two-app"])
+    assert "cannot both have their folder" in str(apps.unusable["one-app"])
+    capsys.readouterr()
     assert run("check", "--root", root) == 4
     assert "BAD   one-app and two-app cannot both have their folder" in capsys.readouterr().out
     assert run("app", "list", "--root", root) == 0
-    layout.app_toml("two-app").write_text("=")
-    assert run("init", "--root", root, "--app", "three") == 0
+    assert run("init", "--root", root, "--app", "three", "--listen", "127.0.0.1:8003") == 0
 
 
-def test_check_says_of_a_release_without_papers_that_nothing_removes_it(root: Path, key: Path, capsys):
-    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
-    (root / "opt/flask-demo/releases/20261123020055Z").mkdir(parents=True)
-    capsys.readouterr()
-    assert run("check", "--root", root) == 4
-    bad, nothing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
-    assert "release 20261123020055Z is not known" in bad
-    assert "delete it by hand" in bad
-    assert "nothing is current" in nothing
-
-
-def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: Path, key: Path, capsys):
-    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+def test_a_file_that_cannot_be_used_keeps_no_other_app_from_being_added_or_listed(root: Path, capsys):
+    run("init", "--root", root, "--app", "one-app")
     layout = HostLayout(root)
-    layout.agent_toml.write_text('service = "systemd"\n')
-    layout.units.mkdir(parents=True)
-    for name, text in rendered("flask-demo", read_apps(layout)["flask-demo"], host=layout).items():
-        (layout.units / name).write_text(text)
+    file = layout.app_toml("one-app")
+    file.write_text("lisen = 1\n")
+    (layout.apps / ".#two.toml").symlink_to("somebody@somewhere.123")  # an editor's
     capsys.readouterr()
-    assert run("check", "--root", root) == 0
-    assert "ok    flask-demo: its units are what its file asks for" in capsys.readouterr().out
-    (layout.units / "flask-demo.socket").write_text("[Socket]\n")
-    assert run("check", "--root", root) == 4
-    (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
-    assert "flask-demo.socket is not what" in bad
-    assert "`pusher-agent app apply flask-demo`, as root" in bad
+    assert run("init", "--root", root, "--app", "three") == 0
+    careful = [line for line in capsys.readouterr().out.splitlines() if line.startswith("careful")]
+    assert careful == [
+        f"careful: {file}: unknown key 'lisen'. Did you mean listen?",
+        "careful: so nobody can tell whether three has the address, the folder or the user of one-app",
+    ]
+    assert run("app", "list", "--root", root) == 0
+    one, three = capsys.readouterr().out.splitlines()
+    assert one == f"one-app  cannot be used: {file}: unknown key 'lisen'. Did you mean listen?"
+    assert three.startswith("three  ")
+    assert run("init", "--root", root, "--app", "one-app") == 4
 
 
-def test_check_of_a_root_that_is_none_points_to_init(root: Path, capsys):
-    assert run("check", "--root", root) == 4
-    out = capsys.readouterr().out
-    assert f"pusher-agent init --root {root}" in out
-    assert "no app yet" in out
+def test_a_file_of_any_name_is_told_of_and_in_nobodys_way(root: Path, capsys):
+    run("init", "--root", root, "--app", "one-app")
+    Path(os.fsdecode(os.fsencode(HostLayout(root).apps) + b"/\xff.toml")).touch()
+    capsys.readouterr()
+    assert run("app", "list", "--root", root) == 0
+    strange, one = capsys.readouterr().out.splitlines()
+    assert strange.startswith(f"\\udcff  cannot be used: {HostLayout(root).apps}/\\udcff.toml is not named after")
+    assert one.startswith("one-app  ")
+
+
+def test_a_folder_of_apps_that_cannot_be_read_is_not_taken_for_an_empty_one(root: Path, capsys):
+    run("init", "--root", root)
+    layout = HostLayout(root)
+    layout.apps.rmdir()
+    layout.apps.write_text("no folder")
+    assert run("serve", "--root", root) == 4
+    assert f"The apps in {layout.apps} could not be read" in capsys.readouterr().err
 
 
 def test_serving_a_wrong_configuration_names_file_key_and_mend(root: Path, capsys):

@@ -1,0 +1,82 @@
+"""What a user may do with a file or a folder, by owner, group and mode.
+
+Invariant: only looked at. Where those three do not decide (an access list), or nobody may look, nothing is said.
+"""
+
+import grp
+import os
+import pwd
+import shlex
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+_READ, _WRITE, _ENTER = 4, 2, 1
+_LETTERS = ((_READ, "r"), (_WRITE, "w"), (_ENTER, "x"))
+_ACCESS_LIST = "system.posix_acl_access"  # acl(5)
+
+
+def hindrance(path: Path, *, user: str) -> str:
+    """Why `user` could not read the file at `path`, or not write to the folder there, and what mends that.
+
+    Empty if nothing is in the way, or there is nothing. Blocking. Raises: KeyError, if there is no such user.
+    """
+    account = pwd.getpwnam(user)
+    who = _User(account.pw_uid, account.pw_gid, frozenset(os.getgrouplist(user, account.pw_gid)))
+    try:
+        real = path.resolve(strict=True)
+        for folder in reversed(real.parents):
+            if who.lacks(folder, _ENTER):
+                mend = f"`{who.mend(folder, _ENTER)}` lets it through, as root; or put it elsewhere"
+                return f"{user} may not enter {_shown(folder)}, in which it lies; {mend}"
+        verb, wanted = ("write to", _WRITE | _ENTER) if real.is_dir() else ("read", _READ)
+        if who.lacks(real, wanted):
+            return f"{user} may not {verb} {_shown(real)}; `{who.mend(real, wanted)}`, as root"
+    except (OSError, RuntimeError):  # the latter for a loop of links
+        pass
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    uid: int
+    gid: int
+    groups: frozenset[int]
+
+    def lacks(self, path: Path, wanted: int) -> int:
+        """Those of the `wanted` rights that the kernel would refuse (path_resolution(7), "Permissions")."""
+        found = path.stat()
+        if self.uid == 0 or _ACCESS_LIST in os.listxattr(path):
+            return 0
+        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.groups else 0
+        return wanted & ~(found.st_mode >> shift)
+
+    def mend(self, path: Path, wanted: int) -> str:
+        """The command that gives what is lacking."""
+        found, where = path.stat(), shlex.quote(str(path))
+        letters = "".join(letter for bit, letter in _LETTERS if self.lacks(path, wanted) & bit)
+        if found.st_uid == self.uid:
+            return f"chmod u+{letters} {where}"
+        if found.st_gid in self.groups:
+            return f"chmod g+{letters} {where}"
+        if wanted == _ENTER:
+            return f"chmod o+x {where}"
+        # What it may so far it may as anybody: as one of the group it needs that too.
+        letters = "rwx" if stat.S_ISDIR(found.st_mode) else "r"
+        return f"chgrp {_name(self.gid)} {where} && chmod g+{letters} {where}"
+
+
+def _shown(path: Path) -> str:
+    found = path.stat()
+    try:
+        owner = pwd.getpwuid(found.st_uid).pw_name
+    except KeyError:
+        owner = str(found.st_uid)
+    return f"{path} ({stat.filemode(found.st_mode)} {owner}:{_name(found.st_gid)})"
+
+
+def _name(group: int) -> str:
+    try:
+        return grp.getgrgid(group).gr_name
+    except KeyError:
+        return str(group)
