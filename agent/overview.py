@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from agent.core.config import AppConfig
-from agent.core.releases import Release, fallbacks
+from agent.core.releases import Release, Standing, fallbacks
 from agent.host.journal import Journal, Record
 from agent.host.ports import Service
 from agent.host.shelf import Shelf
@@ -85,13 +85,17 @@ async def index(app: str, release: str, *, shelf: Shelf, journal: Journal) -> As
 
 
 def names(known: Sequence[Release]) -> str:
-    """Ids and versions, for a message."""
-    return ", ".join(f"{one.id} ({one.version})" for one in known) or "none"
+    """Ids and versions, for a message; and what became of those that are not good."""
+    return ", ".join(f"{one.id} ({one.version}{_unless_good(one)})" for one in known) or "none"
 
 
 async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     while piece := await asyncio.to_thread(next, pieces, b""):
         yield piece
+
+
+def _unless_good(release: Release) -> str:
+    return "" if release.standing is Standing.GOOD else f", {release.standing.value}"
 
 
 def _short(release: Release | None) -> dict[str, Any] | None:

@@ -115,8 +115,11 @@ async def landing(desk: Desk, call: Call) -> web.StreamResponse:
     drop = desk.agent.drops.get(app)
     if drop is None:
         raise Refused(Code.CONFIGURATION, f"{app} has no drop directory", hint=f"`pusher-agent app apply {app}`")
+    manifest = call.names["manifest"]
+    if not re.fullmatch(r"[0-9a-f]{64}", manifest, re.ASCII):
+        raise unusable("manifest", manifest, "Give the SHA-256 of the manifest's file, as sha256sum writes it")
     await drop.look()
-    return await stream(desk, call, drop.results(call.names["manifest"]), spell=Event.to_line)
+    return await stream(desk, call, drop.results(manifest), spell=Event.to_line)
 
 
 def _incoming(desk: Desk, call: Call) -> AbstractAsyncContextManager[Upload]:

@@ -165,6 +165,12 @@ async def test_results_and_bundles_are_kept_by_number(host_off: Host) -> None:
         await until(lambda: set(os.listdir(where)) == kept | {"notes.txt"})
 
 
+async def test_what_is_no_digest_is_no_manifest_to_wait_for(host: Host) -> None:
+    status, problem = await host.request("GET", f"/apps/{APP}/drops/tree.manifest.json")
+    assert (status, problem["code"]) == (400, "bad_request")
+    assert "sha256sum" in problem["hint"]
+
+
 async def test_the_door_tells_of_a_drop_by_its_manifest(host: Host) -> None:
     one = await asyncio.to_thread(load, host, wsgi("v1"), "v1")
     drops = f"/apps/{APP}/drops/{one.digest}"

@@ -118,6 +118,8 @@ async def test_a_restart_ends_the_one_before_and_keeps_the_socket(place: Place) 
         before = await service.restart(first)
         assert (await early)["version"] == "v1", "who came before the app waited in the backlog"
         after = await service.restart(second)
+        async with asyncio.timeout(30):
+            await before.wait()  # it accepts nothing any more, and may still be on its way out
         assert not alive(before.child.pid)
         await well(after)
         assert service.running() is after

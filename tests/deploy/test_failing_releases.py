@@ -121,6 +121,8 @@ async def test_a_release_that_answers_in_the_preflight_and_not_in_public_is_retu
     } == before
     _, answer = await host.rollback()
     assert answer["version"] == "v0"
+    _, problem = await host.rollback()
+    assert [what for what in ("(v1, withdrawn)", "(v2, failed)") if what not in problem["hint"]] == []
 
 
 async def test_a_first_release_that_fails_in_public_leaves_nothing_listening(host: Host):

@@ -219,6 +219,13 @@ def test_an_agent_at_rest_is_woken_by_nothing_but_its_watchdog(dropping: Server)
         said = dropping.machine.run("sh", "-c", f"grep -h ^voluntary /proc/{pid}/task/*/status").stdout
         return sum(int(line.split()[1]) for line in said.splitlines())
 
-    began = switches()
-    time.sleep(3)
-    assert switches() - began <= 3
+    def in_5_s() -> int:
+        began = switches()
+        time.sleep(5)
+        return switches() - began
+
+    # What the tests before have left it to do may take a while yet; what wakes it again and again does not end.
+    counted = [in_5_s()]
+    while counted[-1] > 3 and len(counted) < 6:
+        counted.append(in_5_s())
+    assert counted[-1] <= 3, counted
