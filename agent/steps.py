@@ -178,8 +178,8 @@ class Preflight:
         candidate.dismiss()
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
-        """The very first deployment leaves nothing listening."""
-        if attempt.previous is None:
+        """The very first deployment leaves nothing listening. What runs though its folder is gone is not ended."""
+        if attempt.previous is None and self.service.running() is None:
             await self.service.stop()
 
 
@@ -313,7 +313,9 @@ class Cleanup:
         await let_go(
             attempt.app, live=attempt.release, keep=keep, shelf=self.shelf, disk=self.disk, journal=self.journal
         )
-        await asyncio.to_thread(self.venvs.prune, await asyncio.to_thread(self.shelf.venvs))
+        # Both opinions: of a link that cannot be read just now, the journal still knows where it leads.
+        known = {one.venv for one in await self.journal.releases(attempt.app)}
+        await asyncio.to_thread(self.venvs.prune, known | await asyncio.to_thread(self.shelf.venvs))
         await self.journal.trim(attempt.app)
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:

@@ -1,6 +1,7 @@
 """Releases that are no good: refused or taken back, with everything live exactly as before."""
 
 import asyncio
+import shutil
 from typing import Any
 
 import pytest
@@ -123,6 +124,24 @@ async def test_a_release_that_answers_in_the_preflight_and_not_in_public_is_retu
     assert answer["version"] == "v0"
     _, problem = await host.rollback()
     assert [what for what in ("(v1, withdrawn)", "(v2, failed)") if what not in problem["hint"]] == []
+
+
+async def test_an_app_whose_folder_was_deleted_by_hand_goes_on_after_a_release_that_is_no_good(host: Host):
+    v1 = await host.deploy(wsgi("v1"), "v1")
+    await asyncio.to_thread(shutil.rmtree, host.app.release(v1["release"]))
+    status, problem = await host.send(wsgi("v2") | {"app.py": "import nothing_of_that_name\n"}, "v2")
+    assert (status, problem["outcome"]) == (422, "failed")
+    assert await host.serving() == "v1"
+    await host.deploy(wsgi("v3"), "v3")
+
+
+async def test_a_venv_is_kept_while_the_link_to_it_cannot_be_read(host: Host):
+    v1 = await host.deploy(wsgi("v1"), "v1")
+    link = host.app.release(v1["release"]) / "venv"
+    venv = host.app.venvs / link.readlink().name
+    await asyncio.to_thread(link.unlink)
+    await host.deploy({**wsgi("v2"), "requirements.txt": "gunicorn==22.0.0\nclick==8.1.7\n"}, "v2")
+    assert venv.is_dir()
 
 
 async def test_a_first_release_that_fails_in_public_leaves_nothing_listening(host: Host):
