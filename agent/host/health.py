@@ -206,8 +206,9 @@ async def _fail_untaken(running: Running, deadline_s: float) -> NoReturn:
         Code.SOCKET_NOT_TAKEN,
         f"Release {running.placed.release} did not take the socket it was handed",
         why=f"nothing accepted a connection within {deadline_s:g} s, though the app runs",
-        hint="It is descriptor 3 (LISTEN_FDS): gunicorn takes it by itself, uvicorn needs --fd 3, app.run() "
-        "never does",
+        # gunicorn whose workers all fail at the same moment may stay for 30 s, waiting for one that has ended.
+        hint="What it wrote last is below: it may have failed to start. The socket is descriptor 3 (LISTEN_FDS): "
+        "gunicorn takes it by itself, uvicorn needs --fd 3, app.run() never does",
         output=await running.tail(),
     )
 
