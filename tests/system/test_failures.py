@@ -12,18 +12,25 @@ from tests.system.server import APP, Server
 
 
 @pytest.mark.parametrize(
-    ("name", "changed", "code", "shown"),
+    ("name", "changed", "codes", "shown"),
     [
-        ("no-import", {"before": "import nothing_of_that_name\n"}, "app_exited", "ModuleNotFoundError"),
-        ("wrong", {"after": "\nVERSION = 'v0'\n"}, "app_unhealthy", ""),
+        # gunicorn takes 30 s to end if both its workers have ended before it looks, and is given 10.
+        (
+            "no-import",
+            {"before": "import nothing_of_that_name\n"},
+            ("app_exited", "socket_not_taken"),
+            "ModuleNotFoundError",
+        ),
+        ("wrong", {"after": "\nVERSION = 'v0'\n"}, ("app_unhealthy",), ""),
     ],
 )
 def test_a_release_that_is_no_good_changes_nothing(
-    name: str, changed: dict[str, str], code: str, shown: str, live: Server, tmp_path: Path
+    name: str, changed: dict[str, str], codes: tuple[str, ...], shown: str, live: Server, tmp_path: Path
 ) -> None:
     before = live.look()
     answer = live.send(name, source=versions.write(tmp_path, name, **changed))
-    assert (answer["outcome"], answer["code"]) == ("failed", code), answer
+    assert answer["outcome"] == "failed", answer
+    assert answer["code"] in codes, answer
     assert shown in answer.get("output", ""), answer
     assert live.look() == before
 
