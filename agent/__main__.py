@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import uv
@@ -167,18 +167,7 @@ async def serve_host(layout: HostLayout, config: AgentConfig, apps: Apps, *, sto
         )
         for name, problem in apps.unusable.items()
     }
-    drops = {
-        name: DropDirectory(
-            name,
-            deployer,
-            path=layout.drop(name),
-            disk=disk,
-            clock=clock,
-            settings=config.drop,
-            make=config.service == "embedded",
-        )
-        for name, deployer in deployers.items()
-    }
+    drops = _drops(deployers, layout=layout, host=config, disk=disk, clock=clock)
     agent = Agent({**deployers, **misconfigured}, drops={**drops, **misconfigured})
     door = HttpDoor(
         agent,
@@ -208,6 +197,23 @@ async def serve_host(layout: HostLayout, config: AgentConfig, apps: Apps, *, sto
     finally:
         for service in units.values():
             service.close()
+
+
+def _drops(
+    deployers: Mapping[str, Deployer], *, layout: HostLayout, host: AgentConfig, disk: Disk, clock: Clock
+) -> dict[str, DropDirectory]:
+    return {
+        name: DropDirectory(
+            name,
+            deployer,
+            path=layout.drop(name),
+            disk=disk,
+            clock=clock,
+            settings=host.drop,
+            make=host.service == "embedded",
+        )
+        for name, deployer in deployers.items()
+    }
 
 
 def _deployer(

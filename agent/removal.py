@@ -115,7 +115,7 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
     if not purge:
         yield f"left: {path} (releases and shared data), user {config.user}"
     elif app_user.exists(config.user):
-        yield f"left: user {config.user}, who was not made for {app} alone"
+        yield f"left: user {config.user}, who was not made for {app}, or may be another app's too"
     for place in (
         layout.hooks(app),
         *([] if purge else [layout.drop(app)]),
