@@ -11,38 +11,48 @@ from pathlib import Path
 
 import uv
 
-from agent import apps as server_apps
-from agent import checkup, commands, removal
-from agent.admission import Admission
-from agent.cli import app_options, parse
+from agent.admin import app_add as server_apps
+from agent.admin import app_remove, check, init
+from agent.admin.cli import app_options, parse
 from agent.core.config import AgentConfig, AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Step
 from agent.daemon import Agent, serve
-from agent.deploy import Deployer
-from agent.doors.dropdir import DropDirectory
-from agent.doors.http import HttpDoor
-from agent.execution import Execution
-from agent.headline import Headline, Headlines
-from agent.hook_calls import HookCalls
-from agent.host import log
+from agent.deploy.admission import Admission
+from agent.deploy.deployer import Deployer
+from agent.deploy.deployment import Deployment
+from agent.deploy.executor import Execution
+from agent.deploy.hooks import HookCalls
+from agent.deploy.recovery import AppRecovery
+from agent.deploy.status_line import StatusLine, StatusLines
+from agent.deploy.steps import (
+    Cleanup,
+    Confirm,
+    Dependencies,
+    Doable,
+    LinkShared,
+    Preflight,
+    Restart,
+    Switch,
+    Unpack,
+)
+from agent.deploy.unusable import Unusable
+from agent.doors.drop.directory import DropDirectory
+from agent.doors.http.server import HttpDoor
 from agent.host.clock import SystemClock
-from agent.host.config_files import Apps, after_mending, read_agent, read_apps, set_apart
-from agent.host.disk import Disk
-from agent.host.embedded import Embedded
-from agent.host.hooks import EmbeddedHookRunner
-from agent.host.journal import Journal
-from agent.host.lock import Lock
-from agent.host.notify import Notifier
+from agent.host.embedded.service import Embedded
+from agent.host.log import log
+from agent.host.log.notify import Notifier
 from agent.host.ports import Bundle, Clock, HookRunner, Service
-from agent.host.shelf import Shelf
-from agent.host.systemd import Systemd
-from agent.host.systemd_hooks import SystemdHookRunner
-from agent.host.venvs import Venvs
-from agent.misconfigured import Misconfigured
-from agent.progress import Deployment
-from agent.settlement import Settlement
-from agent.steps import Cleanup, Confirm, Dependencies, Doable, LinkShared, Preflight, Restart, Switch, Unpack
+from agent.host.releases.store import ReleaseStore
+from agent.host.releases.venvs import Venvs
+from agent.host.run.hooks import EmbeddedHookRunner
+from agent.host.setup.config_files import Apps, after_mending, read_agent, read_apps, set_apart
+from agent.host.storage.disk import Disk
+from agent.host.storage.journal import Journal
+from agent.host.storage.lock import Lock
+from agent.host.systemd.hooks import SystemdHookRunner
+from agent.host.systemd.service import Systemd
 from pusher.wire import Problem, Refused
 
 _OUR_BUG = 3
@@ -70,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
         case "serve":
             return _serve(layout)
         case "init":
-            for line in commands.init(
+            for line in init.init(
                 layout,
                 disk=disk,
                 trust=arguments.trust,
@@ -81,12 +91,12 @@ def _run(arguments: argparse.Namespace) -> int:
             ):
                 print(line)
         case "trust":
-            print(commands.trust(layout, key=arguments.key, who=arguments.who, disk=disk))
+            print(init.trust(layout, key=arguments.key, who=arguments.who, disk=disk))
         case "app":
             for line in _app(arguments, layout, disk):
                 print(line, flush=True)
         case "check":
-            findings = list(checkup.check(layout))
+            findings = list(check.check(layout))
             for well, sentence in findings:
                 print(f"{'ok  ' if well else 'BAD '}  {sentence}")
             return 0 if all(well for well, _ in findings) else Refused.exit_code
@@ -100,15 +110,15 @@ def _app(arguments: argparse.Namespace, layout: HostLayout, disk: Disk) -> Itera
         case "apply":
             return server_apps.apply(layout, arguments.name, disk=disk)
         case "remove":
-            return removal.remove(layout, arguments.name, purge=arguments.purge, disk=disk)
+            return app_remove.remove(layout, arguments.name, purge=arguments.purge, disk=disk)
         case _:
-            return commands.app_list(layout)
+            return init.app_list(layout)
 
 
 def _serve(layout: HostLayout) -> int:
     config, apps = read_agent(layout), set_apart(read_apps(layout), layout)
     log.set_up()
-    # Under systemd, what lies in `shared` has the app's group, which is to write to its shared paths (agent.apps).
+    # Under systemd, `shared` has the group of the app, which may write to its shared paths (agent.admin).
     os.umask(0o002 if config.service == "systemd" else 0o022)
     lock = Lock(layout.lock)
     lock.acquire()
@@ -130,7 +140,7 @@ async def serve_host(layout: HostLayout, config: AgentConfig, apps: Apps, *, sto
     """The agent of a host, until `stop` is set. Raises: Problem, if it cannot begin."""
     clock, disk, journal = SystemClock(), Disk(), Journal(layout.journal)
     notifier = Notifier(clock=clock)
-    headlines = Headlines(door=config.door.address, say=notifier.say)
+    status_lines = StatusLines(door=config.door.address, say=notifier.say)
     embedded: dict[str, Embedded] = {}
     units: dict[str, Systemd] = {}
     for name, app in apps.usable.items():
@@ -153,22 +163,22 @@ async def serve_host(layout: HostLayout, config: AgentConfig, apps: Apps, *, sto
             disk=disk,
             clock=clock,
             uv_binary=binary,
-            headline=headlines.of(name),
+            status_line=status_lines.of(name),
         )
         for name, app in apps.usable.items()
     }
-    misconfigured = {
-        name: Misconfigured(
+    unusable = {
+        name: Unusable(
             name,
             after_mending(name, problem, service=config.service),
             journal=journal,
             clock=clock,
-            headline=headlines.of(name),
+            status_line=status_lines.of(name),
         )
         for name, problem in apps.unusable.items()
     }
     drops = _drops(deployers, layout=layout, host=config, disk=disk, clock=clock)
-    agent = Agent({**deployers, **misconfigured}, drops={**drops, **misconfigured})
+    agent = Agent({**deployers, **unusable}, drops={**drops, **unusable})
     door = HttpDoor(
         agent,
         address=config.door.address,
@@ -180,10 +190,10 @@ async def serve_host(layout: HostLayout, config: AgentConfig, apps: Apps, *, sto
 
     def stopping() -> None:
         notifier.stopping()
-        headlines.stopping()
+        status_lines.stopping()
 
     try:
-        headlines.show()
+        status_lines.show()
         # Apps that the agent is the parent of end with it; those of systemd do not notice.
         await serve(
             agent,
@@ -228,24 +238,24 @@ def _deployer(
     disk: Disk,
     clock: Clock,
     uv_binary: Path,
-    headline: Headline,
+    status_line: StatusLine,
 ) -> Deployer:
-    shelf = Shelf(AppLayout(layout.beneath(config.path)))
+    store = ReleaseStore(AppLayout(layout.beneath(config.path)))
     steps = _steps(
         config,
-        shelf=shelf,
+        store=store,
         disk=disk,
         service=service,
         journal=journal,
         clock=clock,
         venvs=_venvs(config, layout=layout, disk=disk, uv_binary=uv_binary),
     )
-    calls = HookCalls(shelf, layout.hooks(name), hooks, clock, config.hook_deadline_s)
+    calls = HookCalls(store, layout.hooks(name), hooks, clock, config.hook_deadline_s)
 
     def execute(deployment: Deployment, bundle: Bundle | None) -> Execution:
-        deployment.tell(headline.happened)
-        every = {**steps, Step.UNPACK: Unpack(shelf, disk, host.limits.tree, bundle, deployment.body_read)}
-        return Execution(deployment, steps=every, hooks=calls, shelf=shelf, journal=journal, clock=clock)
+        deployment.tell(status_line.happened)
+        every = {**steps, Step.UNPACK: Unpack(store, disk, host.limits.tree, bundle, deployment.body_read)}
+        return Execution(deployment, steps=every, hooks=calls, store=store, journal=journal, clock=clock)
 
     return Deployer(
         name,
@@ -259,17 +269,17 @@ def _deployer(
             clock=clock,
         ),
         execute=execute,
-        settlement=Settlement(
+        recovery=AppRecovery(
             name,
             execute=execute,
-            shelf=shelf,
+            store=store,
             disk=disk,
             service=service,
             journal=journal,
             clock=clock,
-            headline=headline,
+            status_line=status_line,
         ),
-        shelf=shelf,
+        store=store,
         disk=disk,
         service=service,
         journal=journal,
@@ -279,18 +289,25 @@ def _deployer(
 
 
 def _steps(
-    config: AppConfig, *, shelf: Shelf, disk: Disk, service: Service, journal: Journal, clock: Clock, venvs: Venvs
+    config: AppConfig,
+    *,
+    store: ReleaseStore,
+    disk: Disk,
+    service: Service,
+    journal: Journal,
+    clock: Clock,
+    venvs: Venvs,
 ) -> dict[Step, Doable]:
     """All but the one that unpacks: that is made for each bundle."""
-    restart = Restart(shelf, service)
+    restart = Restart(store, service)
     return {
-        Step.LINK_SHARED: LinkShared(shelf.layout, config, disk),
-        Step.DEPENDENCIES: Dependencies(shelf, disk, venvs, journal),
-        Step.PREFLIGHT: Preflight(shelf, config, service, clock),
-        Step.SWITCH: Switch(shelf, config, disk, service, journal, clock),
+        Step.LINK_SHARED: LinkShared(store.layout, config, disk),
+        Step.DEPENDENCIES: Dependencies(store, disk, venvs, journal),
+        Step.PREFLIGHT: Preflight(store, config, service, clock),
+        Step.SWITCH: Switch(store, config, disk, service, journal, clock),
         Step.RESTART: restart,
         Step.CONFIRM: Confirm(config, restart, clock),
-        Step.CLEANUP: Cleanup(shelf, config, disk, venvs, journal),
+        Step.CLEANUP: Cleanup(store, config, disk, venvs, journal),
     }
 
 

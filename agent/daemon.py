@@ -11,13 +11,13 @@ from typing import Protocol
 
 import structlog
 
-from agent.deploy import Deployer
+from agent.deploy.deployer import Deployer
+from agent.deploy.deployment import Deployment
+from agent.deploy.unusable import Unusable
+from agent.doors.http.uploads import UPLOADS_MOST
 from agent.doors.ports import Drop
-from agent.doors.uploads import UPLOADS_MOST
-from agent.host.journal import Journal
 from agent.host.ports import Service
-from agent.misconfigured import Misconfigured
-from agent.progress import Deployment
+from agent.host.storage.journal import Journal
 
 _log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class Door(Protocol):
 class Agent:
     """The apps of one host, as doors see them."""
 
-    def __init__(self, apps: Mapping[str, Deployer | Misconfigured], *, drops: Mapping[str, Drop]) -> None:
+    def __init__(self, apps: Mapping[str, Deployer | Unusable], *, drops: Mapping[str, Drop]) -> None:
         self.apps = apps
         self.drops = drops
 

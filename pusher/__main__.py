@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from pusher.output import pour, stand_in
+from pusher.terminal.output import pour, stand_in
 
 _OUR_BUG, _INTERRUPTED = 3, 130
 
@@ -18,7 +18,7 @@ def main() -> int:
             # A name that the terminal's encoding lacks must not end a command whose work is done.
             stream.reconfigure(errors="backslashreplace")
     try:
-        from pusher.cli import run
+        from pusher.cli.main import run
 
         return run(sys.argv[1:])
     except KeyboardInterrupt as error:
@@ -26,7 +26,7 @@ def main() -> int:
         return _INTERRUPTED
     except Exception as error:
         # Late, for `pusher --version` has no use for it.
-        from pusher.show import show_problem
+        from pusher.terminal.show import show_problem
         from pusher.wire import Problem
 
         if isinstance(error, Problem):

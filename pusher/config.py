@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pusher.errors import Usage
-from pusher.hosts import DOOR, Address, Host, parse_address, parse_door
+from pusher.transport.hosts import DOOR, Address, Host, parse_address, parse_door
 
 CONFIG_NAME = "pusher.toml"
 _KEYS = {"app": str, "source": str, "key": str, "ssh": str, "hosts": dict}

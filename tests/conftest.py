@@ -10,8 +10,8 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from agent.core.config import Dependencies
 from agent.core.layout import AppLayout
-from agent.host.disk import Disk
-from agent.host.venvs import Venvs
+from agent.host.releases.venvs import Venvs
+from agent.host.storage.disk import Disk
 from tests.sshd import Server, serving
 
 SOURCES = Path(__file__).parent.parent / "app-src"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.core.landing import longer
+from agent.core.drop import longer
 from agent.host.clock import SystemClock
-from pusher import pack, sign
+from pusher.bundle import pack, sign
 from pusher.wire import DROP_INDEX, DROP_MANIFEST, DROP_SIGNATURE, File, Manifest
 from tests.host import APP, MONTH_MS, Host
 
@@ -34,7 +34,7 @@ class Load:
     def digest(self) -> str:
         return hashlib.sha256(self.manifest).hexdigest()
 
-    def papers(self, where: Path) -> None:
+    def put_manifest(self, where: Path) -> None:
         """Write them there, each at once."""
         for name, content in self.named().items():
             put(where / name, content)
@@ -86,7 +86,7 @@ def drop_folder(host: Host, one: Load) -> None:
     """Folder and papers, by rsync."""
     where = host.layout.drop(APP)
     rsync(f"{one.folder}/", f"{where}/tree/", "--delete")
-    one.papers(where)
+    one.put_manifest(where)
 
 
 def result(host: Host, name: str = "tree") -> dict[str, Any]:

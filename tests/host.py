@@ -18,8 +18,8 @@ import aiohttp
 
 from agent.__main__ import serve_host
 from agent.core.layout import AppLayout, HostLayout
-from agent.host.config_files import read_agent, read_apps, set_apart
-from pusher import bundle, pack, sign
+from agent.host.setup.config_files import read_agent, read_apps, set_apart
+from pusher.bundle import bundle, pack, sign
 from pusher.wire import File, Manifest
 
 APP = "flask-demo"
@@ -162,7 +162,7 @@ class Host:
             "unpacked_size": sum(entry.size for entry in tree.entries if isinstance(entry, File)),
         } | members
         raw = Manifest(**manifest).to_bytes()
-        papers = bundle.Papers(raw, sign.sign(raw, key=str(key or self.key)), index)
+        papers = bundle.SignedManifest(raw, sign.sign(raw, key=str(key or self.key)), index)
         return b"".join(bundle.write(papers, tree.contents()))
 
     async def request(self, method: str, path: str, **arguments: Any) -> tuple[int, dict[str, Any]]:

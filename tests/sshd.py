@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pusher.hosts import Host, Ssh
+from pusher.transport.hosts import Host, Ssh
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 USER = pwd.getpwuid(os.geteuid()).pw_name

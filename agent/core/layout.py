@@ -168,7 +168,7 @@ class AppLayout:
         return self.staging / f"trash-{name}"
 
 
-def papers(release: Path) -> Path:
+def metadata_folder(release: Path) -> Path:
     """The folder of a release's signed papers."""
     return release / ".pusher"
 

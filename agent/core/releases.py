@@ -30,7 +30,7 @@ class Release:
     by: str = ""
 
 
-def fallbacks(releases: Iterable[Release], *, live: str | None) -> list[Release]:
+def rollback_targets(releases: Iterable[Release], *, live: str | None) -> list[Release]:
     """The releases that a rollback may go to unnamed, the first choice first: good, older than the live one."""
     good = [one for one in releases if one.standing is Standing.GOOD and (live is None or one.id < live)]
     return sorted(good, key=lambda one: one.id, reverse=True)
@@ -44,7 +44,7 @@ def surplus(releases: Iterable[Release], *, live: str | None, keep: int) -> list
     """
     newest_first = sorted(releases, key=lambda one: one.id, reverse=True)
     good = [one.id for one in newest_first if one.standing is Standing.GOOD or one.id == live]
-    kept = {live, *good[:keep], *(one.id for one in fallbacks(newest_first, live=live)[:1])}
+    kept = {live, *good[:keep], *(one.id for one in rollback_targets(newest_first, live=live)[:1])}
     oldest = good[keep - 1] if len(good) >= keep else ""
     inspected = [one.id for one in newest_first if one.id not in good and one.id > oldest]
     kept |= {*inspected[:keep], *(one.id for one in newest_first if one.pinned)}

@@ -2,7 +2,7 @@
 
 Invariant: an envelope that passes is whole and has one reading: nothing before, between or behind its
 fields, our namespace, SHA-512, and a key strong enough. Whether the signature is *true* is `ssh-keygen`'s
-to say (agent.host.signers). Both must pass: `ssh-keygen` alone would take SHA-256, reserved bytes and short
+to say (agent.host.bundle.signers). Both must pass: `ssh-keygen` alone would take SHA-256, reserved bytes and short
 RSA keys, this check alone would take a lie.
 
 Formats: PROTOCOL.sshsig and PROTOCOL.certkeys of OpenSSH, RFC 4253 section 6.6, RFC 5656 section 3.1,

@@ -1,1 +1,1 @@
-"""The ways in. Each ends in the same `agent.deploy.Deployer.submit`."""
+"""The ways in. Each ends in the same `agent.deploy.deployer.Deployer.submit`."""

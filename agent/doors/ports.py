@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Protocol
 
-from agent.admission import Papers
-from agent.deploy import Rollback, Send
+from agent.deploy.admission import VerifiedManifest
+from agent.deploy.deployer import Rollback, Send
 from agent.host.ports import Bundle
 from pusher.wire import Entry, Event, LogLine
 
@@ -49,11 +49,11 @@ class Deployer(Protocol):
         """The digests that a bundle of these papers would have to bring along. Raises: Refused."""
         ...
 
-    async def judged(self, bundle: Bundle, *, again: bool) -> Papers:
+    async def judged(self, bundle: Bundle, *, again: bool) -> VerifiedManifest:
         """The papers of a bundle, judged as a deployment would. Raises: Refused, Failed."""
         ...
 
-    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
+    def entries(self, verified: VerifiedManifest, bundle: Bundle) -> Iterator[Entry]:
         """The entries of a bundle's index, judged as they are read. Blocking. Raises: Refused."""
         ...
 

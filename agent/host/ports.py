@@ -34,7 +34,7 @@ class Bundle(Protocol):
     Nothing in it is trusted: names and sizes are what the sender claims.
     """
 
-    def papers(self) -> tuple[bytes, bytes]:
+    def signed_manifest(self) -> tuple[bytes, bytes]:
         """The manifest and its signature, within their limits. Raises: Refused."""
         ...
 

@@ -6,14 +6,7 @@ written again, gives the same bytes. The formats are described in docs/bundle-fo
 `pusher` that the agent may import.
 """
 
-from pusher.wire.drop import (
-    DROP_FOLDER,
-    DROP_INDEX,
-    DROP_MANIFEST,
-    DROP_RESULT_END,
-    DROP_ROOT,
-    DROP_SIGNATURE,
-)
+from pusher.wire.drop import DROP_FOLDER, DROP_INDEX, DROP_MANIFEST, DROP_RESULT_END, DROP_ROOT, DROP_SIGNATURE
 from pusher.wire.events import EVENTS_TYPE, Event, Happened
 from pusher.wire.index import (
     RESERVED_NAMES,

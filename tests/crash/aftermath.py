@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.layout import AppLayout, HostLayout
-from agent.host.shelf import Shelf
+from agent.host.releases.store import ReleaseStore
 from tests.host import APP, Host, running
 
 SETTINGS: dict[str, Any] = {"shared_paths": ["uploads", "a/of/users"], "keep_releases": 1, "start": "app"}
@@ -34,19 +34,19 @@ async def state_after_start(host: Host) -> dict[str, Any]:
 
 def state_of(host: Host, status: dict[str, Any], listing: dict[str, Any]) -> dict[str, Any]:
     """What the agent says, and what is there."""
-    shelf, lies = Shelf(host.app), host.state()
+    store, lies = ReleaseStore(host.app), host.state()
     return {
         "live": status["live"] and status["live"]["version"],
         "running": status["running"],
         "trouble": status["trouble"],
         "fallback": status["previous"] and status["previous"]["version"],
         "outcomes": [one["outcome"] for one in listing["deployments"]],
-        "damage": {one["version"]: shelf.intact(one["id"]) for one in listing["releases"]},
-        "venvs": {one["version"]: whole(shelf.layout.release(one["id"]) / "venv") for one in listing["releases"]},
-        "shared": {one["version"]: shared(shelf.layout.release(one["id"])) for one in listing["releases"]},
-        "strange": shelf.strange(),
+        "damage": {one["version"]: store.intact(one["id"]) for one in listing["releases"]},
+        "venvs": {one["version"]: whole(store.layout.release(one["id"]) / "venv") for one in listing["releases"]},
+        "shared": {one["version"]: shared(store.layout.release(one["id"])) for one in listing["releases"]},
+        "strange": store.strange(),
         "staging": lies["staging"],
-        "convenience": status["live"] and str(lies["venv"]) == f"venvs/{shelf.venv(status['live']['release'])}",
+        "convenience": status["live"] and str(lies["venv"]) == f"venvs/{store.venv(status['live']['release'])}",
     }
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from agent.host.disk import Disk
+from agent.host.storage.disk import Disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import agent.__main__
-from agent.host.disk import Disk
+from agent.host.storage.disk import Disk
 from tests.crash.aftermath import SETTINGS, files, moved, state_after_start, wrong
 from tests.crash.simulated_service import SimulatedService
 from tests.host import APP, Host, running

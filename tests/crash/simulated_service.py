@@ -12,8 +12,8 @@ from typing import Any
 
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
+from agent.host.net.sockets import listen_unix
 from agent.host.ports import Clock, Placed
-from agent.host.sockets import listen_unix
 from pusher.wire import Code, Failed, LogLine
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import agent.__main__
-from agent.host.disk import Disk
+from agent.host.storage.disk import Disk
 from pusher.wire import Code, Failed
 from tests.host import Host, hook, running, wsgi
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import agent.__main__
-from agent.host.database import Database
+from agent.host.storage.database import Database
 from pusher.wire import Code, Failed
 from tests.dropping import Patience, put, settled
 from tests.host import APP, Host, hook, running, wsgi
@@ -26,7 +26,7 @@ class FullDatabase(Database):
 
 @pytest.fixture
 def host_off(tmp_path: Path, uv_cache: Path, ready_venvs: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr("agent.host.journal.Database", FullDatabase)
+    monkeypatch.setattr("agent.host.storage.journal.Database", FullDatabase)
     return Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs)
 
 
@@ -106,8 +106,8 @@ async def test_what_is_damaged_keeps_the_agent_from_nothing_else(host_off: Host)
         release = (await host.deploy(wsgi("v1"), "v1"))["release"]
         data = await asyncio.to_thread(host.bundle, wsgi("o1"), "o1", app="other")
         await host.post(data, app="other")
-    papers = host.app.release(release) / ".pusher"
-    papers.rename(papers.with_name("papers-gone"))
+    signed = host.app.release(release) / ".pusher"
+    signed.rename(signed.with_name("papers-gone"))
     (host.layout.run / "other" / "x.pid").write_text("garbage")
     async with running(host):
         assert await host.serving() == "v1"

@@ -13,10 +13,10 @@ from typing import Any
 
 from agent.core.config import AppConfig, Health
 from agent.core.layout import HostLayout
-from agent.host import health
 from agent.host.clock import SystemClock
-from agent.host.embedded import Embedded
+from agent.host.embedded.service import Embedded
 from agent.host.ports import Placed, Running
+from agent.host.run import health
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 REPOSITORY = Path(__file__).parent.parent.parent

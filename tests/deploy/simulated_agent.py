@@ -14,8 +14,8 @@ from typing import Any
 import zstandard
 
 from agent.core.config import BundleLimits
-from agent.deploy import Rollback, Send
-from agent.doors.http import HttpDoor
+from agent.deploy.deployer import Rollback, Send
+from agent.doors.http.server import HttpDoor
 from agent.host.ports import Bundle
 from pusher.wire import Event, Happened, LogLine, Problem
 
@@ -124,7 +124,7 @@ class SimulatedDeployer:
         if isinstance(request, Rollback):
             self.calls.append(("rollback", request.by, request.to))
         else:
-            await asyncio.to_thread(request.bundle.papers)
+            await asyncio.to_thread(request.bundle.signed_manifest)
             self.calls.append(("send", request.by))
         if self.refusal:
             raise self.refusal
@@ -160,7 +160,7 @@ class SimulatedDeployer:
         return {path: b"".join(content) for path, _, content in bundle.files()}
 
     async def missing(self, bundle: Bundle) -> list[str]:
-        await asyncio.to_thread(bundle.papers)
+        await asyncio.to_thread(bundle.signed_manifest)
         self.calls.append(("missing",))
         if self.refusal:
             raise self.refusal

@@ -11,11 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.core.config import BundleLimits
-from agent.doors import http
-from agent.doors.answers import STATUS, problem_answer
-from agent.doors.guards import allowed_hosts
-from agent.doors.http import HttpDoor
-from agent.doors.routes import ROUTES, Match, Policy, Row, find
+from agent.doors.http import server
+from agent.doors.http.guards import allowed_hosts
+from agent.doors.http.responses import STATUS, problem_answer
+from agent.doors.http.routes import ROUTES, Match, Policy, Row, find
+from agent.doors.http.server import HttpDoor
 from pusher.wire import Code, Failed, Happened, Refused, Route, Stuck
 from tests.deploy.simulated_agent import SimulatedAgent, bundle, until
 from tests.deploy.visitor import Visitor, visiting
@@ -427,7 +427,7 @@ async def test_a_head_that_creeps_in_is_cut_off_all_the_same():
 
 
 async def test_nobody_can_take_all_connections(at, monkeypatch):
-    monkeypatch.setattr(http, "_CONNECTIONS_EACH", 3)
+    monkeypatch.setattr(server, "_CONNECTIONS_EACH", 3)
     held = [await at.connect() for _ in range(3)]
     for _, writer in held:
         writer.write(at.head("GET /healthz"))
@@ -443,7 +443,7 @@ async def test_nobody_can_take_all_connections(at, monkeypatch):
 
 
 async def test_many_at_once_are_all_served(at, monkeypatch):
-    monkeypatch.setattr(http, "_WELCOMES", 2)
+    monkeypatch.setattr(server, "_WELCOMES", 2)
     request = at.head("GET /healthz", "Connection: close")
     answers = await asyncio.gather(*(at.raw(request, unix=bool(n % 2)) for n in range(50)))
     assert {answer.status for answer in answers} == {200}
@@ -457,7 +457,7 @@ async def test_the_door_lives_through_a_shortage_of_files(at, monkeypatch):
             raise OSError(24, "Too many open files")
         return await accept(listener)
 
-    monkeypatch.setattr(http, "_ACCEPT_AGAIN_S", 0.01)
+    monkeypatch.setattr(server, "_ACCEPT_AGAIN_S", 0.01)
     monkeypatch.setattr(loop, "sock_accept", short)
     with capture_logs() as logs:
         assert [(await at.curl("/healthz")).status for _ in range(3)] == [200] * 3

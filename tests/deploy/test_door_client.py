@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pusher.client import Client
-from pusher.hosts import Host, Loopback, Unix
+from pusher.transport.client import Client
+from pusher.transport.hosts import Host, Loopback, Unix
 from pusher.wire import Code, Event, Failed, Problem, Refused
 from tests.deploy.simulated_agent import bundle, until
 from tests.deploy.visitor import Visitor, visiting

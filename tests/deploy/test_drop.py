@@ -38,7 +38,7 @@ async def test_a_folder_is_deployed_and_the_next_version_sends_only_what_changed
     for version in ("v1", "v2"):
         one = await asyncio.to_thread(load, host, wsgi(version) | same, version)
         said = await asyncio.to_thread(rsync, f"{one.folder}/", f"{host.layout.drop(APP)}/tree/", "--delete")
-        one.papers(host.layout.drop(APP))
+        one.put_manifest(host.layout.drop(APP))
         assert (await settled(host, manifest=one.digest))["state"] == "deployed"
         assert await host.serving() == version
     assert re.search(r"regular files transferred: 1$", said, re.MULTILINE), said

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.config import AppConfig
-from agent.host.embedded import Embedded
+from agent.host.embedded.service import Embedded
 from pusher.wire import Code, Failed, Refused
 from tests.deploy.embedded_place import CLOCK, ME, Impatient, Place, alive, until, well
 
@@ -70,7 +70,7 @@ async def test_a_candidate_that_did_well_is_dismissed_without_waiting(place: Pla
 
 
 async def test_a_dismissed_candidate_is_gone_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.host.main_process._DISMISSAL_S", 0.01)
+    monkeypatch.setattr("agent.host.embedded.process._DISMISSAL_S", 0.01)
     async with place.running() as service:
         candidate = await service.try_out(place.release("v1"))
         candidate.dismiss()
@@ -167,7 +167,7 @@ async def test_a_process_that_the_machine_refuses_leaves_the_one_before_watched_
         await well(before)
         # Nothing but a machine without memory gets here.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("agent.host.process.start", _no_memory)
+            patch.setattr("agent.host.run.process.start", _no_memory)
             for attempt in (service.restart, service.try_out):
                 with pytest.raises(Failed, match=r"could not be started: .*Cannot allocate memory"):
                     await attempt(second)

@@ -44,7 +44,7 @@ async def test_pauses_grow_while_an_app_does_not_stay_up(place: Place) -> None:
 
 async def test_pauses_begin_anew_when_it_has_stayed_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.clock = clock = Impatient()
-    monkeypatch.setattr("agent.host.embedded._STAYED_UP_S", 0.0)
+    monkeypatch.setattr("agent.host.embedded.service._STAYED_UP_S", 0.0)
     async with place.running(start="python app.py --die") as service:
         await service.restart(place.release("v1"))
         await until(lambda: len(clock.pauses) > 3)
@@ -82,7 +82,7 @@ sys.path.insert(0, {repository!r})
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
 from agent.host.clock import SystemClock
-from agent.host.embedded import Embedded
+from agent.host.embedded.service import Embedded
 from agent.host.ports import Placed
 
 async def main():
@@ -147,7 +147,7 @@ async def test_a_full_disk_keeps_no_app_from_starting(place: Place, monkeypatch:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agent.host.leftovers.note", full)
+    monkeypatch.setattr("agent.host.embedded.orphans.note", full)
     async with place.running() as service:
         await well(await service.restart(place.release("v1")))
 

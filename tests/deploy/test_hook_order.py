@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import agent.__main__
-from agent.host.hooks import EmbeddedHookRunner
+from agent.host.run.hooks import EmbeddedHookRunner
 from tests.host import APP, Host, hook, running, wsgi
 
 PLACES = ("setup", "update-code", "symlink-shared", "symlink", "cleanup")

@@ -18,8 +18,8 @@ import uv
 
 from agent.core.config import Dependencies
 from agent.core.layout import AppLayout
-from agent.host.disk import Disk
-from agent.host.venvs import Venvs
+from agent.host.releases.venvs import Venvs
+from agent.host.storage.disk import Disk
 from pusher.wire import Code, Failed, Refused
 
 UV = Path(uv.find_uv_bin())

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from agent.doors.http import HttpDoor
+from agent.doors.http.server import HttpDoor
 from tests.deploy.simulated_agent import SimulatedAgent, SimulatedDeployer, opened
 
 

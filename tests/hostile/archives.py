@@ -115,7 +115,7 @@ def squeeze_with(parameters: zstandard.ZstdCompressionParameters, tar: bytes) ->
     return compressor.compress(tar) + compressor.flush()
 
 
-def papers(tree: Tree = TREE, *, index: bytes | None = None) -> bytes:
+def signed(tree: Tree = TREE, *, index: bytes | None = None) -> bytes:
     index = index_of(tree) if index is None else index
     named = (
         ("manifest.json", manifest_of(index, tree)),
@@ -132,7 +132,7 @@ def payload(tree: Tree = TREE, *, but: Iterable[str] = ()) -> bytes:
 
 def honest(tree: Tree = TREE, *, but: Iterable[str] = ()) -> bytes:
     """A bundle as it should be, without the files in `but`."""
-    return squeeze(papers(tree) + payload(tree, but=but) + END)
+    return squeeze(signed(tree) + payload(tree, but=but) + END)
 
 
 def rle_frame(byte: bytes, blocks: int) -> bytes:

@@ -16,11 +16,11 @@ from tests.hostile.archives import (
     manifest_of,
     member,
     padded,
-    papers,
     pax,
     payload,
     record,
     rle_frame,
+    signed,
     squeeze,
     squeeze_with,
 )
@@ -44,13 +44,13 @@ def _tar(name: str, tar: bytes | Callable[[], bytes], **how: object) -> Case:
 
 def _instead(path: str, *members: bytes) -> bytes:
     """An honest bundle, with these members in the place of one file."""
-    return papers() + payload(but=[path]) + b"".join(members) + END
+    return signed() + payload(but=[path]) + b"".join(members) + END
 
 
 def _signed(name: str, tree: Tree, *codes: Code, **how: object) -> Case:
     """A bundle whose signer himself lists what may not be: packed without a complaint, as no packer would."""
     chosen = codes or (Code.BUNDLE_MALFORMED,)
-    return Case(name, lambda: squeeze(papers(tree) + payload(tree) + END), chosen, **how)  # type: ignore[arg-type]
+    return Case(name, lambda: squeeze(signed(tree) + payload(tree) + END), chosen, **how)  # type: ignore[arg-type]
 
 
 APP = b"app = 1\n"
@@ -87,14 +87,14 @@ MEMBERS = [
         _instead("app.py", pax(record("GNU.sparse.major", "1")) + member("files/app.py", APP)),
         says="a sparse file",
     ),
-    _tar("a file twice, alike", papers() + payload() + member("files/app.py", APP) + END, says="twice"),
-    _tar("a file that is not listed", papers() + payload() + member("files/extra", APP) + END, says="'extra'"),
+    _tar("a file twice, alike", signed() + payload() + member("files/app.py", APP) + END, says="twice"),
+    _tar("a file that is not listed", signed() + payload() + member("files/extra", APP) + END, says="'extra'"),
     _tar("another content", _instead("app.py", member("files/app.py", b"app = 2\n")), codes=MISMATCH),
     _tar("a longer content", _instead("app.py", member("files/app.py", APP * 2)), codes=MISMATCH),
     _tar("an emptied content", _instead("app.py", member("files/app.py")), codes=MISMATCH),
-    _tar("a file left out", papers() + payload(but=["app.py"]) + END, codes=INCOMPLETE, says="app.py"),
-    _tar("a file before the index", member("files/app.py", APP) + papers() + END),
-    _tar("the index before the manifest", papers()[1024:] + payload() + END),
+    _tar("a file left out", signed() + payload(but=["app.py"]) + END, codes=INCOMPLETE, says="app.py"),
+    _tar("a file before the index", member("files/app.py", APP) + signed() + END),
+    _tar("the index before the manifest", signed()[1024:] + payload() + END),
     _tar("no signature", member("manifest.json", manifest_of(index_of(TREE), TREE)) + END),
     _tar("nothing", b""),
     _tar("an end and nothing else", END),
@@ -106,10 +106,10 @@ MEMBERS = [
     ),
     _tar(
         "a signature that claims 8 GiB",
-        papers()[:1024] + header("manifest.json.sig", _GIB8) + bytes(4096),
+        signed()[:1024] + header("manifest.json.sig", _GIB8) + bytes(4096),
         codes=(Code.LIMIT_EXCEEDED,),
     ),
-    _tar("an index that claims 8 GiB", papers()[:2048] + header("index.jsonl", _GIB8) + bytes(4096)),
+    _tar("an index that claims 8 GiB", signed()[:2048] + header("index.jsonl", _GIB8) + bytes(4096)),
     _tar("an index with an endless line", lambda: _endless_index()),
 ]
 NUMBERS = [
@@ -171,18 +171,18 @@ EXTENDED = [
             *(pax(record("path", "files/x")), member("L", b"files/app.py\0", kind=b"L"), member("y", APP)),
         ),
     ),
-    _tar("an extended header and then the end", papers() + payload() + pax(record("path", "files/x")) + END),
+    _tar("an extended header and then the end", signed() + payload() + pax(record("path", "files/x")) + END),
     _tar(
         "ten thousand extended headers",
         lambda: _instead("app.py", pax(record("path", "files/app.py")) * 10_000, member("y", APP)),
     ),
 ]
 ENDS = [
-    _tar("an end of one block", papers() + payload() + bytes(512), says="ends early"),
-    _tar("no end at all", papers() + payload(), says="ends early"),
-    _tar("a second archive behind the end", lambda: (papers() + payload() + END) * 2, says="follows"),
-    _tar("a byte behind the end", papers() + payload() + END + b"\0" * 511 + b"x", says="follows"),
-    _tar("two megabytes of nothing behind", papers() + payload() + END + bytes(2 * 1024**2), says="follows"),
+    _tar("an end of one block", signed() + payload() + bytes(512), says="ends early"),
+    _tar("no end at all", signed() + payload(), says="ends early"),
+    _tar("a second archive behind the end", lambda: (signed() + payload() + END) * 2, says="follows"),
+    _tar("a byte behind the end", signed() + payload() + END + b"\0" * 511 + b"x", says="follows"),
+    _tar("two megabytes of nothing behind", signed() + payload() + END + bytes(2 * 1024**2), says="follows"),
     Case("half a frame", lambda: honest()[: len(honest()) // 2], says="ends early"),
     Case("a frame that lacks its last byte", lambda: honest()[:-1], says="ends early"),
     Case("a byte behind the frame", lambda: honest() + b"x", says="ends early"),
@@ -194,7 +194,7 @@ ENDS = [
 FRAMES = [
     Case("nothing at all", lambda: b"", says="ends early"),
     Case("gzip", lambda: bytes.fromhex("1f8b0800") + bytes(100), says="not compressed with zstd"),
-    Case("a tar that is not compressed", lambda: papers() + payload() + END, says="not compressed with zstd"),
+    Case("a tar that is not compressed", lambda: signed() + payload() + END, says="not compressed with zstd"),
     Case("a web page", lambda: b"<html>404</html>", says="not compressed with zstd"),
     Case("a window of 16 MiB", lambda: bytes.fromhex("28b52ffd0070") + bytes(100), says="16777216 bytes"),
     Case("a window of 3.75 TiB", lambda: bytes.fromhex("28b52ffd00ff") + bytes(100), says="of memory"),
@@ -294,44 +294,44 @@ CASES = [*MEMBERS, *NUMBERS, *EXTENDED, *ENDS, *FRAMES, *SIGNED]
 
 def _endless_index() -> bytes:
     index = b'{"path":"' + b"a" * 3_000_000
-    return papers(index=index) + END
+    return signed(index=index) + END
 
 
 def _long_window() -> bytes:
     parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
-    return squeeze_with(parameters, papers() + payload() + END)
+    return squeeze_with(parameters, signed() + payload() + END)
 
 
 def _wrong_checksum() -> bytes:
     parameters = zstandard.ZstdCompressionParameters.from_level(3, write_checksum=True)
-    whole = squeeze_with(parameters, papers() + payload() + END)
+    whole = squeeze_with(parameters, signed() + payload() + END)
     return whole[:-1] + bytes([whole[-1] ^ 1])
 
 
 def _wrong_content_size() -> bytes:
-    whole = bytearray(zstandard.ZstdCompressor(level=3).compress(papers() + payload() + END))
+    whole = bytearray(zstandard.ZstdCompressor(level=3).compress(signed() + payload() + END))
     whole[5] ^= 1  # single segment, content size of two or four bytes behind the descriptor
     return bytes(whole)
 
 
 def _bomb_in(name: str, *, kind: bytes = b"0") -> bytes:
     claims = header(name, 80_000 * 128 * 1024 % 8**11, kind=kind)
-    before = b"" if name == "manifest.json" else papers()
+    before = b"" if name == "manifest.json" else signed()
     return squeeze(before + claims) + rle_frame(b"\0", 80_000)
 
 
 def _bomb_between() -> bytes:
-    return squeeze(papers() + member("files/app.py", APP)) + rle_frame(b"\0", 80_000)
+    return squeeze(signed() + member("files/app.py", APP)) + rle_frame(b"\0", 80_000)
 
 
 def _changed_index(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
     index = b"".join(change(index_of(TREE).splitlines(keepends=True)))
-    return squeeze(papers(index=index) + payload() + END)
+    return squeeze(signed(index=index) + payload() + END)
 
 
 def _unsigned_index() -> bytes:
     other = {**TREE, "app.py": b"app = 2\n"}
-    honest_papers, others = papers(), papers(other)
+    honest_papers, others = signed(), signed(other)
     return squeeze(honest_papers[:2048] + others[2048:] + payload(other) + END)
 
 

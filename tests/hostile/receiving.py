@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from agent.admission import Admission, Papers
 from agent.core.config import AppConfig, BundleLimits
-from agent.host.disk import Disk
-from agent.host.frames import malformed
-from agent.host.tarstream import TarBundle
-from agent.host.unpack import Unpacked, unpack
+from agent.deploy.admission import Admission, VerifiedManifest
+from agent.host.bundle.tar import TarBundle
+from agent.host.bundle.zstd import malformed
+from agent.host.releases.unpack import Unpacked, unpack
+from agent.host.storage.disk import Disk
 from pusher.wire import Link, Manifest, WireError
 from tests.hostile.archives import Tree, content_of, entries
 
@@ -54,13 +54,13 @@ class Receiver:
         into = self.staging / name
         try:
             bundle = TarBundle(read)
-            raw, signature = bundle.papers()
+            raw, signature = bundle.signed_manifest()
             try:
                 manifest = Manifest.from_bytes(raw)
             except WireError as error:
                 raise malformed(str(error)) from error
-            papers = SimpleNamespace(manifest=manifest, raw=raw, signature=signature)
-            self.admission.store(cast("Papers", papers), bundle, into)
+            verified = SimpleNamespace(manifest=manifest, raw=raw, signature=signature)
+            self.admission.store(cast("VerifiedManifest", verified), bundle, into)
             done = unpack(
                 bundle,
                 into=into,

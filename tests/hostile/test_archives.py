@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.host.tarstream import TarBundle
+from agent.host.bundle.tar import TarBundle
 from pusher.wire import Code, Refused
 from tests.hostile import archives
 from tests.hostile.archives import TREE, honest
@@ -80,7 +80,7 @@ def test_a_bundle_cut_off_anywhere_is_refused(root: Path) -> None:
 
 
 def test_a_tar_cut_off_at_any_block_is_refused(root: Path) -> None:
-    whole = archives.papers(SMALL) + archives.payload(SMALL) + archives.END
+    whole = archives.signed(SMALL) + archives.payload(SMALL) + archives.END
     for size in range(0, len(whole), 128):
         with pytest.raises(Refused) as caught:
             Receiver(root).receive(io.BytesIO(archives.squeeze(whole[:size])).read)
@@ -108,12 +108,12 @@ def test_a_bundle_with_any_bit_turned_is_refused_or_the_same(root: Path, bit: in
 @given(data=st.binary(max_size=2000))
 def test_noise_in_a_tar_is_refused(root: Path, data: bytes) -> None:
     with pytest.raises(Refused):
-        Receiver(root).receive(io.BytesIO(archives.squeeze(archives.papers() + data)).read)
+        Receiver(root).receive(io.BytesIO(archives.squeeze(archives.signed() + data)).read)
 
 
 def test_a_member_that_was_not_read_is_our_own_mistake() -> None:
     bundle = TarBundle(io.BytesIO(honest()).read)
-    bundle.papers()
+    bundle.signed_manifest()
     assert b"".join(bundle.index(len(archives.index_of(TREE)))) == archives.index_of(TREE)
     files = bundle.files()
     assert next(files)[:2] == ("app.py", 8)
@@ -206,7 +206,7 @@ def test_a_bundle_made_by_gnu_tar_is_read(root: Path, options: tuple[str, ...]) 
     ids=["level 1", "level 19", "checksum", "many frames", "empty frames", "level -5"],
 )
 def test_every_ordinary_way_to_compress_is_read(root: Path, compress: Callable[[bytes], bytes]) -> None:
-    tar = archives.papers() + archives.payload() + archives.END
+    tar = archives.signed() + archives.payload() + archives.END
     into, _ = Receiver(root).receive(io.BytesIO(compress(tar)).read)
     assert everything(into) == EXPECTED
 

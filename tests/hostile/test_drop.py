@@ -77,7 +77,7 @@ async def test_what_is_no_file_but_has_the_name_of_one_is_waited_for(served: Hos
         (where / "tree/app.py").unlink()
         make(where / "tree/app.py")
         await asyncio.to_thread(subprocess.run, ("rm", "-r", where / "tree.manifest.json"), check=True)
-        one.papers(where)
+        one.put_manifest(where)
         told = await until(lambda: "tree/app.py" in result(served).get("waiting_for", "") and result(served))
         assert told["awaited"] == "arrival"
         await asyncio.to_thread(
@@ -89,14 +89,14 @@ async def test_a_folder_that_is_a_link_is_not_gone_through(served: Host) -> None
     where = served.layout.drop(APP)
     one = await asyncio.to_thread(load, served, wsgi("v2", data__x="1"), "v2")
     (where / "tree").symlink_to(one.folder)
-    one.papers(where)
+    one.put_manifest(where)
     await until(lambda: "something else" in result(served).get("waiting_for", ""))
     (where / "tree.manifest.json").unlink()
     (where / "tree").unlink()
     await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
     await asyncio.to_thread(shutil.rmtree, where / "tree/data")
     (where / "tree/data").symlink_to(one.folder / "data")
-    one.papers(where)
+    one.put_manifest(where)
     await until(lambda: "tree/data/x, in whose place" in result(served).get("waiting_for", ""))
 
 
@@ -177,7 +177,7 @@ async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host)
         assert (await served.request("GET", "/healthz"))[0] == 200
         longest = max(longest, loop.time() - began)
         assert loop.time() - started < 150
-    one.papers(where)
+    one.put_manifest(where)
     assert longest < 5.0
     await until(lambda: "tree/app.py" in result(served).get("waiting_for", ""))
 
@@ -200,10 +200,10 @@ async def test_strangers_forgeries_and_replays_are_refused_or_waited_for(served:
     # A signature of something else may be followed by the right one.
     genuine = await asyncio.to_thread(load, served, wsgi("v2"), "v2", app="other-app")
     forged = Load(genuine.folder, genuine.manifest, by_stranger.signature, genuine.index)
-    forged.papers(where)
+    forged.put_manifest(where)
     told = await settled(served, manifest=genuine.digest, state="waiting")
     assert told["waiting_for"].startswith("a tree.manifest.json.sig that belongs to tree.manifest.json")
-    genuine.papers(where)
+    genuine.put_manifest(where)
     assert (await settled(served, manifest=genuine.digest))["problem"]["code"] == "wrong_app"
     old = await asyncio.to_thread(load, served, wsgi("v0"), "v0", created=1_700_000_000_000)
     await asyncio.to_thread(drop_folder, served, old)
@@ -237,7 +237,7 @@ async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waite
     files = wsgi("v1", data__a="x" * 30_000_000, data__b=good)
     one = await asyncio.to_thread(load, host, files, "v1")
     await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
-    one.papers(where)
+    one.put_manifest(where)
     for time in (1, 2, 3):
         # The index is copied from before `data/a` is, and `data/b` after it.
         await until(lambda: list(host.app.staging.glob("*/data/a")))
@@ -257,7 +257,7 @@ async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waite
     assert host.state()["releases"] == []
     # What is signed anew is a new deployment.
     again = await asyncio.to_thread(load, host, files, "v1")
-    again.papers(where)
+    again.put_manifest(where)
     assert (await settled(host, manifest=again.digest))["state"] == "deployed"
     assert (host.app.current / "data/b").read_text() == good
 
@@ -266,12 +266,12 @@ async def test_an_index_that_is_half_there_is_waited_for_whatever_it_says(host: 
     where = host.layout.drop(APP)
     one = await asyncio.to_thread(load, host, wsgi("v1"), "v1")
     await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
-    one.papers(where)
+    one.put_manifest(where)
     await settled(host)
     # Of the right size, with a name that would be refused for good if the manifest vouched for it.
     other = await asyncio.to_thread(load, host, wsgi("v2"), "v2")
     bad = (index_line(Link("REVISION", "x")) * 99)[: len(other.index)]
-    Load(other.folder, other.manifest, other.signature, bad).papers(where)
+    Load(other.folder, other.manifest, other.signature, bad).put_manifest(where)
     told = await until(lambda: "the index that" in (found := result(host)).get("waiting_for", "") and found)
     assert (told["manifest"], told["awaited"]) == (other.digest, "arrival")
     await asyncio.to_thread(drop_folder, host, other)

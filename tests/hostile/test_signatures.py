@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.sshsig import read_envelope, trust_line
-from agent.host.signers import check_argv, principals_argv, verify, verify_argv
+from agent.host.bundle.signers import check_argv, principals_argv, verify, verify_argv
 from pusher.wire import Code, Failed, Refused
 from tests.hostile.envelopes import Keys, armored, blob, made, rsa, string
 

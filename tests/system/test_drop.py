@@ -58,7 +58,7 @@ def settled(server: Server, name: str = "tree", **members: object) -> dict[str, 
 
 def sign(server: Server, ssh: Ssh, version: str, *, source: Path, into: Path) -> dict[str, object]:
     """Papers beside a copy of the tree, in `into`; the manifest."""
-    code, said = pusher(server, ssh, "pack", version, "--papers", str(into), PUSHER_SOURCE=str(source))
+    code, said = pusher(server, ssh, "pack", version, "--manifest", str(into), PUSHER_SOURCE=str(source))
     assert code == 0, said
     shutil.copytree(source / version, into / "tree", dirs_exist_ok=True)
     manifest: dict[str, object] = json.loads((into / "tree.manifest.json").read_bytes())

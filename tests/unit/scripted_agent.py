@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pusher import bundle
+from pusher.bundle import bundle
 from pusher.wire import Event, Failed, Happened, Refused, Stuck
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, note
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pusher.hosts import Host, parse_address
+from pusher.transport.hosts import Host, parse_address
 from pusher.wire import EVENTS_TYPE, PROBLEM_TYPE, Event, Problem
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import cli
+from agent.admin import cli
 
 SCRIPT = Path(__file__).parent.parent.parent / "packaging/completion/pusher-agent"
 

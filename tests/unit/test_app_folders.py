@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host.app_folders import Entered, check_place, mounts_at, remove
+from agent.host.setup.app_folders import Entered, check_place, mounts_at, remove
 from pusher.wire import Failed, Refused
 
 TABLE = """\

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from pusher.board import Board
-from pusher.show import Screen
+from pusher.terminal.board import Board
+from pusher.terminal.show import Screen
 from pusher.wire import Event, Happened
 
 

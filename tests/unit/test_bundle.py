@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pusher import bundle, pack, tar
+from pusher.bundle import bundle, pack, tar
+from pusher.bundle.signed_manifest import make_manifest
 from pusher.errors import Usage
-from pusher.papers import make_manifest
 from pusher.wire import Manifest, Refused
 
 SIGNATURE = b"-----BEGIN SSH SIGNATURE-----\n"
@@ -31,16 +31,16 @@ def tree(tmp_path: Path) -> pack.Tree:
 
 
 @pytest.fixture
-def papers(tree: pack.Tree) -> bundle.Papers:
+def signed(tree: pack.Tree) -> bundle.SignedManifest:
     now = int(time.time() * 1000)
     manifest = make_manifest(tree, app="flask-demo", version="v1", created=now, expires=now + 1)
-    return bundle.Papers(manifest.to_bytes(), SIGNATURE, tree.index)
+    return bundle.SignedManifest(manifest.to_bytes(), SIGNATURE, tree.index)
 
 
 @pytest.fixture
-def written(tmp_path: Path, tree: pack.Tree, papers: bundle.Papers) -> Path:
+def written(tmp_path: Path, tree: pack.Tree, signed: bundle.SignedManifest) -> Path:
     file = tmp_path / "flask-demo-v1.tar.zst"
-    file.write_bytes(b"".join(bundle.write(papers, tree.contents())))
+    file.write_bytes(b"".join(bundle.write(signed, tree.contents())))
     return file
 
 
@@ -53,10 +53,10 @@ def drain(packed: bundle.Bundle) -> dict[str, bytes]:
     return {file.path: b"".join(content) for file, content in packed.contents()}
 
 
-def test_what_was_written_is_read_back(written: Path, tree: pack.Tree, papers: bundle.Papers) -> None:
+def test_what_was_written_is_read_back(written: Path, tree: pack.Tree, signed: bundle.SignedManifest) -> None:
     packed = bundle.read(written)
-    assert packed.papers == papers
-    assert packed.manifest == Manifest.from_bytes(papers.manifest)
+    assert packed.signed == signed
+    assert packed.manifest == Manifest.from_bytes(signed.manifest)
     assert packed.entries == tree.entries
     assert drain(packed) == {file.path: b"".join(content) for file, content in tree.contents()}
 
@@ -66,8 +66,8 @@ def test_only_what_is_wanted_is_taken_out_of_it(written: Path, tree: pack.Tree) 
     assert [file.path for file, _ in bundle.read(written).contents(wanted)] == ["app.py", "pkg/same.py"]
 
 
-def test_packing_twice_gives_the_same_stream(tree: pack.Tree, papers: bundle.Papers) -> None:
-    first, second = (b"".join(bundle.write(papers, tree.contents())) for _ in range(2))
+def test_packing_twice_gives_the_same_stream(tree: pack.Tree, signed: bundle.SignedManifest) -> None:
+    first, second = (b"".join(bundle.write(signed, tree.contents())) for _ in range(2))
     assert first == second
 
 
@@ -86,8 +86,8 @@ def test_tar_lists_its_members_in_their_order(written: Path) -> None:
     assert "1970-01-01 00:00 files/app.py" in listed
 
 
-def test_papers_alone_are_a_bundle_too(papers: bundle.Papers, tmp_path: Path) -> None:
-    (tmp_path / "b").write_bytes(b"".join(bundle.write(papers)))
+def test_papers_alone_are_a_bundle_too(signed: bundle.SignedManifest, tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"".join(bundle.write(signed)))
     assert drain(bundle.read(tmp_path / "b")) == {}
 
 
@@ -121,8 +121,8 @@ def test_a_damaged_file_is_refused(written: Path, spoil: Callable[[bytes], bytes
         drain(bundle.read(written))
 
 
-def test_papers_out_of_order_are_refused(papers: bundle.Papers, tmp_path: Path) -> None:
-    members = [("manifest.json", papers.manifest), ("index.jsonl", papers.index), ("manifest.json.sig", SIGNATURE)]
+def test_papers_out_of_order_are_refused(signed: bundle.SignedManifest, tmp_path: Path) -> None:
+    members = [("manifest.json", signed.manifest), ("index.jsonl", signed.index), ("manifest.json.sig", SIGNATURE)]
     for some in (members, members[1:], members[:1], []):
         (tmp_path / "b").write_bytes(squeezed(*some))
         with pytest.raises(Refused, match="is missing, or not at its place"):
@@ -135,8 +135,10 @@ def test_papers_larger_than_they_can_be_are_refused(tmp_path: Path) -> None:
         bundle.read(tmp_path / "b")
 
 
-def test_an_index_that_the_manifest_does_not_name_is_refused(papers: bundle.Papers, tmp_path: Path) -> None:
-    changed = bundle.Papers(papers.manifest, SIGNATURE, papers.index.replace(b"app.py", b"bpp.py"))
+def test_an_index_that_the_manifest_does_not_name_is_refused(
+    signed: bundle.SignedManifest, tmp_path: Path
+) -> None:
+    changed = bundle.SignedManifest(signed.manifest, SIGNATURE, signed.index.replace(b"app.py", b"bpp.py"))
     (tmp_path / "b").write_bytes(b"".join(bundle.write(changed)))
     with pytest.raises(Refused, match="its index is not the signed one"):
         bundle.read(tmp_path / "b")
@@ -146,8 +148,8 @@ def test_an_index_that_breaks_the_contract_is_refused(tree: pack.Tree, tmp_path:
     lines = tree.index.splitlines(keepends=True)
     swapped = pack.Tree(tree.folder, tree.entries, b"".join(reversed(lines)))
     manifest = make_manifest(swapped, app="flask-demo", version="v1", created=0, expires=1)
-    papers = bundle.Papers(manifest.to_bytes(), SIGNATURE, swapped.index)
-    (tmp_path / "b").write_bytes(b"".join(bundle.write(papers)))
+    signed = bundle.SignedManifest(manifest.to_bytes(), SIGNATURE, swapped.index)
+    (tmp_path / "b").write_bytes(b"".join(bundle.write(signed)))
     with pytest.raises(Refused, match="the index is not sorted"):
         bundle.read(tmp_path / "b")
 
@@ -163,17 +165,17 @@ def test_an_index_that_breaks_the_contract_is_refused(tree: pack.Tree, tmp_path:
     ],
 )
 def test_a_payload_that_is_not_the_indexs_is_refused(
-    papers: bundle.Papers, tmp_path: Path, member: tuple[str, bytes], why: str
+    signed: bundle.SignedManifest, tmp_path: Path, member: tuple[str, bytes], why: str
 ) -> None:
-    first = [("manifest.json", papers.manifest), ("manifest.json.sig", SIGNATURE), ("index.jsonl", papers.index)]
+    first = [("manifest.json", signed.manifest), ("manifest.json.sig", SIGNATURE), ("index.jsonl", signed.index)]
     (tmp_path / "b").write_bytes(squeezed(*first, member))
     with pytest.raises(Refused, match=why):
         drain(bundle.read(tmp_path / "b"))
 
 
-def test_a_repeated_name_is_refused(papers: bundle.Papers, tree: pack.Tree, tmp_path: Path) -> None:
+def test_a_repeated_name_is_refused(signed: bundle.SignedManifest, tree: pack.Tree, tmp_path: Path) -> None:
     twice = [next(tree.contents()), next(tree.contents())]
-    (tmp_path / "b").write_bytes(b"".join(bundle.write(papers, iter(twice))))
+    (tmp_path / "b").write_bytes(b"".join(bundle.write(signed, iter(twice))))
     with pytest.raises(Refused, match=r"'files/app\.py' is in it twice"):
         drain(bundle.read(tmp_path / "b"))
 
@@ -185,9 +187,9 @@ def test_what_expands_to_much_is_read_a_little_at_a_time(tmp_path: Path) -> None
         file.truncate(size)
     sparse = pack.read(tmp_path / "sparse")
     manifest = make_manifest(sparse, app="flask-demo", version="v1", created=0, expires=1)
-    papers = bundle.Papers(manifest.to_bytes(), SIGNATURE, sparse.index)
+    signed = bundle.SignedManifest(manifest.to_bytes(), SIGNATURE, sparse.index)
     with (tmp_path / "b").open("wb") as out:
-        out.writelines(bundle.write(papers, sparse.contents()))
+        out.writelines(bundle.write(signed, sparse.contents()))
     assert (tmp_path / "b").stat().st_size < 100_000
     tracemalloc.start()
     try:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pusher import bundle, follow, show
-from pusher.client import Client
+from pusher.bundle import bundle
 from pusher.errors import Unreachable
+from pusher.fleet import follow
+from pusher.terminal import show
+from pusher.transport.client import Client
 from pusher.wire import Code, Event, Failed, Happened, Manifest, Refused, Stuck, format_timestamp, parse_timestamp
 from tests.unit.scripted_agent import (
     ABOUT,
@@ -75,16 +77,16 @@ def test_of_a_large_payload_only_what_is_missing_travels(
     def which(exchange: Exchange) -> None:
         body = exchange.body()
         note(exchange, body)
-        (project / "papers").write_bytes(body)
-        papers = bundle.read(project / "papers")
-        exchange.document({"missing": [file.sha256 for file in papers.files if file.path == "app.py"]})
+        (project / "sent").write_bytes(body)
+        signed = bundle.read(project / "sent")
+        exchange.document({"missing": [file.sha256 for file in signed.files if file.path == "app.py"]})
 
     door.on("POST", "/apps/flask-demo/missing", which)
     assert pusher("send", "v3", "--host", door.address) == 0
     assert "2 files, 300.0 kB, of which 1 file, 11 bytes must travel" in capsys.readouterr().out
-    papers, packed = sent(door, project)
-    assert list(papers.contents()) == []
-    assert papers.papers == packed.papers
+    signed, packed = sent(door, project)
+    assert list(signed.contents()) == []
+    assert signed.signed == packed.signed
     assert [file.path for file, _ in packed.contents()] == ["app.py"]
 
 
@@ -121,7 +123,7 @@ def test_a_bundles_file_is_sent_as_it_was_signed(door: ScriptedDoor, pusher: Run
     (project / "pusher.toml").unlink()
     assert pusher("send", "b.tar.zst", "--host", door.address) == 0
     _, travelled = sent(door, project)
-    assert travelled.papers == packed.papers
+    assert travelled.signed == packed.signed
     assert [file.path for file, _ in travelled.contents()] == ["big"]
     assert "GET /apps/flask-demo/status" not in door.paths()
 
@@ -454,13 +456,13 @@ def test_verify_refuses_what_a_host_would_refuse(
 ) -> None:
     assert pusher("pack", "v3", "-o", "b") == 0
     packed = bundle.read(Path("b"))
-    old = Manifest.from_bytes(packed.papers.manifest)
-    Path("partial").write_bytes(b"".join(bundle.write(packed.papers)))
+    old = Manifest.from_bytes(packed.signed.manifest)
+    Path("partial").write_bytes(b"".join(bundle.write(packed.signed)))
     assert pusher("verify", "partial") == 4
     assert "partial is not complete: it lacks 'app.py'" in capsys.readouterr().err
     changed = old.to_bytes().replace(b'"v3"', b'"v4"')
-    papers = bundle.Papers(changed, packed.papers.signature, packed.papers.index)
-    Path("forged").write_bytes(b"".join(bundle.write(papers, packed.contents())))
+    signed = bundle.SignedManifest(changed, packed.signed.signature, packed.signed.index)
+    Path("forged").write_bytes(b"".join(bundle.write(signed, packed.contents())))
     assert pusher("verify", "forged") == 4
     assert "The signature is not good" in capsys.readouterr().err
 
@@ -509,7 +511,7 @@ def test_the_completion_scripts_are_printed(pusher: Run, capsys: pytest.CaptureF
 def test_a_bug_of_ours_says_so_and_keeps_its_traceback(
     pusher: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pusher.cli.run", lambda argv: {}["key"])
+    monkeypatch.setattr("pusher.cli.main.run", lambda argv: {}["key"])
     assert pusher() == 3
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
@@ -541,7 +543,10 @@ def test_the_version_is_told_before_anything_slow_is_imported() -> None:
 
 
 def test_no_command_imports_what_is_the_agents() -> None:
-    modules = [f"pusher.{file.stem}" for file in Path(show.__file__).parent.glob("*.py")]
+    package = Path(show.__file__).parents[1]
+    modules = [
+        ".".join(("pusher", *file.relative_to(package).with_suffix("").parts)) for file in package.rglob("*.py")
+    ]
     program = f"import sys, {', '.join(modules)}\nprint([m for m in sys.modules if m.split('.')[0] in "
     heavy = {"agent", "aiohttp", "click", "pydantic", "rich", "structlog"}
     done = subprocess.run(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pusher import cli, pack
-from pusher.diff import compare
+from pusher.bundle import pack
+from pusher.cli import main
+from pusher.commands.diff import compare
 from pusher.wire import LOG_LINES, LOG_LINES_MOST, Code, Failed, File, Link, LogLine, LogUnit, Refused, index_line
 from tests.unit.scripted_agent import Run
 from tests.unit.scripted_door import Exchange, Script, ScriptedDoor, answer, note, refusal
@@ -98,7 +99,7 @@ def test_wrong_options_of_logs_are_usage(door: ScriptedDoor, pusher: Run, words:
 
 
 def test_what_the_command_line_offers_is_what_the_door_takes() -> None:
-    assert (LOG_LINES, LOG_LINES_MOST, (*LogUnit,)) == (cli._LOG_LINES, cli._LOG_LINES_MOST, cli._LOG_UNITS)
+    assert (LOG_LINES, LOG_LINES_MOST, (*LogUnit,)) == (main._LOG_LINES, main._LOG_LINES_MOST, main._LOG_UNITS)
 
 
 def test_an_equal_tree_has_no_difference(

@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 
-from pusher.background import Begun
-from pusher.client import Client
 from pusher.errors import Unreachable
-from pusher.hosts import Host, Loopback
+from pusher.fleet.background import Begun
+from pusher.transport.client import Client
+from pusher.transport.hosts import Host, Loopback
 from pusher.wire import Code, Event, Failed, Happened, Refused
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
 

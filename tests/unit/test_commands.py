@@ -10,7 +10,7 @@ import pytest
 
 from agent.__main__ import main
 from agent.core.layout import HostLayout
-from agent.host.config_files import read_agent, read_apps, set_apart
+from agent.host.setup.config_files import read_agent, read_apps, set_apart
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_our_own_bug_exits_with_3_and_keeps_its_traceback(monkeypatch, capsys):
     def broken(*_: object) -> None:
         raise ZeroDivisionError("one by zero")
 
-    monkeypatch.setattr("agent.__main__.commands.app_list", broken)
+    monkeypatch.setattr("agent.__main__.init.app_list", broken)
     assert run("app", "list") == 3
     said = capsys.readouterr().err
     assert "Traceback" in said
@@ -183,7 +183,7 @@ def test_an_interrupted_command_exits_with_130(monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agent.__main__.commands.app_list", interrupted)
+    monkeypatch.setattr("agent.__main__.init.app_list", interrupted)
     assert run("app", "list") == 130
 
 

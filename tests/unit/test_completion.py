@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pusher.cli import parser
-from pusher.completion import candidates, script
+from pusher.cli.completion import candidates, script
+from pusher.cli.main import parser
 
 
 @pytest.fixture

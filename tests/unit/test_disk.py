@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import disk as disk_module
-from agent.host.disk import FSYNC_FILES_MOST, Disk
-from agent.host.oserror import path_of
+from agent.host.storage import disk as disk_module
+from agent.host.storage.disk import FSYNC_FILES_MOST, Disk
+from agent.host.storage.errors import path_of
 from pusher.wire import Code, Failed
 
 

@@ -10,19 +10,19 @@ from typing import cast
 
 import pytest
 
-from agent.admission import Papers
-from agent.core.landing import Awaited, awaited
-from agent.deploy import Send
-from agent.doors.landings import Landing
+from agent.core.drop import Awaited, awaited
+from agent.deploy.admission import VerifiedManifest
+from agent.deploy.deployer import Send
+from agent.doors.drop.upload import Landing
 from agent.doors.ports import Deployer
-from agent.host.disk import Disk
-from agent.host.dropbox import Chain, Dropbox, Lacking, Stamp, lacking
-from agent.host.dropped import index_holds
-from agent.host.dropped_file import DroppedFile
-from agent.host.dropped_folder import DroppedFolder
+from agent.host.drop.dropped_file import DroppedFile
+from agent.host.drop.dropped_folder import DroppedFolder
+from agent.host.drop.folder import Chain, Dropbox, Lacking, Stamp, lacking
+from agent.host.drop.upload import index_holds
 from agent.host.ports import Bundle
-from pusher import bundle, pack
-from pusher.papers import make_manifest
+from agent.host.storage.disk import Disk
+from pusher.bundle import bundle, pack
+from pusher.bundle.signed_manifest import make_manifest
 from pusher.wire import Code, Entry, Manifest, Refused, parse_index_line
 from tests.dropping import Load
 
@@ -70,8 +70,8 @@ def land(box: Dropbox, name: str, content: bytes) -> Path:
 def test_a_folder_says_what_it_lacks_first_by_size_then_by_content(box: Dropbox, one: Load) -> None:
     folder = DroppedFolder(box)
     with pytest.raises(Lacking, match=r"tree\.manifest\.json, which is not there"):
-        folder.bundle().papers()
-    one.papers(box.path)
+        folder.bundle().signed_manifest()
+    one.put_manifest(box.path)
     assert lacks(folder, one) == "tree/a, which is not there"
     land(box, "a", b"x")  # of the right size
     assert lacks(folder, one) == "tree/b/c, which is not there"
@@ -93,7 +93,7 @@ def test_a_folder_says_what_it_lacks_first_by_size_then_by_content(box: Dropbox,
 
 def test_what_was_found_well_is_not_looked_at_again_until_it_is_to_be_forgotten(box: Dropbox, one: Load) -> None:
     folder = DroppedFolder(box)
-    one.papers(box.path)
+    one.put_manifest(box.path)
     for name in ("a", "b/c"):
         land(box, name, FILES[name])
     assert lacks(folder, one) == "tree/b/d, which is not there"
@@ -105,7 +105,7 @@ def test_what_was_found_well_is_not_looked_at_again_until_it_is_to_be_forgotten(
 
 def test_papers_and_index_that_do_not_belong_together_are_lacking(box: Dropbox, one: Load) -> None:
     folder, manifest = DroppedFolder(box), Manifest.from_bytes(one.manifest)
-    one.papers(box.path)
+    one.put_manifest(box.path)
     assert index_holds(folder.bundle(), manifest)
     (box.path / "tree.index.jsonl").write_bytes(one.index[:-1] + b" ")
     assert not index_holds(folder.bundle(), manifest)
@@ -115,12 +115,12 @@ def test_papers_and_index_that_do_not_belong_together_are_lacking(box: Dropbox, 
         list(folder.bundle().index(5))
     (box.path / "tree.manifest.json").write_bytes(b"x" * 70_000)
     with pytest.raises(Lacking, match="at most 65536 bytes"):
-        folder.bundle().papers()
+        folder.bundle().signed_manifest()
 
 
 def test_an_index_that_changes_under_the_look_is_lacking_and_leads_nowhere(box: Dropbox, one: Load) -> None:
     folder = DroppedFolder(box)
-    one.papers(box.path)
+    one.put_manifest(box.path)
     for name, content in FILES.items():
         land(box, name, content)
     for line in (b"{}\n", b'{"path":"../x","target":"y"}\n', b"x" * 100_000):
@@ -133,7 +133,7 @@ def test_an_index_that_changes_under_the_look_is_lacking_and_leads_nowhere(box: 
 
 def test_what_changes_between_look_and_copy_is_no_longer_what_was_signed(box: Dropbox, one: Load) -> None:
     folder = DroppedFolder(box)
-    one.papers(box.path)
+    one.put_manifest(box.path)
     for name, content in FILES.items():
         land(box, name, content)
     reading = _read(folder, one)
@@ -144,7 +144,7 @@ def test_what_changes_between_look_and_copy_is_no_longer_what_was_signed(box: Dr
 
 def test_a_bundles_file_is_read_to_its_end_as_often_as_is_wanted(box: Dropbox, one: Load) -> None:
     tree = pack.read(one.folder)
-    raw = b"".join(bundle.write(bundle.Papers(one.manifest, one.signature, one.index), tree.contents()))
+    raw = b"".join(bundle.write(bundle.SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
     dropped = DroppedFile(box, "x.tar.zst")
     assert dropped.stamps() == (None,)
     with pytest.raises(Lacking):
@@ -155,7 +155,7 @@ def test_a_bundles_file_is_read_to_its_end_as_often_as_is_wanted(box: Dropbox, o
     (box.path / "x.tar.zst").write_bytes(raw[:-1])
     with pytest.raises(Refused, match="ends early"):
         _check(dropped, one)
-    other = bundle.write(bundle.Papers(one.manifest, one.signature, one.index), _others(tree))
+    other = bundle.write(bundle.SignedManifest(one.manifest, one.signature, one.index), _others(tree))
     (box.path / "x.tar.zst").write_bytes(b"".join(other))
     with pytest.raises(Refused, match="The file a is not the one"):
         _check(dropped, one)
@@ -170,7 +170,7 @@ def test_a_bundles_file_that_was_found_well_is_not_read_again_until_it_changes_o
 ) -> None:
     tree, path = pack.read(one.folder), box.path / "x.tar.zst"
     path.write_bytes(
-        b"".join(bundle.write(bundle.Papers(one.manifest, one.signature, one.index), tree.contents()))
+        b"".join(bundle.write(bundle.SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
     )
     less = Load(one.folder, one.manifest, one.signature, one.index.split(b"\n", 1)[1])
     dropped = DroppedFile(box, path.name)
@@ -219,15 +219,17 @@ class Asked:
     async def of_manifest(self, manifest: str) -> None:
         return None
 
-    async def judged(self, bundle: Bundle, *, again: bool) -> Papers:
-        raw, signature = await asyncio.to_thread(bundle.papers)
-        return Papers(Manifest.from_bytes(raw), raw, signature, "", signer="tester", receive_ms=0, verify_ms=0)
+    async def judged(self, bundle: Bundle, *, again: bool) -> VerifiedManifest:
+        raw, signature = await asyncio.to_thread(bundle.signed_manifest)
+        return VerifiedManifest(
+            Manifest.from_bytes(raw), raw, signature, "", signer="tester", receive_ms=0, verify_ms=0
+        )
 
-    def entries(self, papers: Papers, bundle: Bundle) -> Iterator[Entry]:
-        return (parse_index_line(line) for line in bundle.index(papers.manifest.index_size))
+    def entries(self, verified: VerifiedManifest, bundle: Bundle) -> Iterator[Entry]:
+        return (parse_index_line(line) for line in bundle.index(verified.manifest.index_size))
 
     async def submit(self, request: Send) -> None:
-        self.begun.append(await asyncio.to_thread(request.bundle.papers))
+        self.begun.append(await asyncio.to_thread(request.bundle.signed_manifest))
         raise Refused(Code.DISK_FULL, "The release would not fit on the disk")
 
 
@@ -236,7 +238,7 @@ async def test_papers_that_are_others_than_those_that_were_judged_begin_nothing(
     box: Dropbox, one: Load, name: str
 ) -> None:
     def arrive() -> tuple[Stamp | None, ...]:
-        one.papers(box.path)
+        one.put_manifest(box.path)
         for path, content in FILES.items():
             land(box, path, content)
         (box.path / "tree/link").symlink_to("b/c")
@@ -290,7 +292,7 @@ def _check(dropped: DroppedFile, load: Load) -> None:
     opened = dropped.open()
     try:
         reading = opened.bundle()
-        reading.papers()
+        reading.signed_manifest()
         for _ in reading.index(len(one_index(load))):
             pass
         opened.check(reading, entries(load))

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from agent.core.config import Health
-from agent.host import health, sockets
 from agent.host.clock import SystemClock
+from agent.host.net import sockets
 from agent.host.ports import Placed
+from agent.host.run import health
 from pusher.wire import Code, Failed
 
 CLOCK = SystemClock()

@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
-from agent.host.hooks import EmbeddedHookRunner, Hook, find
+from agent.host.run.hooks import EmbeddedHookRunner, Hook, find
 from pusher.wire import Code, Failed
 
 ME = pwd.getpwuid(os.geteuid()).pw_name

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pusher import hosts
 from pusher.errors import Unreachable, Usage
-from pusher.hosts import Address, Host, Loopback, Ssh, Unix, connect, parse_address, parse_door, ssh_argv
+from pusher.transport import hosts
+from pusher.transport.hosts import Address, Host, Loopback, Ssh, Unix, connect, parse_address, parse_door, ssh_argv
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host.inotify import Names, Watches
+from agent.host.drop.inotify import Names, Watches
 
 
 class Folder:

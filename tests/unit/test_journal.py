@@ -9,7 +9,7 @@ import pytest
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
-from agent.host.journal import Journal
+from agent.host.storage.journal import Journal
 from pusher.wire import Code, Event, Failed, Happened
 
 NOW = 1_795_399_255_000
@@ -137,7 +137,7 @@ async def test_apps_do_not_see_each_other(journal):
 
 
 async def test_old_events_go_and_their_deployments_stay(journal, monkeypatch):
-    monkeypatch.setattr("agent.host.journal._HISTORY", 1)
+    monkeypatch.setattr("agent.host.storage.journal._HISTORY", 1)
     for number in (1, 2):
         await begin(journal, attempt(number))
         await journal.note(attempt(number).id, events=[Event(1, NOW, Happened.STARTED)])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import journald
-from agent.host.journald import Journald, encode, entry, field_name, is_journal
+from agent.host.log import journald
+from agent.host.log.journald import Journald, encode, entry, field_name, is_journal
 
 
 def fields_of(raw: bytes) -> list[tuple[str, str]]:

@@ -8,8 +8,8 @@ import pytest
 
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
-from agent.host import launch
 from agent.host.ports import Placed
+from agent.host.run import launch
 from pusher.wire import Code, Failed, Refused
 
 ME = pwd.getpwuid(os.geteuid())

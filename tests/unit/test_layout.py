@@ -13,8 +13,8 @@ from agent.core.layout import (
     is_release_id,
     live_release,
     live_venv_target,
+    metadata_folder,
     next_release_id,
-    papers,
     shared_target,
     venv_target,
 )
@@ -43,7 +43,7 @@ def test_an_app_has_the_folders_of_the_workshop():
     assert app.shared_venv == Path("/opt/flask-demo/shared/venv")
     assert app.staged("x") == Path("/opt/flask-demo/.staging/x")
     assert app.trash("x") == Path("/opt/flask-demo/.staging/trash-x")
-    assert papers(app.release("x")) == Path("/opt/flask-demo/releases/x/.pusher")
+    assert metadata_folder(app.release("x")) == Path("/opt/flask-demo/releases/x/.pusher")
 
 
 def test_links_are_relative_and_lead_where_they_say(tmp_path):

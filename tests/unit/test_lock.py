@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from agent.host.lock import Lock
+from agent.host.storage.lock import Lock
 from pusher.wire import Code, Refused
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import cli as agent_cli
-from pusher import cli as pusher_cli
+from agent.admin import cli as agent_cli
+from pusher.cli import main as pusher_cli
 
 PAGES = Path(__file__).parent.parent.parent / "packaging/man"
 PARSERS = {"pusher": pusher_cli.parser(), "pusher-agent": agent_cli.parser()}

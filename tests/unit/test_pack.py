@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pusher import pack
+from pusher.bundle import pack
 from pusher.errors import Usage
 from pusher.wire import Failed, File, Link, read_index
 

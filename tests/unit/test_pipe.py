@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.host.pipe import Pipe
+from agent.host.bundle.pipe import Pipe
 from pusher.wire import Code, Failed, Problem
 
 

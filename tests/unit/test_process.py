@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import process
-from agent.host.process import LINE_CHARACTERS, TAIL_LINES, OutputLines, how_it_ended
+from agent.host.run import process
+from agent.host.run.process import LINE_CHARACTERS, TAIL_LINES, OutputLines, how_it_ended
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 

@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.releases import Release, Standing, fallbacks, surplus
+from agent.core.releases import Release, Standing, rollback_targets, surplus
 
 G, W, F, C = Standing.GOOD, Standing.WITHDRAWN, Standing.FAILED, Standing.CANDIDATE
 
 
-def shelf(*standings: Standing, pinned: tuple[int, ...] = ()) -> list[Release]:
+def store(*standings: Standing, pinned: tuple[int, ...] = ()) -> list[Release]:
     return [
         Release(id=f"2026112302{n:04d}Z", version=f"v{n}", standing=standing, created=n, pinned=n in pinned)
         for n, standing in enumerate(standings, 1)
@@ -20,48 +20,48 @@ def versions(releases) -> list[str]:
 
 
 def test_a_rollback_goes_to_the_newest_good_release_older_than_the_live_one():
-    three = shelf(G, G, G)
-    assert versions(fallbacks(three, live=three[2].id)) == ["v2", "v1"]
-    assert versions(fallbacks(three, live=three[1].id)) == ["v1"]
-    assert fallbacks(three, live=three[0].id) == []
+    three = store(G, G, G)
+    assert versions(rollback_targets(three, live=three[2].id)) == ["v2", "v1"]
+    assert versions(rollback_targets(three, live=three[1].id)) == ["v1"]
+    assert rollback_targets(three, live=three[0].id) == []
 
 
 def test_after_v1_v2_v3_rollback_v4_a_rollback_goes_to_v2_and_not_to_the_withdrawn_v3():
-    four = shelf(G, G, W, G)
-    assert versions(fallbacks(four, live=four[3].id)) == ["v2", "v1"]
+    four = store(G, G, W, G)
+    assert versions(rollback_targets(four, live=four[3].id)) == ["v2", "v1"]
 
 
 def test_failed_releases_and_candidates_are_never_fallen_back_to():
-    four = shelf(G, F, C, G)
-    assert versions(fallbacks(four, live=four[3].id)) == ["v1"]
+    four = store(G, F, C, G)
+    assert versions(rollback_targets(four, live=four[3].id)) == ["v1"]
 
 
 def test_when_nothing_is_live_every_good_release_is_a_fallback():
-    assert versions(fallbacks(shelf(G, W, G), live=None)) == ["v3", "v1"]
+    assert versions(rollback_targets(store(G, W, G), live=None)) == ["v3", "v1"]
 
 
 def test_of_seven_good_releases_the_five_newest_are_kept():
-    seven = shelf(*[G] * 7)
+    seven = store(*[G] * 7)
     assert versions(surplus(seven, live=seven[6].id, keep=5)) == ["v1", "v2"]
 
 
 def test_a_pinned_release_is_kept_and_not_counted():
-    seven = shelf(*[G] * 7, pinned=(1,))
+    seven = store(*[G] * 7, pinned=(1,))
     assert versions(surplus(seven, live=seven[6].id, keep=5)) == ["v2"]
 
 
 def test_withdrawn_and_failed_releases_do_not_push_good_ones_out():
-    many = shelf(G, G, F, W, F, G)
+    many = store(G, G, F, W, F, G)
     assert surplus(many, live=many[5].id, keep=3) == []
 
 
 def test_what_failed_goes_when_it_is_older_than_every_good_release_kept():
-    many = shelf(F, W, G, G, G)
+    many = store(F, W, G, G, G)
     assert versions(surplus(many, live=many[4].id, keep=2)) == ["v1", "v2", "v3"]
 
 
 def test_releases_that_failed_in_a_row_are_kept_only_as_many_as_good_ones():
-    many = shelf(G, G, F, F, F, F)
+    many = store(G, G, F, F, F, F)
     assert versions(surplus(many, live=many[1].id, keep=2)) == ["v3", "v4"]
 
 
@@ -72,11 +72,11 @@ def test_releases_that_failed_in_a_row_are_kept_only_as_many_as_good_ones():
     data=st.data(),
 )
 def test_the_live_release_its_fallback_and_pinned_ones_never_go(standings, pinned, keep, data):
-    releases = shelf(*standings, pinned=tuple(pinned))
+    releases = store(*standings, pinned=tuple(pinned))
     live = data.draw(st.sampled_from(releases)).id
     gone = {one.id for one in surplus(releases, live=live, keep=keep)}
     assert live not in gone
-    assert not gone & {one.id for one in fallbacks(releases, live=live)[:1]}
+    assert not gone & {one.id for one in rollback_targets(releases, live=live)[:1]}
     assert not gone & {one.id for one in releases if one.pinned}
     good = [one.id for one in releases if one.standing is G]
     assert not gone & set(good[-keep:][1:] if live not in good else good[-keep:])

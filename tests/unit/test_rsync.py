@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pusher import pack, rsync
+from pusher.bundle import pack
 from pusher.errors import Unreachable, Usage
-from pusher.hosts import Host, Loopback, Ssh, Unix
+from pusher.transport import rsync
+from pusher.transport.hosts import Host, Loopback, Ssh, Unix
 from pusher.wire import Failed
 
 OPTIONS = ("rsync", "-rlp", "--checksum", "--chmod=D2775,F664", "--stats", "--no-human-readable")

@@ -7,7 +7,7 @@ import pytest
 
 from pusher.config import find, load
 from pusher.errors import Usage
-from pusher.hosts import Host, Loopback, Ssh, Unix
+from pusher.transport.hosts import Host, Loopback, Ssh, Unix
 
 TOML = """
 app = "from-file"

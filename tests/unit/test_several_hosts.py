@@ -89,9 +89,9 @@ def test_several_hosts_are_sent_the_same_papers_and_the_worst_counts(
     assert third.split()[:2] == ["gone", "skipped"]
     assert err == "pusher: b: before-symlink failed\n\nno table\n"
     # Whom we could not ask is not named: nobody else may take it in its place.
-    papers = [packed for one in (door, other) for packed in sent(one, project)]
-    assert len({(one.papers.manifest, one.papers.signature) for one in papers}) == 1
-    assert papers[0].manifest.hosts == ("web1.example.com", "web2.example.com")
+    signed = [packed for one in (door, other) for packed in sent(one, project)]
+    assert len({(one.signed.manifest, one.signed.signature) for one in signed}) == 1
+    assert signed[0].manifest.hosts == ("web1.example.com", "web2.example.com")
 
 
 def test_while_a_host_cannot_be_reached_or_would_refuse_none_is_changed(

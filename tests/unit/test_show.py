@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pusher.show import Screen, bytes_, duration, moment, printable, show_problem, table
+from pusher.terminal.show import Screen, bytes_, duration, moment, printable, show_problem, table
 from pusher.wire import Code, Event, Failed, Happened, Link, Refused
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pusher import sign
+from pusher.bundle import sign
 from pusher.errors import Usage
 from pusher.wire import Code, Failed, Refused
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import sockets
+from agent.host.net import sockets
 from pusher.wire import Code, Refused
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pusher.bundle.source import BundleFile, Folder, locate, versions
 from pusher.errors import Usage
-from pusher.source import BundleFile, Folder, locate, versions
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pusher.client import Client
 from pusher.errors import Unreachable
+from pusher.transport.client import Client
 from pusher.wire import Event, Happened
 from tests.sshd import MISSING, Server
 from tests.unit.scripted_door import ScriptedDoor, answer, events

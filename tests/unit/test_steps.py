@@ -7,8 +7,8 @@ import pytest
 from agent.core.config import AppConfig
 from agent.core.layout import AppLayout
 from agent.core.plan import Attempt, Kind
-from agent.host.disk import Disk
-from agent.steps import LinkShared
+from agent.deploy.steps import LinkShared
+from agent.host.storage.disk import Disk
 from pusher.wire import Code, Failed
 
 RELEASE = "20261123020055Z"

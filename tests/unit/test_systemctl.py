@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from agent.host import backlog, systemctl
 from agent.host.clock import SystemClock
-from agent.host.notify import Notifier
-from agent.host.systemctl import journal_argv, parse_state, show_argv, tell_argv, until_pid_ends
-from agent.host.systemd_hooks import hook_script
+from agent.host.log.notify import Notifier
+from agent.host.net import accepting
+from agent.host.systemd import systemctl
+from agent.host.systemd.hooks import hook_script
+from agent.host.systemd.systemctl import journal_argv, parse_state, show_argv, tell_argv, until_pid_ends
 from tests.host import free_port
 
 
@@ -100,11 +101,11 @@ def test_a_connection_that_nobody_accepts_shows_that_the_socket_was_not_taken(
     with socket.socket(family) as listening, socket.socket(family) as visitor:
         listening.bind(where)
         listening.listen()
-        assert backlog.taken(address)
+        assert accepting.taken(address)
         visitor.connect(where)
-        assert not backlog.taken(address)
+        assert not accepting.taken(address)
         accepted, _ = listening.accept()
-        assert backlog.taken(address)
+        assert accepting.taken(address)
         accepted.close()
 
 
@@ -114,9 +115,9 @@ def test_an_address_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
         "0: 00000000000000000000000000000000:1F40 0:0 0A 00000000:00000001 00:0 0 0 0 77\n"
         "1: 00000000000000000000000000000000:1F41 0:0 0A 00000000:00000001 00:0 0 0 0 78\n"
     )
-    assert not backlog.taken("[::]:8000", proc=tmp_path)
-    assert backlog.taken("[::1]:8000", proc=tmp_path)
-    assert backlog.taken("0.0.0.0:7999", proc=tmp_path)
+    assert not accepting.taken("[::]:8000", proc=tmp_path)
+    assert accepting.taken("[::1]:8000", proc=tmp_path)
+    assert accepting.taken("0.0.0.0:7999", proc=tmp_path)
 
 
 def test_a_hook_is_told_in_words_that_no_shell_can_misread(tmp_path: Path) -> None:

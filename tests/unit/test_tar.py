@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pusher import tar
+from pusher.bundle import tar
 from pusher.wire import Refused
 
 NAMES = st.text(

@@ -13,7 +13,7 @@ from agent.core.config import AppConfig, parse_app
 from agent.core.layout import HostLayout
 from agent.core.polkit import VERBS, render_rule
 from agent.core.units import MARK, Units, exec_word, render_drop_in
-from agent.host.unit_files import disagreement, rendered
+from agent.host.systemd.unit_files import disagreement, rendered
 from pusher.wire import Refused
 
 HOST = HostLayout(Path("/"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.host.disk import Disk
-from agent.host.folders import Folders
-from agent.host.unpack import RESERVE, check_room, unpack
+from agent.host.releases.unpack import RESERVE, check_room, unpack
+from agent.host.storage.disk import Disk
+from agent.host.storage.folders import Folders
 from pusher.wire import Code, Failed, Limits, Refused
 from tests.hostile import archives
 from tests.hostile.archives import TREE, honest

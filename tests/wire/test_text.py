@@ -4,14 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pusher.wire import (
-    WireError,
-    canonical,
-    check_app,
-    check_version,
-    format_timestamp,
-    parse_timestamp,
-)
+from pusher.wire import WireError, canonical, check_app, check_version, format_timestamp, parse_timestamp
 from pusher.wire.text import check_sha256, parse_object, take, take_count
 
 LAST_OF_9999 = 253_402_300_799_999

@@ -1,0 +1,1 @@
+"""What root types on a server: set up, check, add and remove apps."""

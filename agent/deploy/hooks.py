@@ -1,0 +1,93 @@
+"""Running the hooks of one name: the release's and the host's, in order, in sight of everybody who watches.
+
+Invariant: the first that fails ends the call; its output is in the deployment's events and in the problem.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.plan import Attempt
+from agent.deploy.deployment import Deployment
+from agent.host.ports import Clock, HookRunner
+from agent.host.releases.store import ReleaseStore
+from agent.host.run import hooks
+from pusher.wire import Code, Failed, Happened, WireError
+
+_TAIL = 200
+
+
+@dataclass(frozen=True, slots=True)
+class HookCalls:
+    """The hooks of one app. `host` is the folder of the host's own."""
+
+    store: ReleaseStore
+    host: Path
+    runner: HookRunner
+    clock: Clock
+    deadline_s: float
+
+    async def call(self, name: str, deployment: Deployment, *, returning: bool = False) -> None:
+        """Run every executable of this name. Raises: Failed(hook_failed), with what it wrote."""
+        scene = deployment.attempt.scene(returning=returning)
+        folder = self.store.layout.release(scene.source)
+        found = await asyncio.to_thread(hooks.find, name, release=folder, host=self.host)
+        if not found:
+            return
+        environment = await asyncio.to_thread(self._environment, deployment.attempt, returning)
+        for hook in found:
+            await self._run(hook, name, deployment, folder=folder, environment=environment)
+
+    async def _run(
+        self,
+        hook: hooks.Hook,
+        name: str,
+        deployment: Deployment,
+        *,
+        folder: Path,
+        environment: dict[str, str],
+    ) -> None:
+        deployment.happened(Happened.HOOK_STARTED, hook=name, origin=hook.origin)
+        began = self.clock.elapsed()
+        tail: deque[str] = deque(maxlen=_TAIL)
+        publish = deployment.output(f"hook {name}")
+
+        def line(text: str) -> None:
+            tail.append(text)
+            publish(text)
+
+        ending = await self.runner.run(
+            hook.path, folder=folder, environment=environment, deadline_s=self.deadline_s, line=line
+        )
+        ms = round((self.clock.elapsed() - began) * 1000)
+        if not ending:
+            deployment.happened(Happened.HOOK_DONE, hook=name, origin=hook.origin, ms=ms)
+            return
+        problem = Failed(
+            Code.HOOK_FAILED,
+            f"The {hook.origin}'s hook {name} failed",
+            why=ending,
+            hint="What it did outside of the release is not undone; its output is below",
+            output="\n".join(tail),
+        )
+        deployment.happened(
+            Happened.HOOK_FAILED, hook=name, origin=hook.origin, ms=ms, problem=problem.to_document()
+        )
+        raise problem
+
+    def _environment(self, attempt: Attempt, returning: bool) -> dict[str, str]:
+        scene, layout = attempt.scene(returning=returning), self.store.layout
+        version = attempt.version
+        if returning:
+            try:
+                version = self.store.placed(scene.release).version if scene.release else ""
+            except (OSError, WireError):
+                version = ""
+        return {
+            "PUSHER_APP": attempt.app,
+            "PUSHER_RELEASE": scene.release or "",
+            "PUSHER_RELEASE_PATH": str(layout.release(scene.release)) if scene.release else "",
+            "PUSHER_PREVIOUS_PATH": str(layout.release(scene.previous)) if scene.previous else "",
+            "PUSHER_VERSION": version,
+        }

@@ -1,0 +1,54 @@
+"""Making disk and journal agree again when an agent starts.
+
+Invariant: what the disk has wins; nothing that the journal counts as a release is deleted here. Twice comes to
+the same as once.
+"""
+
+import asyncio
+import os
+from dataclasses import replace
+
+import structlog
+
+from agent.core.layout import live_venv_target
+from agent.core.releases import Standing
+from agent.host.releases.store import ReleaseStore
+from agent.host.storage.disk import Disk
+from agent.host.storage.journal import Journal
+from pusher.wire import Code, Failed
+
+_log = structlog.get_logger()
+
+
+async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journal) -> None:
+    """Delete what is half built, take up releases the journal lost, drop those the disk lost.
+
+    To be called when no deployment is unfinished. A release the journal lost counts as a candidate, which only
+    a rollback by name reaches; the live one has shown that it is good. Raises: Failed, if there is no folder of
+    releases although there are releases.
+    """
+    for leftover in await asyncio.to_thread(store.unfinished):
+        await asyncio.to_thread(disk.discard, leftover, op="reconcile.discard")
+    known = {one.id for one in await journal.releases(app)}
+    if known and not await asyncio.to_thread(os.path.isdir, store.layout.releases):
+        raise Failed(
+            Code.DISK_ERROR,
+            f"The releases of {app} are gone, with the folder {store.layout.releases}",
+            why="it may lie on a filesystem that is not mounted yet, so none of them is forgotten",
+            hint="Mount it and restart the agent, or send a release to begin anew",
+        )
+    live = await asyncio.to_thread(store.live)
+    found = {one.id: one for one in await asyncio.to_thread(store.found)}
+    adopted = [
+        replace(one, standing=Standing.GOOD if one.id == live else Standing.CANDIDATE)
+        for one in found.values()
+        if one.id not in known
+    ]
+    if adopted:
+        _log.warning("releases_adopted", app=app, releases=[one.id for one in adopted])
+        await journal.adopt(app, adopted)
+    for gone in sorted(known - {path.name for path in await asyncio.to_thread(store.kept)}):
+        _log.warning("release_gone", app=app, release=gone)
+        await journal.forget(app, gone)
+    if live is not None and (venv := found[live].venv if live in found else ""):
+        await asyncio.to_thread(disk.flip, store.layout.shared_venv, live_venv_target(venv), op="reconcile.venv")

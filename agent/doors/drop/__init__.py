@@ -1,0 +1,1 @@
+"""The drop directory: what rsync writes there is deployed."""

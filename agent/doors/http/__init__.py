@@ -1,0 +1,1 @@
+"""The HTTP door, on loopback and on a unix socket."""

@@ -1,0 +1,125 @@
+"""One connection of the door: who opened it, how long it may be idle, what its breakdowns answer.
+
+Invariant: what goes wrong on a connection stays on it. A malformed request, a caller that hangs up and a bug of
+ours each end this one request; the daemon lives.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+from aiohttp import web
+
+from agent.doors.http.guards import printable
+from agent.doors.http.responses import problem_answer
+from agent.host.net.peer import Caller
+from pusher.wire import Code, Failed, Refused
+
+_LINGER_S = 5.0
+_HEAD_BYTES = 4_096
+_HEADERS = 64
+
+_T = TypeVar("_T")
+_log = structlog.get_logger()
+
+
+class Connection(web.RequestHandler):
+    """A connection whose caller was identified before a byte was read.
+
+    `hosts` are the `Host` values it may carry. `idle_s` is how long it may take to bring the next whole request
+    head, so it bounds those that are idle and those that send a byte now and then alike.
+    """
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        caller: Caller,
+        hosts: frozenset[str],
+        loop: asyncio.AbstractEventLoop,
+        idle_s: float,
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=idle_s,
+            # After an early answer what is still coming is read for a while: closing on unread bytes would
+            # reset the connection, and the caller would never see the answer.
+            lingering_time=_LINGER_S,
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]  # its annotation forgets that None turns it off
+            max_line_size=_HEAD_BYTES,
+            max_field_size=_HEAD_BYTES,
+            max_headers=_HEADERS,
+        )
+        self.caller = caller
+        self.hosts = hosts
+        self._waiting: asyncio.Task[Any] | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what only this caller waited for."""
+        super().connection_lost(exc)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def while_open(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of `work`, which is cancelled when the caller hangs up: it must change nothing.
+
+        Raises: ConnectionResetError, if that happens.
+        """
+        self._waiting = waiting = asyncio.create_task(work)
+        if self.transport is None:
+            waiting.cancel()
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            here = asyncio.current_task()
+            if here is not None and here.cancelling():
+                raise  # it is we who are cancelled
+            raise ConnectionResetError("the caller hung up") from None
+        finally:
+            self._waiting = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, and what no other place expected: the one boundary for bugs of this door.
+
+        Raises: ConnectionResetError, if there is nobody, or no way, to answer any more.
+        """
+        if status < 500:
+            why = printable(" ".join((message or "").split()))
+            answer = problem_answer(Refused(Code.BAD_REQUEST, "The request cannot be read", why=why))
+        elif self.transport is None and isinstance(exc, ConnectionError):
+            raise exc
+        else:
+            answer = _bug(request, exc)
+        if self.transport is None or request.writer.output_size > 0:
+            raise ConnectionResetError("no answer can be given any more") from exc
+        answer.force_close()
+        return answer
+
+
+def _bug(request: web.BaseRequest, error: BaseException | None) -> web.Response:
+    incident = secrets.token_hex(4)
+    _log.error(
+        "request_failed",
+        incident=incident,
+        method=request.method,
+        path=printable(request.raw_path),
+        exc_info=error or True,
+    )
+    return problem_answer(
+        Failed(
+            Code.INTERNAL,
+            "The agent met a bug of its own",
+            why=f"incident {incident}",
+            hint=f"The traceback is in its log: journalctl -u pusher-agent -g {incident}. Please report it",
+        )
+    )

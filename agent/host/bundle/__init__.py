@@ -1,0 +1,1 @@
+"""Reading a bundle as it arrives, and checking who signed it."""

@@ -1,0 +1,1 @@
+"""Sockets: listening, who holds one, who is at the other end."""

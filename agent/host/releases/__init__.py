@@ -1,0 +1,1 @@
+"""Releases on disk: the store, their content, unpacking, and their venvs."""

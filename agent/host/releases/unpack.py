@@ -1,0 +1,233 @@
+"""From a stored index and arriving files to a staged tree that holds exactly what was signed.
+
+Invariant: only names of the index are created, each in a folder opened without following a link, each file
+hashed as it is written. The archive's own modes, owners, times and links play no part. Links are made last,
+so that while files are written there is none to write through.
+
+Content that did not travel comes from kept releases, by copying while hashing. A tree that was not finished
+is left for the caller to remove: undoing lives in one place, and that is not here.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.layout import metadata_folder
+from agent.host.bundle.zstd import malformed
+from agent.host.ports import Bundle
+from agent.host.releases.content import Kept, opened
+from agent.host.storage.disk import Disk
+from agent.host.storage.errors import explained
+from agent.host.storage.folders import Folders
+from pusher.wire import (
+    INDEX_NAME,
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    Code,
+    Failed,
+    File,
+    LimitError,
+    Limits,
+    Link,
+    Refused,
+    WireError,
+    read_index,
+)
+
+RESERVE = 16 * 1024 * 1024
+"""What is left free on the filesystem, for the journal and for the app's own logs."""
+
+_FOLDER_MODE = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """How many files of a tree came with the bundle, and how many from kept releases."""
+
+    arrived: int
+    kept: int
+
+
+def write_metadata(into: Path, *, manifest: bytes, signature: bytes, index: Iterable[bytes], disk: Disk) -> None:
+    """Begin the tree `into` with its signed papers, in `.pusher`, durably. Its parent must exist. Blocking.
+
+    `index` yields lines and is run to its end; what it raises passes through.
+    """
+    disk.make_folder(into, mode=_FOLDER_MODE, exist_ok=False, op="papers.tree")
+    folder = metadata_folder(into)
+    disk.make_folder(folder, mode=_FOLDER_MODE, exist_ok=False, op="papers.folder")
+    disk.create(folder / MANIFEST_NAME, [manifest], mode=0o644, op="papers.manifest")
+    disk.create(folder / SIGNATURE_NAME, [signature], mode=0o644, op="papers.signature")
+    disk.create(folder / INDEX_NAME, index, mode=0o644, op="papers.index")
+    disk.sync_tree(folder, op="papers.sync")
+    disk.sync_folder(into, op="papers.sync-tree")
+    disk.sync_folder(into.parent, op="papers.sync-parent")
+
+
+def unpack(
+    bundle: Bundle,
+    *,
+    into: Path,
+    version: str,
+    kept: Callable[[], Iterable[Path]],
+    disk: Disk,
+    limits: Limits,
+) -> Unpacked:
+    """Complete the tree `into`, which has only its papers, from a bundle whose index was read. Blocking.
+
+    `kept` lists the releases that content may be copied from, the best first. When this returns, every file
+    and link of the index is there, `REVISION` and then `.complete` too, and all of it is flushed.
+
+    Raises: Refused (disk_full before anything is written, content_mismatch, bundle_malformed,
+    bundle_incomplete), Failed (disk_full, disk_error, and what the bundle raises).
+    """
+    files, links = _read_index(into, limits)
+    check_room(into, size=sum(file.size for file in files.values()), files=len(files) + len(links))
+    with Folders(into) as folders:
+        for folder in sorted(_folders([*files, *(link.path for link in links)])):
+            descriptor, name = folders.of(folder)
+            disk.make_folder(name, folder=descriptor, mode=_FOLDER_MODE, exist_ok=False, op="stage.folder")
+        arrived = _take_arriving(bundle, files, folders, disk)
+        rest = [file for path, file in files.items() if path not in arrived]
+        if rest:
+            wanted = {file.sha256 for file in rest}
+            here = {files[path].sha256: f"{into}/{path}" for path in arrived if files[path].sha256 in wanted}
+            _copy_all(rest, _Sources(Kept(kept(), wanted=wanted), here), folders, disk)
+        for link in links:
+            descriptor, name = folders.of(link.path)
+            disk.link(name, link.target, folder=descriptor, op="stage.link")
+        descriptor, _ = folders.of("REVISION")
+        disk.create("REVISION", [f"{version}\n".encode()], folder=descriptor, mode=0o644, op="stage.revision")
+        disk.create(".complete", [], folder=descriptor, mode=0o644, op="stage.complete")
+    disk.sync_tree(into, op="stage.sync")
+    return Unpacked(len(arrived), len(rest))
+
+
+def check_room(folder: Path, *, size: int, files: int) -> None:
+    """Refuse what would not fit into the filesystem of `folder`. Raises: Refused(disk_full), Failed."""
+    with explained("look at", folder):
+        state = os.statvfs(folder)
+    free = state.f_bavail * state.f_frsize
+    for needed, there, unit in (
+        (size + RESERVE, free, "bytes"),
+        (files, state.f_favail if state.f_files else files, "inodes"),
+    ):
+        if needed > there:
+            raise Refused(
+                Code.DISK_FULL,
+                "The release would not fit on the disk",
+                why=f"it needs {needed:,} {unit} in {folder.parent}, where {there:,} are free",
+                hint="Make room there, or lower keep_releases, and send again",
+            )
+
+
+def _read_index(into: Path, limits: Limits) -> tuple[dict[str, File], list[Link]]:
+    """The stored index, judged once more: what is on a disk could have been changed there."""
+    files: dict[str, File] = {}
+    links: list[Link] = []
+    try:
+        path = metadata_folder(into) / INDEX_NAME
+        with explained("read", path), open(path, "rb") as lines:
+            for entry in read_index(lines, limits=limits):
+                if isinstance(entry, Link):
+                    links.append(entry)
+                else:
+                    files[entry.path] = entry
+    except LimitError as error:
+        raise Refused(Code.LIMIT_EXCEEDED, "The bundle is larger than this host takes", why=str(error)) from error
+    except WireError as error:
+        raise malformed(str(error)) from error
+    return files, links
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        above = path.rpartition("/")[0]
+        while above and above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
+    return found
+
+
+def _take_arriving(bundle: Bundle, files: dict[str, File], folders: Folders, disk: Disk) -> set[str]:
+    """Write the files that travelled, each as the index has it. Returns their paths."""
+    arrived: set[str] = set()
+    for path, size, content in bundle.files():
+        file = files.get(path)
+        if file is None:
+            raise malformed(f"it contains {path[:200]!r}, which its index does not list as a file")
+        if path in arrived:
+            raise malformed(f"it contains {path[:200]!r} twice")
+        if size != file.size:
+            raise _mismatch(path, f"it has {size} bytes; {file.size} were signed")
+        descriptor, name = folders.of(path)
+        got = disk.create(name, content, folder=descriptor, mode=file.mode, op="stage.file")
+        if got != (file.size, file.sha256):
+            raise _mismatch(path, "its SHA-256 is not the one that was signed")
+        arrived.add(path)
+    return arrived
+
+
+def _mismatch(path: str, why: str) -> Refused:
+    return Refused(
+        Code.CONTENT_MISMATCH,
+        f"The file {path} is not the one that was signed",
+        why=why,
+        hint="Send the bundle again; if that does not help, pack and sign it again",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where content can be copied from: kept releases, else a file of the same content that arrived."""
+
+    kept: Kept
+    here: dict[str, str]
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self.kept or digest in self.here
+
+    def of(self, digest: str) -> Iterator[str]:
+        yield from self.kept.copies(digest)
+        if digest in self.here:
+            yield self.here[digest]
+
+
+def _copy_all(rest: list[File], sources: _Sources, folders: Folders, disk: Disk) -> None:
+    """Copy what did not travel. One thread: two that share the interpreter took half as long again."""
+    _check_complete([file for file in rest if file.sha256 not in sources])
+    _check_complete([file for file in rest if not _copy(file, sources, folders, disk)])
+
+
+def _copy(file: File, sources: _Sources, folders: Folders, disk: Disk) -> bool:
+    """Copy one file from the first place that still has its content. False if none has."""
+    folder, name = folders.of(file.path)
+    for source in sources.of(file.sha256):
+        try:
+            with opened(source) as descriptor:
+                if os.fstat(descriptor).st_size != file.size:
+                    continue
+                got = disk.copy(name, descriptor, folder=folder, mode=file.mode, op="stage.copy")
+        except OSError:
+            continue  # gone, or no file any more
+        except Failed as problem:
+            if problem.code is not Code.RELEASE_DAMAGED:
+                raise
+            got = None
+        if got == (file.size, file.sha256):
+            return True
+        disk.unlink(name, folder=folder, op="stage.unlink")
+    return False
+
+
+def _check_complete(lacking: list[File]) -> None:
+    if lacking:
+        first = min(lacking)
+        raise Refused(
+            Code.BUNDLE_INCOMPLETE,
+            "The bundle leaves out files that this host does not have",
+            why=f"{len(lacking)} of them; the first is {first.path}",
+            hint="Send the whole bundle",
+        )

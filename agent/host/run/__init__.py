@@ -1,0 +1,1 @@
+"""Running other programs: processes, hooks, health checks, worker threads."""

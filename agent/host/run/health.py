@@ -1,0 +1,225 @@
+"""Whether a release is well: asked over HTTP, as a visitor would, and judged by what it answers.
+
+Invariant: every question travels on a connection of its own, and at most one is open at a time. So a
+connection that still waits to be accepted when the time is up shows that nobody took the socket.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import aiohttp
+from yarl import URL
+
+from agent.core.config import Health, parse_listen
+from agent.host.net.sockets import short_path
+from agent.host.ports import Clock, Running
+from agent.host.run.process import plain_text
+from pusher.wire import Code, Failed
+
+BODY_BYTES = 64 * 1024
+"""So much of an answer is read."""
+
+_SHOWN_LINES = 20
+_SHOWN_TARGET = 200
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.25
+_WATCH_EVERY_S = 1.0
+_BROKEN = (aiohttp.ClientError, OSError, ValueError)
+# Asked as the same host on both sockets: an app that checks it must not say yes as a candidate and no in public.
+_HOST = "localhost"
+_HOST_REFUSED = (400, 403, 404, 421)  # what frameworks and virtual hosts answer to a name they do not know
+_HINT = "Mend the release, or [health] in the app's configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with an answer. `final`: asking again cannot mend it. `body` is what to show of it."""
+
+    why: str
+    body: str = ""
+    hint: str = _HINT
+    final: bool = False
+    answered: bool = True
+
+
+async def check(running: Running, health: Health, *, version: str, deadline_s: float, clock: Clock) -> None:
+    """Ask until the release is well, for at most `deadline_s` seconds.
+
+    The socket queues, so the first question normally just waits until the app is up; wrong answers are asked
+    again at once (an app may say 503 while it warms up), another version's never.
+
+    Raises: Failed(app_exited) as soon as the main process has ended, Failed(socket_not_taken),
+    Failed(app_unhealthy) for everything else; with what it answered and the last lines it wrote.
+    """
+    asking = Asking(running, health, version=version)
+    await _while_alive(running, _until_well(asking, clock), limit_s=deadline_s, clock=clock)
+    if asking.finding is None:
+        return
+    if not asking.finding.answered and not await running.took_socket():
+        await _fail_untaken(running, deadline_s)
+    final = asking.finding.final
+    await _fail_unwell(running, asking.finding, when="" if final else f" within {deadline_s:g} s")
+
+
+async def watch(running: Running, health: Health, *, version: str, seconds: float, clock: Clock) -> None:
+    """Go on asking for `seconds`: an end of the main process or one bad answer fails.
+
+    Raises: Failed(app_exited, app_unhealthy).
+    """
+    began = clock.elapsed()
+    while (left := began + seconds - clock.elapsed()) > 0:
+        asking = Asking(running, health, version=version)
+        await _while_alive(running, asking.ask(), limit_s=health.deadline_s, clock=clock)
+        if asking.finding is not None:
+            seconds_live = clock.elapsed() - began
+            await _fail_unwell(running, asking.finding, when=f" {seconds_live:.0f} s after it went live")
+        await _while_alive(running, clock.sleep(min(_WATCH_EVERY_S, left)), limit_s=left, clock=clock)
+
+
+class Asking:
+    """Asks one release. `finding` is what was wrong with the last answer: None once it was well."""
+
+    def __init__(self, running: Running, health: Health, *, version: str) -> None:
+        self.finding: Finding | None = Finding("it did not answer", answered=False)
+        self._health = health
+        self._version = version
+        self._url, self._path = url_of(running.address, health)
+
+    async def ask(self) -> None:
+        """Ask once."""
+        headers = {"User-Agent": "pusher-agent", "Accept-Encoding": "identity", "Host": self._health.host or _HOST}
+        async with AsyncExitStack() as stack:
+            connector: aiohttp.BaseConnector
+            if self._path is None:
+                connector = aiohttp.TCPConnector(force_close=True)
+            else:
+                short = stack.enter_context(short_path(self._path))
+                connector = aiohttp.UnixConnector(short, force_close=True)
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=connector,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=None),
+                    auto_decompress=False,
+                    headers=headers,
+                )
+            )
+            try:
+                async with session.get(self._url, allow_redirects=False) as response:
+                    body = await _read(response.content)
+                    target = response.headers.get("Location", "")
+                    self.finding = judge(response.status, body, self._health, version=self._version, target=target)
+            except _BROKEN as error:
+                self.finding = Finding(f"the connection broke ({type(error).__name__}: {error})")
+
+
+def url_of(address: str, health: Health) -> tuple[URL, Path | None]:
+    """Where to ask: a URL, and the unix socket's path if it is one. "Any" addresses mean the loopback one."""
+    where = parse_listen(address)
+    if isinstance(where, str):
+        return URL(f"http://localhost{health.path}", encoded=True), Path(where)
+    host, port = where
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    host = f"[{host}]" if ":" in host else host
+    return URL(f"http://{host}:{port}{health.path}", encoded=True), None
+
+
+def judge(status: int, body: bytes, health: Health, *, version: str, target: str = "") -> Finding | None:
+    """What is wrong with an answer, if anything. `target` is where it sends the visitor to."""
+    shown = "\n".join(plain_text(body).splitlines()[:_SHOWN_LINES])
+    if status not in health.status:
+        wanted = " or ".join(map(str, health.status))
+        sent = f" and leads to {plain_text(target.encode(errors='replace'))[:_SHOWN_TARGET]}" if target else ""
+        why = f"{health.path} answered {status}{sent}, wanted was {wanted}"
+        return Finding(why, shown, hint=_hint(status, health))
+    if not health.version_member:
+        return None
+    try:
+        members: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return Finding(f"{health.path} did not answer JSON, which version_member needs", shown)
+    if not isinstance(members, dict) or health.version_member not in members:
+        return Finding(f"{health.path} answered JSON without the member {health.version_member!r}", shown)
+    answered = members[health.version_member]
+    if answered != version:
+        return Finding(f"{health.path} says version {answered!r:.200}, sent was {version!r}", shown, final=True)
+    return None
+
+
+def _hint(status: int, health: Health) -> str:
+    if 300 <= status < 400:
+        return (
+            "Redirects are not followed. Let [health] path name what answers by itself, or add the status to "
+            "[health] status"
+        )
+    if status in _HOST_REFUSED and not health.host:
+        return f"{_HINT}. It was asked as {_HOST}: if the app checks that, set [health] host to a name it takes"
+    return _HINT
+
+
+async def _until_well(asking: Asking, clock: Clock) -> None:
+    began = clock.elapsed()
+    await asking.ask()
+    while asking.finding is not None and not asking.finding.final:
+        # A tenth of the time spent so far: quick at first, yet no flood of questions to an app that is ill.
+        pause = (clock.elapsed() - began) / 10
+        await clock.sleep(min(max(pause, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S))
+        await asking.ask()
+
+
+async def _while_alive(running: Running, doing: Awaitable[None], *, limit_s: float, clock: Clock) -> None:
+    """Do it until it is done or time is up. Raises: Failed(app_exited) as soon as the main process ends."""
+    task, end = asyncio.ensure_future(doing), asyncio.ensure_future(running.wait())
+    limit = asyncio.ensure_future(clock.sleep(limit_s))
+    try:
+        await asyncio.wait({task, end, limit}, return_when=asyncio.FIRST_COMPLETED)
+        if end.done():
+            written = await running.tail()
+            raise Failed(
+                Code.APP_EXITED,
+                f"Release {running.placed.release} ended by itself",
+                why=end.result(),
+                hint="Its last lines are below" if written else "It wrote nothing",
+                output=written,
+            )
+        if task.done():
+            task.result()
+    finally:
+        for waiting in (task, end, limit):
+            waiting.cancel()
+        await asyncio.gather(task, end, limit, return_exceptions=True)
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    body = b""
+    while len(body) < BODY_BYTES and (chunk := await content.read(BODY_BYTES - len(body))):
+        body += chunk
+    return body
+
+
+async def _fail_untaken(running: Running, deadline_s: float) -> NoReturn:
+    raise Failed(
+        Code.SOCKET_NOT_TAKEN,
+        f"Release {running.placed.release} did not take the socket it was handed",
+        why=f"nothing accepted a connection within {deadline_s:g} s, though the app runs",
+        # gunicorn whose workers all fail at the same moment may stay for 30 s, waiting for one that has ended.
+        hint="What it wrote last is below: it may have failed to start. The socket is descriptor 3 (LISTEN_FDS): "
+        "gunicorn takes it by itself, uvicorn needs --fd 3, app.run() never does",
+        output=await running.tail(),
+    )
+
+
+async def _fail_unwell(running: Running, finding: Finding, *, when: str) -> NoReturn:
+    written = await running.tail()
+    output = f"{finding.body}\n\n{written}" if finding.body and written else finding.body or written
+    raise Failed(
+        Code.APP_UNHEALTHY,
+        f"Release {running.placed.release} was not well{when}",
+        why=finding.why,
+        hint=finding.hint,
+        output=output,
+    )

@@ -1,0 +1,74 @@
+"""The polkit rule as a file, and as systemd and polkit understand it.
+
+Invariant: it names what root has rendered, readable file or not: an app whose file cannot be used runs on, and
+is the agent's to start and stop when the file is mended. Asking changes nothing.
+"""
+
+import os
+import pwd
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from agent.core.environment import CLEAN_PATH
+from agent.core.layout import HostLayout
+from agent.core.polkit import render_rule
+from agent.core.units import AGENT
+from agent.host.storage.disk import Disk
+from agent.host.systemd.unit_files import established
+
+_HARMLESS = ("systemctl", "--no-ask-password", "--job-mode=triggering", "restart", "--")
+"""What systemd asks polkit about, and then refuses to anybody, for that mode is for stopping only
+(manager_add_job() in its job engine): so whoever hears that could have restarted the unit."""
+
+_ALLOWED = "--job-mode=triggering is only valid for stop"
+_ASK_S = 20.0
+
+
+def write_rule(layout: HostLayout, disk: Disk) -> None:
+    """Make it name the units of every app that is set up. Raises: Failed."""
+    text = render_rule(established(layout))
+    disk.write(layout.polkit_rules, text.encode(), op="apps.rule", replace=True)
+
+
+def unnamed(units: Sequence[str], layout: HostLayout) -> list[str]:
+    """Those that the file does not name. Blocking. Raises: OSError; only polkit and root may look, as a rule."""
+    text = layout.polkit_rules.read_text(errors="replace")
+    return [unit for unit in units if f'"{unit}"' not in text]
+
+
+def may_ask(layout: HostLayout) -> bool:
+    """Whether this process can find out what the agent may do: root and the agent can, on the running system."""
+    try:
+        agent = pwd.getpwnam(AGENT).pw_uid
+    except KeyError:
+        return False
+    return str(layout.root) == "/" and os.geteuid() in (0, agent)
+
+
+def denials(units: Sequence[str]) -> Mapping[str, str]:
+    """Which units the agent may not drive, and what systemd says of it; empty if it may. Blocking."""
+    become = ("setpriv", f"--reuid={AGENT}", f"--regid={AGENT}", "--init-groups", "--")
+    argv = (*(() if os.geteuid() else become), *_HARMLESS, *units)
+    try:
+        environment = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8"}
+        done = subprocess.run(
+            argv, capture_output=True, text=True, errors="replace", check=False, timeout=_ASK_S, env=environment
+        )
+        said = done.stderr
+    except OSError as error:
+        said = f"{argv[0]} cannot be run: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        said = f"systemd gave no answer within {_ASK_S:g} s"
+    return read_denials(units, said)
+
+
+def read_denials(units: Sequence[str], said: str) -> dict[str, str]:
+    """As `denials`, from what systemctl wrote to its standard error."""
+    lines = [line.strip() for line in said.splitlines()]
+    denied = {}
+    for unit in units:
+        mine = f"Failed to restart {unit}: "
+        words = next((line.removeprefix(mine) for line in lines if line.startswith(mine)), "".join(lines[:1]))
+        if not words.startswith(_ALLOWED):
+            denied[unit] = words.removesuffix(".") or "systemd said nothing"
+    return denied

@@ -1,0 +1,284 @@
+"""Every change the agent makes to a filesystem, one method a kind, each labelled by its operation.
+
+Invariant: nothing else in the agent changes a filesystem (SQLite's own files and what uv writes apart), and
+`_at(op)` is called before each change with a short stable name, so that a test can fail or stop at exactly
+one. A change made of several, such as replacing a link, names the later ones `op.rename`, `op.sync`.
+
+A flush that failed is never tried again: the kernel may have dropped the pages and would then report success
+(fsync(2), "ERRORS").
+"""
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+from agent.host.storage.errors import explained, path_of
+from pusher.wire import Code, Failed
+
+FSYNC_FILES_MOST = 1_000
+"""Up to so many files are flushed one by one; above, `syncfs` flushes the whole filesystem."""
+
+_SLICE = 1024 * 1024
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Disk:
+    """The real disk. All methods block.
+
+    Where a method takes `folder`, that is an open directory and `name` is one name in it, never a path.
+    Raises: Failed(disk_full, disk_error), from every method, naming what could not be done to which path.
+    """
+
+    def __init__(self) -> None:
+        self._clones = True
+
+    def make_folder(
+        self,
+        path: Path | str,
+        *,
+        op: str,
+        folder: int | None = None,
+        mode: int | None = None,
+        exist_ok: bool = True,
+    ) -> None:
+        """A folder; its parent must exist. With `mode` it has just that, else what the umask leaves of 0777.
+
+        `exist_ok`: a folder already there will do, and keeps its mode; anything else, links too, will not.
+        """
+        with explained("make the folder", path, folder):
+            self._at(op)
+            try:
+                os.mkdir(path, 0o777 if mode is None else mode, dir_fd=folder)
+            except FileExistsError:
+                if exist_ok and stat.S_ISDIR(os.lstat(path, dir_fd=folder).st_mode):
+                    return
+                raise
+            if mode is not None:
+                os.chmod(path, mode, dir_fd=folder)
+
+    def make_folders(self, path: Path, *, op: str) -> None:
+        """A folder with all that is missing above it, each as `make_folder` makes it by default."""
+        missing = [path]
+        with explained("make the folder", path):
+            while not missing[-1].parent.exists():
+                missing.append(missing[-1].parent)
+        for folder in reversed(missing):
+            self.make_folder(folder, op=op)
+
+    def create(
+        self, name: Path | str, chunks: Iterable[bytes], *, op: str, mode: int, folder: int | None = None
+    ) -> tuple[int, str]:
+        """A new file, which must not exist, of exactly this mode. Returns its size and SHA-256 (hex).
+
+        What `chunks` raises passes through; the unfinished file stays, for whoever drops the whole.
+        """
+        digest, size = hashlib.sha256(), 0
+        with explained("create", name, folder):
+            self._at(op)
+            with _opened(name, _NEW_FILE, folder) as descriptor:
+                os.fchmod(descriptor, mode)
+                for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    _write_all(descriptor, chunk)
+        return size, digest.hexdigest()
+
+    def copy(self, name: str, source: int, *, op: str, mode: int, folder: int | None = None) -> tuple[int, str]:
+        """A new file with the content of the open file `source`, read from its start. Returns as `create`.
+
+        Shares blocks where the filesystem can (a reflink, copied on write); never a hard link, for one edit
+        in place would then damage both. Raises: Failed(release_damaged) if `source` cannot be read.
+        """
+        digest, size = hashlib.sha256(), 0
+        with explained("create", name, folder):
+            self._at(op)
+            with _opened(name, _NEW_FILE, folder) as descriptor:
+                os.fchmod(descriptor, mode)
+                cloned = self._clones = self._clones and _cloned(source, descriptor)
+                for chunk in _content(descriptor if cloned else source):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    if not cloned:
+                        _write_all(descriptor, chunk)
+        return size, digest.hexdigest()
+
+    def write(self, path: Path, content: bytes, *, op: str, mode: int = 0o644, replace: bool = False) -> None:
+        """A small file, flushed, its name too. With `replace`: at any moment the old or the new one."""
+        written = path.with_name(f".{path.name}.new") if replace else path
+        with explained("write", path):
+            self._at(op)
+            if replace:
+                written.unlink(missing_ok=True)  # left by a write that was cut off
+            with _opened(written, _NEW_FILE) as descriptor:
+                os.fchmod(descriptor, mode)
+                _write_all(descriptor, content)
+                self._at(f"{op}.flush")
+                os.fsync(descriptor)
+            if replace:
+                self._at(f"{op}.rename")
+                written.replace(path)
+        self.sync_folder(path.parent, op=f"{op}.sync")
+
+    def link(self, path: Path | str, target: str, *, op: str, folder: int | None = None) -> None:
+        """A symbolic link, which must not exist."""
+        with explained("link", path, folder):
+            self._at(op)
+            os.symlink(target, path, dir_fd=folder)
+
+    def flip(self, path: Path, target: str, *, op: str) -> None:
+        """Point a symbolic link, there or not, at `target`: at any moment the old or the new. Flushed."""
+        fresh = path.with_name(f".{path.name}.new")
+        with explained("point", path):
+            self._at(op)
+            fresh.unlink(missing_ok=True)  # left by a flip that was cut off
+            fresh.symlink_to(target)
+            self._at(f"{op}.rename")
+            fresh.replace(path)
+        self.sync_folder(path.parent, op=f"{op}.sync")
+
+    def rename(self, old: Path, new: Path, *, op: str) -> None:
+        """Move within a filesystem; what is already at `new` is an error. Neither folder is flushed."""
+        with explained("move", old, towards=new):
+            self._at(op)
+            if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
+                number = ctypes.get_errno()
+                if number != errno.EINVAL:
+                    raise OSError(number, os.strerror(number))
+                # A filesystem that does not know the flag: NFS, or ZFS before 2.2. Nobody but the one agent makes
+                # names here, so that a look before is as good.
+                if os.path.lexists(new):
+                    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+                os.rename(old, new)
+
+    def replace(self, name: str, new: str, *, folder: int, op: str) -> None:
+        """Rename within an open folder, over whatever file is called `new`. Not flushed."""
+        with explained("replace", new, folder):
+            self._at(op)
+            os.replace(name, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def sync_folder(self, path: Path, *, op: str) -> None:
+        """Flush a folder: the names in it, not what they name."""
+        with explained("flush", path), _opened(path, _OPEN_FOLDER) as descriptor:
+            self._at(op)
+            os.fsync(descriptor)
+
+    def sync_tree(self, path: Path, *, op: str) -> None:
+        """Flush everything beneath `path`, and `path` itself; not its name in its parent."""
+        with explained("flush", path), _opened(path, _OPEN_FOLDER) as top:
+            self._at(op)
+            if _count(top) > FSYNC_FILES_MOST:
+                if _LIBC.syncfs(top):
+                    number = ctypes.get_errno()
+                    raise OSError(number, os.strerror(number))
+                return
+            for _, _, files, folder in os.fwalk(".", topdown=False, onerror=_raise, dir_fd=top):
+                for name in files:
+                    if stat.S_ISREG(os.lstat(name, dir_fd=folder).st_mode):
+                        with _opened(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, folder) as descriptor:
+                            os.fsync(descriptor)
+                os.fsync(folder)
+
+    def unlink(self, path: Path | str, *, op: str, folder: int | None = None) -> None:
+        """Take a file or link away, if it is there. Flushed, unless in an open `folder` (being built)."""
+        with explained("remove", path, folder):
+            self._at(op)
+            try:
+                os.unlink(path, dir_fd=folder)
+            except FileNotFoundError:
+                return
+        if folder is None:
+            self.sync_folder(Path(path).parent, op=f"{op}.sync")
+
+    def remove(self, path: Path, *, trash: Path, op: str) -> None:
+        """Take a tree away: moved to `trash` (same filesystem) in one go, flushed, then deleted.
+
+        So that nothing half deleted is ever found under its own name. If there is nothing, or only what an
+        earlier call left in `trash`, it comes to the same.
+        """
+        self.discard(trash, op=f"{op}.discard")
+        if os.path.lexists(path):
+            self.rename(path, trash, op=op)
+            for folder in {path.parent, trash.parent}:
+                self.sync_folder(folder, op=f"{op}.sync")
+            self.discard(trash, op=f"{op}.discard")
+
+    def discard(self, trash: Path, *, op: str) -> None:
+        """Delete what is at `trash`, if anything; links are deleted, never followed."""
+        with explained("delete", trash), suppress(FileNotFoundError):
+            self._at(op)
+            if stat.S_ISDIR(os.lstat(trash).st_mode):
+                shutil.rmtree(trash)  # by descriptors all the way down, on Linux
+            else:
+                os.unlink(trash)
+
+    def _at(self, op: str) -> None:
+        """Called before each change, in the thread that makes it: where a test stops, or raises an OSError."""
+
+
+@contextmanager
+def _opened(path: Path | str, flags: int, folder: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o600, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, memoryview(content)[written:])
+
+
+def _content(source: int) -> Iterator[bytes]:
+    """An open file from its start, in slices: `pread`, for others may be reading from it too."""
+    at = 0
+    try:
+        # Asking for no more than there is matters: a buffer of a whole slice for each small file costs more
+        # than copying it. A read that returns less than it asked for has met the end.
+        asked = min(os.fstat(source).st_size + 1, _SLICE)
+        while chunk := os.pread(source, asked, at):
+            yield chunk
+            if len(chunk) < asked:
+                break
+            at += len(chunk)
+    except OSError as error:
+        raise Failed(Code.RELEASE_DAMAGED, f"Could not read {path_of(source)}", why=str(error)) from error
+
+
+def _cloned(source: int, descriptor: int) -> bool:
+    """Whether the filesystem could share the blocks of `source` (ioctl_ficlonerange(2))."""
+    try:
+        fcntl.ioctl(descriptor, _FICLONE, source)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        return False
+    return True
+
+
+def _count(folder: int) -> int:
+    """How many files lie beneath an open folder, counted no further than it matters."""
+    count = 0
+    for _, _, files, _ in os.fwalk(".", onerror=_raise, dir_fd=folder):
+        count += len(files)
+        if count > FSYNC_FILES_MOST:
+            break
+    return count
+
+
+def _raise(error: OSError) -> NoReturn:
+    """For `os.fwalk`, which else passes over the folders that it cannot open."""
+    raise error

@@ -1,0 +1,292 @@
+"""What was attempted, how far it came, and which releases are good.
+
+Invariant: a method that returned has been synced to disk; one that raised has changed nothing.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.core.phases import Phase
+from agent.core.plan import Attempt, Kind
+from agent.core.releases import Release, Standing
+from agent.host.storage.database import Database
+from pusher.wire import Event, Problem
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+create table deployments (
+    id text primary key, app text not null, kind text not null, release text not null, version text not null,
+    previous text, made_by text not null, manifest text not null default '', phase text not null,
+    resumptions integer not null default 0, started integer not null, finished integer, problem text);
+create index deployments_of_app on deployments (app, id);
+create index deployments_of_manifest on deployments (app, manifest);
+create table events (
+    deployment text not null references deployments (id), seq integer not null, line blob not null,
+    primary key (deployment, seq)) without rowid;
+create table releases (
+    app text not null, id text not null, version text not null, standing text not null,
+    created integer not null, pinned integer not null default 0, venv text not null default '',
+    made_by text not null default '', primary key (app, id)) without rowid;
+create table accepted (app text primary key, created integer not null) without rowid;
+"""
+_HISTORY = 200
+"""Deployments of an app whose events are kept; the deployments themselves stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A deployment as the journal has it. Times in ms since 1970; `problem` is its document, if it failed."""
+
+    attempt: Attempt
+    phase: Phase
+    manifest: str
+    resumptions: int
+    started: int
+    finished: int | None
+    problem: dict[str, Any] | None
+
+
+class Journal:
+    """The journal of one host. Every coroutine may raise Failed(disk_full, disk_error)."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, schema=_SCHEMA, version=_SCHEMA_VERSION)
+
+    async def open(self) -> None:
+        """Open it, making it if there is none. Raises: Failed, for one a newer agent wrote."""
+        await self._database.open()
+
+    async def close(self) -> None:
+        """Close it; nothing can be asked after that."""
+        await self._database.close()
+
+    async def begin(self, attempt: Attempt, *, manifest: str, created: int, now: int) -> None:
+        """Note that a deployment was accepted; for a deploy, its release and the app's newest `created`."""
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(
+                "insert into deployments"
+                " (id, app, kind, release, version, previous, made_by, manifest, phase, started)"
+                " values (:id, :app, :kind, :release, :version, :previous, :by, :manifest, :phase, :started)",
+                {**asdict(attempt), "manifest": manifest, "phase": Phase.VERIFIED, "started": now},
+            )
+            if attempt.kind is Kind.DEPLOY:
+                db.execute(
+                    "insert into releases (app, id, version, standing, created, made_by)"
+                    " values (?, ?, ?, ?, ?, ?)",
+                    (attempt.app, attempt.release, attempt.version, Standing.CANDIDATE, created, attempt.by),
+                )
+                db.execute(
+                    "insert into accepted values (?1, ?2) on conflict do update set created = max(created, ?2)",
+                    (attempt.app, created),
+                )
+
+        await self._database.write(write)
+
+    async def note(
+        self,
+        deployment: str,
+        *,
+        events: Sequence[Event] = (),
+        phase: Phase | None = None,
+        resumptions: int | None = None,
+    ) -> None:
+        """Add events to a deployment and, in the same transaction, move it to `phase`."""
+
+        def write(db: sqlite3.Connection) -> None:
+            _add_events(db, deployment, events)
+            if phase is not None:
+                db.execute("update deployments set phase = ? where id = ?", (phase, deployment))
+            if resumptions is not None:
+                db.execute("update deployments set resumptions = ? where id = ?", (resumptions, deployment))
+
+        await self._database.write(write)
+
+    async def stand(
+        self,
+        attempt: Attempt,
+        standings: dict[str, Standing],
+        *,
+        phase: Phase | None = None,
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Change what releases count as, and the deployment's phase, in one transaction."""
+
+        def write(db: sqlite3.Connection) -> None:
+            for release, standing in standings.items():
+                db.execute(
+                    "update releases set standing = ? where app = ? and id = ?",
+                    (standing, attempt.app, release),
+                )
+            if phase is not None:
+                db.execute("update deployments set phase = ? where id = ?", (phase, attempt.id))
+            _add_events(db, attempt.id, events)
+
+        await self._database.write(write)
+
+    async def finish(
+        self,
+        attempt: Attempt,
+        phase: Phase,
+        *,
+        now: int,
+        problem: Problem | None,
+        events: Sequence[Event] = (),
+        standing: Standing | None = None,
+        forget: bool = False,
+    ) -> None:
+        """End a deployment, with its last events; its release counts as `standing` now, or is forgotten."""
+        deployment = attempt.id
+        document = json.dumps(problem.to_document()) if problem else None
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(
+                "update deployments set phase = ?, finished = ?, problem = ? where id = ?",
+                (phase, now, document, deployment),
+            )
+            _add_events(db, deployment, events)
+            release = (attempt.app, attempt.release)
+            if standing is not None:
+                db.execute("update releases set standing = ? where app = ? and id = ?", (standing, *release))
+            if forget:
+                db.execute("delete from releases where app = ? and id = ?", release)
+
+        await self._database.write(write)
+
+    async def adopt(self, app: str, releases: Iterable[Release]) -> None:
+        """Add releases that were found on disk and are not known."""
+        rows = [(app, one.id, one.version, one.standing, one.created, one.venv, one.by) for one in releases]
+        await self._database.write(
+            lambda db: db.executemany(
+                "insert into releases (app, id, version, standing, created, venv, made_by)"
+                " values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+                rows,
+            )
+        )
+
+    async def forget(self, app: str, release: str) -> None:
+        """Drop a release: it is no longer on disk."""
+        await self._database.write(
+            lambda db: db.execute("delete from releases where app = ? and id = ?", (app, release))
+        )
+
+    async def set_venv(self, app: str, release: str, key: str) -> None:
+        """Note which venv a release needs."""
+        await self._database.write(
+            lambda db: db.execute("update releases set venv = ? where app = ? and id = ?", (key, app, release))
+        )
+
+    async def pin(self, app: str, release: str, *, pinned: bool) -> bool:
+        """Pin or unpin a release; False if there is no such release."""
+        cursor = await self._database.write(
+            lambda db: db.execute(
+                "update releases set pinned = ? where app = ? and id = ?", (pinned, app, release)
+            )
+        )
+        return cursor.rowcount > 0
+
+    async def trim(self, app: str) -> None:
+        """Drop the events of all but the newest deployments; the deployments stay."""
+        await self._database.write(
+            lambda db: db.execute(
+                "delete from events where deployment in (select id from deployments where app = ?"
+                " order by id desc limit -1 offset ?)",
+                (app, _HISTORY),
+            )
+        )
+
+    async def releases(self, app: str) -> list[Release]:
+        """Every release of an app that is on disk or being built, oldest first."""
+        rows = await self._database.read(
+            "select * from releases where app = ? order by id",
+            (app,),
+        )
+        return [
+            Release(
+                id=row["id"],
+                version=row["version"],
+                standing=Standing(row["standing"]),
+                created=row["created"],
+                pinned=bool(row["pinned"]),
+                venv=row["venv"],
+                by=row["made_by"],
+            )
+            for row in rows
+        ]
+
+    async def newest_accepted(self, app: str) -> int | None:
+        """The newest `created` of an accepted manifest, never below that of a kept release."""
+        rows = await self._database.read(
+            "select max(created) as newest from (select created from accepted where app = ?1"
+            " union all select created from releases where app = ?1)",
+            (app,),
+        )
+        newest = rows[0]["newest"]
+        return None if newest is None else int(newest)
+
+    async def unfinished(self, app: str) -> list[Record]:
+        """The deployments that an agent left in the middle, oldest first."""
+        return await self._records("where app = ? and finished is null order by id", (app,))
+
+    async def deployment(self, deployment: str) -> Record | None:
+        """One deployment, if there is one of that id."""
+        return next(iter(await self._records("where id = ?", (deployment,))), None)
+
+    async def of_manifest(self, app: str, manifest: str) -> Record | None:
+        """The newest deployment of a manifest, named by its SHA-256."""
+        found = await self._records("where app = ? and manifest = ? order by id desc limit 1", (app, manifest))
+        return found[0] if found else None
+
+    async def history(self, app: str, *, most: int) -> list[Record]:
+        """The newest deployments, newest first."""
+        return await self._records("where app = ? order by id desc limit ?", (app, most))
+
+    async def ids(self, app: str) -> list[str]:
+        """The ids of every deployment there ever was and of every release."""
+        rows = await self._database.read(
+            "select id from deployments where app = ?1 union select id from releases where app = ?1", (app,)
+        )
+        return [row["id"] for row in rows]
+
+    async def events(self, deployment: str, *, after: int = 0) -> list[Event]:
+        """The events of a deployment whose `seq` is above `after`, in order."""
+        rows = await self._database.read(
+            "select line from events where deployment = ? and seq > ? order by seq", (deployment, after)
+        )
+        return [Event.from_line(row["line"]) for row in rows]
+
+    async def _records(self, where: str, values: Sequence[Any]) -> list[Record]:
+        query = f"select * from deployments {where}"  # noqa: S608 - `where` is always a literal of this file
+        return [_record(row) for row in await self._database.read(query, values)]
+
+
+def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]) -> None:
+    db.executemany(
+        "insert into events values (?, ?, ?) on conflict do nothing",
+        [(deployment, event.seq, event.to_line()) for event in events],
+    )
+
+
+def _record(row: sqlite3.Row) -> Record:
+    attempt = Attempt(
+        id=row["id"],
+        app=row["app"],
+        kind=Kind(row["kind"]),
+        release=row["release"],
+        version=row["version"],
+        previous=row["previous"],
+        by=row["made_by"],
+    )
+    return Record(
+        attempt=attempt,
+        phase=Phase(row["phase"]),
+        manifest=row["manifest"],
+        resumptions=row["resumptions"],
+        started=row["started"],
+        finished=row["finished"],
+        problem=json.loads(row["problem"]) if row["problem"] else None,
+    )

@@ -1,0 +1,143 @@
+"""The log of an app under systemd: what `journalctl` says about exactly its units, as it comes.
+
+Invariant: what is not read stays in journalctl's pipe, so that a slow reader holds up nothing and fills no memory;
+and journalctl ends with whoever reads, however that ends. The agent may read the whole journal (group
+`systemd-journal`): which units are asked for is never a caller's word, but one of the app's own names.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any, cast
+
+from agent.core.environment import CLEAN_PATH
+from agent.core.units import Units
+from agent.host.run.process import how_it_ended, kill_group, plain_text
+from pusher.wire import PRIORITY, Code, Failed, LogLine, LogUnit
+
+_ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8"}
+_MACHINE = Path("/etc/machine-id")
+_PIECE = 64 * 1024
+_ENTRY_BYTES = 1024 * 1024
+_MESSAGE_CHARACTERS = 64 * 1024
+_CUT = " [cut]"
+_FIELDS = ("MESSAGE", "PRIORITY", "_PID", "_SYSTEMD_UNIT", "UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT")
+
+
+def log_argv(*units: str, lines: int, follow: bool, machine: str) -> tuple[str, ...]:
+    """The last `lines` of these units' log, what systemd said about them too; then what comes, with `follow`.
+
+    `machine` is this one's id (machine-id(5)), whose entries are meant.
+    """
+    return (
+        # With --follow alone, journalctl wants the id of this boot, which the agent cannot see (ProcSubset=pid).
+        # With --merge it does not, but would take what was collected from other machines.
+        *("journalctl", "--merge", f"_MACHINE_ID={machine}"),
+        # Without --all, journalctl leaves out every field longer than 4,096 bytes.
+        *("--quiet", "--no-pager", "--all", "--output=json", f"--output-fields={','.join(_FIELDS)}"),
+        *(f"--lines={lines}", *(("--follow",) if follow else ())),
+        *(f"--unit={unit}" for unit in units),
+    )
+
+
+def units_of(app: str) -> dict[str, LogUnit]:
+    """What the units of an app are called in its log."""
+    units = Units.of(app)
+    return {
+        units.service: LogUnit.SERVICE,
+        units.socket: LogUnit.SOCKET,
+        units.preflight: LogUnit.PREFLIGHT,
+        units.preflight_socket: LogUnit.PREFLIGHT,
+        units.hook: LogUnit.HOOK,
+    }
+
+
+async def journal_of(
+    app: str, *, lines: int, follow: bool, unit: str = "", environment: Mapping[str, str] = _ENVIRONMENT
+) -> AsyncIterator[LogLine]:
+    """As `Service.log`; closing it ends journalctl. Raises: Failed(service_failed)."""
+    names = {name: part for name, part in units_of(app).items() if unit in ("", part)}
+    try:
+        machine = (await asyncio.to_thread(_MACHINE.read_text)).strip()
+        argv = log_argv(*names, lines=lines, follow=follow, machine=machine)
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=dict(environment), start_new_session=True
+        )
+    except OSError as error:
+        raise _unreadable(app, str(error)) from error
+    out, errors = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamReader, process.stderr)
+    try:
+        async for raw in _lines(out):
+            if (line := parse_entry(raw, units=names)) is not None:
+                yield line
+        said = plain_text(await errors.read(_PIECE)).strip()
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            kill_group(process.pid)  # not by its own `kill`: see process.Child.signal
+            while await out.read(_PIECE):
+                pass  # with its pipe full of what nobody read, asyncio would not see it end
+            await process.wait()
+    if code:
+        raise _unreadable(app, said.partition("\n")[0] or how_it_ended(code))
+
+
+def parse_entry(raw: bytes, *, units: Mapping[str, LogUnit]) -> LogLine | None:
+    """A line of `journalctl --output=json`; None for what is no entry with a message.
+
+    Format: systemd's "Journal JSON Format". A field is a string; an array of numbers where it is no printable
+    UTF-8; an array of those where it was given several times; null where it is too long.
+    """
+    try:
+        members = json.loads(raw)
+        time = int(members["__REALTIME_TIMESTAMP"]) // 1000
+    except (ValueError, KeyError, TypeError):
+        return None
+    message = _text(members.get("MESSAGE"))
+    if message is None:
+        return None
+    if len(message) > _MESSAGE_CHARACTERS:
+        message = message[:_MESSAGE_CHARACTERS] + _CUT
+    said = (members.get(name) for name in ("_SYSTEMD_UNIT", "UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT"))
+    # Whoever names a unit in a field of his own is not believed: journalctl has chosen by who wrote it.
+    unit = next((units[name] for name in said if isinstance(name, str) and name in units), LogUnit.SERVICE)
+    priority, pid = _number(members.get("PRIORITY")), _number(members.get("_PID"))
+    return LogLine(time, unit, message, priority=PRIORITY if priority is None else priority, pid=pid)
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Whole lines; one that is too long is left out. Not `readline`, which gives up at such a one."""
+    rest, cut = b"", False
+    while piece := await stream.read(_PIECE):
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            if not cut:
+                yield line
+            cut = False
+        if len(rest) > _ENTRY_BYTES:
+            rest, cut = b"", True
+
+
+def _text(field: Any) -> str | None:
+    if isinstance(field, str):
+        return plain_text(field.encode(errors="replace"))
+    if isinstance(field, list) and all(isinstance(one, int) for one in field):
+        return plain_text(bytes(one & 0xFF for one in field))
+    if isinstance(field, list):
+        return "\n".join(text for one in field if (text := _text(one)) is not None)
+    return None
+
+
+def _number(field: Any) -> int | None:
+    return int(field) if isinstance(field, str) and field.isdecimal() else None
+
+
+def _unreadable(app: str, why: str) -> Failed:
+    return Failed(
+        Code.SERVICE_FAILED,
+        f"The log of {app} cannot be read",
+        why=why,
+        hint="The agent's user has to be a member of group systemd-journal",
+    )

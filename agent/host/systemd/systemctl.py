@@ -1,0 +1,209 @@
+"""Talking to systemd as an unprivileged user: through `systemctl`, which polkit lets do what root allowed.
+
+Invariant: nothing here changes what a unit is, only whether it runs; every call has an end; what systemd says
+is passed on in its own words.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.environment import CLEAN_PATH
+from agent.host.run import process
+from pusher.wire import Code, Failed
+
+LINES = 60
+"""So many lines of a unit's log are shown."""
+
+_PROPERTIES = (
+    *("Id", "LoadState", "ActiveState", "SubState", "Result", "NeedDaemonReload", "InvocationID"),
+    *("UnitFileState", "MainPID", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestampMonotonic"),
+)
+_ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+_LOOK_S = 15.0
+_EXITED = "1"  # CLD_EXITED; others are signals (sigaction(2))
+_RESULTS = {
+    "oom-kill": "the kernel ended it: out of memory",
+    "start-limit-hit": "it was started too often (start limit)",
+    "timeout": "it did not end in time and was killed",
+    "resources": "systemd could not set it up",
+    "trigger-limit-hit": "it was triggered too often (trigger limit)",
+    "service-start-limit-hit": "the service was started too often (start limit)",
+}
+_EXIT_CODES = {  # systemd.exec(5), "Process exit codes"
+    200: "its working directory could not be entered",
+    203: "its command could not be run",
+    208: "its standard input could not be opened",
+    209: "its standard output could not be opened",
+    216: "its group could not be taken on",
+    217: "its user could not be taken on",
+    226: "its view of the file system could not be set up",
+    228: "its system call filter could not be set up",
+    127: "the program in its first line (#!), or one it calls, does not exist",
+    126: "the program in its first line (#!), or one it calls, may not be run",
+}
+
+_ENDED = re.compile(r"process exited, code=(exited|killed|dumped), status=(\d+)/")
+
+_BUS_LOST = (  # what systemctl says of it before a call, and in the middle of one
+    *("connect to bus", "is not connected", "D-Bus is shutting down", "D-Bus connection terminated"),
+    *("disconnected from message bus", "Connection reset by peer", "Connection timed out"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A unit as systemd sees it. `started_us` is CLOCK_MONOTONIC in microseconds; `pid` 0 is no main process."""
+
+    load: str
+    active: str
+    sub: str
+    result: str
+    stale: bool
+    invocation: str
+    pid: int
+    exited: bool
+    status: int
+    started_us: int
+    disabled: bool
+
+    @property
+    def why(self) -> str:
+        """How its last main process ended, or what else kept it from running; for people."""
+        if self.load not in ("loaded", ""):
+            return "it is masked" if self.load == "masked" else f"its unit is {self.load}"
+        if self.result in _RESULTS:
+            return _RESULTS[self.result]
+        if not self.status and not self.exited:
+            return f"it is {self.active} ({self.sub})"
+        how = process.how_it_ended(self.status if self.exited else -self.status)
+        more = _EXIT_CODES.get(self.status, "") if self.exited else ""
+        return f"{how}: {more}" if more else how
+
+
+def tell_argv(verb: str, *units: str, wait: bool = True) -> tuple[str, ...]:
+    """Have something done to units, now; with `wait`, it returns when it is done."""
+    return ("systemctl", "--no-ask-password", *(() if wait else ("--no-block",)), verb, "--", *units)
+
+
+def show_argv(*units: str) -> tuple[str, ...]:
+    """The properties of units, in blocks, in the same order."""
+    return ("systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *units)
+
+
+def journal_argv(invocation: str) -> tuple[str, ...]:
+    """The last lines of one run of a unit: what it wrote, and what systemd said about it."""
+    return (
+        *("journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={LINES}"),
+        *(f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"),
+    )
+
+
+async def tell(verb: str, *units: str, deadline_s: float, wait: bool = True) -> None:
+    """Have something done to units. Raises: Failed(service_failed), in systemd's words."""
+    try:
+        ending, said = await _run(tell_argv(verb, *units, wait=wait), deadline_s)
+    except OSError as error:
+        ending, said = error.strerror or str(error), ""
+    if ending:
+        raise failed(f"systemd could not {verb} {' and '.join(units)}", said or ending)
+
+
+async def look(*units: str) -> dict[str, State]:
+    """The state of units, by name. Raises: Failed(service_failed), if systemd cannot be asked."""
+    try:
+        ending, said = await _run(show_argv(*units), _LOOK_S)
+    except OSError as error:
+        ending, said = error.strerror or str(error), ""
+    blocks = [parse_state(block) for block in said.split("\n\n")]
+    if ending or len(blocks) != len(units):
+        raise failed(f"systemd could not be asked about {' and '.join(units)}", said or ending)
+    return dict(zip(units, blocks, strict=True))
+
+
+async def log_of(invocation: str) -> str:
+    """The last lines of one run of a unit, newline-separated; what journalctl says if it cannot be read."""
+    if not invocation:
+        return ""
+    try:
+        _, said = await _run(journal_argv(invocation), _LOOK_S)
+    except OSError as error:
+        return f"journalctl cannot be run: {error.strerror}"
+    return said
+
+
+def end_in(log: str) -> str:
+    """How a main process ended, by what systemd logged of it (untranslated); empty where it did not."""
+    found = _ENDED.search(log)
+    if found is None:
+        return ""
+    number = int(found[2])
+    return process.how_it_ended(number if found[1] == "exited" else -number)
+
+
+async def until_pid_ends(pid: int) -> None:
+    """Wait for the end of any process, a stranger's too; returns at once if there is none (0: there was none).
+
+    No polling: a pidfd becomes readable when its process has ended (pidfd_open(2)), which needs no right to
+    that process.
+    """
+    if not pid:
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def parse_state(block: str) -> State:
+    """One block of what `systemctl show` writes: NAME=VALUE lines."""
+    values = dict(line.partition("=")[::2] for line in block.splitlines())
+    return State(
+        load=values.get("LoadState", ""),
+        active=values.get("ActiveState", ""),
+        sub=values.get("SubState", ""),
+        result=values.get("Result", ""),
+        stale=values.get("NeedDaemonReload") == "yes",
+        invocation=values.get("InvocationID", ""),
+        pid=_number(values, "MainPID"),
+        exited=values.get("ExecMainCode") == _EXITED,
+        status=_number(values, "ExecMainStatus"),
+        started_us=_number(values, "ExecMainStartTimestampMonotonic"),
+        disabled=values.get("UnitFileState") in ("disabled", "masked"),
+    )
+
+
+def failed(what: str, said: str, *, output: str = "") -> Failed:
+    """systemd's refusal as a problem: its first line is the reason."""
+    why = " ".join(line.strip() for line in said.splitlines()[:1]).removesuffix(".")
+    hints = (
+        *((sign, "Is dbus running? `systemctl status dbus` as root says more") for sign in _BUS_LOST),
+        ("authentication required", "`pusher-agent app apply NAME` as root writes the polkit rule"),
+        ("is masked", "`systemctl unmask` it as root"),
+        ("not found", "`pusher-agent app apply NAME` as root renders the units"),
+    )
+    hint = next((hint for sign, hint in hints if sign in said), "")
+    return Failed(Code.SERVICE_FAILED, what, why=why, hint=hint, output=output)
+
+
+def _number(values: Mapping[str, str], name: str) -> int:
+    text = values.get(name, "")
+    return int(text) if text.isdecimal() else 0
+
+
+async def _run(argv: tuple[str, ...], deadline_s: float) -> tuple[str, str]:
+    return await process.run(argv, folder=Path("/"), environment=_ENVIRONMENT, deadline_s=deadline_s, line=_nobody)
+
+
+def _nobody(_: str) -> None:
+    pass

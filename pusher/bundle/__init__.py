@@ -1,0 +1,1 @@
+"""Making and reading bundles: files, index, manifest, signature."""

@@ -1,0 +1,1 @@
+"""Several hosts at once: order, progress, and what happens when one fails."""

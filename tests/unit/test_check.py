@@ -1,0 +1,241 @@
+"""`pusher-agent check`: what is wrong with a host, and what mends it."""
+
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from agent.__main__ import main
+from agent.core.layout import AppLayout, HostLayout
+from agent.core.polkit import render_rule
+from agent.host.setup import polkit_rule, rights
+from agent.host.setup.config_files import read_apps
+from agent.host.storage.disk import Disk
+from agent.host.systemd.unit_files import rendered
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    subprocess.run(
+        ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "alice@example.com", "-f", str(tmp_path / "key")),
+        check=True,
+    )
+    return tmp_path / "key.pub"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--app", "flask-demo")
+    file = HostLayout(root).app_toml("flask-demo")
+    file.write_text(
+        'user = "nobody-of-that-name"\nshared_files = [".env"]\nenvironment_file = "/etc/flask-demo.env"\n'
+        '[dependencies]\npython = "/usr/bin/python9"\n'
+    )
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert len(bad) == 5
+    assert "pusher-agent trust" in bad[0]
+    assert f"its environment file {root}/etc/flask-demo.env does not exist" in bad[3]
+    file.write_text("keep_release = 1\n")
+    assert run("check", "--root", root) == 4
+    assert "Did you mean keep_releases?" in capsys.readouterr().out
+    file.rename(file.with_name("Bad Name.toml"))
+    assert run("check", "--root", root) == 4
+    assert "is not named after an app" in capsys.readouterr().out
+
+
+def test_check_says_of_a_release_without_papers_that_nothing_removes_it(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    (root / "opt/flask-demo/releases/20261123020055Z").mkdir(parents=True)
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    bad, nothing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert "release 20261123020055Z is not known" in bad
+    assert "delete it by hand" in bad
+    assert "nothing is current" in nothing
+
+
+def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    layout = HostLayout(root)
+    layout.agent_toml.write_text('service = "systemd"\n')
+    for folder in (layout.units, layout.polkit_rules.parent):
+        folder.mkdir(parents=True)
+    for name, text in rendered("flask-demo", read_apps(layout).usable["flask-demo"], host=layout).items():
+        (layout.units / name).write_text(text)
+    polkit_rule.write_rule(layout, Disk())
+    capsys.readouterr()
+    assert run("check", "--root", root) == 0
+    assert "ok    flask-demo: its units are what its file asks for" in capsys.readouterr().out
+    (layout.units / "flask-demo.socket").write_text("[Socket]\n")
+    assert run("check", "--root", root) == 4
+    (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert "flask-demo.socket is not what" in bad
+    assert "`pusher-agent app apply flask-demo`, as root" in bad
+
+
+def test_check_finds_a_rule_that_is_missing_or_lacks_units_and_says_what_writes_it(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    layout = HostLayout(root)
+    layout.agent_toml.write_text('service = "systemd"\n')
+    for folder in (layout.units, layout.polkit_rules.parent):
+        folder.mkdir(parents=True)
+    for name, text in rendered("flask-demo", read_apps(layout).usable["flask-demo"], host=layout).items():
+        (layout.units / name).write_text(text)
+
+    def found() -> str:
+        capsys.readouterr()
+        assert run("check", "--root", root) == 4
+        (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+        return bad
+
+    file, todo = layout.polkit_rules, "`pusher-agent app apply flask-demo`, as root"
+    lack = "so that the agent may not start"
+    assert found() == f"BAD   {file} is not there, {lack} the units of flask-demo; {todo}"
+    file.write_text(render_rule(["flask-demo"]).replace("flask-demo-hook.service", "other.service"))
+    assert found() == f"BAD   {file} does not name flask-demo-hook.service, {lack} them; {todo}"
+    file.unlink()
+    file.parent.rmdir()
+    file.parent.write_text("")  # so that not even root can look into it
+    assert run("check", "--root", root) == 0
+
+
+def test_the_rule_names_what_root_has_rendered_whether_its_file_can_be_used_or_not(root: Path):
+    run("init", "--root", root, "--app", "flask-demo")
+    run("init", "--root", root, "--app", "new", "--listen", "127.0.0.1:1")
+    layout = HostLayout(root)
+    layout.app_toml("ssh").write_text("")  # its units are somebody else's
+    for folder in (layout.units, layout.polkit_rules.parent):
+        folder.mkdir(parents=True)
+    (layout.units / "ssh.service").write_text("[Service]\n")
+    for name, text in rendered("flask-demo", read_apps(layout).usable["flask-demo"], host=layout).items():
+        (layout.units / name).write_text(text)
+    layout.app_toml("flask-demo").write_text("=")
+    polkit_rule.write_rule(layout, Disk())
+    assert layout.polkit_rules.read_text() == render_rule(["flask-demo"])
+
+
+def test_what_systemd_says_tells_which_units_the_agent_may_drive():
+    units = ["a.socket", "a.service", "b.service"]
+    said = (
+        "Failed to restart a.socket: --job-mode=triggering is only valid for stop.\n"
+        "See system logs and 'systemctl status a.socket' for details.\n"
+        "Failed to restart a.service: Interactive authentication required.\n"
+        "Failed to restart b.service: Unit polkit.service is masked.\n"
+    )
+    assert polkit_rule.read_denials(units, said) == {
+        "a.service": "Interactive authentication required",
+        "b.service": "Unit polkit.service is masked",
+    }
+    lost = "Failed to connect to bus: No such file or directory\n"
+    assert set(polkit_rule.read_denials(units, lost).values()) == {lost.strip()}
+    assert set(polkit_rule.read_denials(units, "").values()) == {"systemd said nothing"}
+
+
+def test_check_names_an_app_whose_file_cannot_be_used_and_looks_at_the_others(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    run("init", "--root", root, "--app", "blog", "--listen", "127.0.0.1:8001")
+    layout = HostLayout(root)
+    layout.app_toml("blog").write_text("keep_releases = 0\n")
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    out = capsys.readouterr().out
+    assert f"BAD   blog: {layout.app_toml('blog')}: 'keep_releases' is 0: Input should be greater" in out
+    assert "Mend it, then start the agent again" in out
+    assert "ok    flask-demo: user" in out
+    layout.agent_toml.write_text('service = "systemd"\n')
+    run("check", "--root", root)
+    assert "Mend it, then `pusher-agent app apply blog`, as root" in capsys.readouterr().out
+    layout.app_toml("blog").write_text("user = 'a\\nb'\n".replace("'", '"'))
+    run("check", "--root", root)
+    assert "a unit cannot hold line breaks" in capsys.readouterr().out
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that everybody may enter, which `tmp_path` is not."""
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_what_an_apps_user_could_not_read_or_write_is_found_by_its_bits(open_folder: Path):
+    file, folder = open_folder / "a b", open_folder / "uploads"
+    file.touch()
+    folder.mkdir()
+    for path, mode, said in (
+        (file, 0o604, ""),
+        (file, 0o600, f"nobody may not read {file} (-rw-------"),
+        (file, 0o600, f"chmod g+r '{file}'`, as root"),
+        (folder, 0o703, ""),
+        (folder, 0o705, f"nobody may not write to {folder} (drwx---r-x"),
+        (folder, 0o702, f"chmod g+rwx {folder}`, as root"),
+    ):
+        path.chmod(mode)
+        found = rights.hindrance(path, user="nobody")
+        assert said in found, (oct(mode), found)
+        assert bool(found) == bool(said), (oct(mode), found)
+    (folder / "inner").mkdir(mode=0o777)
+    folder.chmod(0o700)
+    found = rights.hindrance(folder / "inner", user="nobody")
+    assert f"nobody may not enter {folder} (drwx------" in found
+    assert f"`chmod o+x {folder}`" in found
+    assert rights.hindrance(open_folder / "none", user="nobody") == ""
+    (open_folder / "loop").symlink_to("loop")
+    assert rights.hindrance(open_folder / "loop", user="nobody") == ""
+    with pytest.raises(KeyError):
+        rights.hindrance(file, user="nobody-of-that-name")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+def test_whom_a_folder_belongs_to_is_told_to_open_it_to_himself(open_folder: Path):
+    nobody = pwd.getpwnam("nobody")
+    os.chown(open_folder, nobody.pw_uid, 0)
+    open_folder.chmod(0o577)
+    assert f"`chmod u+w {open_folder}`, as root" in rights.hindrance(open_folder, user="nobody")
+    os.chown(open_folder, 12_345, nobody.pw_gid)
+    open_folder.chmod(0o757)
+    assert f"{open_folder} (drwxr-xrwx 12345:" in rights.hindrance(open_folder, user="nobody")
+    assert f"`chmod g+w {open_folder}`, as root" in rights.hindrance(open_folder, user="nobody")
+    assert rights.hindrance(open_folder, user="root") == ""
+    os.chown(open_folder, 0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the app's user has to be somebody else")
+def test_check_tells_what_is_shared_with_an_app_that_cannot_use_it(open_folder: Path, key: Path, capsys):
+    root = open_folder / "root"
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    layout = HostLayout(root)
+    layout.app_toml("flask-demo").write_text(
+        'user = "nobody"\nshared_files = [".env"]\nshared_paths = ["uploads", "later"]\n'
+    )
+    shared = AppLayout(layout.beneath("/opt/flask-demo")).shared
+    (shared / "uploads").mkdir(parents=True)
+    (shared / ".env").touch(mode=0o640)
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    uploads, env = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert (
+        f"flask-demo: uploads: nobody may not write to {shared}/uploads (drwxr-xr-x root:root); `chgrp" in uploads
+    )
+    assert f"flask-demo: .env: nobody may not read {shared}/.env (-rw-r----- root:root); `chgrp nogroup" in env
+
+
+def test_check_of_a_root_that_is_none_points_to_init(root: Path, capsys):
+    assert run("check", "--root", root) == 4
+    out = capsys.readouterr().out
+    assert f"pusher-agent init --root {root}" in out
+    assert "no app yet" in out
