@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pusher.cli import main
 from pusher.wire import Code, Failed, LogLine
 from tests.unit.scripted_agent import EVENTS, ended
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note
@@ -18,7 +17,7 @@ MEND = "  Make room there, or write it elsewhere\n"
 
 def shell(line: str, door: ScriptedDoor, *, unbuffered: bool = False) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which `pusher` is the command as it is installed, and its host the scripted one."""
-    program = f"import sys; sys.argv[0] = 'pusher'; from {main.__package__}.__main__ import command; command()"
+    program = "import sys; sys.argv[0] = 'pusher'; from pusher.__main__ import command; command()"
     variables = {"PYTHON": sys.executable, "PROGRAM": program, "PUSHER_HOST": door.address}
     if unbuffered:
         variables["PYTHONUNBUFFERED"] = "1"

@@ -57,7 +57,7 @@ class Worn(Disk):
     """Deletes nothing."""
 
     def _at(self, op: str) -> None:
-        if op == "tidy.discard":
+        if op == "reconcile.discard":
             raise OSError(5, "Input/output error")
 
 

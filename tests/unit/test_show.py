@@ -190,7 +190,7 @@ def test_times_read_well() -> None:
 def test_a_reader_that_leaves_does_not_end_the_command() -> None:
     program = """if True:
         import sys
-        from pusher.show import Screen, show_problem
+        from pusher.terminal.show import Screen, show_problem
         from pusher.wire import Code, Failed
         screen = Screen()
         for _ in range(3):

@@ -166,7 +166,7 @@ def test_a_private_socket_is_not_taken_while_anything_waits(deep: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_a_holder_that_cannot_be_seen_is_named_by_its_user() -> None:
     code = (
-        "import sys; from agent.host import sockets\n"
+        "import sys; from agent.host.net import sockets\n"
         "from pusher.wire import Refused\n"
         "try: sockets.listen(sys.argv[1])\n"
         "except Refused as refused: print(refused.why)\n"
