@@ -1,6 +1,10 @@
-"""What tests share: an event loop that nobody may block, one cache of wheels, one venv that has gunicorn."""
+"""What tests share: an event loop that nobody may block, one cache of wheels, one venv that has gunicorn.
+
+Each tier has a budget of seconds, summed over its tests. A run of all tests ends with what each tier took of it.
+"""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +19,10 @@ from agent.host.storage.disk import Disk
 from tests.sshd import Server, serving
 
 SOURCES = Path(__file__).parent.parent / "app-src"
+
+BUDGETS_S = {"unit": 90, "wire": 20, "docs": 30, "hostile": 60, "deploy": 420, "crash": 180, "system": 900}
+"""Seconds of tests, not of waiting: three workers run side by side. Over its budget, a tier is named, not failed:
+a slow machine is no defect."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +68,24 @@ def make_venv(release: Path, *, cache: Path, app: Path) -> Path:
         return layout.venv(key)
 
     return asyncio.run(make())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what each tier took."""
+    took: Counter[str] = Counter()
+    number: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                tier = report.nodeid.split("/")[1] if report.nodeid.count("/") > 1 else "other"
+                took[tier] += report.duration
+                number[tier] += report.when == "call"
+    if len(took) < 2:
+        return
+    terminalreporter.section("seconds by tier")
+    for tier, seconds in took.most_common():
+        budget = BUDGETS_S.get(tier)
+        over = "  OVER" if budget and seconds > budget else ""
+        terminalreporter.write_line(
+            f"{tier:<8} {number[tier]:5} tests {seconds:7.1f} s of {budget or 'no budget'}{over}"
+        )
