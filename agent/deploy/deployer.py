@@ -33,10 +33,15 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A bundle to make live. `by` says who sends it, for people."""
+    """A bundle to make live. `by` says who sends it, for people.
+
+    `verified` is its manifest, if a door has read it from this bundle and verified it already. It is what counts
+    from then on: what is stored with the release is these bytes, and index and files must be the ones it names.
+    """
 
     bundle: Bundle
     by: str
+    verified: VerifiedManifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class Deployer:
             raise Refused(Code.STOPPING, "The agent is stopping", hint="Try again when it is up")
         if isinstance(request, Rollback):
             return await self._roll_back(request)
-        verified = await self._admission.receive(request.bundle)
+        verified = request.verified or await self._admission.receive(request.bundle)
         return await self._past(verified) or await self._send(request, verified)
 
     async def missing(self, bundle: Bundle) -> list[str]:

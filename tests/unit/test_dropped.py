@@ -211,10 +211,11 @@ async def test_what_changed_just_before_a_look_is_looked_at_again_though_its_sta
 
 
 class Asked:
-    """The deployer of an app at which nothing was deployed yet; `begun` are the papers of what it is to begin."""
+    """The deployer of an app of which nothing was deployed yet; `begun` is what it was asked to deploy: manifest,
+    signature and index."""
 
     def __init__(self) -> None:
-        self.begun: list[tuple[bytes, bytes]] = []
+        self.begun: list[tuple[bytes, bytes, bytes]] = []
 
     async def of_manifest(self, manifest: str) -> None:
         return None
@@ -229,12 +230,15 @@ class Asked:
         return (parse_index_line(line) for line in bundle.index(verified.manifest.index_size))
 
     async def submit(self, request: Send) -> None:
-        self.begun.append(await asyncio.to_thread(request.bundle.signed_manifest))
+        assert request.verified is not None
+        size = request.verified.manifest.index_size
+        index = await asyncio.to_thread(lambda: b"".join(request.bundle.index(size)))
+        self.begun.append((request.verified.raw, request.verified.signature, index))
         raise Refused(Code.DISK_FULL, "The release would not fit on the disk")
 
 
 @pytest.mark.parametrize("name", ["tree.manifest.json", "tree.manifest.json.sig"])
-async def test_papers_that_are_others_than_those_that_were_judged_begin_nothing(
+async def test_what_is_deployed_is_the_manifest_that_was_verified_whatever_stands_there_by_now(
     box: Dropbox, one: Load, name: str
 ) -> None:
     def arrive() -> tuple[Stamp | None, ...]:
@@ -249,13 +253,10 @@ async def test_papers_that_are_others_than_those_that_were_judged_begin_nothing(
     landing = Landing(DroppedFolder(box), cast("Deployer", asked), before={})
     await landing.look(stamps, now=0)
     assert landing.ready
-    await landing.begin()
-    assert landing.result.awaited is Awaited.HOST
-    assert landing.ready
     await asyncio.to_thread((box.path / name).write_bytes, b"another")
     await landing.begin()
-    assert (landing.ready, landing.result.awaited) == (False, Awaited.ARRIVAL)
-    assert asked.begun == [(one.manifest, one.signature)]
+    assert landing.result.awaited is Awaited.HOST
+    assert asked.begun == [(one.manifest, one.signature, one.index)]
 
 
 def test_a_stamp_tells_of_a_change_and_only_what_was_looked_at_is_removed(box: Dropbox) -> None:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from agent.core.drop import Awaited, Result, State, awaited, failed_step, is_final, is_torn
+from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployer import Send
 from agent.doors.ports import Deployer, Deployment
 from agent.host.drop.folder import Lacking, Stamp
 from agent.host.drop.upload import Dropped, Opened, changed, index_holds
-from agent.host.ports import Bundle
 from pusher.wire import DROP_MANIFEST, DROP_SIGNATURE, Code, Manifest, Problem, Refused, WireError
 
 _TORN_MOST = 3
@@ -41,8 +41,8 @@ class Landing:
         self.dropped = dropped
         self._deployer = deployer
         self._by = ""
-        self._signed_manifest = b"", b""
-        """The manifest and the signature that were judged."""
+        self._verified: VerifiedManifest | None = None
+        """The manifest that is to be deployed: what was verified, whatever stands there by now."""
         # Words only: one that was deployed from here stays "deployed" when it is live no more.
         self._ours = str(before.get("manifest")) if before.get("deployment") else ""
         self._torn: list[str] = []
@@ -81,7 +81,9 @@ class Landing:
         begun: Deployment | None = None
         try:
             opened = await asyncio.to_thread(self.dropped.open)
-            begun = await self._deployer.submit(Send(_AsJudged(opened.bundle(), self._signed_manifest), self._by))
+            bundle = opened.bundle()
+            await asyncio.to_thread(bundle.signed_manifest)  # the index comes after it
+            begun = await self._deployer.submit(Send(bundle, self._by, self._verified))
             self.reading = asyncio.create_task(_close_after(begun, opened))
             self._ours = self.result.manifest
             self._goes_on(begun)
@@ -125,7 +127,7 @@ class Landing:
             if final and not await asyncio.to_thread(index_holds, opened.bundle(), verified.manifest):
                 raise Lacking(self.name, f"the index that {DROP_MANIFEST} names") from problem
             raise
-        self._signed_manifest = verified.raw, verified.signature
+        self._verified = verified
         self.ready, self.created, self._by = True, verified.manifest.created, f"{verified.signer} (drop)"
 
     async def _told_by(self, past: Deployment) -> bool:
@@ -191,24 +193,6 @@ class Landing:
 
     def _wait(self, what: Awaited, for_what: str) -> None:
         self.result = replace(self.result, state=State.WAITING, awaited=what, waiting_for=for_what)
-
-
-class _AsJudged:
-    """A bundle whose papers are the ones that were judged: else others would be begun in their signer's name, and
-    what the journal says of them would not have been asked."""
-
-    def __init__(self, bundle: Bundle, verified: tuple[bytes, bytes]) -> None:
-        self._signed_manifest = verified
-        self._bundle = bundle
-        self.index = bundle.index
-        self.files = bundle.files
-
-    def signed_manifest(self) -> tuple[bytes, bytes]:
-        """As in the port. Raises: Refused(content_mismatch), if they are others by now."""
-        found = self._bundle.signed_manifest()
-        if found != self._signed_manifest:
-            raise changed(DROP_MANIFEST)
-        return found
 
 
 async def _close_after(deployment: Deployment, opened: Opened) -> None:
