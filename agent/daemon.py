@@ -1,32 +1,37 @@
 """The life of an agent: recover, open the doors, serve, drain, exit.
 
-Invariant: no door opens before every app is settled. What is accepted is carried out, or settled at the next
-start; who follows it sees its end before the door closes on him.
+Invariant: no door opens before every app is recovered. What is accepted is carried out, or recovered at the next
+start. Watchers of a deployment see its end before their door closes.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
+from agent.deploy.admission import Admission
 from agent.deploy.deployer import Deployer
 from agent.deploy.deployment import Deployment
+from agent.deploy.recovery import AppRecovery
+from agent.deploy.status import Status
 from agent.deploy.unusable import Unusable
 from agent.doors.http.uploads import UPLOADS_MOST
 from agent.doors.ports import Drop
 from agent.host.ports import Service
 from agent.host.storage.journal import Journal
+from pusher.wire import Refused
 
 _log = structlog.get_logger()
 
 _THREADS = 2 * UPLOADS_MOST
-"""For all that blocks. A bundle keeps one while it arrives, however slowly; asyncio's own number, by that of the
-processors, is 6 on a small machine, and six uploads that stood still kept everything else waiting."""
+"""For all that blocks. Each upload keeps a thread while it arrives, however slowly. asyncio's default depends on
+the processors: on a small machine it is 6, and six stalled uploads kept everything else waiting."""
 
 _GRACE_S = 20.0
-"""How long deployments may take to come to an end when the agent is told to stop."""
+"""How long deployments get to end when the agent is told to stop, in seconds."""
 
 
 class Door(Protocol):
@@ -37,21 +42,53 @@ class Door(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Let nobody in any more; those who wait for an answer get it, if it comes in time."""
+        """Accept nothing more. Callers that wait for a response get it, if it comes in time."""
         ...
 
 
-class Agent:
-    """The apps of one host, as doors see them."""
+@dataclass(frozen=True, slots=True)
+class App:
+    """The parts of one app that act for others."""
 
-    def __init__(self, apps: Mapping[str, Deployer | Unusable], *, drops: Mapping[str, Drop]) -> None:
-        self.apps = apps
+    name: str
+    deployer: Deployer
+    status: Status
+    admission: Admission
+    recovery: AppRecovery
+
+
+class Agent:
+    """The apps of one host, as the doors see them: each usable, or the problem with it."""
+
+    def __init__(
+        self, usable: Mapping[str, App], unusable: Mapping[str, Unusable], *, drops: Mapping[str, Drop]
+    ) -> None:
+        self.apps: Mapping[str, App | Refused] = {
+            **usable,
+            **{name: app.problem for name, app in unusable.items()},
+        }
         self.drops = drops
+        self._usable = usable
+        self._unusable = unusable
 
     async def deployment(self, deployment: str) -> Deployment | None:
-        """A deployment of any app, by its id, running or past."""
-        app = self.apps.get(deployment.rpartition("-")[0])
-        return await app.deployment(deployment) if app else None
+        """A deployment of any app, by its id, running or past. Raises: Refused, if its app cannot be used."""
+        name = deployment.rpartition("-")[0]
+        if app := self._usable.get(name):
+            return await app.status.deployment(deployment)
+        if unusable := self._unusable.get(name):
+            return await unusable.deployment(deployment)
+        return None
+
+    async def recover(self) -> None:
+        """End what another agent left unfinished, and start the apps."""
+        for app in self._unusable.values():
+            app.report()
+        await asyncio.gather(*(app.recovery.recover() for app in self._usable.values()))
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Accept no more deployments; those under way get `grace_s` seconds to end."""
+        await asyncio.gather(*(app.deployer.stop(grace_s=grace_s) for app in self._usable.values()))
 
 
 async def serve(
@@ -63,11 +100,11 @@ async def serve(
     stop: asyncio.Event,
     stopping: Callable[[], None],
 ) -> None:
-    """Run until `stop` is set; `stopping` is told at once. Raises: Problem, if it cannot begin."""
+    """Run until `stop` is set; then call `stopping` at once. Raises: Problem, if the agent cannot begin."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="work"))
     await journal.open()
     try:
-        await asyncio.gather(*(app.recover() for app in agent.apps.values()))
+        await agent.recover()
         for door in doors:
             await door.start()
         _log.info("ready", apps=sorted(agent.apps))
@@ -75,8 +112,8 @@ async def serve(
         stopping()
         _log.info("stopping")
     finally:
-        # Deployments first: those who follow one get to see its end before the door closes on them.
-        await asyncio.gather(*(app.stop(grace_s=_GRACE_S) for app in agent.apps.values()))
+        # Deployments first: their watchers must see the end before the door closes.
+        await agent.stop(grace_s=_GRACE_S)
         await asyncio.gather(*(door.stop() for door in doors))
         await asyncio.gather(*(service.stop() for service in services))
         await journal.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import getpass
 import hashlib
 import io
@@ -16,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from agent.__main__ import serve_host
+from agent.assembly import Machine, serve_host
 from agent.core.layout import AppLayout, HostLayout
 from agent.host.setup.config_files import read_agent, read_apps, set_apart
 from pusher.bundle import bundle, pack, sign
@@ -49,11 +50,14 @@ def hook(text: str) -> str:
 
 
 class Host:
-    """One host with one app (more through `add_app`)."""
+    """One host with one app (more through `add_app`), on this machine unless another is given."""
 
-    def __init__(self, root: Path, *, uv_cache: Path, venvs: Path, name: str = "web1") -> None:
+    def __init__(
+        self, root: Path, *, uv_cache: Path, venvs: Path, name: str = "web1", machine: Machine | None = None
+    ) -> None:
         self.root = root
         self.name = name
+        self.machine = machine
         self.layout = HostLayout(root)
         self.app = AppLayout(root / "opt" / APP)
         self.key = root / "key"
@@ -61,7 +65,7 @@ class Host:
         self.door = 0
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self.session: aiohttp.ClientSession | None = None
         self._created = 0
         for folder in (self.layout.apps, self.layout.state, self.layout.run, self.layout.cache.parent):
             folder.mkdir(parents=True)
@@ -74,6 +78,17 @@ class Host:
         )
         self.venvs = venvs
         self.add_app(APP)
+
+    def moved(self, root: Path, *, machine: Machine | None = None) -> "Host":
+        """The same host, copied to another root; on the same machine unless another is given."""
+        there = copy.copy(self)
+        there.root = root
+        there.layout = HostLayout(root)
+        there.app = AppLayout(root / "opt" / APP)
+        there.machine = machine or self.machine
+        there.session = None
+        there._stop, there._task = asyncio.Event(), None
+        return there
 
     def trust(self, key: Path, who: str) -> None:
         """Let a key sign."""
@@ -110,7 +125,9 @@ class Host:
         self._stop.clear()
         config = await asyncio.to_thread(read_agent, self.layout)
         apps = set_apart(await asyncio.to_thread(read_apps, self.layout), self.layout)
-        self._task = asyncio.create_task(serve_host(self.layout, config, apps, stop=self._stop))
+        self._task = asyncio.create_task(
+            serve_host(self.layout, config, apps, stop=self._stop, machine=self.machine)
+        )
         while True:
             if self._task.done():
                 self._task.result()
@@ -126,9 +143,9 @@ class Host:
 
     async def stop(self) -> None:
         """Stop the agent as SIGTERM does."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self.session is not None:
+            await self.session.close()
+            self.session = None
         if self._task is not None:
             self._stop.set()
             task, self._task = self._task, None
@@ -167,9 +184,9 @@ class Host:
 
     async def request(self, method: str, path: str, **arguments: Any) -> tuple[int, dict[str, Any]]:
         """Ask the door; status and JSON."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(f"http://127.0.0.1:{self.door}")
-        async with self._session.request(method, path, **arguments) as answer:
+        if self.session is None:
+            self.session = aiohttp.ClientSession(f"http://127.0.0.1:{self.door}")
+        async with self.session.request(method, path, **arguments) as answer:
             return answer.status, json.loads(await answer.read())
 
     async def post(self, data: bytes, *, app: str = APP) -> tuple[int, dict[str, Any]]:
@@ -192,8 +209,8 @@ class Host:
 
     async def events(self, deployment: str) -> list[dict[str, Any]]:
         """All events of a deployment that has ended."""
-        assert self._session is not None
-        async with self._session.get(f"/deployments/{deployment}/events") as answer:
+        assert self.session is not None
+        async with self.session.get(f"/deployments/{deployment}/events") as answer:
             return [json.loads(line) for line in (await answer.read()).splitlines() if line]
 
     async def answer(self, path: str = "/", *, app: str = APP) -> dict[str, Any]:

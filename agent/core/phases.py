@@ -1,8 +1,7 @@
 """How far a deployment has come: the state machine as a literal table.
 
-Invariant: everything that moves a deployment from one phase to another, and what recovery does when it finds
-one there, stands in `PHASES` and `RECOVERY`; nothing else decides it. The diagram in docs/concepts.md
-is this table.
+Invariant: `PHASES` alone moves a deployment from one phase to another, and `RECOVERY` alone decides what an agent
+that starts does with a deployment in each phase. The diagram in docs/concepts.md shows these tables.
 """
 
 from collections.abc import Mapping
@@ -12,10 +11,10 @@ from enum import StrEnum
 class Phase(StrEnum):
     """What is durable in the journal about a deployment."""
 
-    VERIFIED = "verified"  # the papers are on disk; the release is being built; nothing live has changed
-    SWITCHING = "switching"  # `current` says the old or the new release: the link itself tells
-    SWITCHED = "switched"  # `current` says the new release; the service may run either
-    CONFIRMING = "confirming"  # the new release has been started and is being asked
+    VERIFIED = "verified"  # the signed manifest is on disk; the release is being built; nothing live has changed
+    SWITCHING = "switching"  # `current` points at the old or the new release: only the link says which
+    SWITCHED = "switched"  # `current` points at the new release; the service may run either
+    CONFIRMING = "confirming"  # the new release has been started and is being checked
     COMMITTED = "committed"  # it answered: from here on nothing is taken back
     DISCARDING = "discarding"  # a step failed before the switch: the new release is being removed
     RETURNING = "returning"  # a step failed after it: what was live is being brought back
@@ -25,7 +24,7 @@ class Phase(StrEnum):
 
 
 class Signal(StrEnum):
-    """What happened to a deployment, as far as the table cares."""
+    """What can move a deployment to another phase."""
 
     SWITCH_BEGINS = "switch begins"
     SWITCH_ENDED = "switch ended"
@@ -68,27 +67,27 @@ PHASES: Mapping[Phase, Mapping[Signal, Phase]] = {
 
 
 class Recovery(StrEnum):
-    """What an agent that starts does with a deployment it finds unfinished."""
+    """What an agent that starts does with an unfinished deployment."""
 
     UNDO = "undo"
-    LOOK = "look"  # at the link: says it the new release -> resume, else -> undo
-    RESUME = "resume"  # from `restart` on, unless it was tried too often
-    FINISH = "finish"  # only the clean-up is missing
+    READ_LINK = "read link"  # resume if `current` points at the new release, else undo
+    RESUME = "resume"  # from `restart` on, unless it was resumed too often
+    FINISH = "finish"  # only the clean-up is left
 
 
 RECOVERY: Mapping[Phase, Recovery] = {
     Phase.VERIFIED: Recovery.UNDO,
-    Phase.SWITCHING: Recovery.LOOK,
-    # The link says so even here: a return may have come further than the journal could be told.
-    Phase.SWITCHED: Recovery.LOOK,
-    Phase.CONFIRMING: Recovery.LOOK,
+    Phase.SWITCHING: Recovery.READ_LINK,
+    # The link decides here too: a return may have come further than the journal, if that could not be written.
+    Phase.SWITCHED: Recovery.READ_LINK,
+    Phase.CONFIRMING: Recovery.READ_LINK,
     Phase.COMMITTED: Recovery.FINISH,
     Phase.DISCARDING: Recovery.UNDO,
     Phase.RETURNING: Recovery.UNDO,
 }
 
 RESUMPTIONS = 2
-"""How often a deployment is resumed before recovery takes it back: a release that kills its host ends settled."""
+"""How often a deployment is resumed before recovery takes it back. It ends even if its release kills the host."""
 
 
 def advance(phase: Phase, signal: Signal) -> Phase:
@@ -102,6 +101,6 @@ def advance(phase: Phase, signal: Signal) -> Phase:
 def recovery(phase: Phase, *, link_says_new: bool, resumptions: int) -> Recovery:
     """What to do with a deployment found in `phase`: UNDO, RESUME or FINISH."""
     chosen = RECOVERY[phase]
-    if chosen is Recovery.LOOK:
+    if chosen is Recovery.READ_LINK:
         chosen = Recovery.RESUME if link_says_new else Recovery.UNDO
     return Recovery.UNDO if chosen is Recovery.RESUME and resumptions >= RESUMPTIONS else chosen

@@ -1,6 +1,6 @@
-"""What a deployment will do: data, so that a dry run is printing it.
+"""What a deployment will do, as data: a dry run only has to print it.
 
-Invariant: the order of all steps and hooks stands in the tables of this file and nowhere else.
+Invariant: the tables of this file alone hold the order of all steps and hooks.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class Kind(StrEnum):
 
 
 class Step(StrEnum):
-    """The steps, by the names that people see. `receive` and `verify` come before a deployment exists."""
+    """The steps, by the names that people see. `receive` and `verify` run before a deployment exists."""
 
     RECEIVE = "receive"
     VERIFY = "verify"
@@ -33,14 +33,14 @@ class Step(StrEnum):
 
 
 class Commit(StrEnum):
-    """The point in a plan from which on nothing is taken back (docs/adr/0004)."""
+    """The point in a plan after which nothing is taken back (docs/adr/0004-commit.md)."""
 
     HERE = "commit"
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A place where the release's and the host's executables of this name run."""
+    """A place in a plan where the executables of this name run, those of the release and of the host."""
 
     name: str
 
@@ -50,7 +50,7 @@ Item = Step | Hook | Commit
 PLANS: Mapping[Kind, tuple[Item, ...]] = {
     Kind.DEPLOY: (
         Step.UNPACK,
-        # A release brings its hooks along: the first ones cannot run before it is unpacked.
+        # The release brings its hooks, so the first of them run after it is unpacked.
         Hook("before-setup"),
         Hook("after-setup"),
         Hook("before-update-code"),
@@ -92,7 +92,7 @@ RETURN_AFTER = (
     Hook("rollback-before-cleanup"),
     Hook("rollback-after-cleanup"),
 )
-"""The hooks around an automatic return: before and after the undo of `switch`, if it was begun."""
+"""The hooks around an automatic return: they run before and after the undo of `switch`."""
 
 HOOK_NAMES = frozenset(
     item.name
@@ -100,18 +100,19 @@ HOOK_NAMES = frozenset(
     for item in items
     if isinstance(item, Hook)
 )
-"""Every name by which a hook is looked for."""
+"""The names of all hooks."""
 
 BEGINS: Mapping[Step, Signal] = {Step.SWITCH: Signal.SWITCH_BEGINS, Step.CONFIRM: Signal.CONFIRM_BEGINS}
 ENDED: Mapping[Step, Signal] = {Step.SWITCH: Signal.SWITCH_ENDED}
-"""Which steps move the deployment on to another phase."""
+"""The steps that move a deployment to another phase when they begin, and when they have ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One deployment: what it makes live and what was live when it was planned.
+    """The facts of one deployment, which never change: what it makes live, over what, and who asked for it.
 
-    `id` is `<app>-<time>`; a new release has the same time as its id, a rollback names an older one.
+    `id` is `<app>-<time>`. The time is the id of the new release; a rollback has an older `release`. `previous` is
+    the release that was live when the deployment was planned.
     """
 
     id: str
@@ -124,11 +125,11 @@ class Attempt:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """Everything that will be done, in order."""
+        """All items of the plan, in order."""
         return PLANS[self.kind]
 
     def scene(self, *, returning: bool) -> "Scene":
-        """Where the hooks of this attempt run; `returning` for those of an automatic return."""
+        """Where the hooks of this attempt run; with `returning`, those of an automatic return."""
         if returning:
             return Scene(source=self.release, release=self.previous, previous=self.release)
         source = self.release if self.kind is Kind.DEPLOY else self.previous or self.release
@@ -137,9 +138,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What a hook is told: `release` is becoming live, `previous` was; its executables come from `source`.
+    """The releases around a hook: `release` becomes live, `previous` was live, `source` has the executables.
 
-    A deploy's hooks are its own; those of a rollback or a return come from the release that is being left.
+    The hooks of a deploy come from the new release. Those of a rollback or a return come from the release that is
+    being left.
     """
 
     source: str
@@ -148,17 +150,17 @@ class Scene:
 
 
 def deployment_id(app: str, time_id: str) -> str:
-    """The id of a deployment. Release ids and deployment ids of an app come from one rising sequence."""
+    """The id of a deployment. Release and deployment ids of an app come from one rising sequence."""
     return f"{app}-{time_id}"
 
 
 def resume_at(items: tuple[Item, ...]) -> int:
-    """Where a resumed deployment goes on: the first item after the switch."""
+    """Where a resumed deployment continues: the index of the first item after the switch."""
     return items.index(Step.SWITCH) + 1
 
 
 def finish_at(items: tuple[Item, ...]) -> int:
-    """Where a committed deployment goes on."""
+    """Where a committed deployment continues: the index of the first item after the commit."""
     return items.index(Commit.HERE) + 1
 
 

@@ -1,19 +1,19 @@
-"""Which releases there are, which one to fall back to, and which may go.
+"""What became of each release, where a rollback may go, and which releases may be deleted.
 
-Invariant: every answer follows from the records alone; ids order releases in time, names and mtimes never do.
+Invariant: everything follows from the records alone. Ids order releases in time; names and mtimes never do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Standing(StrEnum):
-    """What became of a release. Only a good one is ever fallen back to without being named."""
+    """What became of a release. A rollback that names no release goes to good ones only."""
 
     CANDIDATE = "candidate"  # being deployed, or found on disk and never confirmed
     GOOD = "good"  # it was live and answered
-    WITHDRAWN = "withdrawn"  # it was good, and somebody rolled back from it
+    WITHDRAWN = "withdrawn"  # it was good, then an operator rolled back from it
     FAILED = "failed"  # it was switched to and did not answer
 
 
@@ -31,16 +31,16 @@ class Release:
 
 
 def rollback_targets(releases: Iterable[Release], *, live: str | None) -> list[Release]:
-    """The releases that a rollback may go to unnamed, the first choice first: good, older than the live one."""
+    """The releases that a rollback may choose by itself, the first choice first: good, older than the live one."""
     good = [one for one in releases if one.standing is Standing.GOOD and (live is None or one.id < live)]
     return sorted(good, key=lambda one: one.id, reverse=True)
 
 
 def surplus(releases: Iterable[Release], *, live: str | None, keep: int) -> list[Release]:
-    """The releases that retention lets go, oldest first.
+    """The releases that retention deletes, oldest first.
 
-    Kept are: the live one, its fallback, pinned ones, the `keep` newest good ones, and, for inspection, the
-    `keep` newest others, unless there are `keep` good ones newer than they are.
+    Retention keeps the live release, its rollback target, pinned releases and the `keep` newest good ones. For
+    inspection it keeps the `keep` newest others too, unless `keep` good ones are newer.
     """
     newest_first = sorted(releases, key=lambda one: one.id, reverse=True)
     good = [one.id for one in newest_first if one.standing is Standing.GOOD or one.id == live]
@@ -49,3 +49,12 @@ def surplus(releases: Iterable[Release], *, live: str | None, keep: int) -> list
     inspected = [one.id for one in newest_first if one.id not in good and one.id > oldest]
     kept |= {*inspected[:keep], *(one.id for one in newest_first if one.pinned)}
     return [one for one in reversed(newest_first) if one.id not in kept]
+
+
+def listing(releases: Sequence[Release]) -> str:
+    """Ids and versions, for a message; a release that is not good has its standing added."""
+    return ", ".join(f"{one.id} ({one.version}{_unless_good(one)})" for one in releases) or "none"
+
+
+def _unless_good(release: Release) -> str:
+    return "" if release.standing is Standing.GOOD else f", {release.standing.value}"

@@ -1,7 +1,7 @@
-"""`receive` and `verify`: from bytes of unknown origin to papers that are trusted and durable.
+"""What an app lets in: from bytes of unknown origin to a verified manifest, and to a durable one.
 
-Invariant: nothing is believed, stored or counted before the signature holds; what is refused here has
-changed nothing.
+Invariant: nothing is believed, stored or counted before the signature holds; what is refused here has changed
+nothing. These are the steps `receive` and `verify`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from agent.host.bundle import signers
 from agent.host.ports import Bundle, Clock
 from agent.host.releases.unpack import check_room, write_metadata
 from agent.host.storage.disk import Disk
+from agent.host.storage.journal import Journal
 from pusher.wire import Code, Entry, File, LimitError, Manifest, Refused, WireError, read_index
 
 _SIGNATURE_DEADLINE_S = 10.0
@@ -25,7 +26,7 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class VerifiedManifest:
-    """A manifest whose signature holds. `digest` is the SHA-256 of its bytes, which name the deployment.
+    """A manifest whose signature holds. `digest` is the SHA-256 of its bytes; the journal knows it by that.
 
     The times are what the two steps took, in milliseconds.
     """
@@ -49,12 +50,13 @@ class Admission:
     limits: BundleLimits
     allowed_signers: Path
     disk: Disk
+    journal: Journal
     clock: Clock
 
     async def receive(self, bundle: Bundle) -> VerifiedManifest:
-        """The papers of a bundle, checked in all that does not depend on what was accepted before.
+        """Read the manifest of a bundle, and verify its signature.
 
-        Raises: Refused, for what is malformed, not signed by somebody trusted, or meant for elsewhere.
+        Raises: Refused, if it is malformed or its signer is not trusted.
         """
         began = self.clock.elapsed()
         raw, signature = await asyncio.to_thread(bundle.signed_manifest)
@@ -80,22 +82,26 @@ class Admission:
             verify_ms=round((self.clock.elapsed() - received) * 1000),
         )
 
-    def judge(self, verified: VerifiedManifest, *, newest_accepted: int | None, again: bool) -> None:
-        """Refuse what is for another app or host, too large, or not fresh; as `trust.judge`. Raises: Refused."""
+    async def check(self, verified: VerifiedManifest, *, retry: bool) -> None:
+        """Refuse a manifest for another app or host, one that is too large, or one that is not fresh.
+
+        With `retry` the newest manifest that was accepted is fresh once more. Raises: Refused, as
+        `agent.core.trust.judge`; Failed.
+        """
         trust.judge(
             verified.manifest,
             app=self.app,
             host=self.host,
             now=self.clock.now(),
-            newest_accepted=newest_accepted,
+            newest_accepted=await self.journal.newest_accepted(self.app),
             limits=self.limits,
-            again=again,
+            again=retry,
         )
 
     def store(self, verified: VerifiedManifest, bundle: Bundle, into: Path) -> None:
-        """Begin the tree `into` with the signed verified, durably. Blocking.
+        """Begin the tree `into` with the verified manifest and the index of the bundle, durably. Blocking.
 
-        Raises: Refused, with a part of it left behind for the caller to drop; Failed.
+        Raises: Refused, Failed. The caller then calls `discard`.
         """
         self.disk.make_folders(into.parent, op="papers.staging")
         check_room(into.parent, size=verified.manifest.unpacked_size, files=verified.manifest.files)
@@ -103,18 +109,22 @@ class Admission:
             into,
             manifest=verified.raw,
             signature=verified.signature,
-            index=_batches(line for line, _ in self._judged(verified, bundle)),
+            index=_batches(line for line, _ in self._checked(verified, bundle)),
             disk=self.disk,
         )
 
+    def discard(self, tree: Path) -> None:
+        """Remove a tree that `store` began, or only a part of it. Blocking. Raises: Failed."""
+        self.disk.discard(tree, op="store.discard")
+
     def entries(self, verified: VerifiedManifest, bundle: Bundle) -> Iterator[Entry]:
-        """The entries of the index, judged one by one, and at the end as a whole. Blocking.
+        """The entries of the bundle's index, each checked when it is read, and all of them at the end. Blocking.
 
-        Raises: Refused, at the line that is wrong, or at the end, where the digest shows it.
+        Raises: Refused, at a line that is wrong, or at the end if the digest is not the one in the manifest.
         """
-        return (entry for _, entry in self._judged(verified, bundle))
+        return (entry for _, entry in self._checked(verified, bundle))
 
-    def _judged(self, verified: VerifiedManifest, bundle: Bundle) -> Iterator[tuple[bytes, Entry]]:
+    def _checked(self, verified: VerifiedManifest, bundle: Bundle) -> Iterator[tuple[bytes, Entry]]:
         """Each line with its entry, as `entries`."""
         manifest, digest = verified.manifest, hashlib.sha256()
 
@@ -127,8 +137,8 @@ class Admission:
         requirements = self.config.dependencies.requirements
         found: set[str] = set()
         try:
-            lines, again = tee(hashed(bundle.index(manifest.index_size)))
-            for entry, line in zip(read_index(lines, limits=self.limits.tree), again, strict=True):
+            lines, same = tee(hashed(bundle.index(manifest.index_size)))
+            for entry, line in zip(read_index(lines, limits=self.limits.tree), same, strict=True):
                 trust.judge_name(entry.path, shared=self.config.shared)
                 trust.judge_hook(entry)
                 count += 1
@@ -156,7 +166,7 @@ class Admission:
 
 
 def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in fewer pieces, for each is written by itself."""
+    """The same bytes in fewer pieces: each piece costs a write."""
     while batch := b"".join(islice(lines, _BATCH)):
         yield batch
 
@@ -164,7 +174,7 @@ def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:
 def _malformed(reason: object) -> Refused:
     return Refused(
         Code.BUNDLE_MALFORMED,
-        "The bundle is not of the format this agent reads",
+        "The bundle does not have the format that this agent reads",
         why=str(reason),
         hint="Pack it with `pusher pack`, of the agent's version or a newer one",
     )

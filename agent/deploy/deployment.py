@@ -1,7 +1,7 @@
-"""A deployment as everybody but the one who carries it out sees it: its events, and its end.
+"""One deployment as people watch it: its events and its end.
 
-Invariant: events are numbered from 1 without a gap and never change; `finished` is the last. Watching costs a
-deployment nothing: a reader takes what there is when it gets to it, and none is waited for.
+Invariant: events are numbered from 1 without a gap and never change; `finished` is the last one. A deployment
+never waits for its watchers: each reads at its own pace.
 """
 
 import asyncio
@@ -16,24 +16,29 @@ from pusher.wire import Event, Happened, Problem
 
 _OUTPUT_LINES = 5_000
 _OUTPUT_CHARACTERS = 1024 * 1024
-"""What one deployment keeps of what hooks and steps write: a hook in a loop must not fill memory and journal."""
+"""How much output of hooks and steps one deployment keeps: a hook in a loop must not fill memory and journal."""
 
 
 class Deployment:
-    """One deployment, running or past."""
+    """One deployment, running or past. `phase` is how far it has come."""
 
-    def __init__(self, attempt: Attempt, *, clock: Clock, phase: Phase, past: Sequence[Event] = ()) -> None:
+    def __init__(
+        self, attempt: Attempt, *, clock: Clock, phase: Phase = Phase.VERIFIED, past: Sequence[Event] = ()
+    ) -> None:
         self.attempt = attempt
         self.phase = phase
+        self.began = clock.elapsed()
         self.warning: Problem | None = None
-        """What people should hear of although it goes well; told with its end."""
+        """What people should know although the deployment succeeds; its last event says it."""
+        self.interrupted = asyncio.Event()
+        """Set when the agent stops. Until the switch, that ends the deployment, and it is taken back."""
         self._clock = clock
         self._events = list(past)
         self._saved = len(self._events)
         self._output = 0
         self._output_characters = 0
         self._news = asyncio.Event()
-        self._taken_in = asyncio.Event()
+        self._consumed = asyncio.Event()
         self._listener: Callable[[Attempt, Event], None] = lambda _, __: None
 
     @property
@@ -60,23 +65,23 @@ class Deployment:
                 at += 1
             if self.outcome is not None:
                 if at > len(self._events):
-                    # Numbered by an agent that died before it had written that down: the end is what matters.
+                    # An agent that died numbered more events than it could write down. The end is what matters.
                     yield self._events[-1]
                 return
             await news.wait()
 
     async def finished(self) -> Event:
-        """Its last event, when it has happened."""
+        """Wait for its last event."""
         async for event in self.events(after=len(self._events) - 1):
             last = event
         return last
 
-    async def taken_in(self) -> None:
-        """Return when nothing more will be read of the bundle it came with."""
-        await self._taken_in.wait()
+    async def consumed(self) -> None:
+        """Return when nothing more will be read of its bundle."""
+        await self._consumed.wait()
 
     def summary(self) -> dict[str, Any]:
-        """What it is, and its outcome (null while it runs)."""
+        """Its facts, and its outcome (null while it runs)."""
         return {
             "deployment": self.id,
             "app": self.app,
@@ -88,15 +93,19 @@ class Deployment:
             "outcome": self.outcome,
         }
 
+    def subscribe(self, listener: Callable[[Attempt, Event], None]) -> None:
+        """Call `listener`, which must not wait, with each event from now on. It replaces the one before."""
+        self._listener = listener
+
     def next_event(self, happened: Happened, **data: Any) -> Event:
-        """The event that would be next; `publish` makes it so."""
+        """Make the next event, without publishing it."""
         return Event(len(self._events) + 1, self._clock.now(), happened, data)
 
     def publish(self, event: Event) -> None:
-        """Show an event to everybody who watches."""
+        """Show an event to all watchers."""
         self._events.append(event)
         if event.event == Happened.FINISHED:
-            self._taken_in.set()
+            self._consumed.set()
         self._listener(self.attempt, event)
         news, self._news = self._news, asyncio.Event()
         news.set()
@@ -106,7 +115,7 @@ class Deployment:
         self.publish(self.next_event(happened, **data))
 
     def output(self, source: str) -> Lines:
-        """Takes lines that a step or hook writes."""
+        """A function that publishes a line which a step or hook wrote."""
 
         def line(text: str) -> None:
             if self._output < 0:
@@ -120,20 +129,16 @@ class Deployment:
 
         return line
 
-    def tell(self, listener: Callable[[Attempt, Event], None]) -> None:
-        """Have each event from now on told to `listener` at once, which must not wait."""
-        self._listener = listener
-
-    def body_read(self) -> None:
-        """Note that the bundle has been read whole, or will not be read."""
-        self._taken_in.set()
+    def mark_consumed(self) -> None:
+        """Note that nothing more will be read of its bundle, or that it has none."""
+        self._consumed.set()
 
     def unsaved(self) -> list[Event]:
         """The events that are not in the journal yet."""
         return self._events[self._saved :]
 
-    def saved(self, events: Sequence[Event]) -> None:
-        """Note that these are in the journal now."""
+    def mark_saved(self, events: Sequence[Event]) -> None:
+        """Note that the journal has these events now."""
         self._saved += len(events)
 
 
@@ -143,9 +148,9 @@ async def recorded(record: Record, *, journal: Journal, clock: Clock) -> Deploym
         record.attempt, clock=clock, phase=record.phase, past=await journal.events(record.attempt.id)
     )
     if record.finished is not None and deployment.outcome is None:
-        # The history keeps no events for ever; how it ended stays.
+        # The history drops old events; how the deployment ended stays.
         problem = {"problem": record.problem} if record.problem else {}
         facts = {**deployment.summary(), "outcome": record.phase.value}
         deployment.happened(Happened.FINISHED, **facts, ms=record.finished - record.started, **problem)
-    deployment.body_read()
+    deployment.mark_consumed()
     return deployment

@@ -1,212 +1,210 @@
-"""Carrying out one deployment: the plan forwards, and, if something fails, its one way back.
+"""Carrying out a deployment: the plan forwards, and, if an item fails, the one way back.
 
-Invariant: the intent of a step is durable before the step begins, a deployment's end before anybody hears of
-it. `take_back` is the only place where anything is undone, whether a step failed a moment ago or the
-agent died in the middle and found the deployment in its journal.
+Invariant: the intent of a step is durable before the step begins, and the end of a deployment before people see
+it. `take_back` alone undoes anything, whether a step has just failed or an agent died in the middle of it.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import structlog
 
 from agent.core.phases import Phase, Signal, advance
-from agent.core.plan import BEGINS, ENDED, RETURN_AFTER, RETURN_BEFORE, Commit, Hook, Item, Kind, Step
+from agent.core.plan import BEGINS, ENDED, RETURN_AFTER, RETURN_BEFORE, Attempt, Hook, Item, Kind, Step
 from agent.core.releases import Standing
+from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployment import Deployment
-from agent.deploy.hooks import HookCalls
-from agent.deploy.steps import Doable
+from agent.deploy.hooks import Hooks
+from agent.deploy.steps.step import Doable, Inputs
 from agent.host.ports import Bundle, Clock
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
-from pusher.wire import Code, Failed, Happened, Problem, Stuck, WireError
+from pusher.wire import Code, Event, Failed, Happened, Problem, Stuck, WireError
 
 _INTERRUPTIBLE = (Step.DEPENDENCIES, Step.PREFLIGHT)
-"""Steps that wait for others, and leave nothing running when cancelled. An upload is ended by its door."""
+"""Steps that may wait long, and leave nothing running when cancelled. An upload is ended by its door."""
 
+_Result = TypeVar("_Result")
 _log = structlog.get_logger()
 
 
-class Execution:
-    """One deployment in the hands of the agent."""
+class Executor:
+    """Carries out the deployments of one app, one at a time. `listener` is called with each event of theirs."""
 
     def __init__(
         self,
-        deployment: Deployment,
         *,
         steps: Mapping[Step, Doable],
-        hooks: HookCalls,
+        hooks: Hooks,
         store: ReleaseStore,
         journal: Journal,
         clock: Clock,
+        listener: Callable[[Attempt, Event], None] = lambda _, __: None,
     ) -> None:
-        self._deployment = deployment
-        self._attempt = deployment.attempt
         self._steps = steps
         self._hooks = hooks
         self._store = store
         self._journal = journal
         self._clock = clock
-        self._began = clock.elapsed()
-        self._interrupted = False
-        self._waiting: asyncio.Future[None] | None = None
-        self._at = ""
-        self._log = _log.bind(deployment=deployment.id, app=self._attempt.app, release=self._attempt.release)
+        self._listener = listener
 
-    async def carry_out(self, *, start: int = 0) -> None:
-        """Do the items of the plan from `start` on; what fails before the commit is taken back.
+    def begin(
+        self, attempt: Attempt, *, verified: VerifiedManifest | None = None, warning: Problem | None = None
+    ) -> Deployment:
+        """A new deployment. Its first events say what it is, and that its bundle was received and verified."""
+        deployment = Deployment(attempt, clock=self._clock)
+        deployment.warning = warning
+        deployment.subscribe(self._listener)
+        facts = deployment.summary()
+        del facts["outcome"]
+        deployment.happened(Happened.STARTED, **facts)
+        if verified is None:
+            deployment.mark_consumed()
+        else:
+            deployment.happened(Happened.STEP_DONE, step=Step.RECEIVE, ms=verified.receive_ms)
+            deployment.happened(
+                Happened.STEP_DONE, step=Step.VERIFY, ms=verified.verify_ms, signer=verified.signer
+            )
+        _bound(deployment).info(
+            "deployment_started", kind=attempt.kind.value, version=attempt.version, by=attempt.by
+        )
+        return deployment
 
-        What fails after it (the clean-up, its hooks) is reported, and changes nothing about the outcome.
+    async def carry_out(self, deployment: Deployment, *, bundle: Bundle | None = None, start: int = 0) -> None:
+        """Do the items of the plan from `start` on. What fails before the commit is taken back.
+
+        What fails after it (the clean-up, its hooks) is reported, and does not change the outcome.
         """
-        for item in self._attempt.items[start:]:
-            problem = await self._try(item)
-            if problem is None:
-                continue
-            if self._deployment.phase is not Phase.COMMITTED:
-                await self.take_back(problem)
-                return
-            self._log.warning("cleanup_incomplete", problem=str(problem))
-            self._deployment.warning = self._deployment.warning or problem
-        await self._finish(Signal.CLEANED_UP, None)
+        deployment.subscribe(self._listener)
+        inputs = Inputs(bundle=bundle)
+        for item in deployment.attempt.items[start:]:
+            try:
+                inputs = await self._do_item(item, deployment, inputs)
+            except Exception as error:
+                problem = await _problem(error, deployment)
+                if deployment.phase is not Phase.COMMITTED:
+                    await self.take_back(deployment, problem, failed=_name(item))
+                    return
+                _bound(deployment).warning("cleanup_incomplete", problem=str(problem))
+                deployment.warning = deployment.warning or problem
+        await self._finish(deployment, Signal.CLEANED_UP, None)
 
-    async def take_back(self, problem: Problem) -> None:
-        """Undo what was done, in reverse, and end the deployment as failed; as stuck if that fails too.
+    async def take_back(self, deployment: Deployment, problem: Problem, *, failed: str = "") -> None:
+        """Undo what was done, in reverse. The deployment ends as failed, or as stuck if an undo fails too.
 
         Before the switch only the new release has to go. From the switch on, what was live comes back, and
-        the release that failed stays for inspection.
+        the release that failed stays for inspection. `failed` names the step or hook, for the log.
         """
-        self._log.warning("deployment_failed", step=self._at, problem=str(problem))
-        if self._deployment.phase not in (Phase.DISCARDING, Phase.RETURNING):
-            self._deployment.phase = advance(self._deployment.phase, Signal.STEP_FAILED)
-        # A full disk may keep even the journal from growing: the undo below makes the room.
+        deployment.subscribe(self._listener)
+        _bound(deployment).warning("deployment_failed", step=failed, problem=str(problem))
+        if deployment.phase not in (Phase.DISCARDING, Phase.RETURNING):
+            deployment.phase = advance(deployment.phase, Signal.STEP_FAILED)
+        # On a full disk even the journal may be unable to grow: the undo below makes the room.
         with suppress(Failed):
-            await self._save()
-        returning = self._deployment.phase is Phase.RETURNING
-        for step in self._undoable(returning):
+            await self._save(deployment)
+        returning = deployment.phase is Phase.RETURNING
+        for step in _undoable(deployment.attempt, returning=returning):
             hooks = returning and step is Step.SWITCH
-            await self._run_return_hooks(RETURN_BEFORE if hooks else ())
-            second = await self._undo(step)
+            await self._run_return_hooks(RETURN_BEFORE if hooks else (), deployment)
+            second = await self._undo(step, deployment)
             if second is not None:
-                await self._finish(Signal.NOT_UNDONE, _stuck(problem, second))
+                await self._finish(deployment, Signal.NOT_UNDONE, _stuck(problem, second))
                 return
-            await self._run_return_hooks(RETURN_AFTER if hooks else ())
-        await self._finish(Signal.UNDONE, problem)
+            await self._run_return_hooks(RETURN_AFTER if hooks else (), deployment)
+        await self._finish(deployment, Signal.UNDONE, problem)
 
-    def interrupt(self) -> None:
-        """Go no further with what is not live yet: what it waits for ends now, and what was built is discarded."""
-        self._interrupted = True
-        if self._waiting is not None:
-            self._waiting.cancel()
+    async def _do_item(self, item: Item, deployment: Deployment, inputs: Inputs) -> Inputs:
+        """Do one item; what the next one can build on."""
+        if deployment.interrupted.is_set() and deployment.phase is Phase.VERIFIED:
+            raise _interrupted()
+        if isinstance(item, Step):
+            return await self._do(item, deployment, inputs)
+        if isinstance(item, Hook):
+            await self._save(deployment)
+            await self._unless_interrupted(self._hooks.run(item.name, deployment), deployment)
+        else:
+            await self._commit(deployment)
+        return inputs
 
-    async def _try(self, item: Item) -> Problem | None:
-        if self._interrupted and self._deployment.phase is Phase.VERIFIED:
-            return _stopped()
-        self._at = item.name if isinstance(item, Hook) else item.value
-        try:
-            if isinstance(item, Hook):
-                await self._save()
-                await self._while_wanted(self._hooks.call(item.name, self._deployment))
-            elif isinstance(item, Commit):
-                await self._commit()
-            else:
-                await self._do(item)
-        except Problem as problem:
-            return problem
-        except Exception as error:
-            # The one place that catches everything: whatever is wrong with us, the app must come back.
-            await self._note_bug(error)
-            return _our_bug(error)
-        return None
-
-    async def _do(self, step: Step) -> None:
-        deployment = self._deployment
+    async def _do(self, step: Step, deployment: Deployment, inputs: Inputs) -> Inputs:
         if step in BEGINS:
             deployment.phase = advance(deployment.phase, BEGINS[step])
         deployment.happened(Happened.STEP_STARTED, step=step)
-        await self._save()
+        await self._save(deployment)
         began = self._clock.elapsed()
         try:
-            doing = self._steps[step].do(self._attempt, deployment.output(step))
-            await (self._while_wanted(doing) if step in _INTERRUPTIBLE else doing)
+            doing = self._steps[step].do(deployment.attempt, inputs, deployment.output(step))
+            if step in _INTERRUPTIBLE:
+                doing = self._unless_interrupted(doing, deployment)
+            started = await doing
         except Problem as problem:
             document = problem.to_document()
             deployment.happened(Happened.STEP_FAILED, step=step, ms=self._ms(began), problem=document)
             raise
+        if step is Step.UNPACK:
+            deployment.mark_consumed()
         deployment.happened(Happened.STEP_DONE, step=step, ms=self._ms(began))
-        self._log.info("step_done", step=step.value, ms=self._ms(began))
+        _bound(deployment).info("step_done", step=step.value, ms=self._ms(began))
         if step in ENDED:
             deployment.phase = advance(deployment.phase, ENDED[step])
+        return replace(inputs, started=started or inputs.started)
 
-    async def _while_wanted(self, doing: Coroutine[Any, Any, None]) -> None:
-        """Do it; while nothing is live yet, `interrupt` ends it. Raises: Failed(interrupted), what it raises."""
-        if self._deployment.phase is not Phase.VERIFIED:
-            await doing
-            return
-        if self._interrupted:
-            doing.close()
-            raise _stopped()
-        self._waiting = asyncio.ensure_future(doing)
+    async def _unless_interrupted(self, doing: Coroutine[Any, Any, _Result], deployment: Deployment) -> _Result:
+        """Do it; before the switch, an interruption cancels it. Raises: Failed(interrupted)."""
+        if deployment.phase is not Phase.VERIFIED:
+            return await doing
+        work = asyncio.create_task(doing)
+        interruption = asyncio.create_task(deployment.interrupted.wait())
         try:
-            await self._waiting
-        except asyncio.CancelledError:
-            here = asyncio.current_task()
-            if here is not None and here.cancelling():
-                raise  # not by `interrupt`: it is we who are cancelled
-            raise _stopped() from None
+            await asyncio.wait({work, interruption}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            raise _interrupted()
         finally:
-            self._waiting = None
+            work.cancel()
+            interruption.cancel()
+            await asyncio.gather(work, interruption, return_exceptions=True)
 
-    async def _commit(self) -> None:
-        """From here on the release is the one that answers: known good, and a fallback of later ones."""
-        attempt, deployment = self._attempt, self._deployment
+    async def _commit(self, deployment: Deployment) -> None:
+        """From here on the release is good, and later ones can roll back to it."""
+        attempt, events = deployment.attempt, deployment.unsaved()
         standings = {attempt.release: Standing.GOOD}
         if attempt.kind is Kind.ROLLBACK and attempt.previous and attempt.release < attempt.previous:
             standings[attempt.previous] = Standing.WITHDRAWN
-        phase, events = advance(deployment.phase, Signal.CONFIRMED), deployment.unsaved()
+        phase = advance(deployment.phase, Signal.CONFIRMED)
         await self._journal.stand(attempt, standings, phase=phase, events=events)
-        deployment.saved(events)
+        deployment.mark_saved(events)
         deployment.phase = phase
-        self._log.info("deployment_committed", release=attempt.release)
+        _bound(deployment).info("deployment_committed")
 
-    async def _undo(self, step: Step) -> Problem | None:
-        deployment = self._deployment
+    async def _undo(self, step: Step, deployment: Deployment) -> Problem | None:
+        """Undo one step; what went wrong, if anything did."""
         deployment.happened(Happened.UNDO_STARTED, step=step)
         began = self._clock.elapsed()
         try:
-            await self._steps[step].undo(self._attempt, deployment.output(step))
-        except Problem as problem:
+            await self._steps[step].undo(deployment.attempt, deployment.output(step))
+        except Exception as error:
+            problem = await _problem(error, deployment)
             document = problem.to_document()
             deployment.happened(Happened.UNDO_FAILED, step=step, ms=self._ms(began), problem=document)
             return problem
-        except Exception as error:
-            await self._note_bug(error)
-            return _our_bug(error)
         deployment.happened(Happened.UNDO_DONE, step=step, ms=self._ms(began))
         return None
 
-    async def _note_bug(self, error: Exception) -> None:
-        # Beside the loop: a traceback is made from the source files.
-        await asyncio.to_thread(self._log.error, "internal_error", exc_info=error)
-
-    def _undoable(self, returning: bool) -> list[Step]:
-        steps = [item for item in self._attempt.items if isinstance(item, Step) and item is not Step.CLEANUP]
-        at = steps.index(Step.SWITCH)
-        return [*reversed(steps[at:])] if returning else [*reversed(steps[:at])]
-
-    async def _run_return_hooks(self, hooks: Sequence[Hook]) -> None:
-        """What a hook says on the way back cannot stop it: its failure, or a bug of ours, is passed over."""
+    async def _run_return_hooks(self, hooks: Sequence[Hook], deployment: Deployment) -> None:
+        """Run the hooks of a return. A hook that fails, or a bug of ours, must not stop the return."""
         for hook in hooks:
             try:
-                await self._hooks.call(hook.name, self._deployment, returning=True)
-            except Problem as problem:
-                self._log.warning("return_hook_failed", hook=hook.name, problem=str(problem))
+                await self._hooks.run(hook.name, deployment, returning=True)
             except Exception as error:
-                await self._note_bug(error)
+                problem = await _problem(error, deployment)
+                _bound(deployment).warning("return_hook_failed", hook=hook.name, problem=str(problem))
 
-    async def _finish(self, signal: Signal, problem: Problem | None) -> None:
-        deployment, attempt = self._deployment, self._attempt
+    async def _finish(self, deployment: Deployment, signal: Signal, problem: Problem | None) -> None:
+        attempt = deployment.attempt
         phase = advance(deployment.phase, signal)
         event = deployment.next_event(
             Happened.FINISHED,
@@ -218,7 +216,7 @@ class Execution:
             release=attempt.release,
             previous=attempt.previous,
             live=await asyncio.to_thread(self._live),
-            ms=self._ms(self._began),
+            ms=self._ms(deployment.began),
             **({"problem": problem.to_document()} if problem else {}),
             **({"warning": deployment.warning.to_document()} if deployment.warning else {}),
         )
@@ -234,23 +232,23 @@ class Execution:
                 standing=Standing.FAILED if deploy and deployment.phase is Phase.RETURNING else None,
                 forget=deploy and deployment.phase is Phase.DISCARDING and phase is Phase.FAILED,
             )
-            deployment.saved(events)
+            deployment.mark_saved(events)
         except Failed as unwritable:
-            # Whoever waits must hear of the end all the same. It is written before the next deployment begins,
-            # or when the next agent starts.
-            self._log.error("journal_unwritable", problem=str(unwritable))
+            # Watchers must see the end all the same. It is written before the next deployment begins, or when the
+            # agent starts again.
+            _bound(deployment).error("journal_unwritable", problem=str(unwritable))
         deployment.phase = phase
         deployment.publish(event)
-        log = self._log.info if problem is None else self._log.error
+        log = _bound(deployment).info if problem is None else _bound(deployment).error
         log("deployment_finished", outcome=phase.value, version=attempt.version, ms=event.data["ms"])
 
-    async def _save(self) -> None:
-        events = self._deployment.unsaved()
-        await self._journal.note(self._deployment.id, events=events, phase=self._deployment.phase)
-        self._deployment.saved(events)
+    async def _save(self, deployment: Deployment) -> None:
+        events = deployment.unsaved()
+        await self._journal.note(deployment.id, events=events, phase=deployment.phase)
+        deployment.mark_saved(events)
 
     def _live(self) -> dict[str, str] | None:
-        """What serves now that it is over, as the disk has it."""
+        """What serves now, as the disk has it."""
         live = self._store.live()
         try:
             return {"release": live, "version": self._store.placed(live).version} if live else None
@@ -261,21 +259,46 @@ class Execution:
         return round((self._clock.elapsed() - began) * 1000)
 
 
-def _stopped() -> Failed:
-    return Failed(
-        Code.INTERRUPTED,
-        "The agent was stopped in the middle of the deployment",
-        why="nothing live had been changed, and nothing was",
-        hint="Send it again when the agent is up",
+def _bound(deployment: Deployment) -> structlog.stdlib.BoundLogger:
+    attempt = deployment.attempt
+    bound: structlog.stdlib.BoundLogger = _log.bind(
+        deployment=attempt.id, app=attempt.app, release=attempt.release
     )
+    return bound
 
 
-def _our_bug(error: Exception) -> Failed:
+def _undoable(attempt: Attempt, *, returning: bool) -> list[Step]:
+    """The steps to undo, in that order: those from the switch on, or those before it."""
+    steps = [item for item in attempt.items if isinstance(item, Step) and item is not Step.CLEANUP]
+    at = steps.index(Step.SWITCH)
+    return [*reversed(steps[at:])] if returning else [*reversed(steps[:at])]
+
+
+def _name(item: Item) -> str:
+    return item.name if isinstance(item, Hook) else item.value
+
+
+async def _problem(error: Exception, deployment: Deployment) -> Problem:
+    """The error as a problem. Whatever is wrong with us, the app must come back: so a bug of ours becomes one too,
+    and is logged here."""
+    if isinstance(error, Problem):
+        return error
+    # In a thread: the traceback is made from source files.
+    await asyncio.to_thread(_bound(deployment).error, "internal_error", exc_info=error)
     return Failed(
         Code.INTERNAL,
         "The agent met a bug of its own",
         why=f"{type(error).__name__}: {error}",
         hint="The traceback is in the agent's log; please report it",
+    )
+
+
+def _interrupted() -> Failed:
+    return Failed(
+        Code.INTERRUPTED,
+        "The agent was stopped in the middle of the deployment",
+        why="nothing live had been changed, and nothing was",
+        hint="Send it again when the agent is up",
     )
 
 
@@ -287,7 +310,3 @@ def _stuck(problem: Problem, second: Problem) -> Stuck:
         hint=second.hint,
         output=second.output or problem.output,
     )
-
-
-Execute = Callable[[Deployment, Bundle | None], Execution]
-"""Takes a deployment in hand, with the bundle that it came with."""

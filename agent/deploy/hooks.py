@@ -1,6 +1,6 @@
-"""Running the hooks of one name: the release's and the host's, in order, in sight of everybody who watches.
+"""The hooks of an app: the executables of one name, from the release and from the host, run in order.
 
-Invariant: the first that fails ends the call; its output is in the deployment's events and in the problem.
+Invariant: the first that fails ends the run; its output is in the deployment's events and in the problem.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ _TAIL = 200
 
 
 @dataclass(frozen=True, slots=True)
-class HookCalls:
-    """The hooks of one app. `host` is the folder of the host's own."""
+class Hooks:
+    """The hooks of one app. `host` is the folder of the host's own; each hook gets `deadline_s` seconds."""
 
     store: ReleaseStore
     host: Path
@@ -28,8 +28,11 @@ class HookCalls:
     clock: Clock
     deadline_s: float
 
-    async def call(self, name: str, deployment: Deployment, *, returning: bool = False) -> None:
-        """Run every executable of this name. Raises: Failed(hook_failed), with what it wrote."""
+    async def run(self, name: str, deployment: Deployment, *, returning: bool = False) -> None:
+        """Run every executable of this name; `returning`, as in an automatic return.
+
+        Raises: Failed(hook_failed), with what the hook wrote.
+        """
         scene = deployment.attempt.scene(returning=returning)
         folder = self.store.layout.release(scene.source)
         found = await asyncio.to_thread(hooks.find, name, release=folder, host=self.host)

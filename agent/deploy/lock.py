@@ -1,64 +1,52 @@
-"""Whose turn it is at an app.
+"""The lock of an app: one deployment at a time.
 
-Invariant: one deployment at a time; who comes meanwhile is told who is at it.
+Invariant: while it is held, a second caller is refused, and learns who holds it and what for.
 """
 
 import asyncio
-from dataclasses import dataclass, field
 
 from agent.deploy.deployment import Deployment
-from agent.deploy.executor import Execution
 from pusher.wire import Code, Refused
 
 
-@dataclass(slots=True)
-class Turn:
-    """Somebody's turn: `by` whom, `doing` what (for people), and, from its start on, the deployment."""
-
-    by: str
-    doing: str
-    deployment: Deployment | None = None
-    execution: Execution | None = None
-    task: asyncio.Task[None] | None = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class Turns:
-    """The turns at one app. `now` is the one that is taken."""
+class DeploymentLock:
+    """The lock of one app. `deployment` is the one under way; None while it is being admitted, too."""
 
     def __init__(self, app: str) -> None:
-        self.now: Turn | None = None
+        self.deployment: Deployment | None = None
         self._app = app
+        self._held = ""
+        self._free = asyncio.Event()
+        self._free.set()
 
     @property
-    def deployment(self) -> Deployment | None:
-        """The deployment under way."""
-        return self.now.deployment if self.now else None
+    def held(self) -> bool:
+        """Whether a deployment is under way, or being admitted."""
+        return not self._free.is_set()
 
-    def take(self, by: str, doing: str) -> Turn:
-        """Begin one. Raises: Refused(busy)."""
+    def acquire(self, *, by: str, doing: str) -> None:
+        """Take the lock. `by` and `doing` are for people: "alice", "deploying v3". Raises: Refused(busy)."""
         self.check_free()
-        self.now = Turn(by, doing)
-        return self.now
+        self._held = f"{by} is {doing}"
+        self._free.clear()
 
     def check_free(self) -> None:
-        """Raises: Refused(busy), while somebody has it."""
-        if self.now is not None:
-            other = self.now.deployment
+        """Raises: Refused(busy), while the lock is held."""
+        if self.held:
+            other = self.deployment
             raise Refused(
                 Code.BUSY,
-                f"{self.now.by} is {self.now.doing} on {self._app}",
+                f"{self._held} on {self._app}",
                 why="one deployment runs at a time",
                 hint=f"`pusher status --deployment {other.id} --follow` shows it" if other else "Try again soon",
             )
 
-    def end(self) -> None:
-        """End the one that is taken."""
-        if self.now is not None:
-            self.now.over.set()
-        self.now = None
+    def release(self) -> None:
+        """Give the lock back."""
+        self.deployment = None
+        self._free.set()
 
-    async def over(self) -> None:
-        """Return when nobody has it."""
-        while self.now is not None:
-            await self.now.over.wait()
+    async def free(self) -> None:
+        """Return when the lock is free."""
+        while self.held:
+            await self._free.wait()

@@ -1,7 +1,7 @@
 """Making disk and journal agree again when an agent starts.
 
-Invariant: what the disk has wins; nothing that the journal counts as a release is deleted here. Twice comes to
-the same as once.
+Invariant: the disk wins, and nothing that the journal counts as a release is deleted. Doing it twice comes to the
+same as once.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ _log = structlog.get_logger()
 
 
 async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journal) -> None:
-    """Delete what is half built, take up releases the journal lost, drop those the disk lost.
+    """Delete half-built trees, adopt releases that the journal lost, forget those that the disk lost.
 
-    To be called when no deployment is unfinished. A release the journal lost counts as a candidate, which only
-    a rollback by name reaches; the live one has shown that it is good. Raises: Failed, if there is no folder of
-    releases although there are releases.
+    No deployment may be unfinished. An adopted release counts as a candidate, which only a rollback by name
+    reaches; if it is live, it has shown that it is good. Raises: Failed, if the folder of releases is missing
+    although the journal knows some.
     """
-    for leftover in await asyncio.to_thread(store.unfinished):
-        await asyncio.to_thread(disk.discard, leftover, op="reconcile.discard")
+    for half_built in await asyncio.to_thread(store.unfinished):
+        await asyncio.to_thread(disk.discard, half_built, op="reconcile.discard")
     known = {one.id for one in await journal.releases(app)}
     if known and not await asyncio.to_thread(os.path.isdir, store.layout.releases):
         raise Failed(

@@ -1,7 +1,7 @@
 """Where a rollback goes.
 
-Invariant: to a release that is intact, and other than the live one; unless it is named, to one that was confirmed
-good and was not rolled back from. Whoever asked hears which ones were passed over because they are damaged.
+Invariant: the target is intact, and is not the live release. If the caller named none, it was confirmed good, and
+nobody rolled back from it. The caller learns which releases were passed over because they are damaged.
 """
 
 import asyncio
@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from agent.core.releases import Release, rollback_targets
-from agent.deploy import status
+from agent.core.releases import Release, listing, rollback_targets
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Problem, Refused
@@ -21,7 +20,7 @@ _log = structlog.get_logger()
 async def target(
     app: str, to: str | None, *, store: ReleaseStore, journal: Journal
 ) -> tuple[Release, Problem | None]:
-    """The release to roll back to: the one named, or the newest intact fallback; and what was passed over for it.
+    """The release to roll back to (`to`, or the newest intact rollback target), and what was passed over for it.
 
     Raises: Refused.
     """
@@ -29,7 +28,7 @@ async def target(
     live = await asyncio.to_thread(store.live)
     others = [one for one in releases if one.id != live]
     what = f"{app} cannot go back to {to}" if to else f"{app} has nothing to roll back to"
-    named = f"Name another release (`to`): there are {status.names(others)}. Or send" if others else "Send"
+    named = f"Name another release (`to`). Available: {listing(others)}. Or send" if others else "Send"
     hint = f"{named} a good version"
     candidates = rollback_targets(releases, live=live) if to is None else [one for one in others if one.id == to]
     if not candidates and to is not None:
@@ -44,12 +43,12 @@ async def target(
         damaged.append(f"release {one.id} ({one.version}) is damaged: {difference}")
     if damaged:
         raise Refused(Code.RELEASE_DAMAGED, what, why="; ".join(damaged), hint=hint)
-    why = "no older release was confirmed good, or each was rolled back from"
+    why = "no older release was confirmed good, or all of them were rolled back from"
     raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, what, why=why, hint=hint)
 
 
 async def check_live(app: str, release: str, *, store: ReleaseStore) -> None:
-    """Raises: Refused(not_live), if another release is live than the one that is to be left."""
+    """Check that `release`, which the caller wants to leave, is live. Raises: Refused(not_live)."""
     live = await asyncio.to_thread(store.live)
     if live != release:
         raise Refused(

@@ -1,92 +1,129 @@
-"""What the doors tell about an app: its state and its releases, as JSON members (docs/http-api.md)."""
+"""What people and programs ask about an app: its status, its releases and deployments, its log.
+
+Invariant: nothing here changes anything. JSON members are those of docs/http-api.md.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from typing import Any
 
 from agent.core.config import AppConfig
-from agent.core.releases import Release, Standing, rollback_targets
-from agent.deploy.deployment import Deployment
-from agent.host.ports import Service
+from agent.core.releases import Release, listing, rollback_targets
+from agent.deploy.deployment import Deployment, recorded
+from agent.deploy.lock import DeploymentLock
+from agent.deploy.recovery import AppRecovery
+from agent.host.ports import Clock, Service
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal, Record
-from pusher.wire import Code, Refused, format_timestamp
+from pusher.wire import Code, LogLine, Refused, format_timestamp
 
 _VERSION = version("pusher-agent")
 _HISTORY = 20
 
 
-async def status(
-    app: str,
-    *,
-    host: str,
-    config: AppConfig,
-    store: ReleaseStore,
-    journal: Journal,
-    service: Service,
-    deploying: Deployment | None,
-    trouble: str,
-    drop: str,
-) -> dict[str, Any]:
-    """What is live, what it would fall back to, what is under way, and how the last deployment ended."""
-    releases = {one.id: one for one in await journal.releases(app)}
-    live = await asyncio.to_thread(store.live)
-    newest = await journal.newest_accepted(app)
-    running = service.running()
-    last = await journal.history(app, most=1)
-    return {
-        "app": app,
-        "host": host,
-        "agent": _VERSION,
-        "listen": config.listen,
-        "requirements": config.dependencies.requirements,
-        "drop": drop,
-        "live": _short(releases.get(live)) if live else None,
-        "previous": _short(next(iter(rollback_targets(releases.values(), live=live)), None)),
-        "running": running is not None,
-        "trouble": trouble,
-        "newest_created": None if newest is None else format_timestamp(newest),
-        "deploying": deploying.summary() if deploying else None,
-        "last": _deployment(last[0]) if last else None,
-    }
+class Status:
+    """Answers questions about one app. `host` is this host's name, `drop` the path of the drop directory."""
 
+    def __init__(
+        self,
+        app: str,
+        config: AppConfig,
+        *,
+        host: str,
+        drop: str,
+        lock: DeploymentLock,
+        recovery: AppRecovery,
+        store: ReleaseStore,
+        service: Service,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._host = host
+        self._drop = drop
+        self._lock = lock
+        self._recovery = recovery
+        self._store = store
+        self._service = service
+        self._journal = journal
+        self._clock = clock
 
-async def releases(app: str, *, store: ReleaseStore, journal: Journal) -> dict[str, Any]:
-    """The releases on disk, newest first, and the newest deployments."""
-    known = await journal.releases(app)
-    live = await asyncio.to_thread(store.live)
-    fallback = next(iter(rollback_targets(known, live=live)), None)
-    return {
-        "app": app,
-        "releases": [_release(one, live=live, fallback=fallback) for one in reversed(known)],
-        "deployments": [_deployment(one) for one in await journal.history(app, most=_HISTORY)],
-    }
+    async def summary(self) -> dict[str, Any]:
+        """What is live, where a rollback would go, what is under way, and how the last deployment ended."""
+        releases = {one.id: one for one in await self._journal.releases(self._app)}
+        live = await asyncio.to_thread(self._store.live)
+        newest = await self._journal.newest_accepted(self._app)
+        deploying = self._lock.deployment
+        last = await self._journal.history(self._app, most=1)
+        return {
+            "app": self._app,
+            "host": self._host,
+            "agent": _VERSION,
+            "listen": self._config.listen,
+            "requirements": self._config.dependencies.requirements,
+            "drop": self._drop,
+            "live": _short(releases.get(live)) if live else None,
+            "previous": _short(next(iter(rollback_targets(releases.values(), live=live)), None)),
+            "running": self._service.running() is not None,
+            "trouble": self._recovery.trouble,
+            "newest_created": None if newest is None else format_timestamp(newest),
+            "deploying": deploying.summary() if deploying else None,
+            "last": _deployment(last[0]) if last else None,
+        }
 
+    async def releases(self) -> dict[str, Any]:
+        """The releases on disk, newest first, and the newest deployments."""
+        known = await self._journal.releases(self._app)
+        live = await asyncio.to_thread(self._store.live)
+        target = next(iter(rollback_targets(known, live=live)), None)
+        return {
+            "app": self._app,
+            "releases": [_release(one, live=live, target=target) for one in reversed(known)],
+            "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
+        }
 
-async def index(app: str, release: str, *, store: ReleaseStore, journal: Journal) -> AsyncIterator[bytes]:
-    """The index that was signed for a release (the live one, if empty), in pieces of whole lines.
+    async def index(self, release: str = "") -> AsyncIterator[bytes]:
+        """The index that was signed for a release (the live one, if empty), in pieces of whole lines.
 
-    Raises: Refused(unknown_release, release_damaged), before anything of it is read.
-    """
-    wanted: str | None = release
-    if not release:
-        wanted = await asyncio.to_thread(store.live)
-    known = await journal.releases(app)
-    if wanted is None or wanted not in {one.id for one in known}:
-        what = f"{app} has no release {release}" if release else f"Nothing of {app} is live"
-        raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"There are: {names(known)}")
-    try:
-        pieces = await asyncio.to_thread(store.index, wanted)
-    except OSError as error:
-        what = f"The index of release {wanted} cannot be read"
-        raise Refused(Code.RELEASE_DAMAGED, what, why=error.strerror or str(error)) from error
-    return _read(pieces)
+        Raises: Refused(unknown_release, release_damaged), before anything of it is read.
+        """
+        wanted: str | None = release
+        if not release:
+            wanted = await asyncio.to_thread(self._store.live)
+        known = await self._journal.releases(self._app)
+        if wanted is None or wanted not in {one.id for one in known}:
+            what = f"{self._app} has no release {release}" if release else f"Nothing of {self._app} is live"
+            raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"Available: {listing(known)}")
+        try:
+            pieces = await asyncio.to_thread(self._store.index, wanted)
+        except OSError as error:
+            what = f"The index of release {wanted} cannot be read"
+            raise Refused(Code.RELEASE_DAMAGED, what, why=error.strerror or str(error)) from error
+        return _read(pieces)
 
+    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        """The app's own log; as `Service.log`."""
+        return self._service.log(lines=lines, follow=follow, unit=unit)
 
-def names(known: Sequence[Release]) -> str:
-    """Ids and versions, for a message; and what became of those that are not good."""
-    return ", ".join(f"{one.id} ({one.version}{_unless_good(one)})" for one in known) or "none"
+    async def deployment(self, deployment: str) -> Deployment | None:
+        """A deployment of this app by its id, running or past."""
+        if (going := self._lock.deployment) and going.id == deployment:
+            return going
+        record = await self._journal.deployment(deployment)
+        if record is None or record.attempt.app != self._app:
+            return None
+        return await recorded(record, journal=self._journal, clock=self._clock)
+
+    async def of_manifest(self, manifest: str) -> Deployment | None:
+        """The newest deployment of a manifest, named by its SHA-256, running or past."""
+        record = await self._journal.of_manifest(self._app, manifest)
+        return await self.deployment(record.attempt.id) if record else None
+
+    async def idle(self) -> None:
+        """Return when no deployment is under way."""
+        await self._lock.free()
 
 
 async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -94,21 +131,17 @@ async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _unless_good(release: Release) -> str:
-    return "" if release.standing is Standing.GOOD else f", {release.standing.value}"
-
-
 def _short(release: Release | None) -> dict[str, Any] | None:
     return {"release": release.id, "version": release.version} if release else None
 
 
-def _release(release: Release, *, live: str | None, fallback: Release | None) -> dict[str, Any]:
+def _release(release: Release, *, live: str | None, target: Release | None) -> dict[str, Any]:
     return {
         "id": release.id,
         "version": release.version,
         "standing": release.standing.value,
         "live": release.id == live,
-        "fallback": release == fallback,
+        "fallback": release == target,
         "pinned": release.pinned,
         "created": format_timestamp(release.created),
         "venv": release.venv,

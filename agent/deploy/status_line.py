@@ -1,6 +1,6 @@
-"""What goes on, in one line: the status text that `systemctl status pusher-agent` shows.
+"""The status line: what the agent is doing, as `systemctl status pusher-agent` shows it.
 
-Invariant: it follows what happens and asks nobody; a line that cannot be shown changes nothing.
+Invariant: it follows events and asks nobody. A line that cannot be shown changes nothing.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pusher.wire import Event, Happened
 
 
 class StatusLine:
-    """One app's part. `at_rest` names it and what is live; `busy` says what is being done, empty at rest."""
+    """The part of one app. `at_rest` is its name and what is live; `busy` is what is being done, empty at rest."""
 
     def __init__(self, app: str, changed: Callable[[], None]) -> None:
         self.at_rest = app
@@ -19,17 +19,17 @@ class StatusLine:
         self._changed = changed
 
     def live(self, version: str | None) -> None:
-        """Say that this version is live."""
+        """Show that this version is live."""
         self._at_rest(version or "no release yet")
         self._changed()
 
     def unusable(self) -> None:
-        """Say that its file cannot be used."""
+        """Show that the app's file cannot be used."""
         self._at_rest("LEFT ALONE: its file cannot be used")
         self._changed()
 
     def happened(self, attempt: Attempt, event: Event) -> None:
-        """Say what an event of a deployment tells, if it tells anything new."""
+        """Show what an event of a deployment says, if that is new."""
         match event.event:
             case Happened.STARTED:
                 self.busy = self._doing(attempt)
@@ -57,33 +57,33 @@ class StatusLine:
 
 
 class StatusLines:
-    """All of a host's in one line, given to `say` whenever it changes. `door` is where the agent listens."""
+    """The apps of a host in one line. `say` gets it when it changes. `door` is where the agent listens."""
 
     def __init__(self, *, door: str, say: Callable[[str], None]) -> None:
         self._apps: list[StatusLine] = []
         self._door = door
         self._say = say
         self._stopping = False
-        self._said = ""
+        self._shown = ""
 
     def of(self, app: str) -> StatusLine:
-        """The status_line of one more app."""
+        """Add the part of one more app."""
         self._apps.append(StatusLine(app, self.show))
         return self._apps[-1]
 
     def stopping(self) -> None:
-        """Say from now on that the agent stops, and what it waits for."""
+        """Show from now on that the agent stops, and what it waits for."""
         self._stopping = True
         self.show()
 
     def show(self) -> None:
-        """Say it, if it has changed."""
+        """Give the line to `say`, if it has changed."""
         busy = "; ".join(one.busy for one in self._apps if one.busy)
         if self._stopping:
             line = f"Stopping when this has come to its end: {busy}" if busy else "Stopping"
         else:
             apps = ", ".join(one.at_rest for one in self._apps)
             line = busy or f"Serving {apps or 'no app yet'} at {self._door}"
-        if line != self._said:
-            self._said = line
+        if line != self._shown:
+            self._shown = line
             self._say(line)

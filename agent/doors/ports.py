@@ -6,11 +6,11 @@ from typing import Any, Protocol
 from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployer import Rollback, Send
 from agent.host.ports import Bundle
-from pusher.wire import Entry, Event, LogLine
+from pusher.wire import Entry, Event, LogLine, Refused
 
 
 class Deployment(Protocol):
-    """One attempt to make a release live, running or past; it goes on whether anybody watches or not."""
+    """One deployment, running or past. It runs to its end whether it has watchers or not."""
 
     @property
     def id(self) -> str: ...
@@ -23,63 +23,95 @@ class Deployment(Protocol):
         ...
 
     async def finished(self) -> Event:
-        """Its last event, when it has happened."""
+        """Wait for its last event."""
         ...
 
-    async def taken_in(self) -> None:
-        """Return when nothing more will be read of the bundle it came with."""
+    async def consumed(self) -> None:
+        """Return when nothing more will be read of its bundle."""
         ...
 
     def summary(self) -> dict[str, Any]:
-        """What it is, and its `outcome`: null while it runs, then `done`, `failed` or `stuck`."""
+        """Its facts, and its `outcome`: null while it runs, then `done`, `failed` or `stuck`."""
         ...
 
 
 class Deployer(Protocol):
-    """The deployments of one app."""
-
-    @property
-    def app(self) -> str: ...
+    """What changes the releases of one app."""
 
     async def submit(self, request: Send | Rollback) -> Deployment:
-        """Begin what is asked for. Raises: Refused, with nothing changed."""
+        """Begin a deployment. Raises: Refused, with nothing changed."""
         ...
 
     async def missing(self, bundle: Bundle) -> list[str]:
-        """The digests that a bundle of these papers would have to bring along. Raises: Refused."""
+        """The SHA-256 of each file that a bundle with this manifest and index must bring. Raises: Refused."""
         ...
 
-    async def judged(self, bundle: Bundle, *, again: bool) -> VerifiedManifest:
-        """The papers of a bundle, judged as a deployment would. Raises: Refused, Failed."""
+    async def pin(self, release: str, *, pinned: bool, by: str) -> None:
+        """Protect a release from retention, or no longer. Raises: Refused(unknown_release)."""
         ...
 
-    def entries(self, verified: VerifiedManifest, bundle: Bundle) -> Iterator[Entry]:
-        """The entries of a bundle's index, judged as they are read. Blocking. Raises: Refused."""
+
+class Status(Protocol):
+    """What can be asked about one app. Nothing here changes anything."""
+
+    async def summary(self) -> dict[str, Any]:
+        """What is live, what is under way, and how the last deployment ended."""
+        ...
+
+    async def releases(self) -> dict[str, Any]:
+        """The releases on disk, and the newest deployments."""
+        ...
+
+    async def index(self, release: str = "") -> AsyncIterator[bytes]:
+        """The signed index of a release (the live one, if empty), in pieces of whole lines. Raises: Refused."""
+        ...
+
+    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
+        """The app's own log; as `agent.host.ports.Service.log`."""
         ...
 
     async def of_manifest(self, manifest: str) -> Deployment | None:
         """The newest deployment of a manifest, named by its SHA-256, running or past."""
         ...
 
-    async def turn_over(self) -> None:
+    async def idle(self) -> None:
         """Return when no deployment is under way."""
         ...
 
-    async def status(self) -> dict[str, Any]: ...
 
-    async def releases(self) -> dict[str, Any]: ...
+class Admission(Protocol):
+    """What one app lets in. Nothing here changes anything."""
 
-    def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
-        """The app's own log; as `agent.host.ports.Service.log`."""
+    async def receive(self, bundle: Bundle) -> VerifiedManifest:
+        """Read the manifest of a bundle, and verify its signature. Raises: Refused."""
         ...
 
-    async def index(self, release: str = "") -> AsyncIterator[bytes]:
-        """The signed index of a release (the live one, unless told), in pieces of whole lines. Raises: Refused."""
+    async def check(self, verified: VerifiedManifest, *, retry: bool) -> None:
+        """Refuse a manifest for elsewhere, too large or not fresh; `retry` accepts the newest one once more.
+
+        Raises: Refused, Failed.
+        """
         ...
 
-    async def pin(self, release: str, *, pinned: bool, by: str) -> None:
-        """Keep a release from retention, or no more. Raises: Refused(unknown_release)."""
+    def entries(self, verified: VerifiedManifest, bundle: Bundle) -> Iterator[Entry]:
+        """The entries of the bundle's index, checked as they are read. Blocking. Raises: Refused."""
         ...
+
+
+class App(Protocol):
+    """One app that can be used."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def deployer(self) -> Deployer: ...
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def admission(self) -> Admission: ...
 
 
 class Drop(Protocol):
@@ -95,14 +127,14 @@ class Drop(Protocol):
 
 
 class Agent(Protocol):
-    """All apps of this host."""
+    """All apps of this host, by name: usable, or the problem with its configuration, which the door raises."""
 
     @property
-    def apps(self) -> Mapping[str, Deployer]: ...
+    def apps(self) -> Mapping[str, App | Refused]: ...
 
     @property
     def drops(self) -> Mapping[str, Drop]: ...
 
     async def deployment(self, deployment: str) -> Deployment | None:
-        """A deployment of any app by its id, running or past."""
+        """A deployment of any app by its id, running or past. Raises: Refused, if its app cannot be used."""
         ...

@@ -4,9 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from agent.core.layout import AppLayout, HostLayout
 from agent.host.releases.store import ReleaseStore
-from tests.host import APP, Host, running
+from tests.host import Host, running
 
 SETTINGS: dict[str, Any] = {"shared_paths": ["uploads", "a/of/users"], "keep_releases": 1, "start": "app"}
 
@@ -14,14 +13,6 @@ SETTINGS: dict[str, Any] = {"shared_paths": ["uploads", "a/of/users"], "keep_rel
 def files(version: str) -> dict[str, str]:
     """Requirements differ, so that each version has its own venv."""
     return {"says": version, "requirements.txt": f"# {version}\n", "a/b.txt": "b", "a/c/d.txt": version}
-
-
-def moved(host: Host, root: Path) -> Host:
-    """The host, copied to another root."""
-    again = Host.__new__(Host)
-    places = {"root": root, "layout": HostLayout(root), "app": AppLayout(root / "opt" / APP)}
-    again.__dict__.update(host.__dict__ | places | {"_stop": asyncio.Event(), "_task": None, "_session": None})
-    return again
 
 
 async def state_after_start(host: Host) -> dict[str, Any]:

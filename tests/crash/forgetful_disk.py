@@ -1,9 +1,9 @@
-"""A disk that remembers, at each change, what of a tree would be left if the power went just then.
+"""A disk that records, at each change, what of a tree would be left if the power went just then.
 
-The model is the strictest there is: what a file holds counts from its fsync, what a folder lists from the folder's
-fsync, and nothing becomes durable by the way (as it often does on ext4, which commits everything at once). The
-target of a link and the mode of a file go with the name. Inodes tell files apart; all that were seen are kept
-open, so that no number is given twice.
+The model is the strictest possible: the content of a file is durable from its fsync on, the names in a folder from
+the folder's fsync on, and nothing becomes durable by the way (as it often does on ext4, which commits everything
+at once). The target of a link and the mode of a file go with the name. Inodes identify files. Each inode that was
+seen is kept open, so that the kernel cannot give its number to another file.
 """
 
 import os
@@ -13,14 +13,13 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from agent.host.storage.disk import Disk
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What is at an inode: content of a file, target of a link, or names of a folder with their inodes."""
+    """What an inode has: content (of a file), a target (of a link), or names and their inodes (of a folder)."""
 
     kind: str
     mode: int
@@ -34,7 +33,7 @@ Tree = dict[int, Node]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Just before the change `op`: what programs see, what is durable, and the agent's journal beside it."""
+    """The state just before the change `op`: what programs see, what is durable, and the agent's journal."""
 
     op: str
     top: int
@@ -45,7 +44,7 @@ class Moment:
     def restore(self, into: Path, choose: Callable[[], bool]) -> None:
         """Make the tree `into` as it could be found after a power cut.
 
-        `choose` says of each folder and file whether what was not flushed of it has made it all the same.
+        `choose` is asked for each folder and file: whether it survives as it was, although it was not flushed.
         """
         self._restore(self.top, into, choose)
 
@@ -66,77 +65,70 @@ class Moment:
 
 
 class ForgetfulDisk(Disk):
-    """The real disk, of which `moments` are taken while `top` is set. It lacks the flush named by `without`.
+    """The real disk. Between `begin` and `finish` it takes a moment at each change below `top`."""
 
-    What it knows belongs to the class: the agent makes its own instance.
-    """
+    def __init__(self) -> None:
+        self.top: Path | None = None
+        self._journal = Path()
+        self._without = ""
+        self._moments: list[Moment] = []
+        self._durable: Tree = {}
+        self._held: dict[int, int] = {}
 
-    top: ClassVar[Path | None] = None
-    journal: ClassVar[Path]
-    without: ClassVar[str] = ""
-    moments: ClassVar[list[Moment]] = []
-    _durable: ClassVar[Tree] = {}
-    _held: ClassVar[dict[int, int]] = {}
+    def begin(self, top: Path, *, journal: Path, without: str = "") -> None:
+        """Take moments from now on; all that is there now is durable. The flush `without` is left out."""
+        self.top, self._journal, self._without, self._moments = top, journal, without, []
+        self._durable = self._read(top)
 
-    @classmethod
-    def begin(cls, top: Path, *, journal: Path, without: str = "") -> None:
-        """Take moments from now on; all that is there now is durable."""
-        cls.top, cls.journal, cls.without, cls.moments = top, journal, without, []
-        cls._durable = cls._look(top)
-
-    @classmethod
-    def finish(cls) -> list[Moment]:
-        """Take the last moment, and no more; all of them."""
-        cls._take("(the end)")
-        for descriptor in cls._held.values():
+    def finish(self) -> list[Moment]:
+        """Take the last moment, and no more. Returns all moments."""
+        self._take("(the end)")
+        for descriptor in self._held.values():
             os.close(descriptor)
-        cls.top, cls._held = None, {}
-        return cls.moments
+        self.top, self._held = None, {}
+        return self._moments
 
     def sync_folder(self, path: Path, *, op: str) -> None:
         super().sync_folder(path, op=op)
-        if self.top and op != self.without:
+        if self.top and op != self._without:
             inode = os.stat(path).st_ino
-            self._durable[inode] = self._look(path)[inode]
+            self._durable[inode] = self._read(path)[inode]
 
     def sync_tree(self, path: Path, *, op: str) -> None:
         super().sync_tree(path, op=op)
-        if self.top and op != self.without:
-            self._durable.update(self._look(path))
+        if self.top and op != self._without:
+            self._durable.update(self._read(path))
 
     def write(self, path: Path, content: bytes, *, op: str, mode: int = 0o644, replace: bool = False) -> None:
         # Its content is flushed before it gets its name, which is what `sync_folder` then makes durable.
         super().write(path, content, op=op, mode=mode, replace=replace)
-        if self.top and f"{op}.flush" != self.without:
-            self._durable.update(self._look(path))
+        if self.top and f"{op}.flush" != self._without:
+            self._durable.update(self._read(path))
 
     def _at(self, op: str) -> None:
         if self.top:
             self._take(op)
 
-    @classmethod
-    def _take(cls, op: str) -> None:
-        assert cls.top is not None
-        journal = {one.name: one.read_bytes() for one in cls.journal.parent.glob(f"{cls.journal.name}*")}
-        now = cls._look(cls.top)
-        cls.moments.append(Moment(op, os.stat(cls.top).st_ino, now, dict(cls._durable), journal))
+    def _take(self, op: str) -> None:
+        assert self.top is not None
+        journal = {one.name: one.read_bytes() for one in self._journal.parent.glob(f"{self._journal.name}*")}
+        now = self._read(self.top)
+        self._moments.append(Moment(op, os.stat(self.top).st_ino, now, dict(self._durable), journal))
 
-    @classmethod
-    def _look(cls, top: Path) -> Tree:
+    def _read(self, top: Path) -> Tree:
         found: Tree = {}
-        cls._visit(top, found)
+        self._visit(top, found)
         return found
 
-    @classmethod
-    def _visit(cls, path: Path, found: Tree) -> int:
+    def _visit(self, path: Path, found: Tree) -> int:
         state = os.lstat(path)
         inode, mode = state.st_ino, stat.S_IMODE(state.st_mode)
-        if inode not in cls._held:
-            cls._held[inode] = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+        if inode not in self._held:
+            self._held[inode] = os.open(path, os.O_PATH | os.O_NOFOLLOW)
         if stat.S_ISLNK(state.st_mode):
             found[inode] = Node("link", mode, target=os.readlink(path))
         elif stat.S_ISDIR(state.st_mode):
-            names = {name: cls._visit(path / name, found) for name in sorted(os.listdir(path))}
+            names = {name: self._visit(path / name, found) for name in sorted(os.listdir(path))}
             found[inode] = Node("folder", mode, names=names)
         else:
             found[inode] = Node("file", mode, content=path.read_bytes())
@@ -149,21 +141,21 @@ def nothing_more() -> bool:
 
 
 def by_chance(seed: int) -> Callable[[], bool]:
-    """What was not flushed is lost or not, as it falls."""
+    """Each thing that was not flushed is lost or not, by chance."""
     chance = random.Random(seed)
     return lambda: chance.random() < 0.5
 
 
-def restore(moment: Moment, *, of: Path, root: Path, top: Path, choose: Callable[[], bool]) -> None:
-    """A copy of the host at `of` as it could be found, at `root`: `top` restored, and the journal beside it."""
+def restore(moment: Moment, *, of: Path, root: Path, top: Path, journal: Path, choose: Callable[[], bool]) -> None:
+    """Copy the host at `of` to `root` as it could be found: with `top` and the journal as they were then."""
     away = {top.relative_to(of).parts[0], "run", "src"}
     shutil.copytree(of, root, symlinks=True, ignore=lambda at, _: away if at == str(of) else set())
     (root / "run/pusher-agent").mkdir(parents=True)
     inside = root / top.relative_to(of)
     inside.parent.mkdir(parents=True)
     moment.restore(inside, choose)
-    journal = root / ForgetfulDisk.journal.relative_to(of)
-    for stale in journal.parent.glob(f"{journal.name}*"):
+    there = root / journal.relative_to(of)
+    for stale in there.parent.glob(f"{there.name}*"):
         stale.unlink()
     for name, content in moment.journal.items():
-        (journal.parent / name).write_bytes(content)
+        (there.parent / name).write_bytes(content)

@@ -19,11 +19,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-import agent.__main__
+from agent.assembly import Machine
 from agent.host.storage.disk import Disk
-from tests.crash.aftermath import SETTINGS, files, moved, state_after_start, wrong
+from tests.crash.aftermath import SETTINGS, files, state_after_start, wrong
 from tests.crash.simulated_service import SimulatedService
 from tests.host import APP, Host, running
 
@@ -37,7 +36,6 @@ class Cut:
     """What a process needs to know that deploys and is cut off; at 0 when all is done."""
 
     top: Path
-    door: int
     data: bytes
     at: int
     without: str = ""
@@ -45,7 +43,6 @@ class Cut:
 
 def main(folder: Path, uv_cache: Path, every: int, without: str = "") -> None:
     """Deploy v1 and v2, then v3 as often as it takes to be cut off at every so many changes, and at the end."""
-    agent.__main__.Embedded = SimulatedService  # type: ignore[attr-defined, misc]
     image, top = folder / "image", folder / "top"
     for name in (top, folder / "venvs"):
         name.mkdir()
@@ -53,14 +50,16 @@ def main(folder: Path, uv_cache: Path, every: int, without: str = "") -> None:
         file.truncate(SIZE)
     subprocess.run(("mkfs.ext4", "-q", "-F", image), check=True)
     with mounted(image, top):
-        host = Host(top / "root", uv_cache=uv_cache, venvs=folder / "venvs")
+        host = Host(
+            top / "root", uv_cache=uv_cache, venvs=folder / "venvs", machine=Machine(embedded=SimulatedService)
+        )
         host.add_app(APP, **SETTINGS)
         asyncio.run(_first(host))
         data = host.bundle(files("v3"), "v3")
-    found = [cut_off(host, Cut(top, host.door, data, 0, without))]
+    found = [cut_off(host, Cut(top, data, 0, without))]
     changes = len((folder / "ops").read_text().split())
     if not without:
-        found += [cut_off(host, Cut(top, host.door, data, at)) for at in range(1, changes + 1, every)]
+        found += [cut_off(host, Cut(top, data, at)) for at in range(1, changes + 1, every)]
     print(json.dumps({"cuts": len(found), "changes": changes, "wrong": [one for one in found if one]}))
 
 
@@ -69,33 +68,32 @@ def cut_off(host: Host, what: Cut) -> str:
     image = what.top.parent / "copy"
     subprocess.run(("cp", "--sparse=always", what.top.parent / "image", image), check=True)
     with mounted(image, what.top):
-        process = FORKS.Process(target=deploy, args=(what,))
+        process = FORKS.Process(target=deploy, args=(host, what))
         process.start()
         process.join(30)
         if process.exitcode != -signal.SIGKILL:
             raise AssertionError(f"the power did not go at {what.at}: {process.exitcode}")
     with mounted(image, what.top):
-        found = [asyncio.run(state_after_start(moved(host, host.root))) for _ in range(2)]
+        found = [asyncio.run(state_after_start(host.moved(host.root))) for _ in range(2)]
     once_more = "" if found[0] == found[1] else f"change {what.at}: {found[0]}, and once more {found[1]}"
     return wrong(found[0], f"change {what.at}") or once_more
 
 
 class CuttingDisk(Disk):
-    """Cuts the power of the filesystem at `top`, and of this process, at its n-th change. Lacks one flush."""
+    """Cuts the power of the filesystem, and of this process, at its n-th change. Leaves out one flush."""
 
-    top: ClassVar[Path]
-    left: ClassVar[int] = -1
-    without: ClassVar[str] = ""
-    ops: ClassVar[list[str]] = []
+    def __init__(self, what: Cut) -> None:
+        self.ops: list[str] = []
+        self._what = what
 
     def sync_tree(self, path: Path, *, op: str) -> None:
-        if op != self.without:
+        if op != self._what.without:
             super().sync_tree(path, op=op)
 
     def _at(self, op: str) -> None:
         self.ops.append(op)
-        if len(self.ops) == CuttingDisk.left:
-            cut(self.top)
+        if len(self.ops) == self._what.at:
+            cut(self._what.top)
 
 
 def cut(top: Path) -> None:
@@ -105,21 +103,18 @@ def cut(top: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def deploy(what: Cut) -> None:
+def deploy(host: Host, what: Cut) -> None:
     """In a process of its own: deploy until the power goes."""
-    CuttingDisk.top, CuttingDisk.left, CuttingDisk.without = what.top, what.at, what.without
-    agent.__main__.Disk = CuttingDisk  # type: ignore[attr-defined, misc]
-    host = Host.__new__(Host)
-    host.door = what.door
-    asyncio.run(_deploy(moved(host, what.top / "root"), what))
+    asyncio.run(_deploy(host, what))
 
 
 async def _deploy(host: Host, what: Cut) -> None:
-    async with running(host):
+    disk = CuttingDisk(what)
+    async with running(host.moved(host.root, machine=Machine(disk=disk, embedded=SimulatedService))) as host:
         status, answer = await host.post(what.data)
         assert status == 200, answer
         ops = Path(what.top.parent, "ops")
-        await asyncio.to_thread(ops.write_text, "\n".join(CuttingDisk.ops))
+        await asyncio.to_thread(ops.write_text, "\n".join(disk.ops))
         cut(what.top)
 
 

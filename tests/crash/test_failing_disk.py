@@ -3,39 +3,33 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
-import agent.__main__
+from agent.assembly import Machine
 from agent.host.storage.disk import Disk
 from pusher.wire import Code, Failed
 from tests.host import Host, hook, running, wsgi
 
 
 class FragileDisk(Disk):
-    """Remembers the labels of what it does; fails at the one it is told."""
+    """Records the labels of its changes; fails once at `fail_at`."""
 
-    seen: list[str] = []  # noqa: RUF012 - shared on purpose: the agent makes its own instance
-    fail_at = ""
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.fail_at = ""
 
     def _at(self, op: str) -> None:
-        if op == FragileDisk.fail_at:
-            FragileDisk.fail_at = ""
+        if op == self.fail_at:
+            self.fail_at = ""
             raise Failed(Code.DISK_ERROR, f"Could not do {op}", why="Input/output error")
-        FragileDisk.seen.append(op)
-
-
-@pytest.fixture
-def fragile(monkeypatch: pytest.MonkeyPatch) -> type[FragileDisk]:
-    monkeypatch.setattr(agent.__main__, "Disk", FragileDisk)
-    FragileDisk.seen, FragileDisk.fail_at = [], ""
-    return FragileDisk
+        self.seen.append(op)
 
 
 async def test_whichever_change_fails_before_the_commit_the_old_release_serves_as_before(
-    fragile: type[FragileDisk], tmp_path: Path, uv_cache: Path, ready_venvs: Path
+    tmp_path: Path, uv_cache: Path, ready_venvs: Path
 ):
+    fragile = FragileDisk()
+    machine = Machine(disk=fragile)
     files = {"requirements.txt": "gunicorn==22.0.0\n", "hooks/before-symlink": hook("true"), "a/b.txt": "b"}
-    async with running(Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs)) as host:
+    async with running(Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs, machine=machine)) as host:
         await host.deploy(wsgi("v1"), "v1")
         fragile.seen.clear()
         await host.deploy(wsgi("v2") | files, "v2")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import agent.__main__
+from agent.assembly import Machine
 from agent.host.storage.database import Database
 from pusher.wire import Code, Failed
 from tests.dropping import Patience, put, settled
@@ -18,16 +18,20 @@ from tests.host import APP, Host, hook, running, wsgi
 class FullDatabase(Database):
     """Cannot be written while the file `full` lies beside it."""
 
+    def __init__(self, path: Path, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._full = path.with_name("full")
+
     async def write(self, change: Callable[..., Any]) -> Any:
-        if await asyncio.to_thread(self._path.with_name("full").exists):
+        if await asyncio.to_thread(self._full.exists):
             raise Failed(Code.DISK_FULL, "The journal could not be used", why="database or disk is full")
         return await super().write(change)
 
 
 @pytest.fixture
-def host_off(tmp_path: Path, uv_cache: Path, ready_venvs: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    monkeypatch.setattr("agent.host.storage.journal.Database", FullDatabase)
-    return Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs)
+def host_off(tmp_path: Path, uv_cache: Path, ready_venvs: Path) -> Host:
+    machine = Machine(database=FullDatabase)
+    return Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs, machine=machine)
 
 
 def full(host: Host) -> Path:
@@ -144,10 +148,10 @@ async def test_an_app_whose_port_was_taken_at_the_start_comes_up_when_it_is_free
 
 
 async def test_a_drop_whose_end_is_unwritten_is_looked_at_after_pauses_and_settled_by_the_next(
-    host_off: Host, monkeypatch: pytest.MonkeyPatch
+    host_off: Host,
 ):
     clock = Patience()
-    monkeypatch.setattr(agent.__main__, "SystemClock", lambda: clock)
+    host_off.machine = Machine(database=FullDatabase, clock=clock)
     async with running(host_off) as host:
         bad = wsgi("v1") | {"hooks/after-symlink": hook(f"touch {full(host)}; exit 1")}
         put(host.layout.drop(APP) / "v1.tar.zst", await asyncio.to_thread(host.bundle, bad, "v1"))

@@ -1,4 +1,4 @@
-"""A small agent for the tests of the HTTP door: deployments that do what a test tells them to."""
+"""A small agent for the tests of the HTTP door: a test controls what its deployments do."""
 
 import asyncio
 import io
@@ -41,14 +41,14 @@ class SimulatedDeployment:
         self.id = id
         self.app = app
         self.happened: list[Event] = []
-        self.taken = asyncio.Event()
+        self.all_read = asyncio.Event()
         self.watchers = 0
         self._news = asyncio.Event()
 
     def publish(self, event: str, **data: Any) -> None:
         self.happened.append(Event(len(self.happened) + 1, TIME, event, data))
         if event == Happened.FINISHED:
-            self.taken.set()
+            self.all_read.set()
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -86,21 +86,23 @@ class SimulatedDeployment:
         finally:
             self.watchers -= 1
 
-    async def taken_in(self) -> None:
-        await self.taken.wait()
+    async def consumed(self) -> None:
+        await self.all_read.wait()
 
     def summary(self) -> dict[str, Any]:
         return {"deployment": self.id, "app": self.app, "outcome": self.outcome}
 
 
 @dataclass
-class SimulatedDeployer:
-    """One app. What a test sets: `refusal` (raised once the papers are read), `failure` (ends a deployment before
-    its payload is read), `known` (submit returns this, as for a bundle sent before), `bug`, and `goes_on`
-    (clear: a deployment stays unfinished), `lines` and `news` of its log. What it sees: `calls`, and what each
-    bundle held, in `received`."""
+class SimulatedApp:
+    """One app, and each part of it that the door asks.
 
-    app: str
+    A test sets `refusal` (raised when the manifest has been read), `failure` (ends a deployment before its files are
+    read), `known` (`submit` returns it, as for a bundle sent before), `bug`, `goes_on` (clear: a deployment stays
+    unfinished), and `lines` and `news` of the log. It sees `calls`, and in `received` what each bundle held.
+    """
+
+    name: str
     refusal: Problem | None = None
     failure: Problem | None = None
     known: SimulatedDeployment | None = None
@@ -118,6 +120,14 @@ class SimulatedDeployer:
         self.goes_on.set()
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def deployer(self) -> "SimulatedApp":
+        return self
+
+    @property
+    def status(self) -> "SimulatedApp":
+        return self
+
     async def submit(self, request: Send | Rollback) -> SimulatedDeployment:
         if self.bug:
             raise self.bug
@@ -130,7 +140,7 @@ class SimulatedDeployer:
             raise self.refusal
         if self.known:
             return self.known
-        deployment = SimulatedDeployment(f"{self.app}-{len(self.deployments) + 1}", self.app)
+        deployment = SimulatedDeployment(f"{self.name}-{len(self.deployments) + 1}", self.name)
         self.deployments.append(deployment)
         deployment.publish(Happened.STARTED, by=request.by)
         self._tasks.append(asyncio.create_task(self._run(deployment, getattr(request, "bundle", None))))
@@ -147,7 +157,7 @@ class SimulatedDeployer:
             self.broken.append(problem)
             deployment.finish(problem)
             return
-        deployment.taken.set()
+        deployment.all_read.set()
         deployment.publish(Happened.STEP_STARTED, step="unpack")
         await self.goes_on.wait()
         deployment.publish(Happened.STEP_DONE, step="unpack", ms=1)
@@ -166,15 +176,15 @@ class SimulatedDeployer:
             raise self.refusal
         return ["ab" * 32]
 
-    async def status(self) -> dict[str, Any]:
+    async def summary(self) -> dict[str, Any]:
         self.calls.append(("status",))
         if self.bug:
             raise self.bug
-        return {"app": self.app, "live": None}
+        return {"app": self.name, "live": None}
 
     async def releases(self) -> dict[str, Any]:
         self.calls.append(("releases",))
-        return {"app": self.app, "releases": []}
+        return {"app": self.name, "releases": []}
 
     async def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         self.calls.append(("log", lines, follow, unit))
@@ -207,7 +217,7 @@ class SimulatedDeployer:
 
 
 class SimulatedDrop:
-    """A drop directory into which everything has landed, and was deployed."""
+    """A drop directory where everything has arrived, and was deployed."""
 
     async def look(self) -> None:
         return
@@ -218,7 +228,7 @@ class SimulatedDrop:
 
 class SimulatedAgent:
     def __init__(self, *apps: str) -> None:
-        self.apps = {app: SimulatedDeployer(app) for app in apps}
+        self.apps = {app: SimulatedApp(app) for app in apps}
         self.drops = {app: SimulatedDrop() for app in apps}
 
     async def deployment(self, deployment: str) -> SimulatedDeployment | None:
@@ -249,5 +259,5 @@ async def opened(*apps: str, **options: Any) -> AsyncIterator[tuple[HttpDoor, Si
 async def until(condition: Any, *, deadline_s: float = 10) -> None:
     """Wait for something that happens soon."""
     async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110 - nobody tells
+        while not condition():  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.005)

@@ -175,7 +175,7 @@ async def test_the_door_tells_of_a_drop_by_its_manifest(host: Host) -> None:
     one = await asyncio.to_thread(load, host, wsgi("v1"), "v1")
     drops = f"/apps/{APP}/drops/{one.digest}"
     await host.request("GET", "/status")
-    session = host._session
+    session = host.session
     assert session is not None
     async with session.get(drops) as answer:
         lines = answer.content

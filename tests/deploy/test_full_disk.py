@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import agent.__main__
+from agent.assembly import Machine
 from tests.dropping import Patience, put, settled, until
 from tests.host import APP, Host, hook, running, wsgi
 
@@ -61,11 +61,11 @@ async def test_a_disk_that_fills_in_the_middle_fails_the_deployment_and_leaves_n
 
 
 async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room_though_nobody_touches_it(
-    small_root: Path, uv_cache: Path, ready_venvs: Path, monkeypatch: pytest.MonkeyPatch
+    small_root: Path, uv_cache: Path, ready_venvs: Path
 ):
     clock = Patience()
-    monkeypatch.setattr(agent.__main__, "SystemClock", lambda: clock)
-    async with running(Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs)) as host:
+    machine = Machine(clock=clock)
+    async with running(Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs, machine=machine)) as host:
         await host.deploy(wsgi("v1"), "v1")
         raw = await asyncio.to_thread(host.bundle, wsgi("v2", big=os.urandom(MIB).hex()), "v2")
         filler = host.app.shared / "filler"
@@ -80,7 +80,7 @@ async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room_though_
         assert (await settled(host, "a.tar.zst", manifest=told["manifest"], state="waiting"))[
             "awaited"
         ] == "arrival"
-        async with host._session.get(f"/apps/{APP}/drops/{told['manifest']}") as answer:
+        async with host.session.get(f"/apps/{APP}/drops/{told['manifest']}") as answer:
             assert b'"awaited":"host"' in await answer.content.readline()
         await until(lambda: clock.begun >= 3)  # after the arrival, and after the question
         for seconds in (5, 10, 20):

@@ -5,9 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-import agent.__main__
+from agent.assembly import Machine
 from agent.host.run.hooks import EmbeddedHookRunner
 from tests.host import APP, Host, hook, running, wsgi
 
@@ -111,12 +109,12 @@ async def test_a_rollback_hook_that_fails_cannot_stop_the_automatic_return(host:
     assert await host.serving() == "v1"
 
 
-async def test_a_bug_in_how_hooks_are_run_cannot_stop_it_either(host_off: Host, monkeypatch: pytest.MonkeyPatch):
+async def test_a_bug_in_how_hooks_are_run_cannot_stop_it_either(host_off: Host):
     class Broken(EmbeddedHookRunner):
         async def run(self, executable: Path, **options: Any) -> str:
             raise RuntimeError("a bug")
 
-    monkeypatch.setattr(agent.__main__, "EmbeddedHookRunner", Broken)
+    host_off.machine = Machine(embedded_hooks=Broken)
     async with running(host_off) as host:
         await host.deploy(wsgi("v1"), "v1")
         hooks = {"hooks/after-symlink": hook("true"), "hooks/rollback-before-symlink": hook("true")}

@@ -72,9 +72,9 @@ async def test_an_upload_under_way_is_waited_for_no_longer(host: Host):
 
 async def stop(host: Host) -> None:
     """As SIGTERM, while others still talk to it."""
-    session, host._session = host._session, None
+    session, host.session = host.session, None
     await host.stop()
-    host._session = session
+    host.session = session
 
 
 async def doing(host: Host, where: str) -> bool:
@@ -84,8 +84,8 @@ async def doing(host: Host, where: str) -> bool:
         return False
     with suppress(TimeoutError):
         async with asyncio.timeout(0.2):
-            assert host._session is not None
-            async with host._session.get(f"/deployments/{status['deploying']['deployment']}/events") as answer:
+            assert host.session is not None
+            async with host.session.get(f"/deployments/{status['deploying']['deployment']}/events") as answer:
                 async for line in answer.content:
                     if f'"{where}"'.encode() in line or (where == "hook" and b"hook_started" in line):
                         return True

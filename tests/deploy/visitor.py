@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.doors.http.server import HttpDoor
-from tests.deploy.simulated_agent import SimulatedAgent, SimulatedDeployer, opened
+from tests.deploy.simulated_agent import SimulatedAgent, SimulatedApp, opened
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Visitor:
         return parse(out)
 
     @property
-    def shop(self) -> SimulatedDeployer:
+    def shop(self) -> SimulatedApp:
         return self.agent.apps["shop"]
 
     async def connect(self, *, unix: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

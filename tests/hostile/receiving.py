@@ -13,6 +13,7 @@ from agent.host.bundle.tar import TarBundle
 from agent.host.bundle.zstd import malformed
 from agent.host.releases.unpack import Unpacked, unpack
 from agent.host.storage.disk import Disk
+from agent.host.storage.journal import Journal
 from pusher.wire import Link, Manifest, WireError
 from tests.hostile.archives import Tree, content_of, entries
 
@@ -45,6 +46,7 @@ class Receiver:
             allowed_signers=root / "allowed_signers",
             clock=Clock(),
             disk=self.disk,
+            journal=Journal(root / "journal.sqlite"),
         )
 
     def receive(

@@ -14,7 +14,7 @@ from agent.core.drop import Awaited, awaited
 from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployer import Send
 from agent.doors.drop.upload import Landing
-from agent.doors.ports import Deployer
+from agent.doors.ports import App
 from agent.host.drop.dropped_file import DroppedFile
 from agent.host.drop.dropped_folder import DroppedFolder
 from agent.host.drop.folder import Chain, Dropbox, Lacking, Stamp, lacking
@@ -198,7 +198,7 @@ async def test_what_changed_just_before_a_look_is_looked_at_again_though_its_sta
     stamps = await asyncio.to_thread(dropped.stamps)
     assert stamps[0] is not None
     changed = stamps[0].changed // 1_000_000
-    landing = Landing(dropped, cast("Deployer", None), before={})  # nothing of it is good enough to be asked about
+    landing = Landing(dropped, cast("App", None), before={})  # nothing of it is good enough to be asked about
     await landing.look(stamps, now=changed)
     assert "the rest of x.tar.zst" in landing.result.waiting_for
     path.unlink()
@@ -211,16 +211,24 @@ async def test_what_changed_just_before_a_look_is_looked_at_again_though_its_sta
 
 
 class Asked:
-    """The deployer of an app of which nothing was deployed yet; `begun` is what it was asked to deploy: manifest,
+    """An app of which nothing was deployed yet, and its parts; `begun` is what it was asked to deploy: manifest,
     signature and index."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[bytes, bytes, bytes]] = []
 
+    @property
+    def deployer(self) -> "Asked":
+        return self
+
+    status = admission = deployer
+
     async def of_manifest(self, manifest: str) -> None:
         return None
 
-    async def judged(self, bundle: Bundle, *, again: bool) -> VerifiedManifest:
+    async def check(self, verified: VerifiedManifest, *, retry: bool) -> None: ...
+
+    async def receive(self, bundle: Bundle) -> VerifiedManifest:
         raw, signature = await asyncio.to_thread(bundle.signed_manifest)
         return VerifiedManifest(
             Manifest.from_bytes(raw), raw, signature, "", signer="tester", receive_ms=0, verify_ms=0
@@ -250,7 +258,7 @@ async def test_what_is_deployed_is_the_manifest_that_was_verified_whatever_stand
 
     stamps = await asyncio.to_thread(arrive)
     asked = Asked()
-    landing = Landing(DroppedFolder(box), cast("Deployer", asked), before={})
+    landing = Landing(DroppedFolder(box), cast("App", asked), before={})
     await landing.look(stamps, now=0)
     assert landing.ready
     await asyncio.to_thread((box.path / name).write_bytes, b"another")

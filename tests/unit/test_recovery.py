@@ -1,13 +1,15 @@
-"""What an agent that starts cannot bring in order: it is told until it is mended, and it is tried again."""
+"""What an agent that starts cannot recover: its status says so until it is mended, and it retries."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from agent.core.layout import AppLayout
+from agent.deploy.executor import Executor
+from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.status_line import StatusLine
 from agent.host.releases.store import ReleaseStore
@@ -19,7 +21,11 @@ RELEASE = "20261123020055Z"
 
 
 class Impatient:
-    """A clock on which no pause takes any time."""
+    """A clock on which no pause takes any time. It releases `lock` at the third pause."""
+
+    def __init__(self, lock: DeploymentLock) -> None:
+        self.pauses: list[float] = []
+        self._lock = lock
 
     def now(self) -> int:
         return 0
@@ -29,10 +35,13 @@ class Impatient:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
+        self.pauses.append(seconds)
+        if len(self.pauses) == 3:
+            self._lock.release()
 
 
 class Failing:
-    """A service that cannot start anything so many times."""
+    """A service whose start fails so many times."""
 
     def __init__(self, times: int) -> None:
         self.times = times
@@ -54,7 +63,7 @@ class Failing:
 
 
 class Worn(Disk):
-    """Deletes nothing."""
+    """A disk that cannot delete."""
 
     def _at(self, op: str) -> None:
         if op == "reconcile.discard":
@@ -78,52 +87,57 @@ def store(tmp_path: Path) -> ReleaseStore:
     return ReleaseStore(layout)
 
 
-def recovery(store: ReleaseStore, journal: Journal, service: Any, disk: Disk | None = None) -> AppRecovery:
-    def execute(*_: object) -> Any:
-        raise AssertionError("nothing was unfinished")
-
+def recovery(
+    store: ReleaseStore,
+    journal: Journal,
+    service: Any,
+    *,
+    disk: Disk | None = None,
+    lock: DeploymentLock | None = None,
+) -> AppRecovery:
     status_line = StatusLine("app", lambda: None)
-    disk, clock = disk or Disk(), Impatient()
+    lock = lock or DeploymentLock("app")
     return AppRecovery(
         "app",
-        execute=execute,
+        executor=cast("Executor", None),  # nothing is unfinished
+        lock=lock,
         store=store,
-        disk=disk,
+        disk=disk or Disk(),
         service=service,
         journal=journal,
-        clock=clock,
+        clock=Impatient(lock),
         status_line=status_line,
     )
 
 
-async def test_what_does_not_start_is_tried_again_also_after_a_deployment_that_came_to_nothing(
+async def test_an_app_that_does_not_start_is_retried_but_not_while_a_deployment_is_under_way(
     store: ReleaseStore, journal: Journal
 ) -> None:
-    service = Failing(times=2)
-    one = recovery(store, journal, service)
-    under_way = [True, True, False]
-    await one.recover(taken=lambda: under_way.pop(0) if under_way else False)
+    service, lock = Failing(times=2), DeploymentLock("app")
+    lock.acquire(by="alice", doing="deploying v2")
+    one = recovery(store, journal, service, lock=lock)
+    await one.recover()
     assert one.trouble == "It did not start"
     async with asyncio.timeout(20):
         await service.started.wait()
-        while one.trouble:  # noqa: ASYNC110 - nobody tells
+        while one.trouble:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
-    assert not under_way
+    assert not lock.held
 
 
-async def test_a_release_whose_very_name_is_damaged_is_started(store: ReleaseStore, journal: Journal) -> None:
+async def test_a_release_whose_version_cannot_be_decoded_is_started(store: ReleaseStore, journal: Journal) -> None:
     (store.layout.release(RELEASE) / "REVISION").write_bytes(b"v\xff\n")
     service = Failing(times=0)
-    await recovery(store, journal, service).recover(taken=lambda: False)
+    await recovery(store, journal, service).recover()
     assert service.started.is_set()
 
 
-async def test_that_the_live_release_runs_does_not_hide_that_something_else_is_amiss(
+async def test_a_running_app_does_not_hide_that_something_else_is_wrong(
     store: ReleaseStore, journal: Journal
 ) -> None:
-    (store.layout.staging / "leftover").mkdir(parents=True)
-    one = recovery(store, journal, Failing(times=0), Worn())
-    await one.recover(taken=lambda: False)
-    assert one.trouble.startswith(f"Could not delete {store.layout.staging}/leftover")
-    one.live_now()
+    (store.layout.staging / "half-built").mkdir(parents=True)
+    one = recovery(store, journal, Failing(times=0), disk=Worn())
+    await one.recover()
+    assert one.trouble.startswith(f"Could not delete {store.layout.staging}/half-built")
+    one.went_live()
     assert one.trouble == ""

@@ -7,7 +7,8 @@ import pytest
 from agent.core.config import AppConfig
 from agent.core.layout import AppLayout
 from agent.core.plan import Attempt, Kind
-from agent.deploy.steps import LinkShared
+from agent.deploy.steps.link_shared import LinkShared
+from agent.deploy.steps.step import Inputs
 from agent.host.storage.disk import Disk
 from pusher.wire import Code, Failed
 
@@ -27,6 +28,6 @@ async def test_what_is_shared_and_may_not_be_looked_at_is_named(
     (layout.shared / "conf").mkdir(mode=0)
     config = AppConfig.model_validate({"path": str(as_nobody), "user": "nobody", **shared})
     with pytest.raises(Failed, match=r"Could not look at .*/shared/conf/.*: Permission denied") as caught:
-        await LinkShared(layout, config, Disk()).do(ATTEMPT, print)
+        await LinkShared(layout, config, Disk()).do(ATTEMPT, Inputs(), print)
     assert caught.value.code is Code.DISK_ERROR
     assert "The agent's user" in caught.value.hint

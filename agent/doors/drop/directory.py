@@ -29,7 +29,7 @@ from agent.core.drop import (
 from agent.core.fair_queue import FairQueue
 from agent.doors.drop.upload import Landing
 from agent.doors.drop.wakeup import Wakeup
-from agent.doors.ports import Deployer
+from agent.doors.ports import App
 from agent.host.drop.dropped_file import DroppedFile
 from agent.host.drop.dropped_folder import DroppedFolder
 from agent.host.drop.folder import Dropbox, Stamp
@@ -46,17 +46,14 @@ _EVENT = "landing"
 class DropDirectory:
     """The drop directory of one app, as a door. With `make` a folder that is not there is made."""
 
-    def __init__(
-        self, app: str, deployer: Deployer, *, path: Path, disk: Disk, clock: Clock, settings: Drop, make: bool
-    ) -> None:
+    def __init__(self, app: App, *, path: Path, disk: Disk, clock: Clock, settings: Drop, make: bool) -> None:
         self._app = app
-        self._deployer = deployer
         self._path = path
         self._disk = disk
         self._clock = clock
         self._settings = settings
         self._make = make
-        self._log = _log.bind(app=app, drop=str(path))
+        self._log = _log.bind(app=app.name, drop=str(path))
         self._waking = Wakeup(self._log, rescan_s=settings.rescan_s, clock=clock)
         self._box: Dropbox | None = None
         self._landings: dict[str, Landing] = {}
@@ -84,7 +81,7 @@ class DropDirectory:
         try:
             self._box = await asyncio.to_thread(self._open)
         except (OSError, Problem) as error:
-            self._log.error("drop_not_open", problem=str(error), hint=f"pusher-agent app apply {self._app}")
+            self._log.error("drop_not_open", problem=str(error), hint=f"pusher-agent app apply {self._app.name}")
             return
         self._waking.open()
         self._spawn(self._serve(), "drop")
@@ -105,9 +102,9 @@ class DropDirectory:
         if self._box is None:
             raise Refused(
                 Code.CONFIGURATION,
-                f"The drop directory of {self._app} is not open",
+                f"The drop directory of {self._app.name} is not open",
                 why=f"{self._path} could not be opened when the agent started",
-                hint=f"As root: pusher-agent app apply {self._app}",
+                hint=f"As root: pusher-agent app apply {self._app.name}",
             )
         with explained("look into", self._path):
             self._crowd.renew()
@@ -133,7 +130,7 @@ class DropDirectory:
                                waiting_for="papers with this manifest")  # fmt: skip
             if found != last:
                 last, sequence = found, sequence + 1
-                yield Event(sequence, self._clock.now(), _EVENT, {"app": self._app, **found.members()})
+                yield Event(sequence, self._clock.now(), _EVENT, {"app": self._app.name, **found.members()})
             if found.state is not State.WAITING:
                 return
             await news.wait()
@@ -187,7 +184,7 @@ class DropDirectory:
         for name in sorted({*chosen, *(name for name in found if name == DROP_FOLDER)} - self._landings.keys()):
             dropped = DroppedFolder(box) if name == DROP_FOLDER else DroppedFile(box, name)
             before = await asyncio.to_thread(box.result, name)
-            self._landings[name] = Landing(dropped, self._deployer, before=before)
+            self._landings[name] = Landing(dropped, self._app, before=before)
 
     async def _thin_out(self, box: Dropbox) -> None:
         """Know no more landings than are told of: first those of which something becomes, then the newest."""
@@ -225,7 +222,7 @@ class DropDirectory:
             self._waiting_for_turn = self._spawn(self._await_turn(waiting), "drop turn")
 
     async def _await_turn(self, waiting: Sequence[Result]) -> None:
-        await self._deployer.turn_over()
+        await self._app.status.idle()
         # One whose end could not be written down is under way for ever, and is nobody's turn.
         if waiting != self._turns:
             self._turns = waiting
@@ -249,7 +246,7 @@ class DropDirectory:
             if before is None or (before.state, before.awaited) != (result.state, result.awaited):
                 bad = result.state in (State.REFUSED, State.FAILED)
                 (self._log.warning if bad else self._log.info)("drop_result", **result.members())
-            words = document(self._app, result, since=self._clock.now())
+            words = document(self._app.name, result, since=self._clock.now())
             try:
                 if not says_the_same(await asyncio.to_thread(box.result, name), words):
                     await asyncio.to_thread(box.write_result, name, words)
@@ -290,7 +287,7 @@ class DropDirectory:
         return Dropbox(self._path, self._disk)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=f"{name} {self._app}")
+        task = asyncio.create_task(work, name=f"{name} {self._app.name}")
         self._keep(task)
         return task
 

@@ -13,7 +13,7 @@ from typing import Any
 from agent.core.drop import Awaited, Result, State, awaited, failed_step, is_final, is_torn
 from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployer import Send
-from agent.doors.ports import Deployer, Deployment
+from agent.doors.ports import App, Deployment
 from agent.host.drop.folder import Lacking, Stamp
 from agent.host.drop.upload import Dropped, Opened, changed, index_holds
 from pusher.wire import DROP_MANIFEST, DROP_SIGNATURE, Code, Manifest, Problem, Refused, WireError
@@ -27,7 +27,7 @@ _WARM_MS = 100
 class Landing:
     """What lies under one name. `before` is the result that stands beside it, by whomever it was written."""
 
-    def __init__(self, dropped: Dropped, deployer: Deployer, *, before: Mapping[str, Any]) -> None:
+    def __init__(self, dropped: Dropped, app: App, *, before: Mapping[str, Any]) -> None:
         self.name = dropped.name
         self.result = Result(name=self.name, state=State.WAITING, awaited=Awaited.ARRIVAL)
         self.ready = False
@@ -39,7 +39,7 @@ class Landing:
         self.warm = False
         """Whether it had changed only just before the last look, so that equal stamps say nothing yet."""
         self.dropped = dropped
-        self._deployer = deployer
+        self._app = app
         self._by = ""
         self._verified: VerifiedManifest | None = None
         """The manifest that is to be deployed: what was verified, whatever stands there by now."""
@@ -83,7 +83,7 @@ class Landing:
             opened = await asyncio.to_thread(self.dropped.open)
             bundle = opened.bundle()
             await asyncio.to_thread(bundle.signed_manifest)  # the index comes after it
-            begun = await self._deployer.submit(Send(bundle, self._by, self._verified))
+            begun = await self._app.deployer.submit(Send(bundle, self._by, self._verified))
             self.reading = asyncio.create_task(_close_after(begun, opened))
             self._ours = self.result.manifest
             self._goes_on(begun)
@@ -112,15 +112,16 @@ class Landing:
         """Find out what became of it, or is to become. Raises: Problem, saying what is in the way."""
         raw, _ = await asyncio.to_thread(opened.bundle().signed_manifest)
         self.result = replace(self.result, manifest=hashlib.sha256(raw).hexdigest(), version=_version(raw))
-        past = await self._deployer.of_manifest(self.result.manifest)
+        past = await self._app.status.of_manifest(self.result.manifest)
         if past is not None and await self._told_by(past):
             return
         bundle = opened.bundle()
-        verified = await self._deployer.judged(bundle, again=bool(self._torn))
+        verified = await self._app.admission.receive(bundle)
+        await self._app.admission.check(verified, retry=bool(self._torn))
         if verified.raw != raw:
             raise changed(DROP_MANIFEST)
         try:
-            await asyncio.to_thread(opened.check, bundle, self._deployer.entries(verified, bundle))
+            await asyncio.to_thread(opened.check, bundle, self._app.admission.entries(verified, bundle))
         except Refused as problem:
             # An index that is only half there may say anything.
             final = is_final(problem, manifest_apart=self.dropped.manifest_apart)
@@ -142,7 +143,7 @@ class Landing:
             self.result, awaited=None, deployment=past.id, release=facts["release"], version=facts["version"]
         )
         if facts["outcome"] == "done":
-            live = (await self._deployer.status())["live"]
+            live = (await self._app.status.summary())["live"]
             if self._ours != self.result.manifest and (live is None or live["release"] != facts["release"]):
                 # Played once more, it would not be "deployed": it is judged, and found too old.
                 return False

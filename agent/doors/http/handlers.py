@@ -11,7 +11,7 @@ from aiohttp import web
 
 from agent.deploy.deployer import Rollback, Send
 from agent.doors.http.guards import nearest, printable
-from agent.doors.http.requests import Call, Desk, deployer_of, deployment_of, unusable
+from agent.doors.http.requests import Call, Desk, app_of, deployment_of, unusable
 from agent.doors.http.responses import json_answer, problem_answer
 from agent.doors.http.streams import stream, stream_log
 from agent.doors.http.uploads import Upload, incoming
@@ -26,17 +26,17 @@ async def healthz(desk: Desk, call: Call) -> web.StreamResponse:
 
 async def status(desk: Desk, call: Call) -> web.StreamResponse:
     """What is live, and what goes on."""
-    return json_answer(await deployer_of(desk, call).status())
+    return json_answer(await app_of(desk, call).status.summary())
 
 
 async def releases(desk: Desk, call: Call) -> web.StreamResponse:
     """The releases on the host, and its recent deployments."""
-    return json_answer(await deployer_of(desk, call).releases())
+    return json_answer(await app_of(desk, call).status.releases())
 
 
 async def logs(desk: Desk, call: Call) -> web.StreamResponse:
     """The app's own log, one line of it a line; with `follow` what is written from now on, until somebody goes."""
-    deployer = deployer_of(desk, call)
+    status = app_of(desk, call).status
     lines, unit, follow = (call.query.get(name, "") for name in ("lines", "unit", "follow"))
     if lines and not (re.fullmatch(r"[0-9]{1,5}", lines, re.ASCII) and int(lines) <= LOG_LINES_MOST):
         raise unusable("lines", lines, f"Give a number from 0 to {LOG_LINES_MOST}; without one it is {LOG_LINES}")
@@ -44,7 +44,7 @@ async def logs(desk: Desk, call: Call) -> web.StreamResponse:
         raise unusable("unit", unit, nearest(printable(unit), sorted(LogUnit)))
     if follow not in ("", "0", "1"):
         raise unusable("follow", follow, "Give 1, or leave it out")
-    found = deployer.log(lines=int(lines or LOG_LINES), follow=follow == "1", unit=unit)
+    found = status.log(lines=int(lines or LOG_LINES), follow=follow == "1", unit=unit)
     return await stream_log(desk, call, found)
 
 
@@ -53,13 +53,13 @@ async def index(desk: Desk, call: Call) -> web.StreamResponse:
     release = call.query.get("release", "")
     if "release" in call.query and not release:
         raise unusable("release", release, "Name one, or leave it out for the live one; /releases lists them")
-    pieces = await deployer_of(desk, call).index(release)
+    pieces = await app_of(desk, call).status.index(release)
     return await stream(desk, call, pieces, spell=bytes)
 
 
 async def missing(desk: Desk, call: Call) -> web.StreamResponse:
     """Which files a bundle with these papers must bring along."""
-    deployer = deployer_of(desk, call)
+    deployer = app_of(desk, call).deployer
     async with _incoming(desk, call) as upload:
         digests = await deployer.missing(upload.bundle)
         await upload.rest()
@@ -68,10 +68,10 @@ async def missing(desk: Desk, call: Call) -> web.StreamResponse:
 
 async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
     """Take a bundle in and make it live."""
-    deployer = deployer_of(desk, call)
+    deployer = app_of(desk, call).deployer
     async with _incoming(desk, call) as upload:
         begun = await deployer.submit(Send(upload.bundle, call.by))
-        await begun.taken_in()
+        await begun.consumed()
         if begun.summary()["outcome"] in (None, "done"):
             await upload.rest()
     return await _begun(call, begun)
@@ -79,7 +79,7 @@ async def deploy(desk: Desk, call: Call) -> web.StreamResponse:
 
 async def rollback(desk: Desk, call: Call) -> web.StreamResponse:
     """Make an older release live again."""
-    deployer, to = deployer_of(desk, call), call.query.get("to")
+    deployer, to = app_of(desk, call).deployer, call.query.get("to")
     if to == "":
         raise unusable("to", to, "Name a release, or leave it out for the one before; /releases lists them")
     return await _begun(call, await deployer.submit(Rollback(call.by, to=to, leaving=call.query.get("from"))))
@@ -111,7 +111,7 @@ async def events(desk: Desk, call: Call) -> web.StreamResponse:
 
 async def landing(desk: Desk, call: Call) -> web.StreamResponse:
     """What becomes of the landing with this manifest, a line each time, until it is settled."""
-    app = deployer_of(desk, call).app
+    app = app_of(desk, call).name
     drop = desk.agent.drops.get(app)
     if drop is None:
         raise Refused(Code.CONFIGURATION, f"{app} has no drop directory", hint=f"`pusher-agent app apply {app}`")
@@ -149,7 +149,7 @@ def _prefers_async(request: web.BaseRequest) -> bool:
 
 
 async def _pinned(desk: Desk, call: Call, *, pinned: bool) -> web.StreamResponse:
-    deployer = deployer_of(desk, call)
+    deployer = app_of(desk, call).deployer
     release = call.query.get("release", "")
     if not release:
         raise Refused(

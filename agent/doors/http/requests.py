@@ -13,7 +13,7 @@ from aiohttp import web
 from agent.core.config import BundleLimits
 from agent.doors.http.connections import Connection
 from agent.doors.http.guards import printable
-from agent.doors.ports import Agent, Deployer, Deployment
+from agent.doors.ports import Agent, App, Deployment
 from pusher.wire import Code, Refused
 
 _SILENCE_S = 15.0
@@ -46,8 +46,11 @@ class Call:
     query: Mapping[str, str]
 
 
-def deployer_of(desk: Desk, call: Call) -> Deployer:
-    """That of the app which the path names, or of the only one. Raises: Refused(unknown_app, several_apps)."""
+def app_of(desk: Desk, call: Call) -> App:
+    """The app that the path names, or the only one.
+
+    Raises: Refused(unknown_app, several_apps), and what is wrong with its configuration.
+    """
     apps, name = desk.agent.apps, call.names.get("app")
     known = ", ".join(sorted(apps))
     if name is None and len(apps) > 1:
@@ -62,11 +65,14 @@ def deployer_of(desk: Desk, call: Call) -> Deployer:
         hint = "Set one up: pusher-agent app add NAME"
         raise Refused(Code.UNKNOWN_APP, "This host has no app yet", hint=hint)
     if name is None:
-        return next(iter(apps.values()))
+        name = min(apps)
     if name not in apps:
         hint = f"There is {known}"
         raise Refused(Code.UNKNOWN_APP, f"This host has no app {printable(name)}", hint=hint)
-    return apps[name]
+    app = apps[name]
+    if isinstance(app, Refused):
+        raise app.with_traceback(None)  # it is raised for each request
+    return app
 
 
 async def deployment_of(desk: Desk, call: Call) -> Deployment:

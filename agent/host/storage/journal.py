@@ -53,8 +53,8 @@ class Record:
 class Journal:
     """The journal of one host. Every coroutine may raise Failed(disk_full, disk_error)."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, schema=_SCHEMA, version=_SCHEMA_VERSION)
+    def __init__(self, path: Path, *, database: type[Database] = Database) -> None:
+        self._database = database(path, schema=_SCHEMA, version=_SCHEMA_VERSION)
 
     async def open(self) -> None:
         """Open it, making it if there is none. Raises: Failed, for one a newer agent wrote."""

@@ -1,0 +1,254 @@
+"""Joining the parts of an agent.
+
+Invariant: everything that touches the machine comes in through `Machine`, so a test gives it parts of its own and
+patches nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uv
+
+from agent.core.config import AgentConfig, AppConfig
+from agent.core.layout import AppLayout, HostLayout
+from agent.core.plan import Step
+from agent.daemon import Agent, App, serve
+from agent.deploy.admission import Admission
+from agent.deploy.deployer import Deployer
+from agent.deploy.executor import Executor
+from agent.deploy.hooks import Hooks
+from agent.deploy.lock import DeploymentLock
+from agent.deploy.recovery import AppRecovery
+from agent.deploy.retention import Retention
+from agent.deploy.status import Status
+from agent.deploy.status_line import StatusLine, StatusLines
+from agent.deploy.steps.cleanup import Cleanup
+from agent.deploy.steps.confirm import Confirm
+from agent.deploy.steps.dependencies import Dependencies
+from agent.deploy.steps.link_shared import LinkShared
+from agent.deploy.steps.preflight import Preflight
+from agent.deploy.steps.restart import Restart
+from agent.deploy.steps.switch import Switch
+from agent.deploy.steps.unpack import Unpack
+from agent.deploy.unusable import Unusable
+from agent.doors.drop.directory import DropDirectory
+from agent.doors.http.server import HttpDoor
+from agent.host.clock import SystemClock
+from agent.host.embedded.service import Embedded
+from agent.host.log.notify import Notifier
+from agent.host.ports import Clock, HookRunner, Service
+from agent.host.releases.store import ReleaseStore
+from agent.host.releases.venvs import Venvs
+from agent.host.run.hooks import EmbeddedHookRunner
+from agent.host.setup.config_files import Apps, after_mending
+from agent.host.storage.database import Database
+from agent.host.storage.disk import Disk
+from agent.host.storage.journal import Journal
+from agent.host.systemd.hooks import SystemdHookRunner
+from agent.host.systemd.service import Systemd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The machine that an agent runs on. The defaults are the real one.
+
+    `embedded` and `systemd` make the service of an app, `..._hooks` what runs its hooks; the configuration of the
+    host says which pair is used.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    disk: Disk = field(default_factory=Disk)
+    database: type[Database] = Database
+    embedded: Callable[..., Service] = Embedded
+    embedded_hooks: Callable[..., HookRunner] = EmbeddedHookRunner
+    systemd: Callable[..., Awaitable[Systemd]] = Systemd.find
+    systemd_hooks: Callable[..., HookRunner] = SystemdHookRunner
+
+
+async def serve_host(
+    layout: HostLayout, config: AgentConfig, apps: Apps, *, stop: asyncio.Event, machine: Machine | None = None
+) -> None:
+    """Run the agent of a host until `stop` is set. Raises: Problem, if it cannot begin."""
+    machine = machine or Machine()
+    clock, journal = machine.clock, Journal(layout.journal, database=machine.database)
+    notifier = Notifier(clock=clock)
+    status_lines = StatusLines(door=config.door.address, say=notifier.say)
+    embedded: dict[str, Service] = {}
+    units: dict[str, Systemd] = {}
+    hooks: dict[str, HookRunner] = {}
+    for name, app in apps.usable.items():
+        if config.service == "embedded":
+            embedded[name] = machine.embedded(name, app, host=layout, clock=clock)
+            hooks[name] = machine.embedded_hooks(app, host=layout)
+        else:
+            units[name] = await machine.systemd(name, app, host=layout, clock=clock)
+            hooks[name] = machine.systemd_hooks(name, app, host=layout)
+    uv_binary = Path(await asyncio.to_thread(uv.find_uv_bin))
+    usable = {
+        name: _app(
+            name,
+            app,
+            layout=layout,
+            host=config,
+            service=embedded.get(name) or units[name],
+            hooks=hooks[name],
+            journal=journal,
+            disk=machine.disk,
+            clock=clock,
+            uv_binary=uv_binary,
+            status_line=status_lines.of(name),
+        )
+        for name, app in apps.usable.items()
+    }
+    unusable = {
+        name: Unusable(
+            name,
+            after_mending(name, problem, service=config.service),
+            journal=journal,
+            clock=clock,
+            status_line=status_lines.of(name),
+        )
+        for name, problem in apps.unusable.items()
+    }
+    drops = _drops(usable, layout=layout, host=config, disk=machine.disk, clock=clock)
+    agent = Agent(usable, unusable, drops=drops)
+    door = HttpDoor(
+        agent,
+        address=config.door.address,
+        path=layout.api_socket,
+        group=config.door.group,
+        limits=config.limits,
+        stop=stop,
+    )
+
+    def stopping() -> None:
+        notifier.stopping()
+        status_lines.stopping()
+
+    try:
+        status_lines.show()
+        await serve(
+            agent,
+            # The drop directories first: once the agent answers, callers may drop.
+            doors=[*drops.values(), door, notifier],
+            # The agent is the parent of embedded apps, so they end with it. Those of systemd go on.
+            services=[*embedded.values()],
+            journal=journal,
+            stop=stop,
+            stopping=stopping,
+        )
+    finally:
+        for service in units.values():
+            service.close()
+
+
+def _app(
+    name: str,
+    config: AppConfig,
+    *,
+    layout: HostLayout,
+    host: AgentConfig,
+    service: Service,
+    hooks: HookRunner,
+    journal: Journal,
+    disk: Disk,
+    clock: Clock,
+    uv_binary: Path,
+    status_line: StatusLine,
+) -> App:
+    store, lock = ReleaseStore(AppLayout(layout.beneath(config.path))), DeploymentLock(name)
+    retention = Retention(name, config.keep_releases, store, disk, journal)
+    venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary)
+    executor = Executor(
+        steps={
+            Step.UNPACK: Unpack(store, disk, host.limits.tree),
+            Step.LINK_SHARED: LinkShared(store.layout, config, disk),
+            Step.DEPENDENCIES: Dependencies(store, disk, venvs, journal),
+            Step.PREFLIGHT: Preflight(store, config, service, clock),
+            Step.SWITCH: Switch(store, config, disk, service, journal, clock),
+            Step.RESTART: Restart(store, service),
+            Step.CONFIRM: Confirm(config, clock),
+            Step.CLEANUP: Cleanup(store, retention, venvs, journal),
+        },
+        hooks=Hooks(store, layout.hooks(name), hooks, clock, config.hook_deadline_s),
+        store=store,
+        journal=journal,
+        clock=clock,
+        listener=status_line.happened,
+    )
+    admission = Admission(
+        name,
+        config=config,
+        host=host.name,
+        limits=host.limits,
+        allowed_signers=layout.allowed_signers,
+        disk=disk,
+        journal=journal,
+        clock=clock,
+    )
+    recovery = AppRecovery(
+        name,
+        executor=executor,
+        lock=lock,
+        store=store,
+        disk=disk,
+        service=service,
+        journal=journal,
+        clock=clock,
+        status_line=status_line,
+    )
+    deployer = Deployer(
+        name,
+        admission=admission,
+        executor=executor,
+        recovery=recovery,
+        retention=retention,
+        lock=lock,
+        store=store,
+        service=service,
+        journal=journal,
+        clock=clock,
+    )
+    status = Status(
+        name,
+        config,
+        host=host.name,
+        drop=str(layout.drop(name)),
+        lock=lock,
+        recovery=recovery,
+        store=store,
+        service=service,
+        journal=journal,
+        clock=clock,
+    )
+    return App(name, deployer=deployer, status=status, admission=admission, recovery=recovery)
+
+
+def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path) -> Venvs:
+    credentials = config.dependencies.credentials_file
+    return Venvs(
+        AppLayout(layout.beneath(config.path)),
+        disk,
+        layout.cache,
+        config.dependencies,
+        uv_binary,
+        credentials=layout.beneath(credentials) if credentials else None,
+    )
+
+
+def _drops(
+    apps: Mapping[str, App], *, layout: HostLayout, host: AgentConfig, disk: Disk, clock: Clock
+) -> dict[str, DropDirectory]:
+    return {
+        name: DropDirectory(
+            app,
+            path=layout.drop(name),
+            disk=disk,
+            clock=clock,
+            settings=host.drop,
+            make=host.service == "embedded",
+        )
+        for name, app in apps.items()
+    }

@@ -1,0 +1,46 @@
+"""Retention: how many releases of an app stay on disk.
+
+Invariant: only the releases that `surplus` names are deleted, never the live one or where a rollback goes.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from agent.core.releases import surplus
+from agent.host.releases.store import ReleaseStore
+from agent.host.releases.unpack import check_room
+from agent.host.storage.disk import Disk
+from agent.host.storage.journal import Journal
+from pusher.wire import Failed, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """The retention of one app; `keep` is its `keep_releases`."""
+
+    app: str
+    keep: int
+    store: ReleaseStore
+    disk: Disk
+    journal: Journal
+
+    async def delete_surplus(self, *, live: str | None) -> None:
+        """Delete the releases that retention does not keep. Raises: Failed; the rest goes the next time."""
+        layout = self.store.layout
+        for one in surplus(await self.journal.releases(self.app), live=live, keep=self.keep):
+            path, trash = layout.release(one.id), layout.trash(one.id)
+            await asyncio.to_thread(self.disk.remove, path, trash=trash, op="cleanup.release")
+            await self.journal.forget(self.app, one.id)
+
+    async def make_room(self, *, size: int, files: int) -> None:
+        """Delete the surplus now, if a release of so many bytes and files would not fit. Raises: Failed.
+
+        The clean-up comes only after a success. Releases that fail pile up until then, and may be what fills the
+        disk.
+        """
+        try:
+            await asyncio.to_thread(check_room, self.store.layout.path, size=size, files=files)
+        except Refused:
+            await self.delete_surplus(live=await asyncio.to_thread(self.store.live))
+        except Failed:
+            return  # the app has no folder yet

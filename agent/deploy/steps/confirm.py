@@ -1,0 +1,35 @@
+"""The step `confirm`: the release answers on the public address, and continues to do so for `bake_s`.
+
+Invariant: it checks the main process that `restart` started. Whatever runs by now would not do: a service starts
+a release that ended again, and that might answer before it ends once more.
+"""
+
+from dataclasses import dataclass
+
+from agent.core.config import AppConfig
+from agent.core.plan import Attempt
+from agent.deploy.steps.step import Inputs
+from agent.host.ports import Clock, Lines
+from agent.host.run import health
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Checks the health of what was started, then watches it."""
+
+    config: AppConfig
+    clock: Clock
+
+    async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
+        if inputs.started is None:
+            raise RuntimeError("a release is confirmed after its restart")
+        wanted = self.config.health
+        await health.check(
+            inputs.started, wanted, version=attempt.version, deadline_s=wanted.deadline_s, clock=self.clock
+        )
+        await health.watch(
+            inputs.started, wanted, version=attempt.version, seconds=wanted.bake_s, clock=self.clock
+        )
+
+    async def undo(self, attempt: Attempt, line: Lines) -> None:
+        return

@@ -1,0 +1,41 @@
+"""The step `dependencies`: the release gets its venv, found by its key or made.
+
+Invariant: a venv that exists is never changed. One that no release needs goes at the next clean-up.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.layout import venv_target
+from agent.core.plan import Attempt
+from agent.deploy.steps.step import Inputs
+from agent.host.ports import Lines
+from agent.host.releases.store import ReleaseStore
+from agent.host.releases.venvs import Venvs
+from agent.host.storage.disk import Disk
+from agent.host.storage.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Ensures the venv, notes its key in the journal, and links it into the release."""
+
+    store: ReleaseStore
+    disk: Disk
+    venvs: Venvs
+    journal: Journal
+
+    async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
+        release = self.store.layout.release(attempt.release)
+        key = await self.venvs.key(release)
+        await self.venvs.ensure(key, release, line=line)
+        await self.journal.set_venv(attempt.app, attempt.release, key)
+        await asyncio.to_thread(self._link, release, key)
+
+    async def undo(self, attempt: Attempt, line: Lines) -> None:
+        return
+
+    def _link(self, release: Path, key: str) -> None:
+        self.disk.link(release / "venv", venv_target(key), op="venv.link")
+        self.disk.sync_folder(release, op="venv.sync")

@@ -1,0 +1,48 @@
+"""The step `preflight`: the release is tried out beside the live one, on a private socket.
+
+Invariant: nothing live changes, and a candidate that fails has ended when the step has.
+"""
+
+from dataclasses import dataclass
+
+from agent.core.config import AppConfig
+from agent.core.plan import Attempt
+from agent.deploy.steps.step import Inputs, placed
+from agent.host.ports import Clock, Lines, Service
+from agent.host.releases.store import ReleaseStore
+from agent.host.run import health
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """Reserves the public socket, then starts a candidate and checks its health (unless `preflight = false`)."""
+
+    store: ReleaseStore
+    config: AppConfig
+    service: Service
+    clock: Clock
+
+    async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
+        release = await placed(self.store, attempt.release)
+        await self.service.reserve()
+        if not self.config.preflight:
+            return
+        candidate = await self.service.try_out(release)
+        try:
+            await health.check(
+                candidate,
+                self.config.health,
+                version=release.version,
+                deadline_s=self.config.health.deadline_s,
+                clock=self.clock,
+            )
+        except BaseException:
+            await candidate.end()
+            raise
+        candidate.dismiss()
+
+    async def undo(self, attempt: Attempt, line: Lines) -> None:
+        """Close the socket after a very first deployment. An app that still runs is left alone, even if the folder
+        of its release is gone."""
+        if attempt.previous is None and self.service.running() is None:
+            await self.service.stop()
