@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from pusher.bundle import tar
 from pusher.errors import Usage
 from pusher.wire import (
     INDEX_NAME,
@@ -26,8 +25,12 @@ from pusher.wire import (
     Manifest,
     Refused,
     WireError,
+    malformed_bundle,
     read_index,
+    tar,
 )
+from pusher.wire.stream import PieceReader
+from pusher.wire.tar import TarReader
 
 Member = tuple[File, Iterator[bytes]]
 
@@ -84,17 +87,19 @@ class Bundle:
         """
         listed = {file.path: file for file in self.files}
         with self.file.open("rb") as raw:
-            members = tar.members(_Unpacked(raw))
+            members = _reader(raw)
             for _ in _signed_manifest(members):
                 pass
-            for name, size, content in members:
-                file = listed.pop(name.removeprefix(PAYLOAD_PREFIX), None)
-                if file is None or not name.startswith(PAYLOAD_PREFIX):
-                    raise _malformed(f"{name!r} is in it twice, or is not in its index")
-                if size != file.size:
+            while member := members.next():
+                file = listed.pop(member.name.removeprefix(PAYLOAD_PREFIX), None)
+                if file is None or not member.name.startswith(PAYLOAD_PREFIX):
+                    raise malformed_bundle(f"{member.name!r} is in it twice, or is not in its index")
+                if member.size != file.size:
                     raise _mismatch(file.path)
                 if wanted is None or file.sha256 in wanted:
-                    yield file, _proved(file, content)
+                    yield file, _proved(file, members.content())
+                for _ in members.content():
+                    pass
 
 
 def read(file: Path) -> Bundle:
@@ -104,7 +109,7 @@ def read(file: Path) -> Bundle:
     """
     try:
         with file.open("rb") as raw:
-            signed = SignedManifest(*_signed_manifest(tar.members(_Unpacked(raw))))
+            signed = SignedManifest(*_signed_manifest(_reader(raw)))
     except OSError as error:
         raise Usage(f"{file} cannot be read", why=error.strerror or str(error)) from error
     try:
@@ -114,7 +119,7 @@ def read(file: Path) -> Bundle:
             raise Refused(Code.CONTENT_MISMATCH, f"{file} was changed", why="its index is not the signed one")
         entries = tuple(read_index(signed.index.splitlines(keepends=True), limits=_ANY_NUMBER))
     except WireError as error:
-        raise _malformed(str(error)) from error
+        raise malformed_bundle(str(error)) from error
     return Bundle(file, signed, manifest, entries)
 
 
@@ -136,52 +141,37 @@ def write(signed: SignedManifest, contents: Iterable[Member] = ()) -> Iterator[b
     yield from chunker.finish()  # type: ignore[no-untyped-call]
 
 
-class _Unpacked:
-    """The zstd frames of a file, decompressed as they are read."""
+def _reader(raw: BinaryIO) -> TarReader:
+    return TarReader(PieceReader(_decompressed(raw)).read)
 
-    def __init__(self, raw: BinaryIO) -> None:
-        import zstandard
 
-        self._raw = raw
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-        self._frame = self._decompressor.decompressobj()
-        self._error = zstandard.ZstdError
-        self._ready = bytearray()
+def _decompressed(raw: BinaryIO) -> Iterator[bytes]:
+    """The zstd frames of a file, in pieces. The file must end with a frame. Raises: Refused."""
+    import zstandard
 
-    def read(self, size: int, /) -> bytes:
-        while len(self._ready) < size and self._more():
-            pass
-        taken = bytes(self._ready[:size])
-        del self._ready[:size]
-        return taken
-
-    def _more(self) -> bool:
-        """Decompress a piece; False at the end of the file, which must be the end of a frame."""
-        frame = self._frame
-        piece = (frame.unused_data if frame.eof else b"") or self._raw.read(_READ_PIECE)
-        if not piece:
-            if not frame.eof:
-                raise _malformed("it ends in the middle")
-            return False
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    frame = decompressor.decompressobj()
+    while piece := (frame.unused_data if frame.eof else b"") or raw.read(_READ_PIECE):
         if frame.eof:
-            frame = self._frame = self._decompressor.decompressobj()
+            frame = decompressor.decompressobj()
         try:
-            self._ready += frame.decompress(piece)
-        except self._error as error:
-            raise _malformed(f"it is not compressed with zstd, or is damaged ({error})") from error
-        return True
+            yield frame.decompress(piece)
+        except zstandard.ZstdError as error:
+            raise malformed_bundle(f"it is not compressed with zstd, or is damaged ({error})") from error
+    if not frame.eof:
+        raise malformed_bundle("it ends early")
 
 
-def _signed_manifest(members: Iterator[tuple[str, int, Iterator[bytes]]]) -> Iterator[bytes]:
+def _signed_manifest(members: TarReader) -> Iterator[bytes]:
     """The first three members, which must be the papers in their order."""
     most = {MANIFEST_NAME: MANIFEST_BYTES, SIGNATURE_NAME: SIGNATURE_BYTES, INDEX_NAME: _INDEX_BYTES}
     for expected, limit in most.items():
-        name, size, content = next(members, ("", 0, iter(())))
-        if name != expected:
-            raise _malformed(f"{expected} is missing, or not at its place")
-        if size > limit:
-            raise Refused(Code.LIMIT_EXCEEDED, f"{name} has {size} bytes", why=f"{limit} is the most")
-        yield b"".join(content)
+        member = members.next()
+        if member is None or member.name != expected:
+            raise malformed_bundle(f"{expected} is missing, or not in its place")
+        if member.size > limit:
+            raise Refused(Code.LIMIT_EXCEEDED, f"{expected} has {member.size} bytes", why=f"the limit is {limit}")
+        yield b"".join(members.content())
 
 
 def _proved(file: File, content: Iterator[bytes]) -> Iterator[bytes]:
@@ -195,7 +185,3 @@ def _proved(file: File, content: Iterator[bytes]) -> Iterator[bytes]:
 
 def _mismatch(path: str) -> Refused:
     return Refused(Code.CONTENT_MISMATCH, f"{path!r} is not what the index says", hint="Pack it again")
-
-
-def _malformed(why: str) -> Refused:
-    return Refused(Code.BUNDLE_MALFORMED, "This is not a bundle", why=why, hint="Pack it again")

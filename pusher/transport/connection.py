@@ -17,6 +17,7 @@ from pusher import __version__
 from pusher.errors import Unreachable
 from pusher.transport.hosts import Host, Ssh, Stream, connect
 from pusher.wire import PROBLEM_TYPE, Problem
+from pusher.wire.stream import LineSplitter
 
 _DOCUMENT_BYTES = 64 * 1024**2
 _LINE_BYTES = 4 * 1024**2
@@ -120,13 +121,13 @@ class Connection:
                 self._document(response, response.read(_DOCUMENT_BYTES))
             stream.socket.settimeout(silence_s)
             # Not `readline`: it takes a chunked answer that was cut for one that has ended.
-            rest = b""
+            splitter = LineSplitter(_LINE_BYTES)
             while piece := response.read1(_PIECE):
-                *lines, rest = (rest + piece).split(b"\n")
-                yield from lines
-                if len(rest) > _LINE_BYTES:
-                    raise self.not_an_agent("it sends a line without an end")
-            if rest:
+                for line in splitter.feed(piece):
+                    if len(line) > _LINE_BYTES:
+                        raise self.not_an_agent("it sends a line without an end")
+                    yield line
+            if rest := splitter.end():
                 raise http.client.IncompleteRead(rest)
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from error
