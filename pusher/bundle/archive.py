@@ -1,7 +1,7 @@
-"""Bundles: papers and contents as one stream, and that stream read back (docs/bundle-format.md).
+"""A bundle as one stream, written and read back: the signed manifest, then the files (docs/bundle-format.md).
 
-Invariant: whatever the size of a bundle, only a piece of it is in memory; what is read is a claim until
-somebody holds it against the index.
+Invariant: only a piece of a bundle is in memory, whatever its size. Every content that is read is compared with
+the index.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from pusher.bundle.signed_manifest import SignedManifest
 from pusher.errors import Usage
 from pusher.wire import (
     INDEX_NAME,
@@ -34,42 +35,33 @@ from pusher.wire.tar import TarReader
 
 Member = tuple[File, Iterator[bytes]]
 
-# How much a host takes is the host's to say; here only names and order are judged.
+# Each host sets its own limits. Here only names and order are checked.
 _ANY_NUMBER = Limits(files=10**9, unpacked=10**18)
 _INDEX_BYTES = 1024**3
 _PIECE = 128 * 1024
-# A block of 4 bytes can expand to 128 KiB (RFC 8878, 3.1.1.2), and all of a piece is expanded at once: to 32 MiB
-# at most. Pieces as large as those written made 2 GiB of 33 kB of a sparse file.
+# A block of 4 bytes can expand to 128 KiB (RFC 8878, 3.1.1.2), and a piece is expanded at once: to 32 MiB at
+# most. With pieces as large as those written, 33 kB of a sparse file became 2 GiB.
 _READ_PIECE = 1024
-# The next ones cost half as much time again, and save 3 % where it counts: in what is large.
+# Higher levels take half as much time again and save 3 % of a large bundle.
 _LEVEL = 1
-# What RFC 8878 asks every decoder to support, and what an agent reads.
+# What RFC 8878 asks every decoder to support, and what an agent accepts.
 _WINDOW = 8 * 1024**2
 
 
-@dataclass(frozen=True, slots=True)
-class SignedManifest:
-    """What is read first: the manifest, the signature over it, and the index that it names."""
-
-    manifest: bytes
-    signature: bytes
-    index: bytes
-
-
-class Cargo(Protocol):
-    """Something whose files can be sent."""
+class Payload(Protocol):
+    """Files that can be sent."""
 
     @property
     def files(self) -> tuple[File, ...]: ...
 
     def contents(self, wanted: Collection[str] | None = None, /) -> Iterator[Member]:
-        """Its files, or those whose digest is in `wanted`; each content is read before going on."""
+        """The files, or those whose digest is in `wanted`. Read each content before the next file."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle in a file, whose papers agree with each other; nobody has judged the signature."""
+    """A bundle in a file. Its manifest and index agree; the signature is not verified yet."""
 
     file: Path
     signed: SignedManifest
@@ -81,9 +73,9 @@ class Bundle:
         return tuple(entry for entry in self.entries if isinstance(entry, File))
 
     def contents(self, wanted: Collection[str] | None = None) -> Iterator[Member]:
-        """As `Cargo.contents`, in the order of the archive.
+        """As `Payload.contents`, in the order of the archive.
 
-        Raises: Refused, for a repeated or unlisted name, and for a content that is not the index's.
+        Raises: Refused, for a repeated or unlisted name, and for a content that differs from the index.
         """
         listed = {file.path: file for file in self.files}
         with self.file.open("rb") as raw:
@@ -93,19 +85,19 @@ class Bundle:
             while member := members.next():
                 file = listed.pop(member.name.removeprefix(PAYLOAD_PREFIX), None)
                 if file is None or not member.name.startswith(PAYLOAD_PREFIX):
-                    raise malformed_bundle(f"{member.name!r} is in it twice, or is not in its index")
+                    raise malformed_bundle(f"{member.name!r} is in it twice, or not in its index")
                 if member.size != file.size:
                     raise _mismatch(file.path)
                 if wanted is None or file.sha256 in wanted:
-                    yield file, _proved(file, members.content())
+                    yield file, _checked(file, members.content())
                 for _ in members.content():
                     pass
 
 
-def read(file: Path) -> Bundle:
-    """The bundle in `file`, its payload not yet looked at.
+def read_bundle(file: Path) -> Bundle:
+    """The bundle in `file`; its payload is not read yet.
 
-    Raises: Usage if it cannot be read, Refused for papers that are malformed or do not belong together.
+    Raises: Usage, if the file cannot be read; Refused, if manifest or index is malformed, or they do not match.
     """
     try:
         with file.open("rb") as raw:
@@ -116,16 +108,18 @@ def read(file: Path) -> Bundle:
         manifest = Manifest.from_bytes(signed.manifest)
         digest = hashlib.sha256(signed.index).hexdigest()
         if (manifest.index_size, manifest.index_sha256) != (len(signed.index), digest):
-            raise Refused(Code.CONTENT_MISMATCH, f"{file} was changed", why="its index is not the signed one")
+            raise Refused(
+                Code.CONTENT_MISMATCH, f"{file} was changed", why="its index is not the one that was signed"
+            )
         entries = tuple(read_index(signed.index.splitlines(keepends=True), limits=_ANY_NUMBER))
     except WireError as error:
         raise malformed_bundle(str(error)) from error
     return Bundle(file, signed, manifest, entries)
 
 
-def write(signed: SignedManifest, contents: Iterable[Member] = ()) -> Iterator[bytes]:
-    """The bundle as a stream of pieces: an ordinary zstd tar, papers first, one frame."""
-    # Late: 15 ms that a command without a bundle does not spend.
+def write_bundle(signed: SignedManifest, contents: Iterable[Member] = ()) -> Iterator[bytes]:
+    """The bundle as a stream of pieces: an ordinary zstd tar in one frame, the signed manifest first."""
+    # Imported here: it takes 15 ms, which a command without a bundle does not spend.
     import zstandard
 
     chunker = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).chunker(chunk_size=_PIECE)
@@ -163,7 +157,7 @@ def _decompressed(raw: BinaryIO) -> Iterator[bytes]:
 
 
 def _signed_manifest(members: TarReader) -> Iterator[bytes]:
-    """The first three members, which must be the papers in their order."""
+    """The first three members: manifest, signature and index, in this order. Raises: Refused."""
     most = {MANIFEST_NAME: MANIFEST_BYTES, SIGNATURE_NAME: SIGNATURE_BYTES, INDEX_NAME: _INDEX_BYTES}
     for expected, limit in most.items():
         member = members.next()
@@ -174,7 +168,7 @@ def _signed_manifest(members: TarReader) -> Iterator[bytes]:
         yield b"".join(members.content())
 
 
-def _proved(file: File, content: Iterator[bytes]) -> Iterator[bytes]:
+def _checked(file: File, content: Iterator[bytes]) -> Iterator[bytes]:
     digest = hashlib.sha256()
     for piece in content:
         digest.update(piece)
@@ -184,4 +178,4 @@ def _proved(file: File, content: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _mismatch(path: str) -> Refused:
-    return Refused(Code.CONTENT_MISMATCH, f"{path!r} is not what the index says", hint="Pack it again")
+    return Refused(Code.CONTENT_MISMATCH, f"{path!r} differs from the index", hint="Pack the bundle again")
