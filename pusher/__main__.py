@@ -5,51 +5,51 @@ import os
 import sys
 from typing import NoReturn
 
-from pusher.terminal.output import pour, stand_in
+from pusher.terminal.output import replace_closed_streams, write
 
 _OUR_BUG, _INTERRUPTED = 3, 130
 
 
 def main() -> int:
-    """Run the command of `sys.argv`; its exit code. Everything there is to say has been said."""
-    stand_in()
+    """Run the command in `sys.argv`; the exit code. All messages have been printed."""
+    replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal's encoding lacks must not end a command whose work is done.
+            # A character that the terminal's encoding lacks must not end a command whose work is done.
             stream.reconfigure(errors="backslashreplace")
     try:
         from pusher.cli.main import run
 
         return run(sys.argv[1:])
     except KeyboardInterrupt as error:
-        pour(sys.stderr, f"\npusher: {_interruption(error)}\n")
+        write(sys.stderr, f"\npusher: {_interruption(error)}\n")
         return _INTERRUPTED
     except Exception as error:
-        # Late, for `pusher --version` has no use for it.
-        from pusher.terminal.show import show_problem
+        # Imported here: `pusher --version` does not need it.
+        from pusher.terminal.screen import print_problem
         from pusher.wire import Problem
 
         if isinstance(error, Problem):
-            show_problem(error)
+            print_problem(error)
             return error.exit_code
-        # This is the boundary: what nobody expected, whatever it is, is ours to mend.
+        # The boundary: every other error is a bug in pusher.
         import traceback
 
-        ours = "pusher: This is a bug in pusher, not in what you did. Please report it with the lines above\n"
-        pour(sys.stderr, traceback.format_exc() + ours)
+        message = "pusher: This is a bug in pusher, not your mistake. Please report it with the lines above\n"
+        write(sys.stderr, traceback.format_exc() + message)
         return _OUR_BUG
 
 
 def command() -> NoReturn:
-    """`main` as a process. It is over when the work is: putting every object away first takes 30 ms more."""
+    """`main` as a process. It exits at once: cleaning up every object would take 30 ms more."""
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        pour(stream, "")
+        write(stream, "")
     os._exit(code)
 
 
 def _interruption(error: BaseException | None) -> str:
-    """What goes on elsewhere; a second Ctrl-C, while the first was seen to, does not make us forget it."""
+    """What goes on elsewhere, also if a second Ctrl-C came while the first was handled."""
     while error is not None and not str(error):
         error = error.__context__
     return str(error) if isinstance(error, KeyboardInterrupt) else "Interrupted"

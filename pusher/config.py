@@ -1,7 +1,7 @@
 """Settings: a flag beats a `PUSHER_*` variable beats `pusher.toml` beats the default.
 
-Invariant: a `Settings` that exists is well-formed; an unknown key or a wrong type is an error that names
-the file, the key and the nearest right one.
+Invariant: every `Settings` is well-formed. An unknown key or a wrong type is an error that names the file, the
+key and the closest known one.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 from pusher.errors import Usage
 from pusher.transport.hosts import DOOR, Address, Host, parse_address, parse_door
+from pusher.wire import WireError, check_app
 
 CONFIG_NAME = "pusher.toml"
 _KEYS = {"app": str, "source": str, "key": str, "ssh": str, "hosts": dict}
@@ -20,16 +21,26 @@ _HOST_KEYS = {"address": str, "door": str}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a command works with. `app` and `key` are empty when nobody named one."""
+    """What a command works with. `app` and `key` are empty if none is named."""
 
     app: str = ""
     source: Path = Path("app-src")
     key: str = ""
     ssh: str = "ssh"
     hosts: Mapping[str, Host] = field(default_factory=dict)
-    """The hosts that `pusher.toml` names."""
+    """The hosts in `pusher.toml`, by name."""
     chosen: tuple[Host, ...] = ()
-    """The hosts that this command addresses, in the order they were given, each once."""
+    """The hosts of this command, in the order given, each once."""
+
+    def app_name(self) -> str:
+        """The app, for a command that cannot do without. Raises: Usage, if none is named, or with a wrong name."""
+        if not self.app:
+            hint = 'Name it with --app, PUSHER_APP, or app = "..." in pusher.toml'
+            raise Usage("No app is named", hint=hint)
+        try:
+            return check_app(self.app)
+        except WireError as error:
+            raise Usage("The name of the app is not valid", why=str(error)) from error
 
 
 def load(
@@ -37,9 +48,8 @@ def load(
 ) -> Settings:
     """The settings of one command.
 
-    `flags` may hold `config`, `app`, `source`, `key`, `ssh` (text or None) and `host` (a list of texts or
-    None). `environment` is the process's own and `start` the working directory unless given.
-    Raises: Usage.
+    `flags` may have `config`, `app`, `source`, `key`, `ssh` (text or None) and `host` (a list of texts or None).
+    `environment` defaults to that of the process, `start` to the working directory. Raises: Usage.
     """
     environment = os.environ if environment is None else environment
     named = flags.get("config") or environment.get("PUSHER_CONFIG")
@@ -69,20 +79,20 @@ def load(
 def find(start: Path) -> Path | None:
     """The nearest `pusher.toml` from `start` upwards.
 
-    It can name a command to run (`ssh`), so one in a folder that everybody may write to must not be taken:
-    its owner has to be the user, root, or whoever owns `start`. Raises: Usage.
+    It can name a command to run (`ssh`). So one that anybody put into a shared folder must not be used: its owner
+    must be the user, root, or the owner of `start`. Raises: Usage.
     """
     here = start.resolve()
     for folder in (here, *here.parents):
         file = folder / CONFIG_NAME
-        # Not `is_file`, which raises where this user may not look (`sudo -u deploy` in root's home).
+        # Not `is_file`: it raises where this user may not read (`sudo -u deploy` in root's home).
         if os.path.isfile(file):
             owner = file.stat().st_uid
             if owner not in (os.geteuid(), 0) and owner != here.stat().st_uid:
                 raise Usage(
-                    f"{file} is not taken",
-                    why=f"it belongs to somebody else (uid {owner}) and can name a command to run",
-                    hint=f"If you trust it: --config {file}",
+                    f"{file} is not used",
+                    why=f"it belongs to another user (uid {owner}) and can name a command to run",
+                    hint=f"If you trust it, name it: --config {file}",
                 )
             return file
     return None
@@ -92,8 +102,10 @@ def _here() -> Path:
     try:
         return Path.cwd()
     except OSError as error:
-        hint = f"Go to a folder that is there, or name a {CONFIG_NAME} with --config"
-        raise Usage("The working directory is gone", why=error.strerror or str(error), hint=hint) from error
+        hint = f"Change to a folder that exists, or name a {CONFIG_NAME} with --config"
+        raise Usage(
+            "The working directory does not exist any more", why=error.strerror or str(error), hint=hint
+        ) from error
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -129,9 +141,11 @@ def _check(table: Mapping[str, object], known: Mapping[str, type], *, file: Path
             raise Usage(f"{file}: unknown key '{place}{key}'", hint=_nearest(key, known, place))
         if not isinstance(value, kind):
             wanted = "a table" if kind is dict else "text in quotes"
-            raise Usage(f"{file}: '{place}{key}' is {value!r}", why=f"{wanted} is needed")
+            raise Usage(f"{file}: '{place}{key}' is {value!r}", why=f"it must be {wanted}")
         if isinstance(value, str) and "\0" in value:
-            raise Usage(f"{file}: '{place}{key}' is {value!r}", why="no path, command or address has a NUL in it")
+            raise Usage(
+                f"{file}: '{place}{key}' is {value!r}", why="a path, command or address cannot contain NUL"
+            )
 
 
 def _nearest(key: str, known: Mapping[str, type], place: str) -> str:
@@ -152,6 +166,6 @@ def _choose(names: Sequence[str], hosts: Mapping[str, Host]) -> tuple[Host, ...]
     first: dict[Address, str] = {}
     for name, host in chosen.items():
         if (other := first.setdefault(host.address, name)) != name:
-            hint = "Name it once: two deployments at a time are refused there"
+            hint = "Name it once: a host refuses a second deployment at the same time"
             raise Usage(f"{other} and {name} are the same host", hint=hint)
     return tuple(chosen.values())

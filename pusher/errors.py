@@ -1,10 +1,10 @@
-"""What ends a command besides the problems an agent reports: wrong usage, no way to the host, Ctrl-C."""
+"""The problems that an agent does not report: wrong usage, an unreachable host, lost output, Ctrl-C."""
 
 from pusher.wire import Code, Problem
 
 
 class Usage(Problem):
-    """The command line or `pusher.toml` asks for something that cannot be meant: nothing was tried."""
+    """The command line or `pusher.toml` is wrong. Nothing was done."""
 
     outcome = "usage"
     exit_code = 2
@@ -14,7 +14,7 @@ class Usage(Problem):
 
 
 class Unreachable(Problem):
-    """No agent answered, or the way to it broke: what became of the request is not known from here."""
+    """No agent answered, or the connection broke. Whether the request was carried out is not known."""
 
     outcome = "unreachable"
     exit_code = 5
@@ -24,13 +24,13 @@ class Unreachable(Problem):
 
 
 class Unwritten(Problem):
-    """What was asked for cannot be written to standard output, as a file system that is full does not take it."""
+    """Standard output cannot be written, for example to a full disk: the output of the command is lost."""
 
-    def __init__(self, error: OSError, *, hint: str = "Make room there, or write it elsewhere") -> None:
+    def __init__(self, error: OSError, *, hint: str = "Make room there, or redirect the output") -> None:
         super().__init__(
             Code.DISK_ERROR, "Standard output cannot be written", why=error.strerror or str(error), hint=hint
         )
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C at a moment when something goes on elsewhere; the text says what, and how to pick it up."""
+    """Ctrl-C while work goes on elsewhere. The text says what goes on, and how to follow it."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from agent.core.drop import longer
 from agent.host.clock import SystemClock
-from pusher.bundle import pack, sign
+from pusher.bundle import sign
+from pusher.bundle.tree import read_tree
 from pusher.wire import DROP_INDEX, DROP_MANIFEST, DROP_SIGNATURE, File, Manifest
 from tests.host import APP, MONTH_MS, Host
 
@@ -50,7 +51,7 @@ def load(host: Host, source: Mapping[str, str], version: str, *, key: Path | Non
     """Sign a version; `members` replace those of its manifest, and `index` that of the tree."""
     global _created
     folder = host.write(f"{version}-{time.monotonic_ns()}", source)
-    tree = pack.read(folder)
+    tree = read_tree(folder)
     index = members.pop("index", tree.index)
     _created = max(int(time.time() * 1000), _created + 1)
     manifest = Manifest(

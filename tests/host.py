@@ -20,7 +20,10 @@ import aiohttp
 from agent.assembly import Machine, serve_host
 from agent.core.layout import AppLayout, HostLayout
 from agent.host.setup.config_files import read_agent, read_apps, set_apart
-from pusher.bundle import bundle, pack, sign
+from pusher.bundle import sign
+from pusher.bundle.archive import write_bundle
+from pusher.bundle.signed_manifest import SignedManifest
+from pusher.bundle.tree import read_tree
 from pusher.wire import File, Manifest
 
 APP = "flask-demo"
@@ -165,7 +168,7 @@ class Host:
     def bundle(self, files: Mapping[str, str], version: str, *, key: Path | None = None, **members: Any) -> bytes:
         """A signed bundle; `members` replace those of its manifest."""
         folder = self.write(f"{version}-{time.monotonic_ns()}", files)
-        tree = pack.read(folder)
+        tree = read_tree(folder)
         index = tree.index
         self._created = max(int(time.time() * 1000), self._created + 1)
         manifest = {
@@ -179,8 +182,8 @@ class Host:
             "unpacked_size": sum(entry.size for entry in tree.entries if isinstance(entry, File)),
         } | members
         raw = Manifest(**manifest).to_bytes()
-        papers = bundle.SignedManifest(raw, sign.sign(raw, key=str(key or self.key)), index)
-        return b"".join(bundle.write(papers, tree.contents()))
+        papers = SignedManifest(raw, sign.sign(raw, key=str(key or self.key)), index)
+        return b"".join(write_bundle(papers, tree.contents()))
 
     async def request(self, method: str, path: str, **arguments: Any) -> tuple[int, dict[str, Any]]:
         """Ask the door; status and JSON."""

@@ -1,1 +1,1 @@
-"""Making and reading bundles: files, index, manifest, signature."""
+"""Bundles, made and read: tree, index, manifest, signature, archive."""

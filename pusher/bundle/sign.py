@@ -1,7 +1,7 @@
-"""Signatures by the SSH keys that people already have; `ssh-keygen` does all that touches a key.
+"""Signatures by the SSH keys that people already have, made and verified by `ssh-keygen`.
 
-Format: OpenSSH PROTOCOL.sshsig, namespace `pusher-release`. Invariant: no private key and no passphrase
-passes through this process; prompts go to the terminal, or to SSH_ASKPASS, as ssh's own do.
+Format: OpenSSH PROTOCOL.sshsig, namespace `pusher-release`. Invariant: no private key and no passphrase passes
+through this process. Prompts go to the terminal or to SSH_ASKPASS, like those of ssh.
 """
 
 import base64
@@ -19,11 +19,11 @@ from pusher.wire import SIGNATURE_NAMESPACE, Code, Failed, Refused
 KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _DEADLINE_S = 30.0
 _ARMOR = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----")
-_HOW_TO_NAME_ONE = "Name one with --key, PUSHER_KEY, or key in pusher.toml; make one with: ssh-keygen -t ed25519"
+_HOW_TO_NAME_ONE = "Name a key with --key, PUSHER_KEY or key in pusher.toml. To make one: ssh-keygen -t ed25519"
 
 
 class Signer(NamedTuple):
-    """Whose signature it is. `principal` is empty where nobody was asked to vouch for the key."""
+    """Who signed. `principal` is empty if no allowed_signers file was given."""
 
     key_type: str
     fingerprint: str
@@ -33,33 +33,33 @@ class Signer(NamedTuple):
 def sign(document: bytes, *, key: str = "", environment: Mapping[str, str] | None = None) -> bytes:
     """The armored signature over exactly these bytes.
 
-    `key` is a private key's file, or a public one's when an ssh-agent holds the private half; empty means
-    the first key of the ssh-agent, else the first of ~/.ssh/id_*. May ask the user for a passphrase or a
-    touch. Raises: Usage, if there is no such key; Failed, if ssh-keygen does not sign.
+    `key` is the file of a private key, or of a public key whose private half an ssh-agent holds. If empty: the
+    first key of the ssh-agent, else the first of ~/.ssh/id_*. May ask the user for a passphrase or a touch.
+    Raises: Usage, if there is no such key; Failed, if ssh-keygen does not sign.
     """
     environment = os.environ if environment is None else environment
     with _key_file(key, environment) as file:
-        # Its standard error stays the terminal's: "touch your key" must be seen while it waits.
+        # Its standard error goes to the terminal: the user must see "touch your key" while it waits.
         done = _run(sign_argv(file), document, environment, stderr=None, deadline_s=None)
     if done.returncode != 0 or not done.stdout.startswith(_ARMOR[0].encode()):
         raise Failed(
             Code.SIGNATURE_INVALID,
-            f"{key or file} did not sign",
-            why=f"ssh-keygen ended with exit status {done.returncode}; what it said stands above",
+            f"Signing with {key or file} failed",
+            why=f"ssh-keygen ended with exit status {done.returncode}; its message is above",
             hint=_hint(file, environment),
         )
     return done.stdout
 
 
 def sign_argv(key: Path) -> tuple[str, ...]:
-    """Signs standard input to standard output."""
+    """The command that signs standard input to standard output."""
     return ("ssh-keygen", "-Y", "sign", "-q", "-n", SIGNATURE_NAMESPACE, "-f", str(key))
 
 
 def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None) -> Signer:
-    """Whose good signature `signature` is; with `signers` (OpenSSH allowed_signers) it must be trusted there.
+    """Who made this valid signature. With `signers` (an OpenSSH allowed_signers file), it must trust the key.
 
-    Raises: Refused, if it is not good, or the key is not trusted for this; Usage.
+    Raises: Refused, if the signature is not valid or the key is not trusted; Usage.
     """
     found = _signer(signature)
     with _written(signature, "manifest.json.sig") as file:
@@ -69,8 +69,8 @@ def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None)
                 return found
             raise _refused(Code.SIGNATURE_INVALID, found, done)
         if not os.path.isfile(signers):
-            raise Usage(f"{signers} is not a file", hint="An allowed_signers file is needed, see ssh-keygen(1)")
-        # It only finds candidates: it looks neither at the namespace nor at how patterns match.
+            raise Usage(f"{signers} is not a file", hint="Name an allowed_signers file, see ssh-keygen(1)")
+        # This finds candidates only: it ignores the namespace and does not match patterns exactly.
         done = _run(principals_argv(file, signers), document)
         for principal in done.stdout.decode(errors="replace").splitlines():
             if _run(verify_argv(file, signers, principal), document).returncode == 0:
@@ -80,27 +80,27 @@ def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None)
 
 
 def check_argv(signature: Path) -> tuple[str, ...]:
-    """Whether a signature over standard input is good, whoever made it."""
+    """The command that verifies a signature over standard input, by any key."""
     return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", str(signature))
 
 
 def principals_argv(signature: Path, signers: Path) -> tuple[str, ...]:
-    """Who might have made a signature, a name a line."""
+    """The command that lists who might have made a signature, one name a line."""
     return ("ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(signers))
 
 
 def verify_argv(signature: Path, signers: Path, principal: str) -> tuple[str, ...]:
-    """Whether a signature over standard input is good, and `principal`'s."""
+    """The command that verifies a signature over standard input, by a key of `principal`."""
     options = ("-n", SIGNATURE_NAMESPACE, "-s", str(signature), "-f", str(signers), "-I", principal)
     return ("ssh-keygen", "-Y", "verify", *options)
 
 
 def _hint(file: Path, environment: Mapping[str, str]) -> str:
     if file.suffix != ".pub":
-        return "Is the passphrase right? Without a terminal it takes an ssh-agent, or SSH_ASKPASS"
+        return "Is the passphrase right? Without a terminal, use an ssh-agent or SSH_ASKPASS"
     if not environment.get("SSH_AUTH_SOCK"):
-        return "A public key signs through an ssh-agent, and none is running here (SSH_AUTH_SOCK is not set)"
-    return "Is its private half in the ssh-agent? See: ssh-add -l"
+        return "A public key needs an ssh-agent to sign, and none is running here (SSH_AUTH_SOCK is not set)"
+    return "Is the private half in the ssh-agent? See: ssh-add -l"
 
 
 @contextmanager
@@ -113,16 +113,16 @@ def _key_file(key: str, environment: Mapping[str, str]) -> Iterator[Path]:
         with _written(public, "key.pub") as file:
             yield file
     else:
-        # Not Path.expanduser, which raises for a user without a home (a container's).
+        # Not Path.expanduser: it raises for a user without a home, as in a container.
         folder = Path(environment.get("HOME") or os.path.expanduser("~"), ".ssh")
         found = next((folder / name for name in KEY_NAMES if os.path.isfile(folder / name)), None)
         if found is None:
-            raise Usage("There is no key to sign with", hint=_HOW_TO_NAME_ONE)
+            raise Usage("No key to sign with was found", hint=_HOW_TO_NAME_ONE)
         yield found
 
 
 def _first_of_agent(environment: Mapping[str, str]) -> bytes:
-    """The first public key of the ssh-agent that can sign as the contract asks; empty if there is none."""
+    """The first public key of the ssh-agent that can sign a bundle; empty if there is none."""
     if not environment.get("SSH_AUTH_SOCK"):
         return b""
     listed = _run(("ssh-add", "-L"), b"", environment)
@@ -133,7 +133,7 @@ def _first_of_agent(environment: Mapping[str, str]) -> bytes:
 
 @contextmanager
 def _written(raw: bytes, name: str) -> Iterator[Path]:
-    """A file of these bytes, for as long as a command needs one."""
+    """A temporary file with these bytes."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="pusher-") as folder:
@@ -166,7 +166,7 @@ def _run(
 
 
 def _signer(signature: bytes) -> Signer:
-    """Key type and fingerprint that a signature names, as `ssh-keygen -l` would write them."""
+    """Key type and fingerprint in a signature, as `ssh-keygen -l` writes them."""
     lines = signature.decode("ascii", "replace").split()
     try:
         blob = base64.b64decode("".join(lines[3:-3]), validate=True)
@@ -190,6 +190,6 @@ def _string(blob: bytes, at: int) -> bytes:
 def _refused(code: Code, signer: Signer, done: "subprocess.CompletedProcess[bytes]") -> Refused:
     key = f"{signer.key_type} {signer.fingerprint}"
     if code is Code.SIGNER_UNKNOWN:
-        return Refused(code, "Nobody trusted signed this", why=f"the key is {key}")
+        return Refused(code, "The signer is not trusted", why=f"{key} is not among the signers given")
     said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-    return Refused(code, "The signature is not good", why=f"{said[-1] if said else 'no reason given'} ({key})")
+    return Refused(code, "The signature is not valid", why=f"{said[-1] if said else 'no reason given'} ({key})")

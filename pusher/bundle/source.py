@@ -1,4 +1,4 @@
-"""What `send` and `pack` are given: the name of a version, a folder, or a bundle's file."""
+"""What `send`, `diff`, `drop` and `pack` are given: the name of a version, a folder, or a bundle file."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pusher.wire import WireError, check_version
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder to pack, and the version that it is."""
+    """A folder to pack, and its version."""
 
     path: Path
     version: str
@@ -26,11 +26,11 @@ class BundleFile:
 def locate(what: str, *, source: Path) -> Folder | BundleFile:
     """`what` as a folder in `source`, else as a file, else as the path of a folder (with a slash, or `.`).
 
-    Raises: Usage, naming the nearest version there is.
+    Raises: Usage, with the closest version as a hint.
     """
     if what in versions(source):
         return Folder(source / what, what)
-    # These take what cannot be looked at for what is not there; the methods of Path raise.
+    # These return False for a path that must not be read; the methods of Path raise.
     path = Path(os.path.expanduser(what))
     if os.path.isfile(path):
         return BundleFile(path)
@@ -40,11 +40,9 @@ def locate(what: str, *, source: Path) -> Folder | BundleFile:
             return Folder(path, check_version(name))
         except WireError as error:
             raise Usage(f"{what} cannot be sent", why=str(error), hint="Rename the folder") from error
-    lacking = f"There is no version {what!r} in {source}" + (
-        "" if os.path.exists(path) else ", and no file of that name"
-    )
+    no_file = "" if os.path.exists(path) else ", and no file of that name"
     why = "" if os.path.isdir(source) else f"{source} is not a folder"
-    raise Usage(lacking, why=why, hint=_hint(what, source))
+    raise Usage(f"{source} has no version {what!r}{no_file}", why=why, hint=_hint(what, source))
 
 
 def versions(source: Path) -> list[str]:
@@ -73,5 +71,5 @@ def _hint(what: str, source: Path) -> str:
     if close:
         return f"Did you mean {close[0]}?"
     if known:
-        return f"There is {', '.join(known[-8:])}"
-    return "Name the folder of the versions with --source, PUSHER_SOURCE, or source in pusher.toml"
+        return f"Available: {', '.join(known[-8:])}"
+    return "Name the folder of the versions with --source, PUSHER_SOURCE or source in pusher.toml"

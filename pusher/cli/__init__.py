@@ -1,1 +1,1 @@
-"""The command line: its words, and where problems become exit codes."""
+"""The command line: its parser, running a command, shell completion."""

@@ -1,1 +1,11 @@
-"""One file a command."""
+"""The commands of `pusher`, one file each: its name, help, options and function together.
+
+Invariant: a file declares one `COMMAND` under the file's name, and is imported only when the command runs, or when
+its help is asked for.
+"""
+
+NAMES = (
+    *("send", "status", "releases", "diff", "logs", "rollback", "pin", "unpin", "drop", "pack", "verify"),
+    "completion",
+)
+"""Every command, in the order of `pusher --help`."""

@@ -1,56 +1,37 @@
-"""What sending a tree would change on a host: two indexes held against each other.
+"""`pusher diff`: what sending a version would change. Nothing is sent or signed."""
 
-Invariant: what the files of the host say stays there. Names, modes, sizes and digests are all that is compared,
-and so all that is told.
-"""
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
+from pusher.bundle.archive import read_bundle
+from pusher.bundle.difference import Change, Difference, compare, requirements_changed
 from pusher.bundle.source import BundleFile, Folder, locate
-from pusher.config import Settings
+from pusher.bundle.tree import read_tree
+from pusher.commands.command import Command, always
+from pusher.commands.options import add_options, add_what
+from pusher.config import load
 from pusher.fleet.fleet import on_each
-from pusher.terminal.show import Screen, amount, bytes_, release_name, table
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import amount, byte_count, release_name, table
 from pusher.transport.client import Client
 from pusher.wire import Entry, File
 
-_WHEELS = "wheels/"
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_what(parser)
+    parser.add_argument(
+        "--release", default="", metavar="ID", help="compare with this release, not with the live one"
+    )
+    add_options(parser, "host", "app", "source", "ssh", "json")
 
 
-class Change(NamedTuple):
-    """A file or link of which something would be another: `added`, `changed`, `mode` (that alone) or `removed`."""
-
-    kind: str
-    old: Entry | None
-    new: Entry | None
-
-    @property
-    def path(self) -> str:
-        """Which one it is."""
-        return (self.new or self.old).path  # type: ignore[union-attr]  # one of them is there
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What is different in `new`. `travelling` are its files whose content the old tree lacks."""
-
-    changes: tuple[Change, ...]
-    same: int
-    travelling: tuple[File, ...]
-
-
-def diff(what: str, settings: Settings, screen: Screen, *, release: str, as_json: bool) -> int:
-    """What sending a version would change, against the live release or the one named. The exit code.
-
-    Only names, modes and digests are compared: no content of the host's comes back.
-    """
-    from pusher.bundle import bundle, pack  # late: what only asks a host starts without them
-
-    found = locate(what, source=settings.source)
-    packed = bundle.read(found.path) if isinstance(found, BundleFile) else None
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings, release = load(vars(arguments)), arguments.release
+    found = locate(arguments.what, source=settings.source)
+    packed = read_bundle(found.path) if isinstance(found, BundleFile) else None
     version = found.version if isinstance(found, Folder) else ""
-    entries = packed.entries if packed else pack.read(found.path).entries
+    entries = packed.entries if packed else read_tree(found.path).entries
 
     def act(client: Client, screen: Screen) -> str:
         status = client.status(settings.app)
@@ -65,46 +46,35 @@ def diff(what: str, settings: Settings, screen: Screen, *, release: str, as_json
             "release": against or None,
             "requirements_changed": requirements_changed(difference, requirements),
         }
-        if as_json:
-            screen.document({**facts, **document(difference), "address": client.host.name})
+        if arguments.json:
+            screen.document({**facts, **_members(difference), "address": client.host.name})
             return ""
-        screen.line(f"{app} {facts['version']} against {_compared(release, live)} on {client.host.name}")
-        for line in summary(difference):
+        screen.line(f"{app} {facts['version']} against {_old_name(release, live)} on {client.host.name}")
+        for line in _lines(difference):
             screen.line(line)
         if facts["requirements_changed"]:
-            screen.line(f"{requirements}, or wheels/, is another: its dependencies are installed anew")
+            screen.line(f"{requirements} or wheels/ changed: the dependencies are installed anew")
         return ""
 
     return on_each(settings, screen, act)
 
 
-def compare(old: Iterable[Entry], new: Collection[Entry]) -> Difference:
-    """The difference between two trees, sorted by path."""
-    before = {entry.path: entry for entry in old}
-    there = {entry.sha256 for entry in before.values() if isinstance(entry, File)}
-    changes: list[Change] = []
-    for entry in new:
-        was = before.pop(entry.path, None)
-        if was != entry:
-            changes.append(Change(_kind(was, entry), was, entry))
-    changes += (Change("removed", gone, None) for gone in before.values())
-    return Difference(
-        changes=tuple(sorted(changes, key=lambda change: change.path)),
-        same=len(new) - sum(change.new is not None for change in changes),
-        travelling=tuple(one for one in new if isinstance(one, File) and one.sha256 not in there),
-    )
+COMMAND = Command(
+    name="diff",
+    help="show what sending a version would change",
+    description="Shows what sending a version would change. Nothing is sent or signed. Only names, modes and "
+    "digests are compared: no content of the host's files comes back.",
+    options=_options,
+    run=_run,
+    reads=always,
+)
 
 
-def requirements_changed(difference: Difference, requirements: str) -> bool:
-    """Whether what a host makes the venv from is another: its requirements file, or the tree's own wheels."""
-    return any(one.path == requirements or one.path.startswith(_WHEELS) for one in difference.changes)
-
-
-def document(difference: Difference) -> dict[str, Any]:
-    """It as JSON members."""
+def _members(difference: Difference) -> dict[str, Any]:
+    """The difference as JSON members."""
     return {
         "changes": [
-            {"change": change.kind, "path": change.path, "old": _members(change.old), "new": _members(change.new)}
+            {"change": change.kind, "path": change.path, "old": _entry(change.old), "new": _entry(change.new)}
             for change in difference.changes
         ],
         "same": difference.same,
@@ -113,9 +83,9 @@ def document(difference: Difference) -> dict[str, Any]:
     }
 
 
-def summary(difference: Difference) -> Iterator[str]:
-    """It as a table, and in numbers."""
-    rows = [(change.kind, change.path, _told(change)) for change in difference.changes]
+def _lines(difference: Difference) -> Iterator[str]:
+    """The difference as a table, and in numbers."""
+    rows = [(change.kind, change.path, _old_and_new(change)) for change in difference.changes]
     if rows:
         yield from table(("CHANGE", "PATH", ""), rows)
         yield ""
@@ -123,30 +93,23 @@ def summary(difference: Difference) -> Iterator[str]:
     counts = [f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "mode", "removed") if kind in kinds]
     yield ", ".join([*counts, f"{difference.same} the same"])
     new = amount(len(difference.travelling), sum(file.size for file in difference.travelling))
-    yield f"content to send, unless another release there has it: {new}"
+    yield f"content to send, unless another release has it: {new}"
 
 
-def _kind(was: Entry | None, entry: Entry) -> str:
-    if was is None:
-        return "added"
-    same = isinstance(was, File) and isinstance(entry, File) and was.sha256 == entry.sha256
-    return "mode" if same else "changed"
-
-
-def _told(change: Change) -> str:
-    old, new = _spelled(change.old, mode=change.kind == "mode"), _spelled(change.new, mode=change.kind == "mode")
+def _old_and_new(change: Change) -> str:
+    old, new = _value(change.old, mode=change.kind == "mode"), _value(change.new, mode=change.kind == "mode")
     return f"{old} -> {new}" if old and new else old or new
 
 
-def _spelled(entry: Entry | None, *, mode: bool) -> str:
+def _value(entry: Entry | None, *, mode: bool) -> str:
     if entry is None:
         return ""
     if isinstance(entry, File):
-        return f"{entry.mode:04o}" if mode else bytes_(entry.size)
+        return f"{entry.mode:04o}" if mode else byte_count(entry.size)
     return f"link to {entry.target}"
 
 
-def _members(entry: Entry | None) -> Mapping[str, Any] | None:
+def _entry(entry: Entry | None) -> Mapping[str, Any] | None:
     if entry is None:
         return None
     members = entry._asdict()
@@ -154,7 +117,7 @@ def _members(entry: Entry | None) -> Mapping[str, Any] | None:
     return members | ({"mode": f"{entry.mode:04o}"} if isinstance(entry, File) else {})
 
 
-def _compared(release: str, live: object) -> str:
+def _old_name(release: str, live: object) -> str:
     if release:
         return f"release {release}"
     return f"{release_name(live)}, which is live" if isinstance(live, Mapping) else "nothing: no release is live"

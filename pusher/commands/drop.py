@@ -1,9 +1,10 @@
-"""`pusher drop`: pack, sign, rsync into the host's drop directory, and follow what becomes of it.
+"""`pusher drop`: pack, sign, rsync into the host's drop directory, and follow the deployment.
 
-Invariant: what lands is judged by its content, so it may come in any order and in any number of attempts. The
-agent need not be there: what has landed is deployed when it is.
+Invariant: the agent decides by content, so files may arrive in any order and in several attempts. The agent need
+not be running: a drop is deployed when it is.
 """
 
+import argparse
 import hashlib
 import shlex
 import tempfile
@@ -14,15 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pusher.bundle import bundle, pack
-from pusher.bundle.signed_manifest import app_name, manifest_for, sign_tree, write_beside
+from pusher.bundle.archive import read_bundle, write_bundle
+from pusher.bundle.manifest import manifest_for
+from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
 from pusher.bundle.source import BundleFile, Folder, locate
-from pusher.config import Settings
+from pusher.bundle.tree import Tree, dangling, read_tree
+from pusher.commands.command import Command
+from pusher.commands.options import add_options, add_what
+from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable, Usage
 from pusher.fleet.fleet import clients_of, each
 from pusher.fleet.follow import follow
-from pusher.fleet.rollout import ASKING_S, Rollout, Tour
-from pusher.terminal.show import Screen, amount, bytes_, duration
+from pusher.fleet.rollout import ASKING_S, Rollout, RolloutOptions
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import amount, byte_count, duration
 from pusher.transport import rsync
 from pusher.transport.client import Client
 from pusher.wire import DROP_FOLDER, DROP_ROOT, Code, Failed, Manifest, Problem, Refused
@@ -31,8 +37,11 @@ _Statuses = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
-    """What is dropped on every host: files beside each other and, if it goes as a folder, that folder."""
+class _Shipment:
+    """What is dropped on every host: `files`, and the `folder` itself if it is not dropped as a bundle file.
+
+    `hidden` are the rsync rules for the files of the folder that do not travel.
+    """
 
     manifest: Manifest
     digest: str
@@ -42,29 +51,45 @@ class _Load:
     hidden: Path | None = None
 
 
-def drop(what: str, settings: Settings, screen: Screen, *, as_bundle: bool) -> int:
-    """Drop a version, a folder or a bundle's file on the chosen hosts, and follow it; the exit code.
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_what(parser)
+    parser.add_argument("--bundle", action="store_true", help="drop a bundle file, not a folder")
+    add_options(parser, "host", "app", "source", "key", "ssh")
 
-    Raises: Problem, Interrupted.
-    """
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
     with clients_of(settings) as clients:
-        found = locate(what, source=settings.source)
-        rollout = Rollout(clients, screen, tour=Tour())
+        found = locate(arguments.what, source=settings.source)
+        rollout = Rollout(clients, screen, options=RolloutOptions())
         with tempfile.TemporaryDirectory(prefix="pusher-drop-") as aside:
             if isinstance(found, BundleFile):
-                packed = bundle.read(found.path)
+                packed = read_bundle(found.path)
                 statuses = _statuses(packed.manifest.app, rollout)
-                load = _Load(packed.manifest, _digest(packed.signed), found.path.name, [found.path])
+                shipment = _Shipment(packed.manifest, _digest(packed.signed), found.path.name, [found.path])
             else:
-                app = app_name(settings)
+                app = settings.app_name()
                 statuses = _statuses(app, rollout)
-                load = _of_folder(found, app, settings, statuses, screen, Path(aside), as_bundle=as_bundle)
-            deliver = partial(_deliver, load=load, statuses=statuses, ssh=settings.ssh, alone=not rollout.several)
+                shipment = _of_folder(
+                    found, app, settings, statuses, screen, Path(aside), as_bundle=arguments.bundle
+                )
+            deliver = partial(
+                _deliver, shipment=shipment, statuses=statuses, ssh=settings.ssh, alone=not rollout.several
+            )
             return each(clients, deliver, screen)
 
 
+COMMAND = Command(
+    name="drop",
+    help="deploy a version by rsync, into the drop directory",
+    description="Deploys a version by rsync into the host's drop directory, and follows the deployment.",
+    options=_options,
+    run=_run,
+)
+
+
 def _statuses(app: str, rollout: Rollout) -> _Statuses:
-    """What the agents say, by what we call their hosts; none of those that do not answer: they need not be there.
+    """The status of each host, by its name here. Hosts without an answer are left out: no agent need be running.
 
     Raises: as `Rollout.ask`.
     """
@@ -88,36 +113,34 @@ def _of_folder(
     aside: Path,
     *,
     as_bundle: bool,
-) -> _Load:
-    tree = pack.read(found.path)
-    screen.dangling(pack.dangling(tree))
+) -> _Shipment:
+    tree = read_tree(found.path)
+    screen.dangling(dangling(tree))
     all_answered = len(statuses) == len(settings.chosen)
     manifest = manifest_for(statuses, tree, app=app, version=found.version, all_answered=all_answered)
-    signed = sign_tree(manifest, tree, key=settings.key)
+    signed = sign_manifest(manifest, tree, key=settings.key)
     try:
         return _written(tree, manifest, signed, aside, as_bundle=as_bundle)
     except OSError as error:
-        hint = "Is there room for it? TMPDIR can name another folder"
+        hint = "Is the disk full? Name another folder with TMPDIR"
         why = f"{error.strerror or error} ({error.filename or aside})"
-        raise Usage("What is to be dropped cannot be made ready", why=why, hint=hint) from error
+        raise Usage("The drop cannot be prepared", why=why, hint=hint) from error
 
 
-def _written(
-    tree: pack.Tree, manifest: Manifest, signed: bundle.SignedManifest, aside: Path, *, as_bundle: bool
-) -> _Load:
-    """The files that travel beside the tree, or instead of it, in the folder `aside`. Raises: OSError."""
+def _written(tree: Tree, manifest: Manifest, signed: SignedManifest, aside: Path, *, as_bundle: bool) -> _Shipment:
+    """Write the files that travel beside the tree, or instead of it, into the folder `aside`. Raises: OSError."""
     if as_bundle:
         file = aside / f"{manifest.app}-{manifest.version}.tar.zst"
         with file.open("xb") as out:
-            out.writelines(bundle.write(signed, tree.contents()))
-        return _Load(manifest, _digest(signed), file.name, [file])
+            out.writelines(write_bundle(signed, tree.contents()))
+        return _Shipment(manifest, _digest(signed), file.name, [file])
     hidden = aside / "hidden"
     hidden.write_bytes(b"".join(rsync.hidden(tree.folder, [entry.path for entry in tree.entries])))
-    beside = write_beside(signed, aside / "papers")
-    return _Load(manifest, _digest(signed), DROP_FOLDER, beside, tree.folder, hidden)
+    beside = write_beside(signed, aside / "manifest")
+    return _Shipment(manifest, _digest(signed), DROP_FOLDER, beside, tree.folder, hidden)
 
 
-def _digest(signed: bundle.SignedManifest) -> str:
+def _digest(signed: SignedManifest) -> str:
     return hashlib.sha256(signed.manifest).hexdigest()
 
 
@@ -125,13 +148,13 @@ def _deliver(
     client: Client,
     screen: Screen,
     *,
-    load: _Load,
+    shipment: _Shipment,
     statuses: _Statuses,
     ssh: str,
     alone: bool,
 ) -> str:
-    """Drop on one host, and follow it to its end; the result in a line."""
-    began, host, manifest = time.monotonic(), client.host, load.manifest
+    """Drop on one host, and follow the deployment to its end; the result in one line."""
+    began, host, manifest = time.monotonic(), client.host, shipment.manifest
     status = statuses.get(host.name, {})
     place = str(status.get("drop") or f"{DROP_ROOT}/{manifest.app}")
     target, shell = rsync.target(host, place), rsync.remote_shell(host, ssh=ssh, may_ask=alone)
@@ -140,35 +163,39 @@ def _deliver(
     screen.settle()
     done = []
     try:
-        if load.folder is not None and load.hidden is not None:
-            argv = rsync.tree_argv(load.folder, f"{target}/{load.name}", shell=shell, hidden=load.hidden)
+        if shipment.folder is not None and shipment.hidden is not None:
+            argv = rsync.tree_argv(
+                shipment.folder, f"{target}/{shipment.name}", shell=shell, hidden=shipment.hidden
+            )
             done.append(rsync.run(argv, host))
-        done.append(rsync.run(rsync.files_argv(load.files, target, shell=shell), host))
+        done.append(rsync.run(rsync.files_argv(shipment.files, target, shell=shell), host))
     except KeyboardInterrupt as error:
-        raise Interrupted(f"Interrupted while dropping on {host.name}: nothing is deployed before all of it is "
-                          "there. Run the same again to go on") from error  # fmt: skip
+        raise Interrupted(
+            f"Interrupted while dropping on {host.name}. Nothing is deployed before all files have arrived. "
+            "To go on, run the command again"
+        ) from error
     files, sent = sum(one.files for one in done), sum(one.sent for one in done)
-    screen.line(f"  rsync: {files} files, {bytes_(sent)} sent")
-    see = f"ssh {shlex.quote(host.name)} cat {shlex.quote(f'{place}/{load.name}.result.json')}"
+    screen.line(f"  rsync: {files} files, {byte_count(sent)} sent")
+    see = f"ssh {shlex.quote(host.name)} cat {shlex.quote(f'{place}/{shipment.name}.result.json')}"
     try:
-        data = _followed(client, load, screen)
+        data = _followed(client, shipment, screen)
     except Unreachable as problem:
         raise Unreachable(
-            f"{what} has landed on {host.name}, but its agent does not say what becomes of it",
+            f"{what} has arrived on {host.name}, but its agent does not answer",
             why=problem.why or problem.what,
-            hint=f"It is deployed when the agent is up. To see it: {see}",
+            hint=f"It is deployed when the agent is running. To see the result: {see}",
         ) from problem
     took = duration((time.monotonic() - began) * 1000)
     screen.line(f"{what} is live on {host.name}: release {data.get('release')}, {took}")
     return f"{what} is live, {took}"
 
 
-def _followed(client: Client, load: _Load, screen: Screen) -> Mapping[str, Any]:
-    """The data of the last event of the deployment that what landed came to.
+def _followed(client: Client, shipment: _Shipment, screen: Screen) -> Mapping[str, Any]:
+    """The data of the last event of the deployment of this drop.
 
-    Raises: Unreachable; the Problem for which there was none, or which ended it.
+    Raises: Unreachable; the Problem because of which there was no deployment, or which ended it.
     """
-    for event in client.landing(load.manifest.app, load.digest):
+    for event in client.drop_events(shipment.manifest.app, shipment.digest):
         if event is None:
             continue
         data = event.data
@@ -179,9 +206,9 @@ def _followed(client: Client, load: _Load, screen: Screen) -> Mapping[str, Any]:
         if data.get("awaited") == "arrival":
             raise Failed(
                 Code.BUNDLE_INCOMPLETE,
-                f"What has landed on {client.host.name} is not what was signed",
+                f"The files on {client.host.name} are not the signed ones",
                 why=f"the agent waits for {data.get('waiting_for')}",
-                hint="Nothing was deployed. Run the same again when nothing writes into the folder, here or there",
+                hint="Nothing was deployed. Run the command again when no program writes into the folder",
             )
         screen.passing(f"  waiting for {data.get('waiting_for')}")
-    raise Refused(Code.INTERNAL, "The agent did not say what became of it", hint="See: pusher status")
+    raise Refused(Code.INTERNAL, "The agent did not report the result of the drop", hint="See: pusher status")

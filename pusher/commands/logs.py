@@ -1,36 +1,66 @@
-"""`pusher logs`: what an app wrote, and what systemd said about it."""
+"""`pusher logs`: the app's log, and what systemd says about its units."""
 
+import argparse
 import json
 
-from pusher.config import Settings
+from pusher.commands.command import Command, always
+from pusher.commands.options import add_options, count
+from pusher.config import load
 from pusher.errors import Unreachable, Usage
 from pusher.fleet.fleet import on_each
-from pusher.terminal.show import Screen, moment
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import moment
 from pusher.transport.client import Client
-from pusher.wire import format_timestamp
+from pusher.wire import LOG_LINES, LOG_LINES_MOST, LogUnit, format_timestamp
 
 
-def logs(settings: Settings, screen: Screen, *, lines: int, follow_it: bool, unit: str, as_json: bool) -> int:
-    """What the app wrote, and was said about it, oldest first; with `follow_it` until Ctrl-C. The exit code."""
-    if follow_it and len(settings.chosen) > 1:
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        *("-n", "--lines"),
+        type=lambda text: count(text, least=0, most=LOG_LINES_MOST, of="a number"),
+        default=LOG_LINES,
+        metavar="N",
+        help=f"how many of the last lines to show (default {LOG_LINES})",
+    )
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="also show new lines as they come, until Ctrl-C"
+    )
+    parser.add_argument("--unit", default="", choices=[unit.value for unit in LogUnit], help="only this unit")
+    add_options(parser, "host", "app", "ssh", "json")
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
+    if arguments.follow and len(settings.chosen) > 1:
         raise Usage(
-            "The logs of several hosts cannot be followed at once", hint="Name one, or run it once for each"
+            "The logs of several hosts cannot be followed at once",
+            hint="Name one host, or run the command once for each",
         )
 
     def act(client: Client, screen: Screen) -> str:
-        for line in client.logs(settings.app, lines=lines, follow=follow_it, unit=unit):
+        for line in client.logs(settings.app, lines=arguments.lines, follow=arguments.follow, unit=arguments.unit):
             if screen.lost:
-                return ""  # `pusher logs -f | head`: nobody would see when to press Ctrl-C.
+                return ""  # `pusher logs -f | head`: no reader is left, so stop as well
             if line is None:
                 continue
-            if as_json:
+            if arguments.json:
                 screen.document({**json.loads(line.to_line()), "address": client.host.name})
             else:
-                who = line.unit if line.pid is None else f"{line.unit}[{line.pid}]"
-                screen.line(f"{moment(format_timestamp(line.time))}Z {who}: {line.message}")
-        if follow_it:
-            hint = "Follow it again when its agent is up"
+                unit = line.unit if line.pid is None else f"{line.unit}[{line.pid}]"
+                screen.line(f"{moment(format_timestamp(line.time))}Z {unit}: {line.message}")
+        if arguments.follow:
+            hint = "Follow it again when its agent is running"
             raise Unreachable(f"The agent of {client.host.name} ended the log", hint=hint)
         return ""
 
     return on_each(settings, screen, act)
+
+
+COMMAND = Command(
+    name="logs",
+    help="show the app's log, and what systemd says about its units",
+    description="Shows the app's log, and what systemd says about its units, oldest line first.",
+    options=_options,
+    run=_run,
+    reads=always,
+)

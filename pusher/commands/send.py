@@ -1,9 +1,10 @@
-"""`pusher send`: pack, sign, ask what is missing, send that, and follow it until it serves.
+"""`pusher send`: pack, sign, ask what is missing, send that, and follow the deployment until it serves.
 
-Invariant: all hosts get the same papers; one that is asked twice sees an equal manifest, so nothing is
+Invariant: all hosts get the same signed manifest. A host that is asked twice sees an equal one, so nothing is
 deployed twice.
 """
 
+import argparse
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,89 +12,108 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from pusher.bundle import bundle, pack
-from pusher.bundle.bundle import Cargo, Member, SignedManifest
-from pusher.bundle.signed_manifest import app_name, manifest_for, sign_tree
+from pusher.bundle.archive import Member, Payload, read_bundle, write_bundle
+from pusher.bundle.manifest import manifest_for
+from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.source import BundleFile, Folder, locate
-from pusher.config import Settings
+from pusher.bundle.tree import dangling, read_tree
+from pusher.commands.command import Command
+from pusher.commands.options import add_options, add_what
+from pusher.commands.rollout import add_rollout, rollout_options
+from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable
-from pusher.fleet.background import Begun
+from pusher.fleet.background import Background
 from pusher.fleet.fleet import clients_of
-from pusher.fleet.follow import asking, follow
-from pusher.fleet.rollout import ASKING_S, Live, Rollout, Tour
-from pusher.terminal.show import Screen, amount, duration
+from pusher.fleet.follow import Live, follow, status_command
+from pusher.fleet.rollout import ASKING_S, Rollout
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import amount, duration
 from pusher.transport.client import Client
 from pusher.wire import Code, Manifest, Problem
 
+# Sending less than that is faster than asking what is missing.
 _NOT_WORTH_ASKING = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
-    """What is sent to every host. `missing` are the digests that a host lacks, for those that were asked."""
+class _Shipment:
+    """What is sent to every host. `missing` are the digests that a host lacks, for hosts that were asked."""
 
     manifest: Manifest
     signed: SignedManifest
-    cargo: Cargo
+    payload: Payload
     missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def send(what: str, settings: Settings, screen: Screen, *, tour: Tour) -> int:
-    """Deploy a version, a folder or a bundle's file on the chosen hosts; the exit code.
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_what(parser)
+    add_options(parser, "host", "app", "source", "key", "ssh")
+    add_rollout(parser, all_or_none=True)
 
-    Of several hosts, none is changed before all have taken the papers for good. Raises: Problem, Interrupted.
-    """
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
     with clients_of(settings) as clients:
-        found = locate(what, source=settings.source)
-        rollout = Rollout(clients, screen, tour=tour)
+        found = locate(arguments.what, source=settings.source)
+        rollout = Rollout(clients, screen, options=rollout_options(arguments))
         if isinstance(found, BundleFile):
-            load, statuses = _from_file(found, rollout)
+            shipment, statuses = _from_file(found, rollout)
         else:
-            load, statuses = _from_folder(found, settings, rollout, screen)
+            shipment, statuses = _from_folder(found, settings, rollout, screen)
         if rollout.several:
-            load = replace(load, missing=_missing(load, rollout))
-        return rollout.change(partial(_deliver, load=load), before=_live(statuses))
+            shipment = replace(shipment, missing=_missing(shipment, rollout))
+        return rollout.change(partial(_deliver, shipment=shipment), before=_live(statuses))
 
 
-def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Load, dict[str, dict[str, Any]]]:
+COMMAND = Command(
+    name="send",
+    help="deploy a version, and stay until it serves",
+    description="Deploys a version, and stays until it serves. Several hosts are all asked first: if one of them "
+    "cannot be reached, or would refuse, none is changed.",
+    options=_options,
+    run=_run,
+)
+
+
+def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
     for client in rollout.clients:
         client.open()
-    packed = bundle.read(found.path)
-    load = _Load(packed.manifest, packed.signed, packed)
-    # One host says all there is to say when it is sent to.
-    return load, _statuses(packed.manifest.app, rollout) if rollout.several else {}
+    packed = read_bundle(found.path)
+    shipment = _Shipment(packed.manifest, packed.signed, packed)
+    # A single host reports every problem when it receives the bundle.
+    return shipment, _statuses(packed.manifest.app, rollout) if rollout.several else {}
 
 
 def _from_folder(
     found: Folder, settings: Settings, rollout: Rollout, screen: Screen
-) -> tuple[_Load, dict[str, dict[str, Any]]]:
-    app = app_name(settings)
-    # The way to a host may take longer than reading the folder.
-    reading = Begun(partial(pack.read, found.path))
+) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
+    app = settings.app_name()
+    # Connecting to a host may take longer than reading the folder.
+    reading = Background(partial(read_tree, found.path))
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
     tree = reading.result()
-    screen.dangling(pack.dangling(tree))
+    screen.dangling(dangling(tree))
     manifest = manifest_for(statuses, tree, app=app, version=found.version)
     screen.passing("  signing ...")
-    # There is nothing else to do while ssh-keygen works, and what compresses takes a while to be loaded.
-    Begun(partial(import_module, "zstandard"))
-    return _Load(manifest, sign_tree(manifest, tree, key=settings.key), tree), statuses
+    # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
+    Background(partial(import_module, "zstandard"))
+    return _Shipment(manifest, sign_manifest(manifest, tree, key=settings.key), tree), statuses
 
 
 def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:
-    """What the hosts say, by what we call them."""
+    """The status of each host, by its name here."""
     patience = ASKING_S if rollout.several else None
     return rollout.ask(lambda client: client.status(app, patience_s=patience), doing="asking")
 
 
-def _missing(load: _Load, rollout: Rollout) -> dict[str, frozenset[str]]:
-    """What the hosts lack, by what we call them; asked of all, for it judges the papers too."""
-    # Hosts that lack the same share one set: of 100,000 files it is large.
+def _missing(shipment: _Shipment, rollout: Rollout) -> dict[str, frozenset[str]]:
+    """The digests each host lacks, by its name here. All are asked, so that all verify the manifest."""
+    # Hosts that lack the same share one set: it is large for 100,000 files.
     shared: dict[frozenset[str], frozenset[str]] = {}
 
     def ask(client: Client) -> frozenset[str]:
-        found = client.missing(load.manifest.app, bundle.write(load.signed))
+        found = client.missing(shipment.manifest.app, write_bundle(shipment.signed))
         return shared.setdefault(found, found)
 
     return rollout.ask(ask, doing="checking")
@@ -105,41 +125,43 @@ def _live(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {name: str(live.get("release")) for name, live in found.items() if isinstance(live, Mapping)}
 
 
-def _deliver(client: Client, screen: Screen, *, load: _Load) -> Live:
-    """Send to one host and follow it to its end."""
+def _deliver(client: Client, screen: Screen, *, shipment: _Shipment) -> Live:
+    """Send to one host, and follow the deployment to its end."""
     began = time.monotonic()
-    name, files = f"{load.manifest.app} {load.manifest.version}", load.cargo.files
+    name, files = f"{shipment.manifest.app} {shipment.manifest.version}", shipment.payload.files
     total = sum(file.size for file in files)
-    missing = load.missing.get(client.host.name)
+    missing = shipment.missing.get(client.host.name)
     if missing is None and total >= _NOT_WORTH_ASKING:
         screen.passing(f"  asking {client.host.name} what it has ...")
-        missing = client.missing(load.manifest.app, bundle.write(load.signed))
+        missing = client.missing(shipment.manifest.app, write_bundle(shipment.signed))
     travelling = [file.size for file in files if missing is None or file.sha256 in missing]
-    there = "" if missing is None else f", of which {amount(len(travelling), sum(travelling))} must travel"
-    screen.line(f"sending {name} to {client.host.name}: {amount(len(files), total)}{there}")
+    needed = "" if missing is None else f", of which {amount(len(travelling), sum(travelling))} must travel"
+    screen.line(f"sending {name} to {client.host.name}: {amount(len(files), total)}{needed}")
     try:
-        data = _upload(client, screen, load, missing)
+        data = _upload(client, screen, shipment, missing)
     except Problem as problem:
         if problem.code is not Code.BUNDLE_INCOMPLETE or missing is None:
             raise
-        screen.line(f"  {client.host.name} lost some of what it had: sending all of it")
-        data = _upload(client, screen, load, None)
+        screen.line(f"  {client.host.name} lacks more than it said: sending everything")
+        data = _upload(client, screen, shipment, None)
     release, previous = str(data.get("release")), str(data.get("previous") or "")
     took = duration((time.monotonic() - began) * 1000)
     screen.line(f"{name} is live on {client.host.name}: release {release}, {took}")
-    return Live(load.manifest.app, load.manifest.version, release, previous)
+    return Live(shipment.manifest.app, shipment.manifest.version, release, previous)
 
 
-def _upload(client: Client, screen: Screen, load: _Load, missing: Collection[str] | None) -> Mapping[str, Any]:
-    total = sum(file.size for file in load.cargo.files if missing is None or file.sha256 in missing)
-    contents = _counted(load.cargo.contents(missing), screen, total)
-    see = f"It is deployed only if all of it had arrived: see {asking(client.host.name)}"
+def _upload(
+    client: Client, screen: Screen, shipment: _Shipment, missing: Collection[str] | None
+) -> Mapping[str, Any]:
+    total = sum(file.size for file in shipment.payload.files if missing is None or file.sha256 in missing)
+    contents = _counted(shipment.payload.contents(missing), screen, total)
+    hint = f"It is deployed only if it arrived completely. To see it: {status_command(client.host.name)}"
     try:
-        deployment = client.deploy(load.manifest.app, bundle.write(load.signed, contents))
+        deployment = client.deploy(shipment.manifest.app, write_bundle(shipment.signed, contents))
     except KeyboardInterrupt as error:
-        raise Interrupted(f"Interrupted while sending to {client.host.name}. {see}") from error
+        raise Interrupted(f"Interrupted while sending to {client.host.name}. {hint}") from error
     except Unreachable as error:
-        raise Unreachable(error.what, why=error.why, hint=f"{see}. {error.hint}") from error
+        raise Unreachable(error.what, why=error.why, hint=f"{hint}. {error.hint}") from error
     return follow(client, deployment, screen)
 
 

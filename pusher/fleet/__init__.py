@@ -1,1 +1,1 @@
-"""Several hosts at once: order, progress, and what happens when one fails."""
+"""Several hosts at once: the pool, following deployments, and what happens when one fails."""

@@ -1,4 +1,4 @@
-"""Work that waits for others, begun while there is something else to do."""
+"""Work in the background, while there is something else to do."""
 
 import threading
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class Begun(Generic[_T]):
-    """A call that runs in a thread of its own. (`concurrent.futures` takes longer to import than to use.)"""
+class Background(Generic[_T]):
+    """A call that runs in a thread of its own. (Importing `concurrent.futures` takes longer than the work.)"""
 
     def __init__(self, work: Callable[[], _T]) -> None:
         self._work = work
         self._results: list[_T] = []
         self._error: BaseException | None = None
-        # A daemon: whoever gives up must not be kept waiting by a host that does not answer.
+        # A daemon thread: a host that does not answer must not keep the command from ending.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def result(self) -> _T:
-        """Wait for what the call returned. Raises: what it raised."""
+        """Wait for the return value. Raises: what the call raised."""
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -1,23 +1,34 @@
 """Following a deployment to its end, over as many connections as it takes.
 
-Invariant: the deployment never depends on us; whoever stops following is told how to pick it up again.
+Invariant: the deployment never depends on the follower. If following ends early, the message says how to follow it
+again.
 """
 
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pusher.errors import Interrupted, Unreachable
-from pusher.terminal.show import Screen
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import duration
 from pusher.transport.client import Client
 from pusher.wire import Code, Event, Failed, Happened, Problem, Stuck
 
 UNREACHABLE_S = 60.0
-"""How long a lost agent is looked for before we stop following."""
-# The agent sends an empty line much more often than that when nothing happens.
+"""How long to try to reach a lost agent again before giving up."""
+# When nothing happens, the agent sends an empty line much more often than that.
 _SILENCE_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 3.0
+
+
+class Live(NamedTuple):
+    """What a deployment made live, in place of `previous` (the id of a release, or empty)."""
+
+    app: str
+    version: str
+    release: str
+    previous: str
 
 
 def follow(
@@ -28,9 +39,9 @@ def follow(
     elapsed: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] | None = None,
 ) -> Mapping[str, Any]:
-    """Show the events of a deployment until it has finished well; the data of its last event.
+    """Show the events of a deployment until it has ended well; the data of its last event.
 
-    A lost connection is picked up where it was, for `UNREACHABLE_S` since the agent last answered.
+    After a lost connection it goes on where it was, for `UNREACHABLE_S` since the agent last answered.
     Raises: the deployment's own Problem if it did not end well; Unreachable; Interrupted, at Ctrl-C.
     """
     after, heard, pause = 0, elapsed(), _FIRST_PAUSE_S
@@ -50,33 +61,44 @@ def follow(
                 why = error.why
             if elapsed() - heard > UNREACHABLE_S:
                 raise Unreachable(
-                    f"{client.host.name} was lost while deployment {deployment} was going on",
+                    f"The connection to {client.host.name} was lost during deployment {deployment}",
                     why=why,
-                    hint=f"It goes on without us. {pick_up(client, deployment)}",
+                    hint=f"The deployment goes on there. {_how_to_follow(client, deployment)}",
                 )
             screen.passing("  connection lost, trying again ...")
             (sleep or client.rest)(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
     except KeyboardInterrupt as error:
         raise Interrupted(
-            f"Deployment {deployment} goes on at {client.host.name}. {pick_up(client, deployment)}"
+            f"Deployment {deployment} goes on at {client.host.name}. {_how_to_follow(client, deployment)}"
         ) from error
 
 
-def pick_up(client: Client, deployment: str) -> str:
-    """How to follow it again."""
-    host = shlex.quote(client.host.name)
-    return f"To follow it: pusher status --host {host} --deployment {shlex.quote(deployment)} --follow"
+def follow_until_live(client: Client, deployment: str, screen: Screen) -> Live:
+    """`follow`, then print what is live, and the deployment's warning if it has one."""
+    data = follow(client, deployment, screen)
+    app, version, release = (str(data.get(member)) for member in ("app", "version", "release"))
+    took = duration(data.get("ms"))
+    screen.line(f"{app} {version} is live on {client.host.name}: release {release}, {took}")
+    warning = data.get("warning")
+    if isinstance(warning, Mapping):
+        screen.line(f"warning: {Problem.from_document(warning)}")
+    return Live(app, version, release, str(data.get("previous") or ""))
 
 
-def asking(host: str) -> str:
-    """How to see what has become of a host."""
+def status_command(host: str) -> str:
+    """The command that shows the state of a host."""
     return f"pusher status --host {shlex.quote(host)}"
 
 
-def going_back(host: str, release: str) -> str:
-    """How to bring an earlier release back."""
+def how_to_return(host: str, release: str) -> str:
+    """A hint: the command that makes an earlier release live again."""
     return f"To go back: pusher rollback --host {shlex.quote(host)} --to {shlex.quote(release)}"
+
+
+def _how_to_follow(client: Client, deployment: str) -> str:
+    host = shlex.quote(client.host.name)
+    return f"To follow it: pusher status --host {host} --deployment {shlex.quote(deployment)} --follow"
 
 
 def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:
@@ -85,15 +107,15 @@ def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:
         return event.data
     live = event.data.get("live")
     if isinstance(live, Mapping):
-        # `current` points at it. That it answers is just what is not known of an app that is stuck.
-        how = "is where it is stuck" if outcome == "stuck" else "is still live"
-        screen.line(f"{event.data.get('app')} {live.get('version')} {how}: release {live.get('release')}")
+        # `current` points at this release. Of an app that is stuck, nobody knows whether it answers.
+        state = "is current, but the app is stuck" if outcome == "stuck" else "is still live"
+        screen.line(f"{event.data.get('app')} {live.get('version')} {state}: release {live.get('release')}")
     elif "live" in event.data:
-        screen.line(f"Nothing of {event.data.get('app')} is live")
+        screen.line(f"No release of {event.data.get('app')} is live")
     if not isinstance(document, Mapping):
         raise Failed(Code.INTERNAL, f"The deployment ended as {outcome}", why="the agent gave no reason")
     problem = Problem.from_document(document)
     if outcome == "stuck" and not isinstance(problem, Stuck):
-        # What is stuck is the host, whatever it was that failed first.
+        # The host is stuck, whatever failed first.
         raise Stuck(problem.code, problem.what, why=problem.why, hint=problem.hint, output=problem.output)
     raise problem

@@ -1,7 +1,7 @@
-"""Work for several hosts: so many at a time, each in a thread of its own.
+"""A pool of threads for several hosts: at most so many at a time, a thread for each.
 
-Invariant: Ctrl-C waits for no host. Who has begun is told to leave off and heard out for a moment, for it knows
-what goes on without us; who has not begun does not begin any more.
+Invariant: after Ctrl-C, no host is waited for. Work that has begun must give up, and has a moment to say what goes
+on without it. Work that has not begun never begins.
 """
 
 import threading
@@ -21,8 +21,8 @@ _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
-class Turn(Generic[_T]):
-    """What became of one piece of work: its `value`, or the `error` that ended it; or it was never `begun`."""
+class Result(Generic[_T]):
+    """The result of one piece of work: its `value`, or the `error` that ended it. Or it has never `begun`."""
 
     begun: bool = False
     value: _T | None = None
@@ -34,19 +34,19 @@ class Turn(Generic[_T]):
         return isinstance(self.error, KeyboardInterrupt)
 
 
-def take_turns(
+def run_pool(
     works: Sequence[Callable[[], _T]],
     *,
     at_once: int,
     abandon: Callable[[], None],
-    enough: Callable[[Turn[_T]], bool] = lambda turn: False,
-) -> tuple[list[Turn[_T]], bool]:
-    """Do the works in their order, `at_once` at a time; what became of each, and whether Ctrl-C ended it.
+    enough: Callable[[Result[_T]], bool] = lambda result: False,
+) -> tuple[list[Result[_T]], bool]:
+    """Run the works in their order, `at_once` at a time. The result of each, and whether Ctrl-C ended it.
 
-    After a turn that is `enough` nothing more is begun. `abandon` makes all that wait in a work give up with
-    KeyboardInterrupt. Raises: what a work raised that is neither a Problem nor that, once all have ended.
+    After a result that is `enough`, no more work begins. `abandon` must make every running work end with
+    KeyboardInterrupt. Raises: what a work raised other than Problem and KeyboardInterrupt, once all have ended.
     """
-    turns: list[Turn[_T]] = [Turn() for _ in works]
+    results: list[Result[_T]] = [Result() for _ in works]
     waiting, ended = deque(range(len(works))), SimpleQueue[int]()
     running: set[int] = set()
     interrupted = False
@@ -54,38 +54,38 @@ def take_turns(
         while waiting or running:
             while waiting and len(running) < at_once:
                 running.add(at := waiting.popleft())
-                _begin(works[at], turns[at], lambda at=at: ended.put(at))  # type: ignore[misc]
+                _begin(works[at], results[at], lambda at=at: ended.put(at))  # type: ignore[misc]
             running.discard(at := ended.get())
-            if enough(turns[at]):
+            if enough(results[at]):
                 waiting.clear()
     except KeyboardInterrupt:
         interrupted = True
-        _leave(running, turns, ended, abandon)
-    for turn in turns:
-        if turn.error is not None and not isinstance(turn.error, Problem | KeyboardInterrupt):
-            raise turn.error
-    return turns, interrupted
+        _leave(running, results, ended, abandon)
+    for result in results:
+        if result.error is not None and not isinstance(result.error, Problem | KeyboardInterrupt):
+            raise result.error
+    return results, interrupted
 
 
-def _begin(work: Callable[[], _T], turn: Turn[_T], end: Callable[[], None]) -> None:
+def _begin(work: Callable[[], _T], result: Result[_T], end: Callable[[], None]) -> None:
     def run() -> None:
         began = time.monotonic()
         try:
-            turn.value = work()
+            result.value = work()
         except BaseException as error:
-            turn.error = error
-        turn.seconds = time.monotonic() - began
+            result.error = error
+        result.seconds = time.monotonic() - began
         end()
 
-    turn.begun = True
-    # A daemon: a host that does not answer must not keep the command from ending.
+    result.begun = True
+    # A daemon thread: a host that does not answer must not keep the command from ending.
     threading.Thread(target=run, daemon=True).start()
 
 
 def _leave(
-    running: set[int], turns: Sequence[Turn[_T]], ended: "SimpleQueue[int]", abandon: Callable[[], None]
+    running: set[int], results: Sequence[Result[_T]], ended: "SimpleQueue[int]", abandon: Callable[[], None]
 ) -> None:
-    """Hear out those who have begun, for `_LEAVING_S` or until the next Ctrl-C."""
+    """Wait for running work for `_LEAVING_S`, or until the next Ctrl-C."""
     until = time.monotonic() + _LEAVING_S
     try:
         abandon()
@@ -93,4 +93,4 @@ def _leave(
             running.discard(ended.get(timeout=max(0.0, until - time.monotonic())))
     except (Empty, KeyboardInterrupt):
         for at in running:
-            turns[at].error = Interrupted("Interrupted; what it came to is not known")
+            results[at].error = Interrupted("Interrupted; the result is not known")

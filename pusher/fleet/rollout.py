@@ -1,35 +1,37 @@
-"""A change of several hosts: asked before anything changes anywhere, then changed together.
+"""A change of several hosts: first all are asked, then all are changed.
 
-Invariant: while one host cannot be asked, or would refuse, nothing is changed on any. What was changed is taken
-back only where nobody has changed it since (docs/adr/0010-several-hosts.md).
+Invariant: if one host cannot be reached, or would refuse, none is changed. A change is taken back only where no
+other deployment came after it (docs/adr/0010-several-hosts.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pusher.errors import Interrupted, Unreachable
-from pusher.fleet.fleet import AT_ONCE, Row, account, interruption, row_of, take, worst
-from pusher.fleet.follow import asking, follow, going_back
-from pusher.terminal.show import Screen, sentence, show_problem
+from pusher.fleet.fleet import AT_ONCE, run_on
+from pusher.fleet.follow import Live, follow, how_to_return, status_command
+from pusher.fleet.outcomes import Row, interruption, print_outcomes, row_of, worst_exit_code
+from pusher.terminal.screen import Screen, print_problem
+from pusher.terminal.text import sentence
 from pusher.transport.client import Client
 from pusher.wire import Code, Problem, Refused, Stuck
 
 if TYPE_CHECKING:
-    from pusher.fleet.pool import Turn
+    from pusher.fleet.pool import Result
 
 ASKING_S = 20.0
-"""How long each of several hosts may take to answer the first question: nobody has to type anything."""
+"""How long each of several hosts may take for the first answer. Nobody has to type anything meanwhile."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Tour:
-    """How a command goes round its hosts: `at_once` of them, or `in_turn` until one fails.
+class RolloutOptions:
+    """How a command changes its hosts: `at_once` of them together, or `in_turn` until one fails.
 
-    `skip_unreachable` goes on without those that cannot be asked; `all_or_none` takes the others back if one
-    fails.
+    With `skip_unreachable` it goes on without hosts that cannot be reached. With `all_or_none` it takes the others
+    back if one fails.
     """
 
     at_once: int = AT_ONCE
@@ -38,31 +40,22 @@ class Tour:
     all_or_none: bool = False
 
 
-class Live(NamedTuple):
-    """What a deployment made live, in place of `previous` (a release's id, or empty)."""
-
-    app: str
-    version: str
-    release: str
-    previous: str
-
-
 class Rollout:
-    """The hosts of one command that changes them. `clients` are those still in it: others may be skipped."""
+    """A command that changes its hosts. `clients` are the hosts left, without those that were skipped."""
 
-    def __init__(self, clients: Sequence[Client], screen: Screen, *, tour: Tour) -> None:
+    def __init__(self, clients: Sequence[Client], screen: Screen, *, options: RolloutOptions) -> None:
         self.clients = list(clients)
         self.several = len(clients) > 1
         self._named = [client.host.name for client in clients]
         self._screen = screen
-        self._tour = tour
+        self._options = options
         self._skipped: dict[str, Row] = {}
 
     def ask(self, question: Callable[[Client], _T], *, doing: str) -> dict[str, _T]:
-        """What each host answers, by its name; the question must change nothing there.
+        """The answer of each host, by its name. The question must change nothing.
 
-        Raises: the Problem of one host; of several, one that says what keeps the others from being changed,
-        after each's own has been shown; Interrupted.
+        Raises: the Problem of a single host; with several, one Problem that says why none is changed, after
+        those of the hosts were printed; Interrupted.
         """
         if not self.several:
             return {client.host.name: question(client) for client in self.clients}
@@ -71,93 +64,93 @@ class Rollout:
             screen.passing(f"  {doing} ...")
             return question(client)
 
-        turns, interrupted = take(self.clients, ask, self._screen, at_once=self._tour.at_once)
+        results, interrupted = run_on(self.clients, ask, self._screen, at_once=self._options.at_once)
         if interrupted:
             raise Interrupted("Interrupted. Nothing was changed on any host")
-        problems = {name: turn.error for name, turn in turns.items() if isinstance(turn.error, Problem)}
-        if self._tour.skip_unreachable:
-            self._skip([name for name, problem in problems.items() if isinstance(problem, Unreachable)], turns)
+        problems = {name: one.error for name, one in results.items() if isinstance(one.error, Problem)}
+        if self._options.skip_unreachable:
+            self._skip([name for name, problem in problems.items() if isinstance(problem, Unreachable)], results)
         if problems.keys() - self._skipped.keys() or not self.clients:
-            raise _nothing_changed(problems, may_skip=not self._tour.skip_unreachable)
-        return {name: turn.value for name, turn in turns.items() if turn.value is not None}
+            raise _nothing_changed(problems, may_skip=not self._options.skip_unreachable)
+        return {name: result.value for name, result in results.items() if result.value is not None}
 
     def change(self, act: Callable[[Client, Screen], Live], *, before: Mapping[str, str]) -> int:
         """Run `act` on every host; the exit code of the worst. `before` is the release that was live on each.
 
-        Raises: the Problem of one host; Interrupted.
+        Raises: the Problem of a single host; Interrupted.
         """
         if not self.several:
             act(self.clients[0], self._screen)
             return 0
-        tour = self._tour
-        stops = tour.in_turn or tour.all_or_none
-        for name in (client.host.name for client in self.clients if tour.all_or_none):
+        options = self._options
+        stops = options.in_turn or options.all_or_none
+        for name in (client.host.name for client in self.clients if options.all_or_none):
             if name not in before:
-                self._screen.line(f"{name} has no release yet: if another host fails, it cannot be taken back")
-        turns, interrupted = take(
+                self._screen.line(f"{name} has no release yet, so it cannot be taken back if another host fails")
+        results, interrupted = run_on(
             self.clients,
             act,
             self._screen,
-            at_once=1 if tour.in_turn else tour.at_once,
-            enough=lambda turn: stops and turn.error is not None,
+            at_once=1 if options.in_turn else options.at_once,
+            enough=lambda result: stops and result.error is not None,
         )
-        rows = {name: _row(turn, before.get(name, "")) for name, turn in turns.items()}
-        went = [
-            (client, turn.value)
+        rows = {name: _row(result, before.get(name, "")) for name, result in results.items()}
+        changed = [
+            (client, result.value)
             for client in self.clients
-            if (turn := turns[client.host.name]).value and turn.value.release != before.get(client.host.name)
+            if (result := results[client.host.name]).value and result.value.release != before.get(client.host.name)
         ]
         more: list[str] = []
-        if tour.all_or_none and interrupted:
-            more = [_still_to_do(client.host.name, live) for client, live in went]
-        elif tour.all_or_none and any(row.problem for row in rows.values()):
-            taken, interrupted = self._take_back(went)
-            rows |= {name: row for name, (row, _) in taken.items()}
-            more = [text for _, text in taken.values() if text]
+        if options.all_or_none and interrupted:
+            more = [_still_to_do(client.host.name, live) for client, live in changed]
+        elif options.all_or_none and any(row.problem for row in rows.values()):
+            returned, interrupted = self._take_back(changed)
+            rows |= {name: row for name, (row, _) in returned.items()}
+            more = [text for _, text in returned.values() if text]
         everyone = {name: rows.get(name) or self._skipped[name] for name in self._named}
-        exit_code = account(everyone, self._screen, summary=True)
+        exit_code = print_outcomes(everyone, self._screen, summary=True)
         if interrupted:
-            raise interruption(turns, more=more)
+            raise interruption(results, more=more)
         return exit_code
 
-    def _skip(self, names: Sequence[str], turns: "Mapping[str, Turn[_T]]") -> None:
+    def _skip(self, names: Sequence[str], results: "Mapping[str, Result[_T]]") -> None:
         for name in names:
-            row = row_of(turns[name])
+            row = row_of(results[name])
             self._skipped[name] = Row("skipped", note=row.note)
             self._screen.line(f"skipping {name}: {row.note}")
         self.clients = [client for client in self.clients if client.host.name not in names]
 
-    def _take_back(self, went: Sequence[tuple[Client, Live]]) -> tuple[dict[str, tuple[Row, str]], bool]:
-        """Bring back what was live on each before; what became of each, and what is left to do by hand."""
-        if not went:
+    def _take_back(self, changed: Sequence[tuple[Client, Live]]) -> tuple[dict[str, tuple[Row, str]], bool]:
+        """Make live again what was live on each before. The row of each, and what is left to do by hand."""
+        if not changed:
             return {}, False
-        names = ", ".join(client.host.name for client, _ in went)
-        self._screen.line(f"taking back what went live: {names}")
-        lives = {client.host.name: live for client, live in went}
-        # The last one first, where they had their turns one by one.
-        clients = [client for client, _ in (reversed(went) if self._tour.in_turn else went)]
+        names = ", ".join(client.host.name for client, _ in changed)
+        self._screen.line(f"taking back: {names}")
+        lives = {client.host.name: live for client, live in changed}
+        # One by one, the last comes first.
+        clients = [client for client, _ in (reversed(changed) if self._options.in_turn else changed)]
 
         def back(client: Client, screen: Screen) -> Row:
             return take_back(client, lives[client.host.name], screen)
 
-        at_once = 1 if self._tour.in_turn else self._tour.at_once
-        turns, interrupted = take(clients, back, self._screen, at_once=at_once)
-        found = {name: _taken(turn, name, lives[name]) for name, turn in turns.items()}
+        at_once = 1 if self._options.in_turn else self._options.at_once
+        results, interrupted = run_on(clients, back, self._screen, at_once=at_once)
+        found = {name: _returned(result, name, lives[name]) for name, result in results.items()}
         return found, interrupted
 
 
 def take_back(client: Client, live: Live, screen: Screen) -> Row:
-    """Go back to what was live on a host before, unless something else has gone live there since.
+    """Go back to the release before `live`, unless another release is live by now.
 
-    Raises: Stuck, if `live` stays where it should not.
+    Raises: Stuck, if `live` stays live.
     """
     name, what = client.host.name, f"{live.app} {live.version}"
     if not live.previous:
         raise Stuck(
             Code.NOT_UNDONE,
             f"{what} stays live on {name}",
-            why="it is the first release there, so there is nothing to take it back to",
-            hint="Send a version that works, or stop it on the host",
+            why="it is the first release there, so there is no release to go back to",
+            hint="Send a version that works, or stop the app on the host",
         )
     try:
         follow(client, client.rollback(live.app, to=live.previous, leaving=live.release), screen)
@@ -172,38 +165,38 @@ def take_back(client: Client, live: Live, screen: Screen) -> Row:
             output=problem.output,
         ) from problem
     screen.line(f"taken back on {name}: release {live.previous} is live")
-    return Row("taken back", live.previous, note="what was live before is live again")
+    return Row("taken back", live.previous, note="the release before is live again")
 
 
-def _row(turn: "Turn[Live]", before: str) -> Row:
-    if turn.value is None:
-        return row_of(turn)
-    live = turn.value
+def _row(result: "Result[Live]", before: str) -> Row:
+    if result.value is None:
+        return row_of(result)
+    live = result.value
     verb = "was live already" if live.release == before else "is live"
-    return row_of(turn, release=live.release, note=f"{live.app} {live.version} {verb}")
+    return row_of(result, release=live.release, note=f"{live.app} {live.version} {verb}")
 
 
-def _taken(turn: "Turn[Row]", name: str, live: Live) -> tuple[Row, str]:
-    """What became of a host that was to be taken back, and what is left to do there by hand."""
-    row = row_of(turn)._replace(release=live.release)
-    if turn.value is not None:
-        return turn.value._replace(took=row.took), ""
-    if not turn.begun:
+def _returned(result: "Result[Row]", name: str, live: Live) -> tuple[Row, str]:
+    """The row of a host that was to be taken back, and what is left to do there by hand."""
+    row = row_of(result)._replace(release=live.release)
+    if result.value is not None:
+        return result.value._replace(took=row.took), ""
+    if not result.begun:
         return Row("done", live.release, note="not taken back"), _still_to_do(name, live)
-    if not turn.interrupted:
+    if not result.interrupted:
         return row, ""
-    return row, str(turn.error) or f"{name}: whether it is being taken back, {asking(name)} tells"
+    return row, str(result.error) or f"{name}: to see whether it was taken back: {status_command(name)}"
 
 
 def _still_to_do(name: str, live: Live) -> str:
     where = f"{live.app} {live.version} is live on {name}"
-    return f"{where}. {going_back(name, live.previous)}" if live.previous else where
+    return f"{where}. {how_to_return(name, live.previous)}" if live.previous else where
 
 
 def _nothing_changed(problems: Mapping[str, Problem], *, may_skip: bool) -> Problem:
-    """The end of a command that has only asked; shows what each host said."""
+    """Why no host is changed, after printing the problem of each."""
     for name, problem in problems.items():
-        show_problem(problem, host=name)
+        print_problem(problem, host=name)
     lost = [name for name, problem in problems.items() if isinstance(problem, Unreachable)]
     others = [name for name in problems if name not in lost]
     reasons = [f"{', '.join(lost)} cannot be reached"] if lost else []
@@ -212,8 +205,8 @@ def _nothing_changed(problems: Mapping[str, Problem], *, may_skip: bool) -> Prob
     what, why = "Nothing was changed on any host", " and ".join(reasons)
     if not others:
         return Unreachable(what, why=why, hint=hint)
-    exit_code = worst(list(problems.values()))
-    told = next(problem for problem in problems.values() if problem.exit_code == exit_code)
-    found = Refused(told.code, what, why=why)
+    exit_code = worst_exit_code(list(problems.values()))
+    worst = next(problem for problem in problems.values() if problem.exit_code == exit_code)
+    found = Refused(worst.code, what, why=why)
     found.exit_code = exit_code
     return found

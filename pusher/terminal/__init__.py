@@ -1,1 +1,1 @@
-"""What people see: progress, tables, colours, standard output."""
+"""What people see: progress, tables, errors, standard output."""

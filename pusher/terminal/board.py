@@ -1,44 +1,45 @@
-"""What people see while several hosts are busy: a line a host that changes in place, above it what stays.
+"""The output of several hosts at once: a line for each that changes in place, and above them the lines that stay.
 
-Invariant: every line tells whose it is, and is written whole. In a pipe nothing changes in place: there every
-step that is done is a line.
+Invariant: every line begins with its host's name and is written whole. In a pipe nothing changes in place; there,
+every finished step is a line.
 """
 
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pusher.terminal.show import Screen, duration, printable
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import duration, printable
 
 
 class Board:
-    """The lines of several hosts on one screen. If they are to be `kept`, none stays before `tell`."""
+    """The lines of several hosts on one screen. If `grouped`, no line stays before `print_grouped`."""
 
-    def __init__(self, screen: Screen, names: Sequence[str], *, kept: bool = False) -> None:
+    def __init__(self, screen: Screen, names: Sequence[str], *, grouped: bool = False) -> None:
         self._screen = screen
-        self._kept: dict[str, list[str]] | None = {name: [] for name in names} if kept else None
+        self._grouped: dict[str, list[str]] | None = {name: [] for name in names} if grouped else None
         self._width = max(map(len, map(printable, names)))
         self._now = dict.fromkeys(names, "")
         self._waiting = set(names)
         self._lock = threading.Lock()
 
     def of(self, name: str) -> Screen:
-        """The screen of one host. Its turn begins with its first line, and ends when it is settled."""
+        """The screen of one host. The host counts as begun from its first line on, and as ended once settled."""
         return _HostScreen(self, self._screen, name, self._width)
 
-    def tell(self) -> None:
-        """Write what was kept, host by host."""
-        for lines in (self._kept or {}).values():
+    def print_grouped(self) -> None:
+        """Print the lines that were collected, host by host."""
+        for lines in (self._grouped or {}).values():
             self._screen.draw("".join(lines))
 
     def show(self, name: str, text: str, now: str | None) -> None:
-        """Write `text`, lines that stay; then `now` is what the host does (None: as before, empty: nothing)."""
+        """Print `text`, lines that stay. `now` is what the host does (None: as before, empty: nothing)."""
         with self._lock:
             self._waiting.discard(name)
             if now is not None:
                 self._now[name] = now
-            if self._kept is not None:
-                self._kept[name].append(text)
+            if self._grouped is not None:
+                self._grouped[name].append(text)
                 text = ""
             rows = [row for row in self._now.values() if row]
             if self._waiting:
@@ -47,7 +48,7 @@ class Board:
 
 
 class _HostScreen(Screen):
-    """Looks like a screen to whoever works for one host."""
+    """A screen that is a part of the board."""
 
     def __init__(self, board: Board, screen: Screen, name: str, width: int) -> None:
         super().__init__(screen._out)
@@ -65,7 +66,7 @@ class _HostScreen(Screen):
 
     def _done(self, name: str, data: Mapping[str, Any]) -> None:
         if self.live:
-            # The hosts' lines show what they do; what each has done would drive everything else away.
+            # The line of the host shows the step. A line for each finished step would scroll everything else away.
             self.passing(f"  {name}  {duration(data.get('ms'))}")
         else:
             super()._done(name, data)

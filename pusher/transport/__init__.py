@@ -1,1 +1,1 @@
-"""The way to a host: addresses, connections, HTTP, rsync."""
+"""The connection to a host: addresses, streams, HTTP, rsync."""

@@ -1,4 +1,4 @@
-"""The agent's HTTP door, a method a route (docs/http-api.md)."""
+"""A client of the agent's HTTP door, with a method for each route (docs/http-api.md)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -9,39 +9,41 @@ from pusher.transport.hosts import Host
 from pusher.wire import BUNDLE_TYPE, Entry, Event, LogLine, Route, WireError, parse_index_line
 
 _T = TypeVar("_T")
-# RFC 7240: the answer comes when the agent has it all, not when the deployment is over.
+# RFC 7240: the agent answers when it has received everything, not when the deployment is over.
 _ASYNC = {"Prefer": "respond-async"}
 
 
 class Client:
-    """Speaks with the agent of one host. Not for two threads at once, but for `abandon`; `close` it.
+    """Speaks with the agent of one host. Only `abandon` may be called from another thread. `close` it at the end.
 
-    Every request raises `Problem`: the agent's own, or `Unreachable`. Where `app` is empty, the host's
-    only app is meant. `may_ask`: ssh may ask the user something, for nothing else is on the terminal.
+    Every request raises `Problem`: the agent's own, or `Unreachable`. An empty `app` means the only app of the
+    host. With `may_ask`, ssh may ask the user something. `answer_s`: how long an answer may take, if not as usual.
     """
 
-    def __init__(self, host: Host, *, ssh: str = "ssh", may_ask: bool = True) -> None:
+    def __init__(
+        self, host: Host, *, ssh: str = "ssh", may_ask: bool = True, answer_s: float | None = None
+    ) -> None:
         self.host = host
-        self._connection = Connection(host, ssh=ssh, may_ask=may_ask)
+        self._connection = Connection(host, ssh=ssh, may_ask=may_ask, answer_s=answer_s)
 
     def close(self) -> None:
         """Hang up. Idempotent; the next request connects again."""
         self._connection.close()
 
     def open(self) -> None:
-        """Begin to connect, for what takes time meanwhile (ssh)."""
+        """Begin to connect: ssh can start while there is other work."""
         self._connection.open()
 
     def abandon(self) -> None:
-        """From another thread: what goes on here ends with KeyboardInterrupt, and nothing begins any more."""
+        """From another thread: end the current request, and every later one, with KeyboardInterrupt."""
         self._connection.abandon()
 
     def rest(self, seconds: float) -> None:
-        """Wait, unless abandoned meanwhile. Raises: KeyboardInterrupt."""
+        """Wait. Raises: KeyboardInterrupt, when abandoned."""
         self._connection.rest(seconds)
 
     def status(self, app: str = "", *, patience_s: float | None = None) -> dict[str, Any]:
-        """What is live, and what goes on. `patience_s`: how long to wait for it, if less than usual."""
+        """What is live, and what is being deployed. `patience_s`: how long to wait, if less than usual."""
         path = _path(Route.APP_STATUS, app) if app else Route.STATUS
         return self._connection.ask("GET", path, patience_s=patience_s)
 
@@ -52,10 +54,10 @@ class Client:
     def logs(
         self, app: str = "", *, lines: int, follow: bool = False, unit: str = "", silence_s: float = 60
     ) -> Iterator[LogLine | None]:
-        """The last `lines` of the app's own log (of `unit` alone, if given), oldest first; with `follow` what
-        comes then, as it comes, and None whenever the agent only shows that it is there.
+        """The last `lines` of the app's log (only of `unit`, if given), oldest first. With `follow`, also later
+        lines as they come, and None whenever the agent only shows that it is alive.
 
-        Raises: Unreachable, also when nothing came for `silence_s`; Problem.
+        Raises: Unreachable, also after `silence_s` without data; Problem.
         """
         query = {"lines": str(lines), "follow": "1" if follow else "", "unit": unit}
         path = _path(Route.APP_LOGS, app) if app else Route.LOGS
@@ -64,32 +66,32 @@ class Client:
             yield self._read(LogLine.from_line, line) if line.strip() else None
 
     def index(self, app: str, release: str, *, silence_s: float = 60) -> Iterator[Entry]:
-        """What was signed for a release on the host: its files and links, in order."""
+        """The signed index of a release on the host: its files and links, in order."""
         path = f"{_path(Route.APP_INDEX, app)}?{urlencode({'release': release})}"
         for line in self._connection.lines(path, silence_s=silence_s):
             if line.strip():
                 yield self._read(parse_index_line, line + b"\n")
 
     def missing(self, app: str, signed: Iterable[bytes]) -> frozenset[str]:
-        """The digests that must travel. `papers` is a bundle without payload, judged on the way."""
+        """The digests that the host lacks. `signed` is a bundle without files; the agent verifies it as well."""
         path = _path(Route.APP_MISSING, app)
         answer = self._connection.ask("POST", path, headers={"Content-Type": BUNDLE_TYPE}, body=signed)
         digests = answer.get("missing")
         if not isinstance(digests, list):
-            raise self._connection.not_an_agent("its answer has no list of what is missing")
+            raise self._connection.not_an_agent("its answer does not list what is missing")
         return frozenset(str(digest) for digest in digests)
 
     def deploy(self, app: str, bundle: Iterable[bytes]) -> str:
-        """Send a bundle; the deployment's id, as soon as the agent has all of it."""
+        """Send a bundle. Returns the id of the deployment, as soon as the agent has all of the bundle."""
         headers = {"Content-Type": BUNDLE_TYPE, **_ASYNC}
         return self._started(
             self._connection.ask("POST", _path(Route.APP_DEPLOYMENTS, app), headers=headers, body=bundle)
         )
 
     def rollback(self, app: str = "", *, to: str = "", leaving: str = "") -> str:
-        """Begin to go back, to the release `to` or to the one before; the deployment's id.
+        """Begin a rollback, to the release `to` or to the one before. Returns the id of the deployment.
 
-        Refused (`not_live`) if `leaving` is given and is not the live release any more.
+        Refused (`not_live`), if `leaving` is given and is not the live release any more.
         """
         path = _path(Route.APP_ROLLBACK, app) if app else Route.ROLLBACK
         named = {name: value for name, value in (("to", to), ("from", leaving)) if value}
@@ -97,28 +99,28 @@ class Client:
         return self._started(self._connection.ask("POST", path + query, headers=_ASYNC))
 
     def pin(self, app: str, release: str) -> None:
-        """Keep a release whatever its age."""
+        """Keep a release, whatever its age."""
         self._connection.ask("POST", f"{_path(Route.APP_PIN, app)}?{urlencode({'release': release})}")
 
     def unpin(self, app: str, release: str) -> None:
-        """Let go of a pinned release."""
+        """Do not keep a release any longer than others."""
         self._connection.ask("DELETE", f"{_path(Route.APP_PIN, app)}?{urlencode({'release': release})}")
 
     def deployment(self, deployment: str) -> dict[str, Any]:
-        """What one deployment is about, and how it ended if it has."""
+        """One deployment: what it deploys, and its outcome if it has ended."""
         return self._connection.ask("GET", _path(Route.DEPLOYMENT, deployment))
 
     def events(self, deployment: str, *, after: int = 0, silence_s: float = 60) -> Iterator[Event | None]:
-        """The deployment's events with a `seq` above `after`, as they happen; None whenever the agent
-        only shows that it is there.
+        """The events of the deployment with a `seq` above `after`, as they happen; None whenever the agent only
+        shows that it is alive.
 
-        Ends when the agent ends it, which alone is no proof that the deployment has finished.
-        Raises: Unreachable, also when nothing came for `silence_s`; Problem.
+        The end of the stream alone does not prove that the deployment has ended.
+        Raises: Unreachable, also after `silence_s` without data; Problem.
         """
         yield from self._events(f"{_path(Route.DEPLOYMENT_EVENTS, deployment)}?after={after}", silence_s)
 
-    def landing(self, app: str, manifest: str, *, silence_s: float = 60) -> Iterator[Event | None]:
-        """What becomes of the landing with this manifest (its SHA-256), until it is settled; as `events`."""
+    def drop_events(self, app: str, manifest: str, *, silence_s: float = 60) -> Iterator[Event | None]:
+        """The events of the drop with this manifest (its SHA-256) until it is deployed or refused; as `events`."""
         yield from self._events(Route.APP_DROP.format(app=quote(app, safe=""), manifest=manifest), silence_s)
 
     def _events(self, path: str, silence_s: float) -> Iterator[Event | None]:

@@ -1,7 +1,7 @@
 """HTTP/1.1 with one agent, over any stream that `pusher.transport.hosts` opens.
 
-Invariant: one connection at a time, kept for all requests and opened anew when it was closed in between;
-every way to fail is a `Problem`: the agent's own, or `Unreachable`.
+Invariant: there is one connection at a time. It is kept for all requests, and opened again if it was closed. Every
+failure is a `Problem`: the agent's own, or `Unreachable`.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pusher import __version__
 from pusher.errors import Unreachable
 from pusher.transport.hosts import Host, Ssh, Stream, connect
 from pusher.wire import PROBLEM_TYPE, Problem
+from pusher.wire.stream import LineSplitter
 
 _DOCUMENT_BYTES = 64 * 1024**2
 _LINE_BYTES = 4 * 1024**2
@@ -24,43 +25,47 @@ _PIECE = 64 * 1024
 
 
 class Connection:
-    """The connection to the agent of one host. Not for two threads at once, but for `abandon`; `close` it."""
+    """The connection to the agent of one host. Only `abandon` may be called from another thread. `close` it.
 
-    def __init__(self, host: Host, *, ssh: str, may_ask: bool = True) -> None:
+    `answer_s` is how long an answer may take; None is the usual time of the transport.
+    """
+
+    def __init__(self, host: Host, *, ssh: str, may_ask: bool = True, answer_s: float | None = None) -> None:
         self.host = host
         self._ssh = ssh
         self._may_ask = may_ask
+        self._answer_s = answer_s
         self._abandoned = threading.Event()
         self._stream: Stream | None = None
         self._http = http.client.HTTPConnection("localhost")
         self._answered = False
 
     def open(self) -> Stream:
-        """The stream for the next request: the last one while it lives. Raises: Unreachable, Usage."""
+        """The stream for the next request: the last one, if it is still open. Raises: Unreachable, Usage."""
         stream = self._stream
-        # Nothing is to come between two requests, so what can be read is the end: an idle connection
-        # that the agent closed. Found out by a failing request, it could not be told from a lost answer.
+        # No data comes between two requests. So a readable stream has ended: the agent closed the idle
+        # connection. A request on it would fail, and that would look like a lost answer.
         if stream is None or self._http.sock is None or _ready(stream.socket, select.POLLIN, within_s=0):
             self.close()
             stream = self._stream = connect(self.host, ssh=self._ssh, may_ask=self._may_ask)
             self._http = http.client.HTTPConnection("localhost")
             self._http.sock = stream.socket
             self._answered = False
-        stream.socket.settimeout(stream.answer_s)
+        stream.socket.settimeout(self._patience(stream))
         if self._abandoned.is_set():
             self.close()
             raise KeyboardInterrupt
         return stream
 
     def abandon(self) -> None:
-        """From another thread: end what waits here, now and later, with KeyboardInterrupt."""
+        """From another thread: end every wait, now and later, with KeyboardInterrupt."""
         self._abandoned.set()
         if stream := self._stream:
             with contextlib.suppress(OSError):
                 stream.socket.shutdown(socket.SHUT_RDWR)
 
     def rest(self, seconds: float) -> None:
-        """Do nothing for so long. Raises: KeyboardInterrupt, when abandoned."""
+        """Wait. Raises: KeyboardInterrupt, when abandoned."""
         if self._abandoned.wait(seconds):
             raise KeyboardInterrupt
 
@@ -80,19 +85,19 @@ class Connection:
         body: Iterable[bytes] | None = None,
         patience_s: float | None = None,
     ) -> dict[str, Any]:
-        """The JSON object that answers a request; `body` is sent chunked, for as long as the agent reads.
+        """The JSON object that answers a request. `body` is sent in chunks, as long as the agent reads.
 
-        `patience_s` is how long nothing may come, if less than usual.
-        Raises: Unreachable; Problem, if the agent says so; and whatever `body` raises.
+        `patience_s` is how long to wait without data, if less than usual.
+        Raises: Unreachable; Problem, if the agent answers with one; whatever `body` raises.
         """
         stream = self.open()
         if patience_s is not None:
-            stream.socket.settimeout(min(patience_s, stream.answer_s))
+            stream.socket.settimeout(min(patience_s, self._patience(stream)))
         try:
             length = {} if method == "GET" else {"Content-Length": "0"}
             framing = length if body is None else {"Transfer-Encoding": "chunked"}
             self._begin(stream, method, path, {**framing, **(headers or {})})
-            whole = body is None or _send_chunks(stream, body)
+            whole = body is None or _send_chunks(stream.socket, body, within_s=self._patience(stream))
             response = self._http.getresponse()
             self._answered = True
             raw = response.read(_DOCUMENT_BYTES)
@@ -106,9 +111,9 @@ class Connection:
         return self._document(response, raw)
 
     def lines(self, path: str, *, silence_s: float) -> Iterator[bytes]:
-        """The lines of a streamed answer as they come, without their newline, until the agent ends it.
+        """The lines of a streamed answer as they come, without newline, until the agent ends it.
 
-        Raises: Unreachable, also when nothing came for `silence_s` or the last line is cut; Problem.
+        Raises: Unreachable, also after `silence_s` without data, or if the last line is cut off; Problem.
         """
         stream = self.open()
         response: http.client.HTTPResponse | None = None
@@ -119,14 +124,14 @@ class Connection:
             if response.status >= 400:
                 self._document(response, response.read(_DOCUMENT_BYTES))
             stream.socket.settimeout(silence_s)
-            # Not `readline`: it takes a chunked answer that was cut for one that has ended.
-            rest = b""
+            # Not `readline`: it does not notice that a chunked answer was cut off.
+            splitter = LineSplitter(_LINE_BYTES)
             while piece := response.read1(_PIECE):
-                *lines, rest = (rest + piece).split(b"\n")
-                yield from lines
-                if len(rest) > _LINE_BYTES:
-                    raise self.not_an_agent("it sends a line without an end")
-            if rest:
+                for line in splitter.feed(piece):
+                    if len(line) > _LINE_BYTES:
+                        raise self.not_an_agent("it sends a line without an end")
+                    yield line
+            if rest := splitter.end():
                 raise http.client.IncompleteRead(rest)
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from error
@@ -135,8 +140,12 @@ class Connection:
                 self.close()
 
     def not_an_agent(self, why: str) -> Unreachable:
-        """The error for an answer that no agent gives."""
-        return Unreachable(f"What answers for {self.host.name} is not an agent", why=why)
+        """The error for an answer that is not an agent's."""
+        return Unreachable(f"The answer from {self.host.name} is not from an agent", why=why)
+
+    def _patience(self, stream: Stream) -> float:
+        """How long an answer may take, in seconds."""
+        return stream.answer_s if self._answer_s is None else self._answer_s
 
     def _begin(self, stream: Stream, method: str, path: str, headers: Mapping[str, str]) -> None:
         self._http.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -154,61 +163,60 @@ class Connection:
             return document
         if response.headers.get_content_type() == PROBLEM_TYPE and isinstance(document, dict):
             raise Problem.from_document(document)
-        raise self.not_an_agent(f"it says {response.status} {response.reason}".strip())
+        raise self.not_an_agent(f"it is {response.status} {response.reason}".strip())
 
     def _lost(self, error: Exception) -> Unreachable | KeyboardInterrupt:
         if self._abandoned.is_set():
             self.close()
             return KeyboardInterrupt()
         if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
-            # What a wrapper around ssh greets with, for one.
+            # For example the greeting of a wrapper around ssh.
             self.close()
-            return self.not_an_agent(f"it says {str(error).strip()[:80]!r}, which is not HTTP")
+            return self.not_an_agent(f"{str(error).strip()[:80]!r} is not HTTP")
         stream, self._stream = self._stream, None
         self._http.close()
         why = stream.why_it_broke() if stream else ""
         if isinstance(error, TimeoutError):
             why = "no answer in time"
         what = "The connection to {} was lost" if self._answered else "{} cannot be reached"
-        look = "systemctl status pusher-agent"
-        hint = f"Is the agent running there? See: {look}"
+        hint = "Is the agent running there? See: systemctl status pusher-agent"
         if isinstance(address := self.host.address, Ssh):
-            said = (
-                "What ssh said stands above" if self._may_ask else "With several hosts, ssh must not ask anything"
+            output = (
+                "See the output of ssh above" if self._may_ask else "With several hosts, ssh cannot ask anything"
             )
-            whom = f"{address.user}@{address.host}" if address.user else address.host
+            target = f"{address.user}@{address.host}" if address.user else address.host
             port = f"-p {address.port} " if address.port else ""
-            hint = f"{said}. If `ssh {port}{whom}` works, see there: {look}"
+            hint = f"{output}. If `ssh {port}{target}` works, run there: systemctl status pusher-agent"
         return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)
 
 
-def _send_chunks(stream: Stream, pieces: Iterable[bytes]) -> bool:
-    """Send a body; False if it was given up because the agent answered, or closed, before its end."""
+def _send_chunks(stream: socket.socket, pieces: Iterable[bytes], *, within_s: float) -> bool:
+    """Send a body. False if the agent answered or closed before its end, so that the rest was not sent."""
     for piece in pieces:
-        if piece and not _send(stream, b"%x\r\n%b\r\n" % (len(piece), piece)):
+        if piece and not _send(stream, b"%x\r\n%b\r\n" % (len(piece), piece), within_s=within_s):
             return False
-    return _send(stream, b"0\r\n\r\n")
+    return _send(stream, b"0\r\n\r\n", within_s=within_s)
 
 
-def _send(stream: Stream, raw: bytes) -> bool:
+def _send(stream: socket.socket, raw: bytes, *, within_s: float) -> bool:
     # Not sendall: an agent that refuses stops reading, and its answer must be seen while we wait to write.
     view = memoryview(raw)
     while view:
-        ready = _ready(stream.socket, select.POLLIN | select.POLLOUT, within_s=stream.answer_s)
+        ready = _ready(stream, select.POLLIN | select.POLLOUT, within_s=within_s)
         if not ready:
             raise TimeoutError
         if ready & ~select.POLLOUT:
             return False
         try:
-            view = view[stream.socket.send(view) :]
+            view = view[stream.send(view) :]
         except ConnectionError:
-            return False  # Its answer may have come before the end.
+            return False  # the answer may have come before the end
     return True
 
 
 def _ready(stream: socket.socket, wanted: int, *, within_s: float) -> int:
-    """What of it can be done, or that it has ended (poll(2)); 0 if nothing can."""
-    # Not `select.select`: with hundreds of hosts there are numbers that it does not take.
+    """The events of poll(2) that are there within that time; 0 if none is."""
+    # Not `select.select`: it does not accept the descriptor numbers that occur with hundreds of hosts.
     poll = select.poll()
     poll.register(stream, wanted)
     return next((events for _, events in poll.poll(within_s * 1000)), 0)

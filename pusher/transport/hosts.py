@@ -1,7 +1,7 @@
-"""Hosts: what people call them, where their agent is, and a connected byte stream to it.
+"""Hosts: their names, the addresses of their agents, and a connected byte stream to one.
 
-Invariant: bytes leave this machine through `ssh` and in no other way; HTTP itself is spoken only to
-loopback addresses and unix sockets (docs/adr: SSH is the remote door).
+Invariant: bytes leave this machine only through `ssh`. Plain HTTP goes only to loopback addresses and unix sockets
+(docs/adr: SSH is the remote door).
 """
 
 import os
@@ -17,25 +17,25 @@ from pusher.errors import Unreachable, Usage
 DOOR = "127.0.0.1:9000"
 _DOOR = re.compile(r"(127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]):([0-9]{1,5})", re.ASCII)
 _LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|agent|::1", re.ASCII)
-# Neither part begins with a dash: ssh would take it for an option, and -oProxyCommand=... runs a command.
+# No part begins with a dash: ssh would read it as an option, and -oProxyCommand=... runs a command.
 _PLACE = re.compile(
     r"(?:(?P<user>[^-@/:\s\0][^@/:\s\0]*)@)?"
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^-@/:\s\0\[\]][^@/:\s\0\[\]]*))(?::(?P<port>[0-9]{1,5}))?/?"
 )
 _FORMS = "Use NAME or ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000"
-_PATH_BYTES = 107  # unix(7): sun_path has 108, the last of which is NUL
+_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes with the final NUL
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
 _LEAVING_S = 2.0
-# A person may have to type a passphrase or touch a key before ssh carries the first byte.
+# The user may have to type a passphrase or touch a key before ssh carries the first byte.
 _ANSWER_BY_SSH_S = 180.0
 _INSTALL = "Install the OpenSSH client, or name another command with `ssh` in pusher.toml"
-_ROOM = "Name fewer hosts at once, or see what this machine allows: ulimit -a"
-# What ssh says last when something it has already told of ends it.
+_ROOM = "Name fewer hosts at once, or raise the limits of this machine: ulimit -a"
+# The last messages of ssh when it ends because of an error it has already reported.
 _ECHOES = ("stdio forwarding failed", "Connection closed by UNKNOWN port 65535")
 
 
 class Ssh(NamedTuple):
-    """The agent's loopback address `door`, as seen from `host`; `user` and `port` are ssh's own if empty."""
+    """The agent's loopback address `door`, as seen from `host`. If empty, ssh chooses `user` and `port`."""
 
     host: str
     user: str = ""
@@ -60,27 +60,27 @@ Address = Ssh | Unix | Loopback
 
 
 class Host(NamedTuple):
-    """A host by the name the user gave it."""
+    """A host, with the name that the user gave it."""
 
     name: str
     address: Address
 
 
 def parse_door(text: str) -> str:
-    """`text` itself, if it is a loopback address as `ssh -W` takes it. Raises: Usage."""
+    """`text` itself, if it is a loopback address that `ssh -W` accepts. Raises: Usage."""
     if not (match := _DOOR.fullmatch(text)) or not 0 < int(match[2]) < 65536:
         raise Usage(f"door {text!r} is not a loopback address", hint=f"For example: {DOOR}")
     return text
 
 
 def parse_address(text: str, *, door: str = DOOR) -> Address:
-    """The address that `text` spells; a bare name means `ssh://name`. Raises: Usage."""
+    """The address that `text` spells. A bare name means `ssh://name`. Raises: Usage."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/"):
             raise Usage(f"address {text!r} needs an absolute path", hint="For example: unix:/run/x.sock")
         if len(os.fsencode(path)) > _PATH_BYTES:
-            why = f"it has {len(os.fsencode(path))} bytes, and {_PATH_BYTES} are the most for the path of a socket"
+            why = f"it has {len(os.fsencode(path))} bytes; the limit for the path of a socket is {_PATH_BYTES}"
             raise Usage(f"address {text!r} is too long", why=why, hint="Use a link with a shorter path")
         return Unix(path)
     scheme, found, rest = text.partition("://")
@@ -88,23 +88,23 @@ def parse_address(text: str, *, door: str = DOOR) -> Address:
     scheme = scheme if found else "ssh"
     port = int(place["port"] or 0) if place else 0
     if not place or port > 65535 or scheme not in ("ssh", "http") or (scheme == "http" and place["user"]):
-        raise Usage(f"{text!r} is not the address of a host", hint=_FORMS)
+        raise Usage(f"{text!r} is not a valid address of a host", hint=_FORMS)
     host = place["v6"] or place["name"]
     if scheme == "ssh":
         return Ssh(host, place["user"] or "", port, door)
     if not _LOOPBACK.fullmatch(host):
         raise Usage(
-            f"{text!r} leaves this machine",
-            why="http carries neither encryption nor an identity",
+            f"{text!r} is not on this machine",
+            why="plain http has no encryption and no identity",
             hint=f"Use ssh://{host}",
         )
     return Loopback(host, port or 9000)
 
 
 def ssh_argv(address: Ssh, *, command: str, may_ask: bool = True) -> tuple[str, ...]:
-    """The command that joins its standard input and output to the agent's door. Raises: Usage.
+    """The command that connects its standard input and output to the agent's door. Raises: Usage.
 
-    If it may not ask, it ends where it would ask for a passphrase, or whether a host key is right.
+    Without `may_ask`, it fails where it would ask for a passphrase or about a host key.
     """
     try:
         words = shlex.split(command)
@@ -114,57 +114,62 @@ def ssh_argv(address: Ssh, *, command: str, may_ask: bool = True) -> tuple[str, 
         raise Usage("the ssh command is empty", hint='The default is ssh = "ssh"')
     port = ("-p", str(address.port)) if address.port else ()
     target = f"{address.user}@{address.host}" if address.user else address.host
-    # After the user's own words: of two values for one option, ssh takes the first.
+    # After the words of the user: of two values for one option, ssh uses the first.
     silent = () if may_ask else ("-o", "BatchMode=yes")
     return (*words, *silent, "-W", address.door, *port, target)
 
 
 @dataclass(slots=True)
 class Stream:
-    """A connected stream of bytes. `authority` is what goes into the Host header, `answer_s` how long the
-    first answer may take, `told` what ssh writes to its standard error where that is not the terminal's."""
+    """A connected stream of bytes.
+
+    `authority` goes into the Host header. `answer_s` is how long an answer may take, `leaving_s` how long ssh may
+    take to end. `errors` is the standard error of ssh, if that is not the terminal.
+    """
 
     socket: socket.socket
     authority: str
     answer_s: float = _ANSWER_S
     ssh: "subprocess.Popen[bytes] | None" = None
-    told: IO[bytes] | None = None
+    errors: IO[bytes] | None = None
+    leaving_s: float = _LEAVING_S
 
     def why_it_broke(self) -> str:
-        """What is known about a stream that ended: what ssh said of it and how it ended, if ssh carried it."""
+        """Why the stream ended: the last message of ssh, or its exit status. Empty without ssh."""
         if self.ssh is None:
             return ""
         self._end()
-        said, code = self._said(), self.ssh.returncode
+        message, code = self._message(), self.ssh.returncode
         self.close()
-        return said or (f"ssh ended with exit status {code}" if code > 0 else "the connection was closed")
+        return message or (f"ssh ended with exit status {code}" if code > 0 else "the connection was closed")
 
     def close(self) -> None:
-        """Close it, and see ssh end. Idempotent."""
+        """Close the stream, and wait until ssh has ended. Idempotent."""
         self._end()
-        if self.told is not None:
-            self.told.close()
+        if self.errors is not None:
+            self.errors.close()
 
-    def _said(self) -> str:
-        if self.told is None or self.told.closed:
+    def _message(self) -> str:
+        """The last line that ssh wrote to `errors`, without those that only repeat another."""
+        if self.errors is None or self.errors.closed:
             return ""
-        self.told.seek(0)
-        lines = [line.strip() for line in self.told.read().decode(errors="replace").splitlines()]
-        telling = [line for line in lines if line and line not in _ECHOES]
-        return telling[-1].rstrip(".") if telling else ""
+        self.errors.seek(0)
+        lines = [line.strip() for line in self.errors.read().decode(errors="replace").splitlines()]
+        messages = [line for line in lines if line and line not in _ECHOES]
+        return messages[-1].rstrip(".") if messages else ""
 
     def _end(self) -> None:
         self.socket.close()
         if self.ssh is not None and self.ssh.returncode is None:
             try:
-                # With its input gone it ends by itself, and then its exit status is worth knowing.
+                # Without input it ends by itself, and then its exit status is of use.
                 self.ssh.wait(0.5)
             except subprocess.TimeoutExpired:
                 self.ssh.terminate()
                 try:
-                    self.ssh.wait(_LEAVING_S)
+                    self.ssh.wait(self.leaving_s)
                 except subprocess.TimeoutExpired:
-                    # A wrapper that does not listen must not keep the command from ending.
+                    # A wrapper that ignores the signal must not keep the command from ending.
                     self.ssh.kill()
                     self.ssh.wait()
 
@@ -172,8 +177,8 @@ class Stream:
 def connect(host: Host, *, ssh: str, may_ask: bool = True) -> Stream:
     """A stream to the host's agent. `ssh` is the command, options included.
 
-    If ssh `may_ask`, the terminal is its own for that time; else it asks nothing, and what it says is kept.
-    With ssh it returns as soon as ssh is started: that the way exists shows when the first answer comes.
+    With `may_ask`, ssh uses the terminal. Otherwise it asks nothing, and its messages are collected. This returns
+    as soon as ssh has started: whether it reaches the host shows with the first answer.
     Raises: Unreachable, Usage.
     """
     match host.address:
@@ -190,33 +195,33 @@ def connect(host: Host, *, ssh: str, may_ask: bool = True) -> Stream:
 def _through_ssh(host: Host, argv: tuple[str, ...], door: str, *, may_ask: bool) -> Stream:
     try:
         ours, theirs = socket.socketpair()
-        # Its standard error stays the terminal's: host key questions, "touch your key", its own reasons.
-        told = None if may_ask else _file()
+        # The terminal is its standard error: host key questions, "touch your key", error messages.
+        errors = None if may_ask else _file()
     except OSError as error:
         why = error.strerror or str(error)
         raise Unreachable(f"{host.name} cannot be reached", why=why, hint=_ROOM) from error
     with theirs:
         try:
-            # In a session of its own it has no terminal to ask at, and Ctrl-C at ours does not end it before we
-            # have heard what goes on.
+            # In a session of its own it has no terminal to ask at. And Ctrl-C does not end it before the agent's
+            # answer has come.
             process = subprocess.Popen(
-                argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=told, start_new_session=not may_ask
+                argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=errors, start_new_session=not may_ask
             )
         except OSError as error:
             ours.close()
-            if told is not None:
-                told.close()
+            if errors is not None:
+                errors.close()
             lacking = isinstance(error, FileNotFoundError | PermissionError)
             raise Unreachable(
                 f"{host.name} cannot be reached", why=f"{argv[0]} cannot be run ({error.strerror})",
                 hint=_INSTALL if lacking else _ROOM,
             ) from error  # fmt: skip
-    return Stream(ours, door, _ANSWER_BY_SSH_S if may_ask else _ANSWER_S, process, told)
+    return Stream(ours, door, _ANSWER_BY_SSH_S if may_ask else _ANSWER_S, process, errors)
 
 
 def _file() -> IO[bytes]:
-    # Late, for one host does without. Not a pipe: nobody reads what is said while all goes well.
-    import tempfile
+    # Not a pipe: nothing reads the messages while all goes well, and a full pipe would block ssh.
+    import tempfile  # here: a single host does not need it
 
     return tempfile.TemporaryFile()
 
@@ -226,8 +231,8 @@ def _unix(host: Host, path: str) -> socket.socket:
 
 
 def _tcp(host: Host, name: str, port: int, authority: str) -> socket.socket:
-    # `agent` is in /etc/hosts where the package is installed, and means this machine everywhere. Nobody is
-    # asked what 127.0.0.1 means, which would take longer than all that follows (the codec for idna).
+    # `agent` means this machine everywhere, even where it is not in /etc/hosts. 127.0.0.1 is not looked up either:
+    # that would import the codec for idna, which takes longer than the rest.
     where = f"http://{authority}"
     if name == "::1":
         found = _connected(host, where, socket.AF_INET6, (name, port))
@@ -244,12 +249,12 @@ def _connected(host: Host, where: str, family: int, address: str | tuple[str, in
         found.connect(address)
     except OSError as error:
         found.close()
-        raise _nobody(host, where, error) from error
+        raise _no_agent(host, where, error) from error
     return found
 
 
-def _nobody(host: Host, where: str, error: OSError) -> Unreachable:
+def _no_agent(host: Host, where: str, error: OSError) -> Unreachable:
     hint = "Is the agent running there? See: systemctl status pusher-agent"
     if isinstance(error, PermissionError):
-        hint = "Members of the group `pusher` may; a new membership counts from the next login"
+        hint = "Only members of the group `pusher` may connect; a new membership counts from the next login"
     return Unreachable(f"No agent answers for {host.name} at {where}", why=error.strerror or str(error), hint=hint)

@@ -34,7 +34,7 @@ from pusher.wire.manifest import (
     SIGNATURE_NAMESPACE,
     Manifest,
 )
-from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck
+from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
 from pusher.wire.routes import Route
 from pusher.wire.text import (
     LimitError,
@@ -92,6 +92,7 @@ __all__ = [
     "check_version",
     "format_timestamp",
     "index_line",
+    "malformed_bundle",
     "parse_index_line",
     "parse_timestamp",
     "read_index",

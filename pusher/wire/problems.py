@@ -129,3 +129,13 @@ class Stuck(Problem):
 
     outcome = "stuck"
     exit_code = 6
+
+
+def malformed_bundle(why: str) -> Refused:
+    """The refusal of a bundle that does not follow the format; `why` continues "The bundle cannot be read"."""
+    return Refused(
+        Code.BUNDLE_MALFORMED,
+        "The bundle cannot be read",
+        why=why,
+        hint="Pack it with `pusher pack`, and send that file unchanged",
+    )

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from pusher.bundle import bundle, sign
+from pusher.bundle import sign
+from pusher.bundle.archive import write_bundle
+from pusher.bundle.signed_manifest import SignedManifest
 from pusher.wire import File, Manifest, index_line
 from tests.host import APP, MONTH_MS, Host, make_key, wsgi
 
@@ -52,7 +54,7 @@ def crafted(
         files[0] = files[0]._replace(size=len(content))
     contents: Iterable[tuple[File, Iterable[bytes]]] = ((file, iter([texts[file.path]])) for file in files)
     return b"".join(
-        bundle.write(bundle.SignedManifest(manifest(raw), signature(signed), index(lines)), contents)  # type: ignore[arg-type]
+        write_bundle(SignedManifest(manifest(raw), signature(signed), index(lines)), contents)  # type: ignore[arg-type]
     )
 
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pusher.bundle import bundle
+from pusher.bundle.archive import Bundle, read_bundle
 from pusher.wire import Event, Failed, Happened, Refused, Stuck
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, note
 
@@ -42,13 +42,13 @@ def ended(problem: Failed | Refused | Stuck, *, outcome: str = "failed") -> Even
     return Event(3, 0, Happened.FINISHED, {**ABOUT, "outcome": outcome, "problem": problem.to_document(), "ms": 9})
 
 
-def sent(door: ScriptedDoor, tmp_path: Path) -> list[bundle.Bundle]:
+def sent(door: ScriptedDoor, tmp_path: Path) -> list[Bundle]:
     """The bundles that came to the door, one file each."""
     found = []
     for at, request in enumerate(one for one in door.requests if one.body):
         file = tmp_path / f"sent-{at}"
         file.write_bytes(request.body)
-        found.append(bundle.read(file))
+        found.append(read_bundle(file))
     return found
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from pusher.terminal.board import Board
-from pusher.terminal.show import Screen
+from pusher.terminal.screen import Screen
 from pusher.wire import Event, Happened
 
 
@@ -97,8 +97,8 @@ def test_a_pipe_gets_every_step_of_every_host_in_whole_lines() -> None:
     )
 
 
-def test_what_is_kept_is_told_host_by_host(terminal: Terminal) -> None:
-    board = Board(Screen(terminal), ["web1", "web2"], kept=True)
+def test_grouped_lines_are_printed_host_by_host(terminal: Terminal) -> None:
+    board = Board(Screen(terminal), ["web1", "web2"], grouped=True)
     one, two = board.of("web1"), board.of("web2")
     two.line("a")
     one.line("b")
@@ -107,5 +107,5 @@ def test_what_is_kept_is_told_host_by_host(terminal: Terminal) -> None:
     assert terminal.seen() == ["web1  still there"]
     one.settle()
     two.document({})
-    board.tell()
+    board.print_grouped()
     assert terminal.seen() == ["web1  b", "web2  a", "web2  c", "{}", ""]

@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from pusher.bundle import bundle
+from pusher import __main__ as pusher_main
+from pusher.bundle.archive import read_bundle, write_bundle
+from pusher.bundle.manifest import make_manifest
+from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
+from pusher.bundle.tree import read_tree
+from pusher.cli.parser import command
+from pusher.commands import NAMES
 from pusher.errors import Unreachable
 from pusher.fleet import follow
-from pusher.terminal import show
+from pusher.terminal.screen import Screen
 from pusher.transport.client import Client
 from pusher.wire import Code, Event, Failed, Happened, Manifest, Refused, Stuck, format_timestamp, parse_timestamp
 from tests.unit.scripted_agent import (
@@ -78,7 +84,7 @@ def test_of_a_large_payload_only_what_is_missing_travels(
         body = exchange.body()
         note(exchange, body)
         (project / "sent").write_bytes(body)
-        signed = bundle.read(project / "sent")
+        signed = read_bundle(project / "sent")
         exchange.document({"missing": [file.sha256 for file in signed.files if file.path == "app.py"]})
 
     door.on("POST", "/apps/flask-demo/missing", which)
@@ -102,7 +108,7 @@ def test_what_the_host_lost_meanwhile_is_sent_after_all(
     capsys.readouterr()
     door.on("POST", UPLOAD, refusal(incomplete), STARTED)
     assert pusher("send", "v3", "--host", door.address) == 0
-    assert "lost some of what it had: sending all of it" in capsys.readouterr().out
+    assert "lacks more than it said: sending everything" in capsys.readouterr().out
     last = sent(door, project)[-1]
     assert [file.path for file, _ in last.contents()] == ["app.py", "big"]
 
@@ -118,7 +124,7 @@ def test_an_incomplete_bundle_that_was_sent_whole_is_not_sent_again(
 def test_a_bundles_file_is_sent_as_it_was_signed(door: ScriptedDoor, pusher: Run, project: Path) -> None:
     large(project)
     assert pusher("pack", "v3", "-o", "b.tar.zst") == 0
-    packed = bundle.read(Path("b.tar.zst"))
+    packed = read_bundle(Path("b.tar.zst"))
     door.on("POST", "/apps/flask-demo/missing", answer({"missing": [packed.files[1].sha256]}))
     (project / "pusher.toml").unlink()
     assert pusher("send", "b.tar.zst", "--host", door.address) == 0
@@ -162,7 +168,7 @@ def test_of_an_app_that_is_stuck_nobody_says_that_it_is_live(
     data = {**event.data, "app": "flask-demo", "live": live}
     door.on("GET", EVENTS, events(Event(event.seq, event.time, event.event, data)))
     assert pusher("send", "v3", "--host", door.address) == 6
-    assert "flask-demo v2 is where it is stuck: release 20261123020055Z\n" in capsys.readouterr().out
+    assert "flask-demo v2 is current, but the app is stuck: release 20261123020055Z\n" in capsys.readouterr().out
 
 
 def test_a_lost_connection_is_picked_up_where_it_was(
@@ -194,9 +200,10 @@ def test_an_agent_that_stays_away_is_given_up_after_a_minute(
     door.on("GET", EVENTS, script)
     client, watch = Client(door.host), Watch()
     with pytest.raises(
-        Unreachable, match=f"web1 was lost while .* It goes on without us.*--deployment {DEPLOYMENT}"
+        Unreachable,
+        match=f"The connection to web1 was lost during .* The deployment goes on there.*--deployment {DEPLOYMENT}",
     ):
-        follow.follow(client, DEPLOYMENT, show.Screen(), elapsed=watch, sleep=watch.sleep)
+        follow.follow(client, DEPLOYMENT, Screen(), elapsed=watch, sleep=watch.sleep)
     assert follow.UNREACHABLE_S < watch.now < follow.UNREACHABLE_S + 5
     client.close()
 
@@ -218,7 +225,7 @@ def test_ctrl_c_while_sending_says_what_may_have_become_of_it(
     door.on("POST", UPLOAD, interrupt)
     assert pusher("send", "v3", "--host", door.address) == 130
     said = capsys.readouterr().err
-    assert f"Interrupted while sending to {door.address}. It is deployed only if all of it had arrived" in said
+    assert f"Interrupted while sending to {door.address}. It is deployed only if it arrived completely" in said
 
 
 def test_ctrl_c_while_a_rollback_is_asked_for_says_that_it_may_have_begun(
@@ -226,15 +233,15 @@ def test_ctrl_c_while_a_rollback_is_asked_for_says_that_it_may_have_begun(
 ) -> None:
     door.on("POST", "/apps/flask-demo/rollback", interrupt)
     assert pusher("rollback", "--host", door.address) == 130
-    see = f"Whether it has begun, pusher status --host {door.address} tells"
-    assert capsys.readouterr().err == f"\npusher: Interrupted while asking {door.address} to go back. {see}\n"
+    see = f"To see whether it began: pusher status --host {door.address}"
+    assert capsys.readouterr().err == f"\npusher: Interrupted while asking {door.address} to roll back. {see}\n"
 
 
 @pytest.mark.parametrize(
     ("words", "path", "said"),
     [
-        (("send", "v3"), UPLOAD, "It is deployed only if all of it had arrived: see pusher status --host "),
-        (("rollback",), "/apps/flask-demo/rollback", "Whether it has begun, pusher status --host "),
+        (("send", "v3"), UPLOAD, "It is deployed only if it arrived completely. To see it: pusher status --host "),
+        (("rollback",), "/apps/flask-demo/rollback", "To see whether it began: pusher status --host "),
     ],
 )
 def test_a_connection_that_is_lost_before_the_answer_leaves_nobody_guessing(
@@ -286,12 +293,12 @@ def test_send_to_nobody_who_answers_signs_nothing(
     ("argv", "said"),
     [
         (("send", "v3"), "No host is named"),
-        (("send", "v4", "--host", "x"), "There is no version 'v4'"),
-        (("send", "v3", "--host", "x", "--app", "No App"), "This cannot be the name of an app"),
+        (("send", "v4", "--host", "x"), "has no version 'v4'"),
+        (("send", "v3", "--host", "x", "--app", "No App"), "The name of the app is not valid"),
         (("send", "v3", "--host", "-x"), "argument --host: expected one argument"),
         (("pack", "pusher.toml"), "pusher.toml is a file"),
         (("pack", "v3", "-o", "nowhere/b"), "nowhere/b cannot be written: No such file"),
-        (("pack", "v3", "--days", "0"), "a number of days from 1 to 3650 is needed"),
+        (("pack", "v3", "--days", "0"), "expected a number of days from 1 to 3650"),
         (("pack", "v3", "--config", "none.toml"), "none.toml cannot be read"),
         (("verify", "none"), "none cannot be read"),
         (("frobnicate",), "invalid choice: 'frobnicate'"),
@@ -361,7 +368,7 @@ def test_one_deployment_is_shown_or_followed(
     door.on("GET", f"/deployments/{DEPLOYMENT}", answer({**ABOUT, "outcome": None, "started": started}))
     assert pusher("status", "--deployment", DEPLOYMENT, "--host", door.address) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"deployment {DEPLOYMENT} of flask-demo: deploy of v3, going on, 2026-11-23 02:00:55",
+        f"deployment {DEPLOYMENT} of flask-demo: deploy of v3, running, 2026-11-23 02:00:55",
         "  by         alice",
         "  release    20261123020055Z",
     ]
@@ -374,7 +381,7 @@ def test_follow_takes_what_is_going_on(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pusher("status", "--follow", "--host", door.address) == 4
-    assert "There is nothing to follow: no deployment is going on" in capsys.readouterr().err
+    assert "There is nothing to follow: no deployment is running" in capsys.readouterr().err
     door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"deploying": {"deployment": DEPLOYMENT}}))
     assert pusher("status", "--follow", "--host", door.address) == 0
 
@@ -401,9 +408,9 @@ def test_releases_are_listed_with_the_last_deployments(
         "r2       v2         good      2026-11-23 02:00:00  alice  live",
         r"r1       v1\x1b[2J  good                                  fallback, pinned",
         "",
-        "DEPLOYMENT  KIND    VERSION  OUTCOME   STARTED (UTC)        TOOK  BY",
-        "d3          deploy  v3       failed    2026-11-23 02:00:00  7 ms  bob  It ended",
-        "d2          None    None     going on",
+        "DEPLOYMENT  KIND    VERSION  OUTCOME  STARTED (UTC)        TOOK  BY",
+        "d3          deploy  v3       failed   2026-11-23 02:00:00  7 ms  bob  It ended",
+        "d2          None    None     running",
     ]
 
 
@@ -423,7 +430,7 @@ def test_rollback_and_pin_say_what_they_did(
     door.on("DELETE", "/apps/flask-demo/pin", answer({}))
     assert pusher("pin", "r1", "--host", door.address) == 0
     assert pusher("unpin", "r1", "--host", door.address) == 0
-    assert capsys.readouterr().out == "r1 is kept until it is unpinned\nr1 is no longer pinned\n"
+    assert capsys.readouterr().out == "r1 is pinned: it stays until you unpin it\nr1 is no longer pinned\n"
 
 
 def test_pack_and_verify(project: Path, pusher: Run, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -455,26 +462,27 @@ def test_verify_refuses_what_a_host_would_refuse(
     project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pusher("pack", "v3", "-o", "b") == 0
-    packed = bundle.read(Path("b"))
+    packed = read_bundle(Path("b"))
     old = Manifest.from_bytes(packed.signed.manifest)
-    Path("partial").write_bytes(b"".join(bundle.write(packed.signed)))
+    Path("partial").write_bytes(b"".join(write_bundle(packed.signed)))
     assert pusher("verify", "partial") == 4
     assert "partial is not complete: it lacks 'app.py'" in capsys.readouterr().err
     changed = old.to_bytes().replace(b'"v3"', b'"v4"')
-    signed = bundle.SignedManifest(changed, packed.signed.signature, packed.signed.index)
-    Path("forged").write_bytes(b"".join(bundle.write(signed, packed.contents())))
+    signed = SignedManifest(changed, packed.signed.signature, packed.signed.index)
+    Path("forged").write_bytes(b"".join(write_bundle(signed, packed.contents())))
     assert pusher("verify", "forged") == 4
-    assert "The signature is not good" in capsys.readouterr().err
+    assert "The signature is not valid" in capsys.readouterr().err
 
 
-def test_verify_refuses_what_has_expired(
-    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_verify_refuses_a_bundle_that_has_expired(
+    project: Path, pusher: Run, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert pusher("pack", "v3", "-o", "b", "--days", "1") == 0
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 2 * 24 * 3600)
+    tree = read_tree(project / "app-src/v3")
+    manifest = make_manifest(tree, app="flask-demo", version="v3", created=0, expires=1)
+    signed = sign_manifest(manifest, tree, key=str(key))
+    Path("b").write_bytes(b"".join(write_bundle(signed, tree.contents())))
     assert pusher("verify", "b") == 4
-    assert "b has expired: on 20" in capsys.readouterr().err
+    assert "b has expired: on 1970-01-01" in capsys.readouterr().err
 
 
 def test_a_bundle_appears_whole_or_not_at_all(
@@ -491,7 +499,7 @@ def test_only_files_are_replaced_by_a_bundle(
 ) -> None:
     os.mkfifo("pipe")
     assert pusher("pack", "v3", "-o", "pipe") == 2
-    assert "pipe cannot be written: it is no ordinary file" in capsys.readouterr().err
+    assert "pipe cannot be written: it is not a regular file" in capsys.readouterr().err
     assert Path("pipe").is_fifo()
     Path("link").symlink_to("bundle")
     for _ in range(2):
@@ -515,7 +523,7 @@ def test_a_bug_of_ours_says_so_and_keeps_its_traceback(
     assert pusher() == 3
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
-    assert "KeyError: 'key'\npusher: This is a bug in pusher, not in what you did" in said
+    assert "KeyError: 'key'\npusher: This is a bug in pusher, not your mistake" in said
 
 
 def test_the_version_is_told_before_anything_slow_is_imported() -> None:
@@ -542,8 +550,24 @@ def test_the_version_is_told_before_anything_slow_is_imported() -> None:
     assert done.stdout.splitlines() == ["pusher 0.1.0", "[]"]
 
 
+def test_every_command_is_declared_in_the_file_of_its_name() -> None:
+    assert [command(name).name for name in NAMES] == list(NAMES)
+    words = {name: (command(name).help, command(name).description) for name in NAMES}
+    assert all(all(texts) for texts in words.values())
+
+
+@pytest.mark.parametrize("argv", [["verify", "--help"], ["__complete", "verify", "--"]])
+def test_a_command_imports_no_other(argv: list[str]) -> None:
+    program = (
+        f"import sys; from pusher.__main__ import main; sys.argv = ['pusher', *{argv}]\ntry: main()\nfinally: "
+        f"print([name for name in {NAMES} if 'pusher.commands.' + name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['verify']"
+
+
 def test_no_command_imports_what_is_the_agents() -> None:
-    package = Path(show.__file__).parents[1]
+    package = Path(pusher_main.__file__).parent
     modules = [
         ".".join(("pusher", *file.relative_to(package).with_suffix("").parts)) for file in package.rglob("*.py")
     ]

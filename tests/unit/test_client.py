@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from pusher.errors import Unreachable
-from pusher.fleet.background import Begun
+from pusher.fleet.background import Background
 from pusher.transport.client import Client
 from pusher.transport.hosts import Host, Loopback
 from pusher.wire import Code, Event, Failed, Happened, Refused
@@ -109,7 +109,7 @@ def test_an_answer_that_no_agent_gives_is_called_that(
     door: ScriptedDoor, client: Client, script: partial[None]
 ) -> None:
     door.on("GET", "/status", script)
-    with pytest.raises(Unreachable, match="What answers for web1 is not an agent: it says"):
+    with pytest.raises(Unreachable, match="The answer from web1 is not from an agent: it is"):
         client.status()
 
 
@@ -119,9 +119,9 @@ def test_answers_that_lack_what_they_must_have_are_called_that(door: ScriptedDoo
     door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream([b"{}\n"]))
     with pytest.raises(Unreachable, match="its answer names no deployment"):
         client.rollback()
-    with pytest.raises(Unreachable, match="its answer has no list"):
+    with pytest.raises(Unreachable, match="its answer does not list"):
         client.missing("a", [])
-    with pytest.raises(Unreachable, match="is not an agent: 'seq' is missing"):
+    with pytest.raises(Unreachable, match="is not from an agent: 'seq' is missing"):
         list(client.events("d"))
 
 
@@ -205,11 +205,9 @@ def test_an_upload_that_nobody_takes_is_lost(door: ScriptedDoor, client: Client)
 
 def test_an_upload_that_stalls_ends_at_its_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        client = Client(Host("web1", Loopback("127.0.0.1", deaf.getsockname()[1])))
-        client._connection.open().answer_s = 0.2
+        client = Client(Host("web1", Loopback("127.0.0.1", deaf.getsockname()[1])), answer_s=0.2)
         with pytest.raises(Unreachable, match="web1 cannot be reached: no answer in time"):
             client.deploy("a", endless([]))
-        client._connection.open().answer_s = 0.2
         with pytest.raises(Unreachable, match="web1 cannot be reached: no answer in time"):
             client.status()
         client.close()
@@ -251,7 +249,7 @@ def test_half_an_event_is_no_event(door: ScriptedDoor, client: Client) -> None:
 
 def test_a_line_without_an_end_is_not_kept_in_memory(door: ScriptedDoor, client: Client) -> None:
     door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream(endless([])))
-    with pytest.raises(Unreachable, match="is not an agent: it sends a line without an end"):
+    with pytest.raises(Unreachable, match="is not from an agent: it sends a line without an end"):
         list(client.events("d"))
 
 
@@ -290,7 +288,7 @@ def test_what_does_not_answer_in_http_is_no_agent(door: ScriptedDoor, client: Cl
         exchange.hang_up()
 
     door.on("GET", "/status", babble)
-    with pytest.raises(Unreachable, match=r"web1 is not an agent: it says 'SSH-2\.0-OpenSSH_9\.2p1', which"):
+    with pytest.raises(Unreachable, match=r"web1 is not from an agent: 'SSH-2\.0-OpenSSH_9\.2p1' is not HTTP"):
         client.status()
 
 
@@ -305,7 +303,7 @@ def test_a_client_that_is_abandoned_ends_what_waits_and_begins_nothing_more(
         hung_up.set()
 
     door.on("GET", "/status", never)
-    waiting = Begun(client.status)
+    waiting = Background(client.status)
     assert asked.wait(20)
     client.abandon()
     with pytest.raises(KeyboardInterrupt):

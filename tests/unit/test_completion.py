@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pusher.cli.completion import candidates, script
-from pusher.cli.main import parser
+from pusher.cli.candidates import candidates
+from pusher.commands.completion import script
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ COMMANDS = [
     ],
 )
 def test_what_could_come_next_is_offered(project: Path, words: list[str], found: list[str]) -> None:
-    assert candidates(words, parser()) == found
+    assert candidates(words) == found
 
 
 def test_a_broken_pusher_toml_offers_nothing(project: Path) -> None:
     (project / "pusher.toml").write_text("=")
-    assert candidates(["send", ""], parser()) == []
+    assert candidates(["send", ""]) == []
 
 
 @pytest.fixture

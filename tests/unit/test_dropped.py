@@ -21,8 +21,10 @@ from agent.host.drop.folder import Chain, Dropbox, Lacking, Stamp, lacking
 from agent.host.drop.upload import index_holds
 from agent.host.ports import Bundle
 from agent.host.storage.disk import Disk
-from pusher.bundle import bundle, pack
-from pusher.bundle.signed_manifest import make_manifest
+from pusher.bundle.archive import write_bundle
+from pusher.bundle.manifest import make_manifest
+from pusher.bundle.signed_manifest import SignedManifest
+from pusher.bundle.tree import Tree, read_tree
 from pusher.wire import Code, Entry, Manifest, Refused, parse_index_line
 from tests.dropping import Load
 
@@ -43,7 +45,7 @@ def one(tmp_path: Path) -> Load:
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "source" / name).write_bytes(content)
     (tmp_path / "source/link").symlink_to("b/c")
-    tree = pack.read(tmp_path / "source")
+    tree = read_tree(tmp_path / "source")
     manifest = make_manifest(tree, app="flask-demo", version="v1", created=1, expires=2)
     return Load(tree.folder, manifest.to_bytes(), b"signature", tree.index)
 
@@ -143,8 +145,8 @@ def test_what_changes_between_look_and_copy_is_no_longer_what_was_signed(box: Dr
 
 
 def test_a_bundles_file_is_read_to_its_end_as_often_as_is_wanted(box: Dropbox, one: Load) -> None:
-    tree = pack.read(one.folder)
-    raw = b"".join(bundle.write(bundle.SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
+    tree = read_tree(one.folder)
+    raw = b"".join(write_bundle(SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
     dropped = DroppedFile(box, "x.tar.zst")
     assert dropped.stamps() == (None,)
     with pytest.raises(Lacking):
@@ -155,7 +157,7 @@ def test_a_bundles_file_is_read_to_its_end_as_often_as_is_wanted(box: Dropbox, o
     (box.path / "x.tar.zst").write_bytes(raw[:-1])
     with pytest.raises(Refused, match="ends early"):
         _check(dropped, one)
-    other = bundle.write(bundle.SignedManifest(one.manifest, one.signature, one.index), _others(tree))
+    other = write_bundle(SignedManifest(one.manifest, one.signature, one.index), _others(tree))
     (box.path / "x.tar.zst").write_bytes(b"".join(other))
     with pytest.raises(Refused, match="The file a is not the one"):
         _check(dropped, one)
@@ -168,9 +170,9 @@ def test_a_bundles_file_is_read_to_its_end_as_often_as_is_wanted(box: Dropbox, o
 def test_a_bundles_file_that_was_found_well_is_not_read_again_until_it_changes_or_is_to_be_forgotten(
     box: Dropbox, one: Load
 ) -> None:
-    tree, path = pack.read(one.folder), box.path / "x.tar.zst"
+    tree, path = read_tree(one.folder), box.path / "x.tar.zst"
     path.write_bytes(
-        b"".join(bundle.write(bundle.SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
+        b"".join(write_bundle(SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
     )
     less = Load(one.folder, one.manifest, one.signature, one.index.split(b"\n", 1)[1])
     dropped = DroppedFile(box, path.name)
@@ -311,9 +313,9 @@ def _check(dropped: DroppedFile, load: Load) -> None:
 
 def one_index(load: Load) -> bytes:
     """The index as it is in the bundle: that of the whole tree."""
-    return pack.read(load.folder).index
+    return read_tree(load.folder).index
 
 
-def _others(tree: pack.Tree):  # type: ignore[no-untyped-def]
+def _others(tree: Tree):  # type: ignore[no-untyped-def]
     for file, content in tree.contents():
         yield file, (bytes(len(piece)) for piece in content)

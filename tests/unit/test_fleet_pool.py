@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pusher.errors import Interrupted
-from pusher.fleet.pool import take_turns
+from pusher.fleet.pool import run_pool
 from pusher.wire import Code, Failed
 
 PATIENCE_S = 20
@@ -35,8 +35,8 @@ def test_as_many_as_told_work_at_once_and_their_results_keep_their_order() -> No
         return number
 
     works: list[Callable[[], int]] = [lambda number=number: work(number) for number in range(6)]  # type: ignore[misc]
-    turns, interrupted = take_turns(works, at_once=3, abandon=not_needed)
-    assert ([turn.value for turn in turns], interrupted) == ([0, 1, 2, 3, 4, 5], False)
+    results, interrupted = run_pool(works, at_once=3, abandon=not_needed)
+    assert ([result.value for result in results], interrupted) == ([0, 1, 2, 3, 4, 5], False)
     assert at_most == [3]
 
 
@@ -44,11 +44,11 @@ def test_after_what_is_enough_nothing_more_is_begun() -> None:
     def fail() -> None:
         raise Failed(Code.INTERNAL, "No")
 
-    turns, _ = take_turns(
-        [lambda: None, fail, not_needed], at_once=1, abandon=not_needed, enough=lambda turn: bool(turn.error)
+    results, _ = run_pool(
+        [lambda: None, fail, not_needed], at_once=1, abandon=not_needed, enough=lambda result: bool(result.error)
     )
-    assert [turn.begun for turn in turns] == [True, True, False]
-    assert str(turns[1].error) == "No"
+    assert [result.begun for result in results] == [True, True, False]
+    assert str(results[1].error) == "No"
 
 
 def test_ctrl_c_lets_all_that_wait_leave_off_and_say_what_goes_on() -> None:
@@ -62,11 +62,11 @@ def test_ctrl_c_lets_all_that_wait_leave_off_and_say_what_goes_on() -> None:
         raise Interrupted(f"{number} goes on")
 
     works: list[Callable[[], None]] = [lambda number=number: wait(number) for number in range(3)]  # type: ignore[misc]
-    turns, interrupted = take_turns(works, at_once=2, abandon=abandoned.set)
+    results, interrupted = run_pool(works, at_once=2, abandon=abandoned.set)
     assert interrupted
-    assert [str(turn.error) for turn in turns] == ["0 goes on", "1 goes on", "None"]
-    assert [turn.interrupted for turn in turns] == [True, True, False]
-    assert not turns[2].begun
+    assert [str(result.error) for result in results] == ["0 goes on", "1 goes on", "None"]
+    assert [result.interrupted for result in results] == [True, True, False]
+    assert not results[2].begun
 
 
 def test_a_second_ctrl_c_does_not_even_hear_them_out() -> None:
@@ -76,10 +76,10 @@ def test_a_second_ctrl_c_does_not_even_hear_them_out() -> None:
         press_ctrl_c()
         end.wait(PATIENCE_S)
 
-    (turn,), interrupted = take_turns([deaf], at_once=1, abandon=press_ctrl_c)
+    (result,), interrupted = run_pool([deaf], at_once=1, abandon=press_ctrl_c)
     end.set()
     assert interrupted
-    assert str(turn.error) == "Interrupted; what it came to is not known"
+    assert str(result.error) == "Interrupted; the result is not known"
 
 
 def test_a_bug_is_raised_when_all_have_ended() -> None:
@@ -89,5 +89,5 @@ def test_a_bug_is_raised_when_all_have_ended() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        take_turns([bug, lambda: done.append(1)], at_once=1, abandon=not_needed)
+        run_pool([bug, lambda: done.append(1)], at_once=1, abandon=not_needed)
     assert done == [1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.admin import cli as agent_cli
-from pusher.cli import main as pusher_cli
+from pusher.cli import parser as pusher_cli
 
 PAGES = Path(__file__).parent.parent.parent / "packaging/man"
 PARSERS = {"pusher": pusher_cli.parser(), "pusher-agent": agent_cli.parser()}

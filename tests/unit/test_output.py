@@ -12,7 +12,7 @@ from tests.unit.scripted_agent import EVENTS, ended
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note
 
 FULL = "pusher: Standard output cannot be written: No space left on device\n"
-MEND = "  Make room there, or write it elsewhere\n"
+MEND = "  Make room there, or redirect the output\n"
 
 
 def shell(line: str, door: ScriptedDoor, *, unbuffered: bool = False) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ def test_a_deployment_is_followed_to_its_end_though_nobody_reads_of_it(door: Scr
     if exit_code:
         door.on("GET", EVENTS, events(ended(Failed(Code.APP_EXITED, "It ended"))))
     done = shell("pusher send v3 >/dev/full", door)
-    last = "pusher: It ended\n" if exit_code else FULL + "  How it ended, the exit code says\n"
+    last = "pusher: It ended\n" if exit_code else FULL + "  The exit code says how the command ended\n"
     assert (done.returncode, done.stderr) == (exit_code, last)
     assert door.paths()[-1] == f"GET {EVENTS}?after=0"
 
@@ -81,7 +81,7 @@ def test_a_drop_for_which_there_is_no_room_here_is_not_begun(door: ScriptedDoor,
     (project / "app-src/v3/big").write_bytes(os.urandom(5_000))
     done = shell("ulimit -f 1; pusher drop v3 --bundle", door)
     assert done.returncode == 2
-    assert done.stderr.startswith("pusher: What is to be dropped cannot be made ready: File too large (")
+    assert done.stderr.startswith("pusher: The drop cannot be prepared: File too large (")
     assert "rsync" not in done.stdout
 
 

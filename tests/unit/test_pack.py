@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pusher.bundle import pack
+from pusher.bundle.tree import Tree, dangling, read_tree
 from pusher.errors import Usage
 from pusher.wire import Failed, File, Link, read_index
 
@@ -27,7 +27,7 @@ def write(file: Path, content: bytes = b"x", mode: int = 0o644) -> Path:
     return file
 
 
-def paths(tree: pack.Tree) -> list[str]:
+def paths(tree: Tree) -> list[str]:
     return [entry.path for entry in tree.entries]
 
 
@@ -36,7 +36,7 @@ def test_modes_links_empty_files_and_unicode_names_survive(folder: Path) -> None
     write(folder / "grüße/日本.txt", b"", 0o600)
     (folder / "link").symlink_to("bin/run")
     (folder / "bin/up").symlink_to("../grüße/")
-    tree = pack.read(folder)
+    tree = read_tree(folder)
     assert tree.entries == (
         File("bin/run", 0o755, 10, sha256(b"#!/bin/sh\n").hexdigest()),
         Link("bin/up", "../grüße/"),
@@ -48,7 +48,7 @@ def test_modes_links_empty_files_and_unicode_names_survive(folder: Path) -> None
 def test_the_index_is_one_that_an_agent_reads(folder: Path) -> None:
     for name in ("b/c", "b-c", "b0", "a", "é", "Z", "b/a/d"):
         write(folder / name)
-    tree = pack.read(folder)
+    tree = read_tree(folder)
     assert tuple(read_index(tree.index.splitlines(keepends=True))) == tree.entries
 
 
@@ -60,22 +60,22 @@ def test_the_same_tree_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
     for name in reversed(names):
         write(other / name, name.encode(), 0o640)
         os.utime(other / name, (1, 1))
-    assert pack.read(other).index == pack.read(folder).index
+    assert read_tree(other).index == read_tree(folder).index
 
 
 def test_content_decides_and_never_size_and_time(folder: Path) -> None:
     write(folder / "app.py", b"one")
     os.utime(folder / "app.py", (1, 1))
-    before = pack.read(folder).index
+    before = read_tree(folder).index
     write(folder / "app.py", b"two")
     os.utime(folder / "app.py", (1, 1))
-    assert pack.read(folder).index != before
+    assert read_tree(folder).index != before
 
 
 def test_contents_come_whole_and_in_order(folder: Path) -> None:
     write(folder / "b", b"B" * 3_000_000)
     write(folder / "a", b"")
-    found = [(file.path, b"".join(content)) for file, content in pack.read(folder).contents()]
+    found = [(file.path, b"".join(content)) for file, content in read_tree(folder).contents()]
     assert found == [("a", b""), ("b", b"B" * 3_000_000)]
 
 
@@ -83,13 +83,13 @@ def test_only_the_contents_that_are_wanted_come(folder: Path) -> None:
     for name in "abc":
         write(folder / name, name.encode())
     wanted = {sha256(b"b").hexdigest()}
-    assert [file.path for file, _ in pack.read(folder).contents(wanted)] == ["b"]
+    assert [file.path for file, _ in read_tree(folder).contents(wanted)] == ["b"]
 
 
 @pytest.mark.parametrize("content", [b"other", b"longer than it was", b""])
 def test_a_file_that_changes_meanwhile_is_noticed(folder: Path, content: bytes) -> None:
     write(folder / "app.py", b"first")
-    tree = pack.read(folder)
+    tree = read_tree(folder)
     write(folder / "app.py", content)
     with pytest.raises(Failed, match=r"'app\.py' changed while it was being sent"):
         [list(pieces) for _, pieces in tree.contents()]
@@ -97,7 +97,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(folder: Path, content: bytes) 
 
 def test_a_file_that_vanishes_meanwhile_is_named(folder: Path) -> None:
     write(folder / "app.py")
-    tree = pack.read(folder)
+    tree = read_tree(folder)
     (folder / "app.py").unlink()
     with pytest.raises(Usage, match=r"'app\.py' cannot be read: No such file"):
         [list(pieces) for _, pieces in tree.contents()]
@@ -106,61 +106,61 @@ def test_a_file_that_vanishes_meanwhile_is_named(folder: Path) -> None:
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "a/../../b", ".."])
 def test_a_link_that_leaves_the_tree_is_named(folder: Path, target: str) -> None:
     (folder / "out").symlink_to(target)
-    with pytest.raises(Usage, match="'out' cannot travel: the link 'out' -> "):
-        pack.read(folder)
+    with pytest.raises(Usage, match="'out' cannot be packed: the link 'out' -> "):
+        read_tree(folder)
 
 
 @pytest.mark.parametrize("name", [".pusher/manifest.json", ".complete", "REVISION"])
 def test_a_name_that_the_agent_needs_is_named(folder: Path, name: str) -> None:
     write(folder / name)
-    with pytest.raises(Usage, match=f"'{name}' cannot travel: the agent needs this name for itself"):
-        pack.read(folder)
+    with pytest.raises(Usage, match=f"'{name}' cannot be packed: the agent reserves this name"):
+        read_tree(folder)
 
 
 def test_what_is_no_file_is_named(folder: Path) -> None:
     os.mkfifo(folder / "queue")
-    with pytest.raises(Usage, match="'queue' cannot travel: it is a pipe, not a file or a link"):
-        pack.read(folder)
+    with pytest.raises(Usage, match="'queue' cannot be packed: it is a pipe, not a file or a link"):
+        read_tree(folder)
     (folder / "queue").unlink()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "s"))
-        with pytest.raises(Usage, match="'s' cannot travel: it is a socket"):
-            pack.read(folder)
+        with pytest.raises(Usage, match="'s' cannot be packed: it is a socket"):
+            read_tree(folder)
 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a device")
 def test_a_device_is_named(folder: Path) -> None:
     os.mknod(folder / "null", 0o20666, os.makedev(1, 3))
-    with pytest.raises(Usage, match="'null' cannot travel: it is a device"):
-        pack.read(folder)
+    with pytest.raises(Usage, match="'null' cannot be packed: it is a device"):
+        read_tree(folder)
 
 
 def test_a_name_that_is_not_utf_8_is_named(folder: Path) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9")).write_bytes(b"")
     with pytest.raises(Usage, match=r"'caf\\udce9' is not a name in UTF-8"):
-        pack.read(folder)
+        read_tree(folder)
 
 
 def test_what_cannot_be_read_is_named(as_nobody: Path) -> None:
     write(as_nobody / "secret", mode=0)
     with pytest.raises(Usage, match="'secret' cannot be read: Permission denied"):
-        pack.read(as_nobody)
+        read_tree(as_nobody)
     (as_nobody / "secret").unlink()
     (as_nobody / "closed").mkdir(0)
     with pytest.raises(Usage, match="'closed/' cannot be listed: Permission denied"):
-        pack.read(as_nobody)
+        read_tree(as_nobody)
 
 
 def test_nothing_to_send_is_said(folder: Path) -> None:
     (folder / "empty").mkdir()
-    with pytest.raises(Usage, match="There is nothing to send"):
-        pack.read(folder)
+    with pytest.raises(Usage, match="has no files to send"):
+        read_tree(folder)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Usage, match=r"v9' cannot be listed: No such file"):
-        pack.read(tmp_path / "v9")
+        read_tree(tmp_path / "v9")
 
 
 @pytest.mark.parametrize(
@@ -186,13 +186,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_litter_stays_at_home(folder: Path, name: str) -> None:
     write(folder / "app.py")
     write(folder / name, b"# nothing\n")
-    assert paths(pack.read(folder)) == ["app.py"]
+    assert paths(read_tree(folder)) == ["app.py"]
 
 
 @pytest.mark.parametrize("name", [".gitignore", "git/x", "venv.py", "node_modules.txt", "swp", "#x", ".env"])
 def test_what_only_looks_like_litter_travels(folder: Path, name: str) -> None:
     write(folder / name)
-    assert paths(pack.read(folder)) == [name]
+    assert paths(read_tree(folder)) == [name]
 
 
 @pytest.mark.parametrize(
@@ -211,43 +211,43 @@ def test_pusherignore_reads_as_gitignore_does(folder: Path, rules: str, expected
     for name in ("a.txt", "sub/a.txt", "logs/x.log", "logs/keep.txt"):
         write(folder / name)
     write(folder / ".pusherignore", rules.encode())
-    assert paths(pack.read(folder)) == expected
+    assert paths(read_tree(folder)) == expected
 
 
 def test_pusherignore_can_take_back_what_stays_by_default(folder: Path) -> None:
     write(folder / "static/node_modules/x.js")
     write(folder / ".pusherignore", b"!node_modules\n!.pusherignore\n")
-    assert paths(pack.read(folder)) == [".pusherignore", "static/node_modules/x.js"]
+    assert paths(read_tree(folder)) == [".pusherignore", "static/node_modules/x.js"]
 
 
 def test_a_pusherignore_that_cannot_be_used_is_named(folder: Path) -> None:
     write(folder / "a")
     (folder / ".pusherignore").mkdir()
     with pytest.raises(Usage, match=r"\.pusherignore cannot be used: it is not a file"):
-        pack.read(folder)
+        read_tree(folder)
     shutil.rmtree(folder / ".pusherignore")
     os.mkfifo(folder / ".pusherignore")
     with pytest.raises(Usage, match=r"\.pusherignore cannot be used: it is not a file"):
-        pack.read(folder)
+        read_tree(folder)
     (folder / ".pusherignore").unlink()
     for content in (b"\xff\n", b"[z-a]\n", b"!\n"):
         write(folder / ".pusherignore", content)
         with pytest.raises(Usage, match=r"\.pusherignore cannot be used"):
-            pack.read(folder)
+            read_tree(folder)
 
 
 def test_a_pusherignore_that_is_a_link_to_nothing_lets_nothing_travel(folder: Path) -> None:
     write(folder / "secret")
     (folder / ".pusherignore").symlink_to("../shared/.pusherignore")
     with pytest.raises(Usage, match=r"\.pusherignore cannot be used: No such file"):
-        pack.read(folder)
+        read_tree(folder)
 
 
 def test_a_byte_order_mark_hides_no_pattern(folder: Path) -> None:
     write(folder / ".pusherignore", b"\xef\xbb\xbf*.key\r\n")
     write(folder / "a.key")
     write(folder / "b")
-    assert paths(pack.read(folder)) == ["b"]
+    assert paths(read_tree(folder)) == ["b"]
 
 
 def test_folders_that_are_too_deep_are_named_however_deep(folder: Path) -> None:
@@ -256,8 +256,8 @@ def test_folders_that_are_too_deep_are_named_however_deep(folder: Path) -> None:
     for _ in range(400):
         deepest /= "d"
         deepest.mkdir()
-    with pytest.raises(Usage, match=r"cannot travel: .* is 65 folders deep; 64 is the most"):
-        pack.read(folder)
+    with pytest.raises(Usage, match=r"cannot be packed: .* is 65 folders deep; 64 is the most"):
+        read_tree(folder)
 
 
 def test_links_that_lead_to_nothing_that_travels_are_named(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_links_that_lead_to_nothing_that_travels_are_named(tmp_path: Path) -> No
     (tmp_path / "debug.pyc").touch()
     good = {"a": "static/css/a.css", "static/up": "../a", "folder": "static", "slash": "static/"}
     bad = {"gone": "nowhere", "home": "debug.pyc", "static/chain": "../gone"}
-    assert pack.dangling(pack.read(tmp_path)) == []
+    assert dangling(read_tree(tmp_path)) == []
     for name, target in (good | bad).items():
         (tmp_path / name).symlink_to(target)
-    assert [link.path for link in pack.dangling(pack.read(tmp_path))] == sorted(bad)
+    assert [link.path for link in dangling(read_tree(tmp_path))] == sorted(bad)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pusher.bundle import pack
+from pusher.bundle.tree import read_tree
 from pusher.errors import Unreachable, Usage
 from pusher.transport import rsync
 from pusher.transport.hosts import Host, Loopback, Ssh, Unix
@@ -57,7 +57,7 @@ def test_what_stays_at_home_is_hidden_whatever_its_name(tmp_path: Path) -> None:
             (path.parent / "x.pyc").write_text("stays")
         (source / f"{name.replace('/', '-')}.pyc").write_text("stays")
     (source / ".pusherignore").write_text("/stays/\n")
-    tree = pack.read(source)
+    tree = read_tree(source)
     (target / "stays").mkdir(parents=True)
     (target / "stays/old").touch()
     (target / "gone").touch()
@@ -77,7 +77,7 @@ def test_why_rsync_did_not_go_well_is_told_by_its_exit_status(tmp_path: Path) ->
     with pytest.raises(Failed, match="exit status 23"):
         rsync.run(rsync.files_argv([tmp_path / "nothing"], str(tmp_path), shell=""), host)
     (tmp_path / "file").touch()
-    with pytest.raises(Unreachable, match="Nothing can be dropped on web1"):
+    with pytest.raises(Unreachable, match="rsync cannot reach web1"):
         rsync.run(rsync.files_argv([tmp_path / "file"], "web1:/x", shell="false"), host)
     with pytest.raises(Usage, match="cannot be run"):
         rsync.run(("/nothing/rsync",), host)

@@ -100,15 +100,15 @@ def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
             r"unknown key 'hosts\.web1\.ssh'\. It belongs before the first \[hosts\.NAME\]",
         ),
         ("[hosts.web1]\ndoor = '127.0.0.1:9000'", r"\[hosts\.web1\] has no address\. For example"),
-        ("[hosts.web1]\naddress = '-x'", r"hosts\.web1: '-x' is not the address of a host"),
+        ("[hosts.web1]\naddress = '-x'", r"hosts\.web1: '-x' is not a valid address of a host"),
         ("[hosts.web1]\naddress = 'x'\ndoor = '0.0.0.0:1'", r"hosts\.web1: door '0\.0\.0\.0:1' is not a loopback"),
         ("[hosts]\nweb1 = 'x'", r"hosts\.web1 is not a table\. Write \[hosts\.web1\]"),
-        ("app = 1", r"'app' is 1: text in quotes is needed"),
-        ("hosts = 'web1'", r"'hosts' is 'web1': a table is needed"),
+        ("app = 1", r"'app' is 1: it must be text in quotes"),
+        ("hosts = 'web1'", r"'hosts' is 'web1': it must be a table"),
         ("app = ", "is not TOML"),
         ("app = '\xff'", "is not TOML"),
         (f"app = {'[' * 9999}", "is not TOML"),
-        ('ssh = "a\\u0000b"', r"'ssh' is 'a\\x00b': no path, command or address has a NUL in it"),
+        ('ssh = "a\\u0000b"', r"'ssh' is 'a\\x00b': a path, command or address cannot contain NUL"),
     ],
 )
 def test_a_slip_of_the_pen_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -125,7 +125,7 @@ def test_a_file_that_somebody_else_put_above_us_is_not_taken(tmp_path: Path) -> 
     file = tmp_path / "pusher.toml"
     file.write_text('ssh = "touch owned"')
     os.chown(file, 12345, 12345)
-    with pytest.raises(Usage, match=r"pusher\.toml is not taken: it belongs to somebody else \(uid 12345\)"):
+    with pytest.raises(Usage, match=r"pusher\.toml is not used: it belongs to another user \(uid 12345\)"):
         find(inner)
     # Whoever goes into somebody's folder on purpose takes what is there.
     os.chown(inner, 12345, 12345)
@@ -146,5 +146,7 @@ def test_a_working_directory_that_is_gone_is_said(tmp_path: Path, monkeypatch: p
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(Usage, match=r"The working directory is gone: No such file.* with --config"):
+    with pytest.raises(
+        Usage, match=r"The working directory does not exist any more: No such file.* with --config"
+    ):
         load({}, environment={})

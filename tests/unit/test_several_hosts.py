@@ -135,7 +135,7 @@ def test_in_turn_stops_at_the_first_that_fails(
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        ({"previous": None}, "flask-demo has nothing to roll back to"),
+        ({"previous": None}, "flask-demo has no release to roll back to"),
         ({"previous": {}, "deploying": {"by": "bob", "version": "v4", "deployment": "d"}}, "bob is deploying v4"),
     ],
 )
@@ -202,7 +202,7 @@ def test_what_cannot_be_taken_back_leaves_the_hosts_apart_and_needs_a_person(
         ["a", "stuck", "20261123020055Z"],
         ["b", "failed", out.splitlines()[-1].split()[2]],
     ]
-    assert "taking back what went live: a" in out
+    assert "taking back: a" in out
     assert err.startswith(
         "pusher: a: flask-demo v3 was not taken back on a: No way back: gone\n"
         "  flask-demo v3 is live on a. To go back: pusher rollback --host a --to 20261123020000Z\n"
@@ -230,7 +230,7 @@ def test_ctrl_c_takes_nothing_back_and_says_how_to(
         )
         assert asked == []
     else:
-        assert said[-1] == "  a: whether it is being taken back, pusher status --host a tells"
+        assert said[-1] == "  a: to see whether it was taken back: pusher status --host a"
         assert len(asked) == 1
 
 
@@ -241,5 +241,5 @@ def test_what_each_host_says_to_a_pin_stands_in_their_order(
     other.on("POST", "/apps/flask-demo/pin", refusal(Refused(Code.UNKNOWN_RELEASE, "There is none")))
     assert pusher("pin", "r1", "--host", "gone", "--host", "b", "--host", "a") == 5
     out, err = capsys.readouterr()
-    assert out == "a     r1 is kept until it is unpinned\n"
+    assert out == "a     r1 is pinned: it stays until you unpin it\n"
     assert [line.split()[1] for line in err.splitlines() if line.startswith("pusher: ")] == ["gone:", "b:"]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pusher.terminal.show import Screen, bytes_, duration, moment, printable, show_problem, table
+from pusher.terminal.screen import Screen, print_problem
+from pusher.terminal.text import byte_count, duration, moment, printable, table
 from pusher.wire import Code, Event, Failed, Happened, Link, Refused
 
 
@@ -79,13 +80,14 @@ def test_a_dumb_terminal_is_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.getvalue() == "for good\n"
 
 
-def test_bytes_are_drawn_as_often_as_eyes_can_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_bytes_is_drawn_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
-    screen = Screen(out)
+    now = [0.0]
+    screen = Screen(out, elapsed=lambda: now[0])
     screen.sent(1, 2_000_000)
     assert out.getvalue() == ""
-    screen._drawn -= 1
+    now[0] += 1
     screen.sent(1_500_000, 2_000_000)
     screen.sent(1_600_000, 2_000_000)
     assert out.getvalue() == "  sending  1.5 MB of 2.0 MB"
@@ -133,7 +135,7 @@ def test_json_stays_json_on_its_way_to_the_terminal(document: dict[str, str]) ->
 
 
 def test_an_error_ends_with_what_others_wrote(capsys: pytest.CaptureFixture[str]) -> None:
-    show_problem(
+    print_problem(
         Failed(Code.HOOK_FAILED, "A hook failed", why="exit code 3", hint="Mend it", output="x\x07\nlast\n")
     )
     assert capsys.readouterr().err == "pusher: A hook failed: exit code 3\n  Mend it\n\nx\\x07\nlast\n"
@@ -146,7 +148,7 @@ def test_an_error_ends_with_what_others_wrote(capsys: pytest.CaptureFixture[str]
 def test_an_error_of_one_of_several_hosts_names_it_once(
     what: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_problem(Refused(Code.BUSY, what), host="web1")
+    print_problem(Refused(Code.BUSY, what), host="web1")
     assert capsys.readouterr().err == said
 
 
@@ -179,7 +181,7 @@ def test_durations_read_well(ms: object, text: str) -> None:
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (3e9, "3.0 GB")],
 )
 def test_sizes_read_well(size: float, text: str) -> None:
-    assert bytes_(size) == text
+    assert byte_count(size) == text
 
 
 def test_times_read_well() -> None:
@@ -190,12 +192,12 @@ def test_times_read_well() -> None:
 def test_a_reader_that_leaves_does_not_end_the_command() -> None:
     program = """if True:
         import sys
-        from pusher.terminal.show import Screen, show_problem
+        from pusher.terminal.screen import Screen, print_problem
         from pusher.wire import Code, Failed
         screen = Screen()
         for _ in range(3):
             screen.line("x" * 100_000)
-        show_problem(Failed(Code.INTERNAL, "still here"))
+        print_problem(Failed(Code.INTERNAL, "still here"))
         sys.exit(7)
     """
     read, write = os.pipe()
@@ -210,6 +212,6 @@ def test_links_that_lead_nowhere_are_warned_of_without_end_of_lines() -> None:
     out = io.StringIO()
     Screen(out).dangling([Link(f"{n}", "x\x1b") for n in range(7)])
     assert out.getvalue().splitlines()[4:] == [
-        r"warning: the link 4 -> x\x1b leads to nothing that is sent",
-        "warning: so do 2 more links",
+        r"warning: the link 4 -> x\x1b is sent without its target",
+        "warning: so are 2 more links",
     ]

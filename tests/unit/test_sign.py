@@ -84,7 +84,7 @@ def test_the_signer_is_named_as_ssh_keygen_names_him(key: Path, signers: Path) -
 def test_a_changed_document_is_refused(key: Path, signers: Path) -> None:
     signature = sign.sign(DOCUMENT, key=str(key))
     for trusted in (None, signers):
-        with pytest.raises(Refused, match="The signature is not good") as caught:
+        with pytest.raises(Refused, match="The signature is not valid") as caught:
             sign.signed_by(DOCUMENT + b" ", signature, signers=trusted)
         assert caught.value.code is Code.SIGNATURE_INVALID
 
@@ -93,14 +93,14 @@ def test_a_signature_for_another_purpose_is_refused(key: Path, signers: Path) ->
     argv = ("ssh-keygen", "-Y", "sign", "-q", "-n", "git", "-f", str(key))
     signature = subprocess.run(argv, input=DOCUMENT, capture_output=True, check=True).stdout
     for trusted in (None, signers):
-        with pytest.raises(Refused, match="The signature is not good"):
+        with pytest.raises(Refused, match="The signature is not valid"):
             sign.signed_by(DOCUMENT, signature, signers=trusted)
 
 
 def test_a_signer_whom_nobody_trusts_is_refused(tmp_path: Path, signers: Path) -> None:
     stranger = make_key(tmp_path / "stranger", "-t", "ed25519")
     signature = sign.sign(DOCUMENT, key=str(stranger))
-    with pytest.raises(Refused, match="Nobody trusted signed this: the key is ssh-ed25519 SHA256:"):
+    with pytest.raises(Refused, match="The signer is not trusted: ssh-ed25519 SHA256:"):
         sign.signed_by(DOCUMENT, signature, signers=signers)
 
 
@@ -146,7 +146,7 @@ def test_without_an_agents_key_the_first_of_the_usual_files_signs(agent: dict[st
 
 def test_no_key_at_all_is_said_with_the_way_to_one(no_agent: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(
-        Usage, match=r"There is no key to sign with\. Name one with --key, PUSHER_KEY, .*ssh-keygen"
+        Usage, match=r"No key to sign with was found\. Name a key with --key, PUSHER_KEY .*ssh-keygen"
     ):
         sign.sign(DOCUMENT, environment=no_agent)
     with pytest.raises(Usage, match=r"no-key cannot be read"):
@@ -154,7 +154,7 @@ def test_no_key_at_all_is_said_with_the_way_to_one(no_agent: dict[str, str], tmp
 
 
 def test_an_agent_that_is_gone_counts_as_none(no_agent: dict[str, str]) -> None:
-    with pytest.raises(Usage, match="There is no key to sign with"):
+    with pytest.raises(Usage, match="No key to sign with was found"):
         sign.sign(DOCUMENT, environment=no_agent | {"SSH_AUTH_SOCK": "/nonexistent"})
 
 
@@ -173,7 +173,9 @@ def test_a_wrong_passphrase_is_said_by_ssh_keygen_and_explained_by_us(
 ) -> None:
     key = make_key(tmp_path / "locked", "-t", "ed25519", passphrase="open sesame")
     environment = no_agent | {"SSH_ASKPASS": "/bin/false", "SSH_ASKPASS_REQUIRE": "force"}
-    with pytest.raises(Failed, match=r"locked did not sign: ssh-keygen ended with .* Is the passphrase right\?"):
+    with pytest.raises(
+        Failed, match=r"Signing with .*locked failed: ssh-keygen ended with .* Is the passphrase right\?"
+    ):
         sign.sign(DOCUMENT, key=str(key), environment=environment)
     assert "incorrect passphrase" in capfd.readouterr().err
 
@@ -184,7 +186,7 @@ def test_a_public_key_without_its_agent_says_so(
     public = str(shutil.copy(key.with_suffix(".pub"), tmp_path / "only.pub"))
     with pytest.raises(Failed, match="none is running here"):
         sign.sign(DOCUMENT, key=public, environment=no_agent)
-    with pytest.raises(Failed, match="Is its private half in the ssh-agent"):
+    with pytest.raises(Failed, match="Is the private half in the ssh-agent"):
         sign.sign(DOCUMENT, key=public, environment=agent)
 
 

@@ -46,11 +46,11 @@ def test_a_folder_whose_name_is_no_version_is_named(source: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("v22", r"There is no version 'v22' in app-src, and no file of that name\. Did you mean v2\?"),
-        ("x", r"and no file of that name\. There is v1, v2$"),
-        ("~nobody-here/x", r"and no file of that name\. There is"),
-        ("x" * 300, r"and no file of that name\. There is"),
-        ("other", r"no version 'other' in app-src\. To send the folder itself: \./other"),
+        ("v22", r"app-src has no version 'v22', and no file of that name\. Did you mean v2\?"),
+        ("x", r"and no file of that name\. Available: v1, v2$"),
+        ("~nobody-here/x", r"and no file of that name\. Available"),
+        ("x" * 300, r"and no file of that name\. Available"),
+        ("other", r"app-src has no version 'other'\. To send the folder itself: \./other"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(source: Path, what: str, message: str) -> None:
@@ -61,7 +61,7 @@ def test_what_is_not_there_is_named_with_what_is(source: Path, what: str, messag
 def test_a_source_that_is_not_there_is_named(source: Path) -> None:
     with pytest.raises(
         Usage,
-        match=r"in nowhere, .*: nowhere is not a folder.* Name the folder of the versions with",
+        match=r"nowhere has no version .*: nowhere is not a folder.* Name the folder of the versions with",
     ):
         locate("v1x", source=Path("nowhere"))
 
@@ -69,5 +69,5 @@ def test_a_source_that_is_not_there_is_named(source: Path) -> None:
 def test_what_may_not_be_looked_at_is_as_if_it_were_not_there(as_nobody: Path) -> None:
     (as_nobody / "closed").mkdir(0)
     for source in (as_nobody, as_nobody / "closed/app-src"):
-        with pytest.raises(Usage, match=r"There is no version .*closed/v1"):
+        with pytest.raises(Usage, match=r"has no version .*closed/v1"):
             locate(f"{as_nobody}/closed/v1", source=source)

@@ -51,7 +51,7 @@ def test_a_key_that_is_held_to_another_door_is_told_off(
     client = Client(server.host(address(door)), ssh=server.ssh)
     with pytest.raises(
         Unreachable,
-        match=r"web1 cannot be reached: ssh ended with exit status 255\. What .* If `ssh -p \d+ \w+@127",
+        match=r"web1 cannot be reached: ssh ended with exit status 255\. See .* If `ssh -p \d+ \w+@127",
     ):
         client.status()
     assert "administratively prohibited" in capfd.readouterr().err

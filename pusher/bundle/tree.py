@@ -1,7 +1,7 @@
-"""A folder as what travels: its index, and the contents of its files.
+"""A folder that is packed: its index, and the contents of its files.
 
-Invariant: the index says what was read. The same tree gives the same bytes, on any machine, whatever its
-times, owners and order on disk. A file that changes while it is sent is noticed, and the sending given up.
+Invariant: the index says what was read. The same tree gives the same bytes on every machine, whatever its
+times, owners and order on disk. If a file changes while it is sent, sending fails.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Tree:
     def contents(self, wanted: Collection[str] | None = None) -> Iterator[tuple[File, Iterator[bytes]]]:
         """The files, or those whose digest is in `wanted`, in order, each with its content.
 
-        Raises, from a content: Failed, if it is no longer what the index says; Usage.
+        Reading a content raises: Failed, if it differs from the index by now; Usage.
         """
         for file in self.files:
             if wanted is None or file.sha256 in wanted:
@@ -69,26 +69,26 @@ class Tree:
             raise Failed(
                 Code.CONTENT_MISMATCH,
                 f"{file.path!r} changed while it was being sent",
-                hint="Nothing was deployed. Send again when nothing writes into the folder",
+                hint="Nothing was deployed. Send again when no program writes into the folder",
             )
 
 
-def read(folder: Path) -> Tree:
-    """The tree of `folder`, without what stays at home (`pusher.bundle.ignore`). Folders as such do not travel.
+def read_tree(folder: Path) -> Tree:
+    """The tree of `folder`, without ignored files (`pusher.bundle.ignore`) and without empty folders.
 
-    Raises: Usage, naming the first file that cannot travel: a device or socket, a link that is absolute
-    or leaves the tree, something unreadable, a name the agent needs itself, or nothing at all.
+    Raises: Usage, naming the first file that cannot be packed: a device or socket, a link that is absolute or
+    leaves the tree, an unreadable file, a name that the agent reserves. Also if the tree is empty.
     """
     entries = sorted(_walk(folder, "", rules(folder)), key=lambda entry: entry.path)
     if not entries:
-        raise Usage(f"There is nothing to send in {folder}", hint="Is everything in it ignored?")
+        raise Usage(f"{folder} has no files to send", hint="Is every file in it ignored? See .pusherignore")
     return Tree(folder, tuple(entries), b"".join(map(index_line, entries)))
 
 
 def dangling(tree: Tree) -> list[Link]:
-    """The links of a tree that lead to nothing that travels: what they name stays at home, or is not there.
+    """The links of a tree whose target is not in the tree: it is ignored, or does not exist.
 
-    That may be meant, for a shared path is made on the host.
+    This can be intended: shared paths are made on the host.
     """
     links = [entry for entry in tree.entries if isinstance(entry, Link)]
     if not links:
@@ -104,21 +104,21 @@ def dangling(tree: Tree) -> list[Link]:
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _walk(folder: Path, above: str, stays: Callable[[str], bool]) -> Iterator[Entry]:
+def _walk(folder: Path, above: str, ignored: Callable[[str], bool]) -> Iterator[Entry]:
     try:
         if above.count("/") >= _DEPTH:
             check_path(above[:-1])
         found = list(os.scandir(folder / above))
     except WireError as error:
-        raise _cannot(f"{above[:60]}...", "cannot travel", str(error)) from error
+        raise _cannot(f"{above[:60]}...", "cannot be packed", str(error)) from error
     except OSError as error:
         raise _cannot(above or str(folder), "cannot be listed", error.strerror or str(error)) from error
     for item in found:
         path = above + item.name
         if item.is_dir(follow_symlinks=False):
-            if not stays(f"{path}/"):
-                yield from _walk(folder, f"{path}/", stays)
-        elif not stays(path):
+            if not ignored(f"{path}/"):
+                yield from _walk(folder, f"{path}/", ignored)
+        elif not ignored(path):
             yield _entry(item, path)
 
 
@@ -126,7 +126,7 @@ def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
     try:
         check_path(path)
         if reserved(path):
-            raise WireError("the agent needs this name for itself")
+            raise WireError("the agent reserves this name")
         if item.is_symlink():
             return Link(path, check_target(path, os.readlink(item.path)))
         if not item.is_file(follow_symlinks=False):
@@ -135,7 +135,7 @@ def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
         mode, size, sha256 = _read_through(item.path)
         return File(path, 0o755 if mode & 0o100 else 0o644, size, sha256)
     except WireError as error:
-        raise _cannot(path, "cannot travel", str(error)) from error
+        raise _cannot(path, "cannot be packed", str(error)) from error
     except OSError as error:
         raise _cannot(path, "cannot be read", error.strerror or str(error)) from error
 
@@ -144,12 +144,12 @@ _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device",
 
 
 def _real(path: str, *, top: str) -> str:
-    """Where a link leads in the end, as a path in the tree."""
+    """The final target of a link, as a path in the tree."""
     return os.path.realpath(path).removeprefix(top).removeprefix("/")
 
 
 def _read_through(path: str) -> tuple[int, int, str]:
-    """Mode, size and digest of one file; asked for by name, each could be another file's by now."""
+    """Mode, size and digest of one file, all from one descriptor: by name, each could be of another file."""
     size, digest = 0, hashlib.sha256()
     source = os.open(path, _READ)
     try:
@@ -163,4 +163,4 @@ def _read_through(path: str) -> tuple[int, int, str]:
 
 
 def _cannot(path: str, what: str, why: str) -> Usage:
-    return Usage(f"{path!r} {what}", why=why, hint="Mend it, or list it in .pusherignore")
+    return Usage(f"{path!r} {what}", why=why, hint="Fix it, or list it in .pusherignore")

@@ -1,0 +1,59 @@
+"""The manifest of a tree: which app and version it is, for which hosts, and how long it can be deployed.
+
+Invariant: a manifest made for the hosts of one command is accepted by no other host, and none of these hosts
+finds it older than what it has.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pusher.bundle.tree import Tree
+from pusher.wire import Manifest, WireError, parse_timestamp
+
+_LIFETIME_MS = 30 * 24 * 3600 * 1000
+"""How long a manifest that is sent at once can be deployed."""
+
+
+def make_manifest(
+    tree: Tree, *, app: str, version: str, created: int, expires: int, hosts: Sequence[str] = ()
+) -> Manifest:
+    """The manifest of a tree; `created` and `expires` in milliseconds since 1970 (UTC)."""
+    return Manifest(
+        app=app,
+        version=version,
+        created=created,
+        expires=expires,
+        index_sha256=hashlib.sha256(tree.index).hexdigest(),
+        index_size=len(tree.index),
+        files=len(tree.entries),
+        unpacked_size=sum(file.size for file in tree.files),
+        hosts=tuple(hosts),
+    )
+
+
+def manifest_for(
+    statuses: Mapping[str, Mapping[str, Any]], tree: Tree, *, app: str, version: str, all_answered: bool = True
+) -> Manifest:
+    """The manifest of a tree for the hosts with these statuses; for any host, if not `all_answered`."""
+    created = max([int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values())])
+    names = [status.get("host") for status in statuses.values()]
+    return make_manifest(
+        tree,
+        app=app,
+        version=version,
+        created=created,
+        expires=created + _LIFETIME_MS,
+        # Named, so that nobody can deploy on one host what was signed for another.
+        hosts=sorted({name for name in names if isinstance(name, str)}) if all_answered and all(names) else (),
+    )
+
+
+def _newest(status: Mapping[str, object]) -> int:
+    """The newest `created` that a host has accepted; 0 if none."""
+    newest = status.get("newest_created")
+    try:
+        return parse_timestamp(newest) if isinstance(newest, str) else 0
+    except WireError:
+        return 0

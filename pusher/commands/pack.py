@@ -1,0 +1,109 @@
+"""`pusher pack`: sign a version into a bundle file; or sign only its manifest."""
+
+import argparse
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from pusher.bundle.archive import write_bundle
+from pusher.bundle.manifest import make_manifest
+from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
+from pusher.bundle.source import BundleFile, locate
+from pusher.bundle.tree import dangling, read_tree
+from pusher.commands.command import Command
+from pusher.commands.options import add_options, count
+from pusher.config import load
+from pusher.errors import Usage
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import amount
+
+_DAY_MS = 24 * 3600 * 1000
+_DAYS = 30
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="VERSION|FOLDER", help="app-src/VERSION, or a folder")
+    parser.add_argument("-o", "--output", default="", metavar="FILE", help="default: APP-VERSION.tar.zst")
+    parser.add_argument(
+        "--manifest",
+        default="",
+        metavar="FOLDER",
+        help="write only the signed manifest and the index, into FOLDER: what lies beside a dropped folder",
+    )
+    parser.add_argument(
+        "--for",
+        dest="only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only the host with this name in its agent.toml may deploy it; repeatable",
+    )
+    parser.add_argument(
+        "--days",
+        type=lambda text: count(text, least=1, most=3650, of="a number of days"),
+        default=_DAYS,
+        metavar="N",
+        help=f"how long it can be deployed (default {_DAYS})",
+    )
+    add_options(parser, "app", "source", "key")
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
+    app = settings.app_name()
+    found = locate(arguments.what, source=settings.source)
+    if isinstance(found, BundleFile):
+        raise Usage(f"{found.path} is a file", hint="Name a version, or a folder")
+    tree = read_tree(found.path)
+    screen.dangling(dangling(tree))
+    created = int(time.time() * 1000)
+    expires = created + arguments.days * _DAY_MS
+    hosts = sorted(set(arguments.only))
+    manifest = make_manifest(tree, app=app, version=found.version, created=created, expires=expires, hosts=hosts)
+    signed = sign_manifest(manifest, tree, key=settings.key)
+    if arguments.manifest:
+        _write_manifest(signed, Path(arguments.manifest), screen)
+        return 0
+    target = Path(arguments.output or f"{app}-{found.version}.tar.zst")
+    _write(target, write_bundle(signed, tree.contents()))
+    screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
+    return 0
+
+
+COMMAND = Command(
+    name="pack",
+    help="sign a version into a bundle file",
+    description="Signs a version into a bundle file. With --manifest, signs it without packing its files.",
+    options=_options,
+    run=_run,
+)
+
+
+def _write_manifest(signed: SignedManifest, folder: Path, screen: Screen) -> None:
+    try:
+        for path in write_beside(signed, folder):
+            screen.line(str(path))
+    except OSError as error:
+        raise Usage(f"{folder} cannot be written", why=error.strerror or str(error)) from error
+
+
+def _write(target: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that appears whole or not at all. Raises: Usage; whatever `pieces` raises."""
+    # If it is a link, its target is replaced.
+    real = Path(os.path.realpath(target))
+    aside = real.with_name(f".{real.name}.{os.getpid()}")
+    try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            # For root, the rename would replace even /dev/null.
+            raise Usage(f"{target} cannot be written", why="it is not a regular file", hint="Name a file with -o")
+        try:
+            with aside.open("xb") as out:
+                out.writelines(pieces)
+                out.flush()
+                os.fsync(out.fileno())
+            aside.replace(real)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error

@@ -1,0 +1,73 @@
+"""`pusher releases`: the releases on the hosts, newest first, and their last deployments."""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pusher.commands.answers import show_answers
+from pusher.commands.command import Command, always
+from pusher.commands.options import add_options
+from pusher.config import load
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import duration, moment, table
+
+_HISTORY = 10
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, "host", "app", "ssh", "json")
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
+    return show_answers(
+        settings, screen, lambda client: client.releases(settings.app), _lines, as_json=arguments.json
+    )
+
+
+COMMAND = Command(
+    name="releases",
+    help="list the releases, and the last deployments",
+    description="Lists the releases on the hosts, newest first, and the last deployments.",
+    options=_options,
+    run=_run,
+    reads=always,
+)
+
+
+def _lines(document: Mapping[str, Any]) -> Iterator[str]:
+    marks = {"live": "live", "fallback": "fallback", "pinned": "pinned"}
+    rows = [
+        (
+            one.get("id"),
+            one.get("version"),
+            one.get("standing"),
+            moment(one.get("created")),
+            one.get("by") or "",
+            ", ".join(word for member, word in marks.items() if one.get(member)),
+        )
+        for one in document.get("releases", [])
+    ]
+    if not rows:
+        yield "no releases yet"
+    else:
+        yield from table(("RELEASE", "VERSION", "STANDING", "CREATED (UTC)", "BY", ""), rows)
+    history = document.get("deployments", [])[:_HISTORY]
+    if history:
+        yield ""
+        yield from table(
+            ("DEPLOYMENT", "KIND", "VERSION", "OUTCOME", "STARTED (UTC)", "TOOK", "BY", ""),
+            [
+                (
+                    one.get("deployment"),
+                    one.get("kind"),
+                    one.get("version"),
+                    one.get("outcome") or "running",
+                    moment(one.get("started")),
+                    duration(one.get("ms")),
+                    one.get("by") or "",
+                    (one.get("problem") or {}).get("title", ""),
+                )
+                for one in history
+            ],
+        )

@@ -1,0 +1,124 @@
+"""`pusher status`: what is live on the hosts, and the deployment that is running; or one deployment."""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pusher.commands.answers import show_answers
+from pusher.commands.command import Command
+from pusher.commands.options import add_options
+from pusher.config import load
+from pusher.fleet.fleet import on_each
+from pusher.fleet.follow import follow_until_live
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import duration, moment, release_name, table
+from pusher.transport.client import Client
+from pusher.wire import Code, Refused
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--deployment", default="", metavar="ID", help="show this deployment instead")
+    parser.add_argument("--follow", action="store_true", help="follow the deployment to its end")
+    add_options(parser, "host", "app", "ssh", "json")
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings, deployment = load(vars(arguments)), arguments.deployment
+    if arguments.follow:
+
+        def act(client: Client, screen: Screen) -> str:
+            going = deployment or _going(client.status(settings.app))
+            return f"{follow_until_live(client, going, screen).version} is live"
+
+        return on_each(settings, screen, act, grouped=False)
+    if deployment:
+        return show_answers(
+            settings,
+            screen,
+            lambda client: client.deployment(deployment),
+            _deployment_lines,
+            as_json=arguments.json,
+        )
+    return show_answers(
+        settings,
+        screen,
+        lambda client: client.status(settings.app),
+        _status_lines,
+        as_json=arguments.json,
+        together=_table,
+    )
+
+
+COMMAND = Command(
+    name="status",
+    help="show what is live, and what is being deployed",
+    description="Shows what is live, and what is being deployed. With --follow, follows a deployment to its end.",
+    options=_options,
+    run=_run,
+    reads=lambda arguments: not arguments.follow,
+)
+
+
+def _going(status: Mapping[str, Any]) -> str:
+    """The id of the deployment that is running. Raises: Refused, if there is none."""
+    deploying = status.get("deploying")
+    if not isinstance(deploying, Mapping):
+        raise Refused(
+            Code.UNKNOWN_DEPLOYMENT,
+            "There is nothing to follow",
+            why="no deployment is running",
+            hint="`pusher releases` lists past deployments; name one with --deployment",
+        )
+    return str(deploying.get("deployment"))
+
+
+def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Several hosts, a line each."""
+    rows = []
+    for name, document in found.items():
+        going, last = document.get("deploying"), document.get("last")
+        doing = f"deploying {going.get('version')}, by {going.get('by')}" if isinstance(going, Mapping) else ""
+        if not doing and isinstance(last, Mapping) and last.get("outcome") not in (None, "done"):
+            doing = f"last: {_line(last)}"
+        running = "yes" if document.get("running") else "no"
+        rows.append(
+            (name, release_name(document.get("live")), release_name(document.get("previous")), running, doing)
+        )
+    return table(("HOST", "LIVE", "PREVIOUS", "RUNNING", ""), rows)
+
+
+def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    agent = f", agent {document['agent']}" if document.get("agent") else ""
+    yield f"{document.get('app')} on {document.get('host', 'this host')}{agent}"
+    yield f"  live       {release_name(document.get('live'))}"
+    yield f"  previous   {release_name(document.get('previous'))}"
+    listen = f" at {document['listen']}" if document.get("listen") else ""
+    yield f"  running    {f'yes{listen}' if document.get('running') else 'no'}"
+    deploying = document.get("deploying")
+    if isinstance(deploying, Mapping):
+        by = f", by {deploying['by']}" if deploying.get("by") else ""
+        yield f"  deploying  {deploying.get('version')} ({deploying.get('deployment')}){by}"
+    last = document.get("last")
+    if isinstance(last, Mapping):
+        yield f"  last       {_line(last)}"
+
+
+def _deployment_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    yield f"deployment {document.get('deployment')} of {document.get('app')}: {_line(document)}"
+    if document.get("by"):
+        yield f"  by         {document['by']}"
+    yield f"  release    {document.get('release')}"
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    """A deployment in one line: what, its outcome, when, how long; and why, if it did not end well."""
+    took = duration(document.get("ms"))
+    parts = [
+        f"{document.get('kind')} of {document.get('version')}",
+        str(document.get("outcome") or "running"),
+        moment(document.get("started")),
+        took,
+    ]
+    problem = document.get("problem")
+    title = problem.get("title", "") if isinstance(problem, Mapping) else ""
+    return ", ".join(part for part in parts if part) + (f": {title}" if title else "")

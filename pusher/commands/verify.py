@@ -1,0 +1,84 @@
+"""`pusher verify`: check a bundle file as a host would: every content, the signature, the expiry."""
+
+import argparse
+import time
+from pathlib import Path
+
+from pusher.bundle.archive import Bundle, read_bundle
+from pusher.bundle.sign import Signer, signed_by
+from pusher.commands.command import Command, always
+from pusher.commands.options import add_options
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import amount, moment
+from pusher.wire import Code, Refused, format_timestamp
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a bundle file")
+    parser.add_argument(
+        "--signers", type=Path, metavar="FILE", help="an allowed_signers file: the signer must be in it"
+    )
+    add_options(parser, "json")
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    file = arguments.file
+    packed = read_bundle(file)
+    signer = signed_by(packed.signed.manifest, packed.signed.signature, signers=arguments.signers)
+    _check(packed)
+    if arguments.json:
+        screen.document(_members(packed, signer))
+        return 0
+    manifest = packed.manifest
+    screen.line(
+        f"{file}: {manifest.app} {manifest.version}, {amount(manifest.files, manifest.unpacked_size)}, complete"
+    )
+    created, expires = (moment(format_timestamp(time_)) for time_ in (manifest.created, manifest.expires))
+    screen.line(f"  created {created}, expires {expires} (UTC)")
+    if manifest.hosts:
+        screen.line(f"  for     {', '.join(manifest.hosts)}")
+    screen.line(f"  signed  {signer.key_type} {signer.fingerprint}")
+    by = f"by {signer.principal}" if arguments.signers else "Unknown signer; pass --signers FILE"
+    screen.line(f"          {by}")
+    return 0
+
+
+COMMAND = Command(
+    name="verify",
+    help="check a bundle file: contents and signature",
+    description="Checks a bundle file as a host would: every content, the signature, and whether it has expired.",
+    options=_options,
+    run=_run,
+    reads=always,
+)
+
+
+def _check(packed: Bundle) -> None:
+    """Read every content, and check that none is missing. Raises: Refused."""
+    seen = set()
+    for one, content in packed.contents():
+        seen.add(one.sha256)
+        for _ in content:
+            pass
+    lacking = next((one.path for one in packed.files if one.sha256 not in seen), None)
+    if lacking is not None:
+        raise Refused(Code.BUNDLE_INCOMPLETE, f"{packed.file} is not complete", why=f"it lacks {lacking!r}")
+    if packed.manifest.expires < time.time() * 1000:
+        when = moment(format_timestamp(packed.manifest.expires))
+        raise Refused(Code.EXPIRED, f"{packed.file} has expired", why=f"on {when} UTC", hint="Pack it again")
+
+
+def _members(packed: Bundle, signer: Signer) -> dict[str, object]:
+    """What is in the bundle, as JSON members."""
+    manifest = packed.manifest
+    return {
+        "file": str(packed.file),
+        "app": manifest.app,
+        "version": manifest.version,
+        "created": format_timestamp(manifest.created),
+        "expires": format_timestamp(manifest.expires),
+        "files": manifest.files,
+        "unpacked_size": manifest.unpacked_size,
+        "hosts": manifest.hosts,
+        "signer": signer._asdict(),
+    }
