@@ -1,7 +1,7 @@
 """How far a deployment has come: the state machine as a literal table.
 
 Invariant: everything that moves a deployment from one phase to another, and what recovery does when it finds
-one there, stands in `PHASES` and `RECOVERY`; nothing else decides it. The diagram in docs/concepts.md
+one there, stands in `PHASES` and `RECOVERY`; nothing else decides it. The diagram in docs/explanation/concepts.md
 is this table.
 """
 

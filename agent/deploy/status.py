@@ -1,4 +1,4 @@
-"""What the doors tell about an app: its state and its releases, as JSON members (docs/http-api.md)."""
+"""What the doors tell about an app: its state and its releases, as JSON members (docs/reference/http-api.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence

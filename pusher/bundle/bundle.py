@@ -1,4 +1,4 @@
-"""Bundles: papers and contents as one stream, and that stream read back (docs/bundle-format.md).
+"""Bundles: papers and contents as one stream, and that stream read back (docs/reference/bundle-format.md).
 
 Invariant: whatever the size of a bundle, only a piece of it is in memory; what is read is a claim until
 somebody holds it against the index.

@@ -1,4 +1,4 @@
-"""The agent's HTTP door, a method a route (docs/http-api.md)."""
+"""The agent's HTTP door, a method a route (docs/reference/http-api.md)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar

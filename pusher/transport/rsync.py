@@ -1,7 +1,7 @@
 """rsync into a host's drop directory, over the user's own ssh.
 
 Invariant: content decides what travels, never size and time; no permission, owner or time of this machine is put
-upon the host, where several people write into the same folder (docs/drop-directory.md has the measurements).
+upon the host, where several people write into the same folder (docs/reference/drop-directory.md says why).
 """
 
 import os

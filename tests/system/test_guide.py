@@ -1,4 +1,4 @@
-"""The way from a bare server to v3 and back, taken from docs/operating.md and typed as it stands there."""
+"""The way from a bare server to v3 and back, taken from docs/how-to/operating.md and typed as it stands there."""
 
 import os
 import re
@@ -22,7 +22,7 @@ exec /usr/bin/{name} -F {config} "$@"
 
 def blocks(heading: str) -> list[str]:
     """The indented commands of a section of the guide, a block each."""
-    text = (REPOSITORY / "docs/operating.md").read_text()
+    text = (REPOSITORY / "docs/how-to/operating.md").read_text()
     section = re.split(r"^## ", text, flags=re.M)
     found = next(one for one in section if one.startswith(heading))
     return re.findall(r"^```\n(.*?)^```$", found, re.M | re.S)
