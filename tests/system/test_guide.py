@@ -28,7 +28,7 @@ def blocks(heading: str) -> list[str]:
     return re.findall(r"^```\n(.*?)^```$", found, re.M | re.S)
 
 
-class Desk:
+class Workstation:
     """The machine of the person who deploys: a home, a checkout, and a key that lets in and signs."""
 
     def __init__(self, folder: Path, ssh: Ssh, package: Path) -> None:
@@ -84,19 +84,19 @@ def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
     (tmp_path / "ssh").mkdir()
     ssh = Ssh(tmp_path / "ssh")
     ssh.open(bare.machine, users=(USER,))
-    desk = Desk(tmp_path, ssh, package)
+    workstation = Workstation(tmp_path, ssh, package)
 
     # The package has been built, and wheels that the host would download are in its cache: it has no way out.
     first, copied = build.splitlines()
     assert first == "make deb"
-    desk.type(copied)
-    desk.type(f"ssh web1 bash -e <<'END'\n{install}END\n")
+    workstation.type(copied)
+    workstation.type(f"ssh web1 bash -e <<'END'\n{install}END\n")
     shutil.copytree(uv_cache, bare.machine.root / "var/cache/pusher-agent", symlinks=True, dirs_exist_ok=True)
     bare.machine.run("chown", "--recursive", "pusher-agent:", "/var/cache/pusher-agent")
 
-    assert desk.type(deploy).count(" is live on web1") == 4
+    assert workstation.type(deploy).count(" is live on web1") == 4
     assert bare.version() == "v2"
-    said = desk.type(f"ssh web1 bash -e <<'END'\n{workshop}END\n")
+    said = workstation.type(f"ssh web1 bash -e <<'END'\n{workshop}END\n")
     assert "current -> ./releases/" in said
     assert "active (running)" in said
     assert "0.0.0.0:8000" in said
