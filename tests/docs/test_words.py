@@ -87,7 +87,7 @@ def plain(path: Path) -> str:
     """The text of a file without what the contract keeps."""
     text = path.read_text()
     for kept in CONTRACT:
-        text = text.replace(kept, " " * len(kept))
+        text = text.replace(kept, "_" * len(kept))
     return text
 
 
