@@ -24,7 +24,7 @@ _OUR_BUG = 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `pusher-agent` with these arguments; its exit code (docs/concepts.md, 3 for our own bug)."""
+    """Run `pusher-agent` with these arguments; its exit code (docs/explanation/concepts.md, 3 for our own bug)."""
     arguments = parse(argv)
     try:
         return _run(arguments)

@@ -1,7 +1,7 @@
 """What lies in a drop directory: which names are landings, what can become of one, what is kept how long.
 
 Invariant: names, codes and times in, words out. What no later arrival can mend is refused; for everything else
-somebody waits, and it is said for what (docs/drop-directory.md has the table).
+somebody waits, and it is said for what (docs/reference/drop-directory.md has the table).
 """
 
 import re

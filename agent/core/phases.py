@@ -1,7 +1,7 @@
 """How far a deployment has come: the state machine as a literal table.
 
 Invariant: `PHASES` alone moves a deployment from one phase to another, and `RECOVERY` alone decides what an agent
-that starts does with a deployment in each phase. The diagram in docs/concepts.md shows these tables.
+that starts does with a deployment in each phase. The diagram in docs/explanation/concepts.md shows these tables.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What people and programs ask about an app: its status, its releases and deployments, its log.
 
-Invariant: nothing here changes anything. JSON members are those of docs/http-api.md.
+Invariant: nothing here changes anything. JSON members are those of docs/reference/http-api.md.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A client of the agent's HTTP door, with a method for each route (docs/http-api.md)."""
+"""A client of the agent's HTTP door, with a method for each route (docs/reference/http-api.md)."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar

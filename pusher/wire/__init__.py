@@ -2,7 +2,7 @@
 
 Invariant: no I/O and the standard library alone, so that both sides read and write a document by the
 same code and the command line starts fast (docs/adr/0001). Every parser is strict: what it returns,
-written again, gives the same bytes. The formats are described in docs/bundle-format.md. This is all of
+written again, gives the same bytes. The formats are described in docs/reference/bundle-format.md. This is all of
 `pusher` that the agent may import.
 """
 

@@ -1,10 +1,10 @@
-"""The paths of the HTTP door (docs/http-api.md)."""
+"""The paths of the HTTP door (docs/reference/http-api.md)."""
 
 from enum import StrEnum
 
 
 class Route(StrEnum):
-    """The paths of the HTTP door; `{app}` and `{deployment}` are filled by `str.format`. docs/http-api.md."""
+    """The paths of the HTTP door; `str.format` fills `{app}` and `{deployment}` (docs/reference/http-api.md)."""
 
     HEALTHZ = "/healthz"
     STATUS = "/status"

@@ -358,7 +358,7 @@ def test_every_code_has_a_status():
 def test_the_documentation_has_every_route_and_code_and_event_as_they_are():
     rows = [
         [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
-        for line in (Path(__file__).parents[2] / "docs/http-api.md").read_text().splitlines()
+        for line in (Path(__file__).parents[2] / "docs/reference/http-api.md").read_text().splitlines()
         if line.startswith("| ")
     ]
     methods = {"GET", "HEAD", "POST", "DELETE"}

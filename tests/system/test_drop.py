@@ -103,7 +103,7 @@ def test_two_users_in_turn_drop_versions_and_the_second_way_sends_only_what_chan
 
 
 def test_rsync_by_hand_exactly_as_the_documentation_has_it(dropping: Server, ssh: Ssh, tmp_path: Path) -> None:
-    text = (REPOSITORY / "docs/drop-directory.md").read_text()
+    text = (REPOSITORY / "docs/reference/drop-directory.md").read_text()
     lines = text.split("```\n")[1].replace("\n```", "")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
@@ -116,7 +116,7 @@ def test_rsync_by_hand_exactly_as_the_documentation_has_it(dropping: Server, ssh
     environment = os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
     for line in drop:
         subprocess.run(("sh", "-ec", line), cwd=tmp_path, env=environment, check=True, timeout=60)
-    digest = subprocess.run(("sha256sum", tmp_path / "papers/tree.manifest.json"), capture_output=True, text=True)
+    digest = subprocess.run(("sha256sum", tmp_path / "signed/tree.manifest.json"), capture_output=True, text=True)
     settled(dropping, state="deployed", manifest=digest.stdout.split()[0])
     said = subprocess.run(("sh", "-ec", see), cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert json.loads(said.stdout)["version"] == "v3"

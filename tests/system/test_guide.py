@@ -1,4 +1,4 @@
-"""The way from a bare server to v3 and back, taken from docs/operating.md and typed as it stands there."""
+"""The way from a bare server to v3 and back, taken from docs/how-to/operating.md and typed as it stands there."""
 
 import os
 import re
@@ -22,13 +22,13 @@ exec /usr/bin/{name} -F {config} "$@"
 
 def blocks(heading: str) -> list[str]:
     """The indented commands of a section of the guide, a block each."""
-    text = (REPOSITORY / "docs/operating.md").read_text()
+    text = (REPOSITORY / "docs/how-to/operating.md").read_text()
     section = re.split(r"^## ", text, flags=re.M)
     found = next(one for one in section if one.startswith(heading))
     return re.findall(r"^```\n(.*?)^```$", found, re.M | re.S)
 
 
-class Desk:
+class Workstation:
     """The machine of the person who deploys: a home, a checkout, and a key that lets in and signs."""
 
     def __init__(self, folder: Path, ssh: Ssh, package: Path) -> None:
@@ -84,19 +84,19 @@ def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
     (tmp_path / "ssh").mkdir()
     ssh = Ssh(tmp_path / "ssh")
     ssh.open(bare.machine, users=(USER,))
-    desk = Desk(tmp_path, ssh, package)
+    workstation = Workstation(tmp_path, ssh, package)
 
     # The package has been built, and wheels that the host would download are in its cache: it has no way out.
     first, copied = build.splitlines()
     assert first == "make deb"
-    desk.type(copied)
-    desk.type(f"ssh web1 bash -e <<'END'\n{install}END\n")
+    workstation.type(copied)
+    workstation.type(f"ssh web1 bash -e <<'END'\n{install}END\n")
     shutil.copytree(uv_cache, bare.machine.root / "var/cache/pusher-agent", symlinks=True, dirs_exist_ok=True)
     bare.machine.run("chown", "--recursive", "pusher-agent:", "/var/cache/pusher-agent")
 
-    assert desk.type(deploy).count(" is live on web1") == 4
+    assert workstation.type(deploy).count(" is live on web1") == 4
     assert bare.version() == "v2"
-    said = desk.type(f"ssh web1 bash -e <<'END'\n{workshop}END\n")
+    said = workstation.type(f"ssh web1 bash -e <<'END'\n{workshop}END\n")
     assert "current -> ./releases/" in said
     assert "active (running)" in said
     assert "0.0.0.0:8000" in said

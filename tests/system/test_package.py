@@ -24,7 +24,8 @@ def tree(folder: Path) -> Path:
     """A copy of what the package is built from, with other times and modes, at another place."""
     for name in ("agent", "pusher", "packaging", "docs"):
         shutil.copytree(REPOSITORY / name, folder / name, symlinks=True, copy_function=shutil.copyfile)
-    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", ".gitignore"):
+    documents = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+    for name in ("pyproject.toml", "constraints.txt", *documents, "LICENSE", ".gitignore"):
         shutil.copyfile(REPOSITORY / name, folder / name)
     (folder / "packaging/build-deb").chmod(0o755)
     (folder / ".venv").symlink_to(REPOSITORY / ".venv")

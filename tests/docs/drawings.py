@@ -1,0 +1,139 @@
+"""The parts of the documents that are drawn from the code. `python -m tests.docs.drawings` draws them again."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+
+from agent.core.phases import PHASES, RECOVERY, Phase, Recovery, Signal, advance, recovery
+from agent.core.plan import BEGINS, ENDED, PLANS, RETURN_AFTER, RETURN_BEFORE, Commit, Hook, Item, Kind, Step
+from tests.docs.documents import DOCUMENTS, REPOSITORY
+
+PLACE = re.compile(r"(<!-- drawn: ([\w ]+) -->\n)(.*?)(<!-- /drawn -->)", re.S)
+STEPS = "agent/deploy/steps.py"
+ACTIONS = {
+    Recovery.UNDO: "undoes the deployment",
+    Recovery.RESUME: "resumes it from `restart` on",
+    Recovery.FINISH: "finishes the clean-up",
+}
+
+
+def phases() -> str:
+    """The state machine, as a Mermaid diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {Phase.VERIFIED.name}"]
+    for phase, arrows in PHASES.items():
+        lines += [f"    {phase.name} --> {after.name}: {signal.value}" for signal, after in arrows.items()]
+    lines += [f"    {phase.name} --> [*]" for phase, arrows in PHASES.items() if not arrows]
+    return _fenced(lines, "mermaid")
+
+
+def recovery_table() -> str:
+    """What recovery does with a deployment it finds, by phase and link."""
+    rows = ["| found in phase | `current` names | recovery |", "| --- | --- | --- |"]
+    for phase in RECOVERY:
+        old, new = (recovery(phase, link_says_new=new, resumptions=0) for new in (False, True))
+        if old is new:
+            rows.append(f"| {phase.name} | either release | {ACTIONS[old]} |")
+        else:
+            rows.append(f"| {phase.name} | the previous release | {ACTIONS[old]} |")
+            rows.append(f"| {phase.name} | the new release | {ACTIONS[new]} |")
+    return "\n".join(rows) + "\n"
+
+
+def hooks(kind: Kind) -> str:
+    """The plan of a deployment: steps at the left, hooks indented."""
+    return _fenced(_grouped(PLANS[kind]))
+
+
+def hooks_of_a_return() -> str:
+    """The way back after a failure behind the switch."""
+    undone = [item for item in reversed(PLANS[Kind.DEPLOY]) if isinstance(item, Step)]
+    undone = undone[undone.index(Step.CONFIRM) : undone.index(Step.SWITCH)]
+    lines = ["  ".join(f"undo {step.value}" for step in undone), f"    {_names(RETURN_BEFORE)}"]
+    return _fenced([*lines, f"undo {Step.SWITCH.value}", f"    {_names(RETURN_AFTER)}"])
+
+
+def way(kind: Kind) -> str:
+    """The steps of a deployment: the phase in which each runs, its code, and what its failure leads to."""
+    rows = ["| step | code | phase while it runs | if it fails |", "| --- | --- | --- | --- |"]
+    if kind is Kind.DEPLOY:
+        for step in (Step.RECEIVE, Step.VERIFY):
+            rows.append(f"| {step.value} | `Admission` in `agent/deploy/admission.py` | none yet | refused |")
+    phase = Phase.VERIFIED
+    for item in PLANS[kind]:
+        if isinstance(item, Commit):
+            phase = advance(phase, Signal.CONFIRMED)
+            rows.append(f"| *commit* | | {phase.name} from here on | |")
+        if not isinstance(item, Step):
+            continue
+        phase = advance(phase, BEGINS[item]) if item in BEGINS else phase
+        failed = PHASES[phase].get(Signal.STEP_FAILED)
+        name = item.value.title().replace("-", "")
+        fate = f"{failed.name}, then FAILED" if failed else "a warning"
+        rows.append(f"| {item.value} | `{name}` in `{STEPS}` | {phase.name} | {fate} |")
+        phase = advance(phase, ENDED[item]) if item in ENDED else phase
+    return "\n".join(rows) + "\n"
+
+
+def floors() -> str:
+    """The layers of import-linter's contracts, from the top down."""
+    lines = []
+    for contract in _contracts("layers"):
+        lines += [*contract["containers"], *(f"    {layer}" for layer in contract["layers"]), ""]
+    return _fenced(lines[:-1])
+
+
+def walls() -> str:
+    """The other contracts, by their names."""
+    return "\n".join(f"- `{one['id']}`: {one['name']}" for one in _contracts("forbidden")) + "\n"
+
+
+DRAWINGS: Mapping[str, Callable[[], str]] = {
+    "phases": phases,
+    "recovery": recovery_table,
+    "hooks of a deploy": lambda: hooks(Kind.DEPLOY),
+    "hooks of a rollback": lambda: hooks(Kind.ROLLBACK),
+    "hooks of a return": hooks_of_a_return,
+    "way of a bundle": lambda: way(Kind.DEPLOY),
+    "way of a rollback": lambda: way(Kind.ROLLBACK),
+    "floors": floors,
+    "walls": walls,
+}
+
+
+def drawn(text: str) -> str:
+    """A document with its drawings as they are now."""
+    return PLACE.sub(lambda place: f"{place[1]}{DRAWINGS[place[2]]()}{place[4]}", text)
+
+
+def _contracts(kind: str) -> list[dict[str, list[str]]]:
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    return [one for one in contracts if one["type"] == kind]
+
+
+def _grouped(items: Iterable[Item]) -> list[str]:
+    lines: list[str] = []
+    before: type | None = None
+    for item in items:
+        if isinstance(item, Hook) and before is Hook:
+            lines[-1] += f"  {item.name}"
+        elif isinstance(item, Hook):
+            lines.append(f"    {item.name}")
+        elif isinstance(item, Step) and before is Step:
+            lines[-1] += f"  {item.value}"
+        else:
+            lines.append(item.value)
+        before = type(item)
+    return lines
+
+
+def _names(found: Iterable[Hook]) -> str:
+    return "  ".join(hook.name for hook in found)
+
+
+def _fenced(lines: Iterable[str], language: str = "") -> str:
+    return "\n".join((f"```{language}", *lines, "```", ""))
+
+
+if __name__ == "__main__":
+    for document in DOCUMENTS:
+        document.write_text(drawn(document.read_text()))

@@ -1,0 +1,57 @@
+"""docs/reference/configuration.md has every key that the files may have, with its default, and no other."""
+
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from agent.core.config import AgentConfig, AppConfig, BundleLimits, Dependencies, Door, Drop, Health
+from pusher.config import Settings
+from tests.docs.documents import REPOSITORY
+
+TEXT = (REPOSITORY / "docs/reference/configuration.md").read_text()
+TABLES: dict[str, type[BaseModel]] = {
+    "## An app": AppConfig,
+    "`[health]`": Health,
+    "`[dependencies]`": Dependencies,
+    "## The agent": AgentConfig,
+    "`[door]`": Door,
+    "`[limits]`": BundleLimits,
+    "`[drop]`": Drop,
+}
+APPS = AppConfig(path="/opt/<app>", user="<app>")
+
+
+def rows(beginning: str) -> dict[str, str]:
+    """The keys and defaults of the first table after a line that begins so."""
+    after = TEXT[re.search(rf"^{re.escape(beginning)}", TEXT, re.M).start() :]  # type: ignore[union-attr]
+    table = re.search(r"(?:^\|.*\n)+", after, re.M)
+    assert table, beginning
+    return dict(re.findall(r"^\| `(\w+)` \| `?([^|]*?)`? \|", table[0], re.M))
+
+
+@pytest.mark.parametrize("beginning", TABLES)
+def test_every_key_stands_there_with_its_default(beginning: str):
+    model = TABLES[beginning]
+    instance: Any = APPS if model is AppConfig else model()
+    own = {key for key, field in model.model_fields.items() if not isinstance(field.annotation, type(BaseModel))}
+    written = {key: json.loads(default) for key, default in rows(beginning).items()}
+    assert written == {key: getattr(instance, key) for key in own}
+
+
+def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
+    found = {*re.findall(r"^\| `(\w+)` \| `PUSHER_(\w+)` \|", TEXT, re.M)}
+    named = {"app", "source", "key", "ssh"}
+    assert found == {(key, key.upper()) for key in named}
+    assert named < {*Settings.__dataclass_fields__}
+
+
+def test_the_agents_file_of_the_package_shows_the_defaults():
+    lines = (REPOSITORY / "packaging/debian/agent.toml").read_text().splitlines()
+    shown = tomllib.loads("\n".join(line[1:] for line in lines if re.match(r"#(\[|\w+ =)", line)))
+    config = AgentConfig()
+    for table in ("door", "limits", "drop"):
+        assert shown[table] == getattr(config, table).model_dump()
