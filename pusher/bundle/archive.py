@@ -1,4 +1,4 @@
-"""A bundle as one stream, written and read back: the signed manifest, then the files (docs/reference/bundle-format.md).
+"""A bundle as one stream, written and read back: signed manifest, then files (docs/reference/bundle-format.md).
 
 Invariant: only a piece of a bundle is in memory, whatever its size. Every content that is read is compared with
 the index.

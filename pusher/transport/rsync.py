@@ -1,7 +1,7 @@
 """rsync into a host's drop directory, over the user's own ssh.
 
 Invariant: content decides what travels, never size and time. No permission, owner or time of this machine is
-copied to the host, where several people write into the same folder (docs/reference/drop-directory.md has the measurements).
+copied to the host, where several people write into the same folder (measured: docs/reference/drop-directory.md).
 """
 
 import os
