@@ -182,8 +182,8 @@ class Host:
             "unpacked_size": sum(entry.size for entry in tree.entries if isinstance(entry, File)),
         } | members
         raw = Manifest(**manifest).to_bytes()
-        papers = SignedManifest(raw, sign.sign(raw, key=str(key or self.key)), index)
-        return b"".join(write_bundle(papers, tree.contents()))
+        signed = SignedManifest(raw, sign.sign(raw, key=str(key or self.key)), index)
+        return b"".join(write_bundle(signed, tree.contents()))
 
     async def request(self, method: str, path: str, **arguments: Any) -> tuple[int, dict[str, Any]]:
         """Send a request to the door; status and JSON."""

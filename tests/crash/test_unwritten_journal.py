@@ -111,7 +111,7 @@ async def test_damage_to_one_app_does_not_keep_the_agent_from_serving(host_off: 
         data = await asyncio.to_thread(host.bundle, wsgi("o1"), "o1", app="other")
         await host.post(data, app="other")
     signed = host.app.release(release) / ".pusher"
-    signed.rename(signed.with_name("papers-gone"))
+    signed.rename(signed.with_name("gone"))
     (host.layout.run / "other" / "x.pid").write_text("garbage")
     async with running(host):
         assert await host.serving() == "v1"

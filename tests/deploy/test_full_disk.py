@@ -73,14 +73,14 @@ async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room(
         filler.write_bytes(bytes(room - 10 * MIB))
         assert not clock.pausing
         put(host.layout.drop(APP) / "v2.tar.zst", raw)
-        told = await settled(host, "v2.tar.zst", state="waiting")
-        assert (told["awaited"], told["problem"]["code"]) == ("host", "disk_full"), told
+        reported = await settled(host, "v2.tar.zst", state="waiting")
+        assert (reported["awaited"], reported["problem"]["code"]) == ("host", "disk_full"), reported
         # One of no use with the same manifest, looked at before it: who asks by the manifest hears of the other.
         put(host.layout.drop(APP) / "a.tar.zst", raw[:-1])
-        assert (await settled(host, "a.tar.zst", manifest=told["manifest"], state="waiting"))[
+        assert (await settled(host, "a.tar.zst", manifest=reported["manifest"], state="waiting"))[
             "awaited"
         ] == "arrival"
-        async with host.session.get(f"/apps/{APP}/drops/{told['manifest']}") as answer:
+        async with host.session.get(f"/apps/{APP}/drops/{reported['manifest']}") as answer:
             assert b'"awaited":"host"' in await answer.content.readline()
         await until(lambda: clock.begun >= 3)  # after the arrival, and after the question
         for seconds in (5, 10, 20):

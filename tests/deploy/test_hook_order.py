@@ -18,8 +18,8 @@ ROLLBACK = [
 
 def with_hooks(version: str) -> dict[str, str]:
     """An app whose hooks all print their name, their release, and what they were given."""
-    told = '$PUSHER_APP $PUSHER_VERSION $(basename "$PUSHER_RELEASE_PATH") $(basename "$PUSHER_PREVIOUS_PATH")'
-    script = hook(f'echo "{version} $(basename "$0") $(basename "$PWD") {told}"')
+    given = '$PUSHER_APP $PUSHER_VERSION $(basename "$PUSHER_RELEASE_PATH") $(basename "$PUSHER_PREVIOUS_PATH")'
+    script = hook(f'echo "{version} $(basename "$0") $(basename "$PWD") {given}"')
     return wsgi(version) | {f"hooks/{name}": script for name in (*DEPLOY, *ROLLBACK)}
 
 

@@ -93,7 +93,7 @@ class Place:
         try:
             await executor.carry_out(self._deployment)
         except Died:
-            await self._start_again()
+            await self._restart_agent()
 
     async def end(self) -> str:
         """How it ended, and what is live."""
@@ -129,7 +129,7 @@ class Place:
         if release is not None:
             self.layout.current.symlink_to(f"./releases/{release}")
 
-    async def _start_again(self) -> None:
+    async def _restart_agent(self) -> None:
         self.words.append("|")
         recovery = AppRecovery(
             "app",
@@ -145,7 +145,7 @@ class Place:
         try:
             await recovery.recover()
         except Died:
-            await self._start_again()
+            await self._restart_agent()
         assert not recovery.trouble
 
     def _executor(self) -> Executor:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.releases import Release, Standing, rollback_targets, surplus
+from agent.core.releases import Release, Standing, listing, rollback_targets, surplus
 
 G, W, F, C = Standing.GOOD, Standing.WITHDRAWN, Standing.FAILED, Standing.CANDIDATE
 
@@ -80,3 +80,10 @@ def test_the_live_release_its_rollback_target_and_pinned_ones_never_go(standings
     assert not gone & {one.id for one in releases if one.pinned}
     good = [one.id for one in releases if one.standing is G]
     assert not gone & set(good[-keep:][1:] if live not in good else good[-keep:])
+
+
+def test_a_listing_names_versions_and_what_became_of_releases_that_are_not_good():
+    three = store(G, W, F)
+    ids = [one.id for one in three]
+    assert listing(three) == f"{ids[0]} (v1), {ids[1]} (v2, withdrawn), {ids[2]} (v3, failed)"
+    assert listing([]) == "none"
