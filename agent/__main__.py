@@ -88,13 +88,13 @@ def _serve(layout: HostLayout) -> int:
     lock = Lock(layout.lock)
     lock.acquire()
     try:
-        asyncio.run(_until_told(layout, config, apps))
+        asyncio.run(_until_signal(layout, config, apps))
     finally:
         lock.release()
     return 0
 
 
-async def _until_told(layout: HostLayout, config: AgentConfig, apps: Apps) -> None:
+async def _until_signal(layout: HostLayout, config: AgentConfig, apps: Apps) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -94,7 +94,7 @@ class Host:
         return there
 
     def trust(self, key: Path, who: str) -> None:
-        """Let a key sign."""
+        """Add a key to those that may sign."""
         public = key.with_suffix(".pub").read_text().strip()
         with self.layout.allowed_signers.open("a") as file:
             file.write(f'{who} namespaces="pusher-release" {public}\n')
@@ -124,7 +124,7 @@ class Host:
         self.layout.app_toml(name).write_text(text)
 
     async def start(self) -> None:
-        """Run the agent; returns when its door is open."""
+        """Run the agent; return when its door is open."""
         self._stop.clear()
         config = await asyncio.to_thread(read_agent, self.layout)
         apps = set_apart(await asyncio.to_thread(read_apps, self.layout), self.layout)
@@ -182,18 +182,18 @@ class Host:
             "unpacked_size": sum(entry.size for entry in tree.entries if isinstance(entry, File)),
         } | members
         raw = Manifest(**manifest).to_bytes()
-        papers = SignedManifest(raw, sign.sign(raw, key=str(key or self.key)), index)
-        return b"".join(write_bundle(papers, tree.contents()))
+        signed = SignedManifest(raw, sign.sign(raw, key=str(key or self.key)), index)
+        return b"".join(write_bundle(signed, tree.contents()))
 
     async def request(self, method: str, path: str, **arguments: Any) -> tuple[int, dict[str, Any]]:
-        """Ask the door; status and JSON."""
+        """Send a request to the door; status and JSON."""
         if self.session is None:
             self.session = aiohttp.ClientSession(f"http://127.0.0.1:{self.door}")
         async with self.session.request(method, path, **arguments) as answer:
             return answer.status, json.loads(await answer.read())
 
     async def post(self, data: bytes, *, app: str = APP) -> tuple[int, dict[str, Any]]:
-        """Post a bundle as curl does; status and what it came to."""
+        """Post a bundle as curl does; status and outcome."""
         return await self.request("POST", f"/apps/{app}/deployments", data=io.BytesIO(data))
 
     async def send(self, files: Mapping[str, str], version: str, **members: Any) -> tuple[int, dict[str, Any]]:
@@ -230,7 +230,7 @@ class Host:
         return str((await self.answer(app=app))["version"])
 
     def state(self) -> dict[str, Any]:
-        """What a deployment that fails must leave as it was: links, releases, and what lies about."""
+        """What a failing deployment must leave as it was: links, releases, and what is in staging."""
         current = self.app.current
         return {
             "current": current.readlink() if current.is_symlink() else None,
@@ -244,7 +244,7 @@ class Host:
 
 @contextlib.asynccontextmanager
 async def running(host: Host) -> AsyncIterator[Host]:
-    """The agent of `host`, for as long as the block runs."""
+    """Run the agent of `host` during the block."""
     await host.start()
     try:
         yield host
@@ -258,7 +258,7 @@ def make_key(path: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nothing listens on, as the kernel chose it."""
+    """A port that nothing listens on, chosen by the kernel."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

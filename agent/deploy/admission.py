@@ -103,7 +103,7 @@ class Admission:
 
         Raises: Refused, Failed. The caller then calls `discard`.
         """
-        self.disk.make_folders(into.parent, op="papers.staging")
+        self.disk.make_folders(into.parent, op="metadata.staging")
         check_room(into.parent, size=verified.manifest.unpacked_size, files=verified.manifest.files)
         write_metadata(
             into,

@@ -1,4 +1,4 @@
-"""What is left after a deployment of v3 over v1 and v2 was cut off somewhere, and what an agent makes of it."""
+"""What a deployment of v3 over v1 and v2 leaves when it is interrupted anywhere, and how an agent recovers it."""
 
 import asyncio
 from pathlib import Path
@@ -11,12 +11,12 @@ SETTINGS: dict[str, Any] = {"shared_paths": ["uploads", "a/of/users"], "keep_rel
 
 
 def files(version: str) -> dict[str, str]:
-    """Requirements differ, so that each version has its own venv."""
+    """The files of a version. Requirements differ, so that each version has its own venv."""
     return {"says": version, "requirements.txt": f"# {version}\n", "a/b.txt": "b", "a/c/d.txt": version}
 
 
 async def state_after_start(host: Host) -> dict[str, Any]:
-    """What an agent makes of what it finds, when it starts and ends again."""
+    """The state after an agent has started, recovered and ended."""
     async with running(host):
         _, status = await host.request("GET", "/status")
         _, listing = await host.request("GET", "/releases")
@@ -24,7 +24,7 @@ async def state_after_start(host: Host) -> dict[str, Any]:
 
 
 def state_of(host: Host, status: dict[str, Any], listing: dict[str, Any]) -> dict[str, Any]:
-    """What the agent says, and what is there."""
+    """The state, from what the agent says and what is on disk."""
     store, lies = ReleaseStore(host.app), host.state()
     return {
         "live": status["live"] and status["live"]["version"],
@@ -55,7 +55,7 @@ def shared(release: Path) -> bool:
 
 
 def wrong(found: dict[str, Any], op: str) -> str:
-    """What nobody should ever find; empty if it is well."""
+    """What is wrong with this state after the change `op`; empty if nothing is."""
     last = found["outcomes"][0]
     good = {
         "something serves": found["running"] and not found["trouble"],

@@ -33,7 +33,7 @@ FORKS = multiprocessing.get_context("fork")
 
 @dataclass(frozen=True)
 class Cut:
-    """What a process needs to know that deploys and is cut off; at 0 when all is done."""
+    """Where a process cuts the power while it deploys: at this change, or at the end if that is 0."""
 
     top: Path
     data: bytes
@@ -42,7 +42,7 @@ class Cut:
 
 
 def main(folder: Path, uv_cache: Path, every: int, without: str = "") -> None:
-    """Deploy v1 and v2, then v3 as often as it takes to be cut off at every so many changes, and at the end."""
+    """Deploy v1 and v2, then v3 many times: once cut at the end, and once at each n-th change (`every`)."""
     image, top = folder / "image", folder / "top"
     for name in (top, folder / "venvs"):
         name.mkdir()
@@ -64,7 +64,7 @@ def main(folder: Path, uv_cache: Path, every: int, without: str = "") -> None:
 
 
 def cut_off(host: Host, what: Cut) -> str:
-    """Deploy v3 on a copy, cut off; mount that again and start an agent twice; what is wrong then."""
+    """Deploy v3 on a copy and cut the power; mount it again and start an agent twice; what is wrong then."""
     image = what.top.parent / "copy"
     subprocess.run(("cp", "--sparse=always", what.top.parent / "image", image), check=True)
     with mounted(image, what.top):
@@ -97,7 +97,7 @@ class CuttingDisk(Disk):
 
 
 def cut(top: Path) -> None:
-    """The power goes: nothing reaches the disk any more, and nothing more is done."""
+    """Cut the power: nothing reaches the disk any more, and this process ends."""
     descriptor = os.open(top, os.O_RDONLY)
     fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", WITHOUT_JOURNAL))
     os.kill(os.getpid(), signal.SIGKILL)

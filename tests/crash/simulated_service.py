@@ -1,4 +1,4 @@
-"""A service for tests of what is left on a disk: nothing is started, and what answers reads the release's files.
+"""A service for tests of what is left on a disk: it starts nothing, and answers with the release's files.
 
 So a release that lost what it is made of does not answer, as a real one would not.
 """
@@ -18,7 +18,7 @@ from pusher.wire import Code, Failed, LogLine
 
 
 class SimulatedMain:
-    """`Running`."""
+    """The `Running` port."""
 
     def __init__(self, placed: Placed, folder: Path) -> None:
         self.placed = placed
@@ -58,7 +58,7 @@ class SimulatedMain:
 
 
 class SimulatedService:
-    """`Service`, made as `Embedded` is."""
+    """The `Service` port, made as `Embedded` is."""
 
     def __init__(self, app: str, config: AppConfig, *, host: HostLayout, clock: Clock) -> None:
         self._folder = host.run / app

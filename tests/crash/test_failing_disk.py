@@ -23,7 +23,7 @@ class FragileDisk(Disk):
         self.seen.append(op)
 
 
-async def test_whichever_change_fails_before_the_commit_the_old_release_serves_as_before(
+async def test_if_any_change_fails_before_the_commit_the_old_release_serves_as_before(
     tmp_path: Path, uv_cache: Path, ready_venvs: Path
 ):
     fragile = FragileDisk()

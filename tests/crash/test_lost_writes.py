@@ -39,7 +39,7 @@ def found_at(tmp_path: Path) -> Iterator[Path]:
 
 
 async def deploy_over(host: Host, disk: ForgetfulDisk, *, without: str = "") -> list[Moment]:
-    """v1, v2 and then v3, of which the moments are taken."""
+    """Deploy v1, v2 and v3; the moments of the last one."""
     async with running(host):
         for version in ("v1", "v2"):
             await host.deploy(files(version), version)
@@ -49,7 +49,7 @@ async def deploy_over(host: Host, disk: ForgetfulDisk, *, without: str = "") -> 
 
 
 async def found_after(moment: Moment, host: Host, root: Path, choose: Callable[[], bool]) -> dict[str, Any]:
-    """What the next agent makes of it."""
+    """The state after the next agent has recovered it."""
     places = {"of": host.root, "root": root, "top": host.app.path, "journal": host.layout.journal}
     await asyncio.to_thread(restore, moment, **places, choose=choose)
     return await state_after_start(host.moved(root))
@@ -76,7 +76,7 @@ async def test_wherever_the_power_goes_a_release_serves_and_nothing_is_half_done
     assert seen == {"v2", "v3"}
 
 
-async def test_it_is_the_same_where_some_of_what_was_not_flushed_has_made_it(
+async def test_it_is_the_same_if_a_part_of_what_was_not_flushed_survives(
     host: Host, disk: ForgetfulDisk, found_at: Path
 ):
     moments = await deploy_over(host, disk)
@@ -86,7 +86,7 @@ async def test_it_is_the_same_where_some_of_what_was_not_flushed_has_made_it(
 
 
 @pytest.mark.parametrize("flush", ["stage.sync", "release.sync", "switch.current.sync", "venv.flush"])
-async def test_a_deployment_that_lacks_one_flush_is_caught(
+async def test_a_deployment_that_leaves_out_one_flush_is_caught(
     host: Host, disk: ForgetfulDisk, found_at: Path, flush: str
 ):
     moments = await deploy_over(host, disk, without=flush)

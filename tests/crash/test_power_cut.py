@@ -53,5 +53,5 @@ def test_wherever_the_power_goes_a_release_serves(able: None, tmp_path: Path, uv
 
 
 @pytest.mark.root
-def test_a_deployment_that_lacks_a_flush_is_caught(able: None, tmp_path: Path, uv_cache: Path) -> None:
+def test_a_deployment_that_leaves_out_a_flush_is_caught(able: None, tmp_path: Path, uv_cache: Path) -> None:
     assert cuts(tmp_path, uv_cache, "stage.sync")["wrong"]

@@ -1,5 +1,5 @@
-"""The journal cannot be written while a deployment is taken back: its watchers hear of the end all the same, and
-it is never settled over what goes live later."""
+"""The journal cannot be written while a deployment is taken back: its watchers see the end all the same, and it is
+never undone over what goes live later."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def full(host: Host) -> Path:
 
 
 async def return_unwritten(host: Host) -> None:
-    """v1 is live; v2 was switched to, failed, and was returned from without a word in the journal."""
+    """v1 is live; v2 was switched to, failed, and was taken back, of which the journal knows nothing."""
     await host.deploy(wsgi("v1"), "v1")
     bad = wsgi("v2") | {"hooks/after-symlink": hook(f"touch {full(host)}; exit 1")}
     _, problem = await asyncio.wait_for(host.send(bad, "v2"), timeout=30)
@@ -47,7 +47,7 @@ async def return_unwritten(host: Host) -> None:
     assert await host.serving() == "v1"
 
 
-async def test_its_watchers_hear_of_the_end_and_the_next_deployment_writes_it_down(host_off: Host):
+async def test_watchers_see_the_end_and_the_next_deployment_writes_it_down(host_off: Host):
     async with running(host_off) as host:
         await return_unwritten(host)
         _, problem = await host.send(wsgi("v3"), "v3")
@@ -62,7 +62,7 @@ async def test_its_watchers_hear_of_the_end_and_the_next_deployment_writes_it_do
         assert answer["version"] == "v1"
 
 
-async def test_a_release_that_was_discarded_without_a_word_is_not_listed(host_off: Host):
+async def test_a_release_that_was_discarded_while_the_journal_was_full_is_not_listed(host_off: Host):
     async with running(host_off) as host:
         await host.deploy(wsgi("v1"), "v1")
         bad = wsgi("v2") | {"hooks/before-symlink": hook(f"touch {full(host)}; exit 1")}
@@ -75,7 +75,7 @@ async def test_a_release_that_was_discarded_without_a_word_is_not_listed(host_of
         assert [one["outcome"] for one in listing["deployments"]] == ["done", "failed", "done"]
 
 
-async def test_releases_whose_filesystem_was_not_mounted_are_what_they_were_when_it_is(host_off: Host):
+async def test_releases_are_what_they_were_once_their_filesystem_is_mounted_again(host_off: Host):
     async with running(host_off) as host:
         await host.deploy(wsgi("v1"), "v1")
         await host.deploy(wsgi("v2"), "v2")
@@ -94,7 +94,7 @@ async def test_releases_whose_filesystem_was_not_mounted_are_what_they_were_when
         assert answer["version"] == "v1"
 
 
-async def test_an_agent_that_starts_finds_the_old_release_live_and_leaves_it_so(host_off: Host):
+async def test_an_agent_that_starts_finds_the_old_release_live_and_keeps_it_live(host_off: Host):
     async with running(host_off) as host:
         await return_unwritten(host)
     full(host).unlink()
@@ -104,14 +104,14 @@ async def test_an_agent_that_starts_finds_the_old_release_live_and_leaves_it_so(
         assert [one["outcome"] for one in listing["deployments"]] == ["failed", "done"]
 
 
-async def test_what_is_damaged_keeps_the_agent_from_nothing_else(host_off: Host):
+async def test_damage_to_one_app_does_not_keep_the_agent_from_serving(host_off: Host):
     host_off.add_app("other")
     async with running(host_off) as host:
         release = (await host.deploy(wsgi("v1"), "v1"))["release"]
         data = await asyncio.to_thread(host.bundle, wsgi("o1"), "o1", app="other")
         await host.post(data, app="other")
     signed = host.app.release(release) / ".pusher"
-    signed.rename(signed.with_name("papers-gone"))
+    signed.rename(signed.with_name("gone"))
     (host.layout.run / "other" / "x.pid").write_text("garbage")
     async with running(host):
         assert await host.serving() == "v1"
@@ -131,7 +131,7 @@ async def test_a_release_whose_venv_is_gone_is_passed_over_and_says_so(host_off:
         assert await host.serving() == "v2"
 
 
-async def test_an_app_whose_port_was_taken_at_the_start_comes_up_when_it_is_free(host_off: Host):
+async def test_an_app_whose_port_was_occupied_at_the_start_comes_up_when_it_is_free(host_off: Host):
     async with running(host_off) as host:
         await host.deploy(wsgi("v1"), "v1")
     squatter = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", host.ports["flask-demo"])
@@ -147,7 +147,7 @@ async def test_an_app_whose_port_was_taken_at_the_start_comes_up_when_it_is_free
         assert status["trouble"] == ""
 
 
-async def test_a_drop_whose_end_is_unwritten_is_looked_at_after_pauses_and_settled_by_the_next(
+async def test_a_drop_whose_end_could_not_be_written_is_retried_after_pauses_and_ended_by_the_next_deployment(
     host_off: Host,
 ):
     clock = Patience()

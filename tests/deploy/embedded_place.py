@@ -69,7 +69,7 @@ def free_port() -> int:
 
 
 class Impatient(SystemClock):
-    """A clock whose pauses are noted and short."""
+    """A clock that records its pauses, and makes them short."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []

@@ -1,4 +1,4 @@
-"""`pusher` as somebody types it, in a project of its own."""
+"""`pusher` as people type it, in a project of its own."""
 
 import asyncio
 import os

@@ -7,7 +7,7 @@ import os
 from tests.host import APP, Host, running, wsgi
 
 
-async def test_v1_v2_v3_go_live_one_after_the_other_and_two_rollbacks_walk_back(host: Host):
+async def test_v1_v2_v3_go_live_one_after_the_other_and_two_rollbacks_go_back(host: Host):
     for version in ("v1", "v2", "v3"):
         answer = await host.deploy(wsgi(version), version)
         assert answer["version"] == version
@@ -59,7 +59,7 @@ async def test_a_withdrawn_release_comes_back_by_name_and_is_good_again(host: Ho
     assert answer["version"] == "v1"
 
 
-async def test_files_of_equal_size_and_time_but_other_content_are_deployed(host: Host):
+async def test_files_with_equal_size_and_time_but_other_content_are_deployed(host: Host):
     for version in ("v1", "v2"):
         files = wsgi(version)
         folder = host.write("same", files)
@@ -153,7 +153,7 @@ async def test_a_second_send_of_the_same_bundle_gives_the_result_of_the_first(ho
     assert host.state() == before
 
 
-async def test_events_tell_every_step_and_can_be_picked_up_anywhere(host: Host):
+async def test_events_show_every_step_and_can_be_read_from_any_point(host: Host):
     deployment = (await host.deploy(wsgi("v1"), "v1"))["deployment"]
     events = await host.events(deployment)
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
@@ -204,7 +204,7 @@ async def test_an_agent_that_lost_its_journal_knows_the_live_release_and_reaches
         assert (status, answer["version"]) == (200, "v1")
 
 
-async def test_only_what_is_missing_has_to_travel(host: Host):
+async def test_only_missing_files_have_to_travel(host: Host):
     await host.deploy(wsgi("v1", static__big="x" * 100_000), "v1")
     data = await asyncio.to_thread(host.bundle, wsgi("v2", static__big="x" * 100_000), "v2")
     status, answer = await host.request("POST", f"/apps/{APP}/missing", data=data)

@@ -199,7 +199,7 @@ async def test_the_public_socket_can_be_unix_beneath_the_root(place: Place) -> N
     assert not (place.root / "run/demo/app.sock").exists()
 
 
-async def test_a_start_command_that_ignores_the_socket_is_reported_as_just_that(place: Place) -> None:
+async def test_a_start_command_that_ignores_the_socket_is_reported_as_such(place: Place) -> None:
     async with place.running(start="python app.py --ignore", drain_s=0.2) as service:
         placed = place.release("v1")
         for running in (await service.try_out(placed), await service.restart(placed)):

@@ -18,7 +18,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-async def test_an_app_that_ends_by_itself_is_started_again_and_visitors_wait(place: Place) -> None:
+async def test_an_app_that_ends_by_itself_is_restarted_and_visitors_wait(place: Place) -> None:
     place.clock = Impatient()
     async with place.running() as service:
         first = await service.restart(place.release("v1"))
@@ -42,7 +42,9 @@ async def test_pauses_grow_while_an_app_does_not_stay_up(place: Place) -> None:
         assert clock.pauses[:7] == [1, 2, 4, 8, 16, 30, 30]
 
 
-async def test_pauses_begin_anew_when_it_has_stayed_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pauses_are_short_again_after_the_app_has_stayed_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.clock = clock = Impatient()
     monkeypatch.setattr("agent.host.embedded.service._STAYED_UP_S", 0.0)
     async with place.running(start="python app.py --die") as service:
@@ -51,7 +53,7 @@ async def test_pauses_begin_anew_when_it_has_stayed_up(place: Place, monkeypatch
         assert set(clock.pauses) == {1}
 
 
-async def test_what_cannot_be_started_again_is_tried_until_it_can(place: Place) -> None:
+async def test_an_app_that_cannot_be_restarted_is_retried_until_it_can(place: Place) -> None:
     place.clock = clock = Impatient()
     async with place.running() as service:
         placed = place.release("v1")
@@ -66,7 +68,7 @@ async def test_what_cannot_be_started_again_is_tried_until_it_can(place: Place) 
         assert (await place.ask())["version"] == "v1"
 
 
-async def test_stopping_while_a_pause_goes_on_starts_nothing(place: Place) -> None:
+async def test_stopping_during_a_pause_starts_nothing(place: Place) -> None:
     async with place.running() as service:
         first = await service.restart(place.release("v1"))
         os.kill(first.child.pid, signal.SIGKILL)
@@ -123,7 +125,7 @@ async def test_the_app_does_not_outlive_its_agent(place: Place) -> None:
     await until(lambda: not alive(pid))
 
 
-async def test_an_app_that_did_outlive_it_is_ended_before_anything_is_started(place: Place) -> None:
+async def test_an_app_that_outlived_it_is_ended_before_anything_is_started(place: Place) -> None:
     pid = await killed_agent(place, start="python app.py --deaf")
     assert alive(pid)
     (place.host.run / "demo/preflight-1.sock").touch()
@@ -136,7 +138,7 @@ async def test_an_app_that_did_outlive_it_is_ended_before_anything_is_started(pl
         assert len(place.notes()) == 1
 
 
-async def test_stopping_is_enough_to_end_what_outlived_an_agent(place: Place) -> None:
+async def test_stopping_ends_what_outlived_an_agent(place: Place) -> None:
     pid = await killed_agent(place, start="python app.py --deaf")
     await place.service(drain_s=0.2).stop()
     assert not alive(pid)

@@ -1,4 +1,4 @@
-"""Releases that are no good: refused or taken back, with everything live exactly as before."""
+"""Bad releases: refused or taken back, with everything live exactly as before."""
 
 import asyncio
 import shutil
@@ -71,7 +71,7 @@ async def snapshot(host: Host) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("code", "files", "said"), BAD.values(), ids=BAD.keys())
-async def test_after_a_release_that_is_no_good_everything_is_as_before(
+async def test_after_a_bad_release_everything_is_as_before(
     host: Host, code: str, files: dict[str, str], said: str
 ):
     host.add_app(APP, health__deadline_s=3)
@@ -98,8 +98,8 @@ async def test_a_first_deployment_that_fails_leaves_no_current_and_nothing_runni
     await host.deploy(wsgi("v2"), "v2")
 
 
-async def test_a_release_that_answers_in_the_preflight_and_not_in_public_is_returned_from(host: Host):
-    """And is kept for inspection, counted by nothing."""
+async def test_a_release_that_answers_in_the_preflight_but_not_in_public_is_taken_back(host: Host):
+    """It is kept for inspection, and does not count as good."""
     bad = wsgi("v2")
     bad["app.py"] = (
         "import os\nassert os.environ.get('PUSHER_PREFLIGHT'), 'only good in rehearsal'\n" + bad["app.py"]
@@ -126,7 +126,7 @@ async def test_a_release_that_answers_in_the_preflight_and_not_in_public_is_retu
     assert [what for what in ("(v1, withdrawn)", "(v2, failed)") if what not in problem["hint"]] == []
 
 
-async def test_an_app_whose_folder_was_deleted_by_hand_goes_on_after_a_release_that_is_no_good(host: Host):
+async def test_an_app_whose_folder_was_deleted_by_hand_continues_after_a_bad_release(host: Host):
     v1 = await host.deploy(wsgi("v1"), "v1")
     await asyncio.to_thread(shutil.rmtree, host.app.release(v1["release"]))
     status, problem = await host.send(wsgi("v2") | {"app.py": "import nothing_of_that_name\n"}, "v2")
@@ -154,7 +154,7 @@ async def test_a_first_release_that_fails_in_public_leaves_nothing_listening(hos
         await asyncio.open_connection("127.0.0.1", host.ports[APP])
 
 
-async def test_an_app_that_dies_while_it_is_watched_is_returned_from(host_off: Host):
+async def test_a_release_that_dies_while_it_is_watched_is_taken_back(host_off: Host):
     host_off.add_app(APP, health__bake_s=4, preflight=False)
     dying = wsgi("v2", hooks__noop="") | {
         "app.py": wsgi("v2")["app.py"]
@@ -168,7 +168,7 @@ async def test_an_app_that_dies_while_it_is_watched_is_returned_from(host_off: H
         assert await host.serving() == "v1"
 
 
-async def test_a_start_command_that_ignores_the_socket_is_reported_as_just_that(host_off: Host):
+async def test_a_start_command_that_ignores_the_socket_is_reported_as_such(host_off: Host):
     host_off.add_app(APP, start="python idle.py", health__deadline_s=1.5)
     async with running(host_off) as host:
         status, problem = await host.send(wsgi("v1", **{"idle.py": "import time\ntime.sleep(60)\n"}), "v1")
@@ -176,7 +176,7 @@ async def test_a_start_command_that_ignores_the_socket_is_reported_as_just_that(
         assert "uvicorn needs --fd 3" in problem["hint"]
 
 
-async def test_a_port_that_somebody_else_has_is_refused_with_its_owner(host: Host):
+async def test_a_port_that_another_process_has_is_refused(host: Host):
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", host.ports[APP])
     async with server:
         status, problem = await host.send(wsgi("v1"), "v1")
@@ -210,7 +210,7 @@ async def test_rolling_back_with_nothing_to_go_back_to_is_refused(host: Host):
     assert await snapshot(host) == before
 
 
-async def test_a_damaged_release_is_passed_over_by_a_rollback_which_says_so(host: Host):
+async def test_a_rollback_passes_over_a_damaged_release_and_says_so(host: Host):
     await host.deploy(wsgi("v1"), "v1")
     v2 = await host.deploy(wsgi("v2"), "v2")
     await host.deploy(wsgi("v3"), "v3")
@@ -252,7 +252,7 @@ async def test_if_nothing_comes_back_the_deployment_is_stuck_and_says_which_was_
     assert await host.serving() == "v4"
 
 
-async def test_a_failed_bundle_may_be_tried_again_and_an_older_one_may_not(host: Host):
+async def test_a_failed_bundle_may_be_sent_again_and_an_older_one_may_not(host: Host):
     older = await asyncio.to_thread(host.bundle, wsgi("v0"), "v0")
     flag = host.root / "flag"
     files = wsgi("v1") | {"hooks/before-symlink": hook(f"test -e {flag}")}

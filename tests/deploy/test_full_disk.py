@@ -27,7 +27,7 @@ def small_root(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(("umount", str(place)), check=True)
 
 
-async def test_what_would_not_fit_is_refused_before_it_travels(
+async def test_a_release_that_would_not_fit_is_refused_before_it_travels(
     small_root: Path, uv_cache: Path, ready_venvs: Path
 ):
     async with running(Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs)) as host:
@@ -60,7 +60,7 @@ async def test_a_disk_that_fills_in_the_middle_fails_the_deployment_and_leaves_n
         assert await host.serving() == "v3"
 
 
-async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room_though_nobody_touches_it(
+async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room(
     small_root: Path, uv_cache: Path, ready_venvs: Path
 ):
     clock = Patience()
@@ -73,14 +73,14 @@ async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room_though_
         filler.write_bytes(bytes(room - 10 * MIB))
         assert not clock.pausing
         put(host.layout.drop(APP) / "v2.tar.zst", raw)
-        told = await settled(host, "v2.tar.zst", state="waiting")
-        assert (told["awaited"], told["problem"]["code"]) == ("host", "disk_full"), told
+        reported = await settled(host, "v2.tar.zst", state="waiting")
+        assert (reported["awaited"], reported["problem"]["code"]) == ("host", "disk_full"), reported
         # One of no use with the same manifest, looked at before it: who asks by the manifest hears of the other.
         put(host.layout.drop(APP) / "a.tar.zst", raw[:-1])
-        assert (await settled(host, "a.tar.zst", manifest=told["manifest"], state="waiting"))[
+        assert (await settled(host, "a.tar.zst", manifest=reported["manifest"], state="waiting"))[
             "awaited"
         ] == "arrival"
-        async with host.session.get(f"/apps/{APP}/drops/{told['manifest']}") as answer:
+        async with host.session.get(f"/apps/{APP}/drops/{reported['manifest']}") as answer:
             assert b'"awaited":"host"' in await answer.content.readline()
         await until(lambda: clock.begun >= 3)  # after the arrival, and after the question
         for seconds in (5, 10, 20):
@@ -93,7 +93,7 @@ async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room_though_
         assert not clock.pausing
 
 
-async def test_releases_that_failed_give_way_to_one_that_would_not_fit(
+async def test_releases_that_failed_are_deleted_for_one_that_would_not_fit(
     small_root: Path, uv_cache: Path, ready_venvs: Path
 ):
     host = Host(small_root / "root", uv_cache=uv_cache, venvs=ready_venvs)

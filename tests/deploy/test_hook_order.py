@@ -1,4 +1,4 @@
-"""All hooks: their order, where they come from, what they are told, and what their failure does."""
+"""All hooks: their order, where they come from, what they learn, and what their failure does."""
 
 import asyncio
 import re
@@ -17,14 +17,14 @@ ROLLBACK = [
 
 
 def with_hooks(version: str) -> dict[str, str]:
-    """An app whose every hook says its name, its release, and what it was told."""
-    told = '$PUSHER_APP $PUSHER_VERSION $(basename "$PUSHER_RELEASE_PATH") $(basename "$PUSHER_PREVIOUS_PATH")'
-    script = hook(f'echo "{version} $(basename "$0") $(basename "$PWD") {told}"')
+    """An app whose hooks all print their name, their release, and what they were given."""
+    given = '$PUSHER_APP $PUSHER_VERSION $(basename "$PUSHER_RELEASE_PATH") $(basename "$PUSHER_PREVIOUS_PATH")'
+    script = hook(f'echo "{version} $(basename "$0") $(basename "$PWD") {given}"')
     return wsgi(version) | {f"hooks/{name}": script for name in (*DEPLOY, *ROLLBACK)}
 
 
 async def ran(host: Host, deployment: str) -> list[list[str]]:
-    """What the hooks of a deployment said, a list of words each."""
+    """What the hooks of a deployment printed, a list of words each."""
     return [
         event["text"].split()
         for event in await host.events(deployment)
@@ -109,7 +109,7 @@ async def test_a_rollback_hook_that_fails_cannot_stop_the_automatic_return(host:
     assert await host.serving() == "v1"
 
 
-async def test_a_bug_in_how_hooks_are_run_cannot_stop_it_either(host_off: Host):
+async def test_a_bug_in_running_hooks_cannot_stop_it_either(host_off: Host):
     class Broken(EmbeddedHookRunner):
         async def run(self, executable: Path, **options: Any) -> str:
             raise RuntimeError("a bug")

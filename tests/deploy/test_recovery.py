@@ -1,4 +1,4 @@
-"""An agent that is stopped or killed in the middle, and started again: the app ends up where it should."""
+"""An agent that is stopped or killed during a deployment, and started again: the app ends up where it should."""
 
 import asyncio
 import contextlib
@@ -62,7 +62,7 @@ async def send_up_to(host: Host, hook_name: str, version: str) -> "asyncio.Task[
     return sending
 
 
-async def settled(host: Host) -> dict[str, Any]:
+async def recovered(host: Host) -> dict[str, Any]:
     _, listing = await host.request("GET", "/releases")
     assert all(one["outcome"] for one in listing["deployments"])
     assert host.state()["staging"] == []
@@ -77,7 +77,7 @@ async def test_before_the_switch_the_old_release_serves_and_the_new_one_is_gone(
     sending = await send_up_to(host, "before-symlink", "v2")
     ending = asyncio.create_task(daemon.end(number))
     if number == signal.SIGTERM:
-        # What is under way is let go at the next step: the hook may end first.
+        # The deployment ends at the next step: the hook may end first.
         (host.app.path / "open").touch()
     await ending
     with contextlib.suppress(Exception):
@@ -85,12 +85,12 @@ async def test_before_the_switch_the_old_release_serves_and_the_new_one_is_gone(
     await daemon.start()
     assert await host.serving() == "v1"
     assert host.state() == before
-    listing = await settled(host)
+    listing = await recovered(host)
     assert listing["deployments"][0]["outcome"] == "failed"
     assert listing["deployments"][0]["problem"]["code"] == "interrupted"
 
 
-async def test_after_the_switch_the_new_release_is_asked_once_more_and_stays_if_it_is_well(daemon: Daemon):
+async def test_after_the_switch_the_new_release_is_checked_once_more_and_stays_if_it_is_healthy(daemon: Daemon):
     host = daemon.host
     await host.deploy(wsgi("v1"), "v1")
     sending = await send_up_to(host, "after-symlink", "v2")
@@ -100,7 +100,7 @@ async def test_after_the_switch_the_new_release_is_asked_once_more_and_stays_if_
     (host.app.path / "open").touch()
     await daemon.start()
     assert await host.serving() == "v2"
-    listing = await settled(host)
+    listing = await recovered(host)
     assert [one["outcome"] for one in listing["deployments"]] == ["done", "done"]
     _, answer = await host.rollback()
     assert answer["version"] == "v1"
@@ -121,12 +121,12 @@ async def test_a_release_that_kills_its_agent_each_time_ends_taken_back(daemon: 
     await daemon.end(signal.SIGKILL)
     await daemon.start()
     assert await host.serving() == "v1"
-    listing = await settled(host)
+    listing = await recovered(host)
     assert listing["deployments"][0]["outcome"] == "failed"
     assert {one["version"]: one["standing"] for one in listing["releases"]} == {"v1": "good", "v2": "failed"}
 
 
-async def test_a_first_deployment_that_is_cut_off_leaves_nothing(daemon: Daemon):
+async def test_a_first_deployment_that_is_interrupted_leaves_nothing(daemon: Daemon):
     host = daemon.host
     await send_up_to(host, "before-symlink", "v1")
     await daemon.end(signal.SIGKILL)

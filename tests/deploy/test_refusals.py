@@ -177,7 +177,7 @@ async def test_a_bundle_that_was_rolled_back_from_can_be_sent_again_while_it_is_
     assert await host.serving() == "v2"
 
 
-async def test_a_second_send_meanwhile_is_told_who_is_deploying(host: Host):
+async def test_a_second_send_meanwhile_is_refused_with_the_name_of_who_is_deploying(host: Host):
     slow = wsgi("v1") | {
         "hooks/before-symlink": "#!/bin/sh\ntouch ../../started; while [ ! -e ../../go ]; do sleep 0.01; done\n"
     }
@@ -209,7 +209,7 @@ async def test_a_rollback_from_a_release_that_is_not_live_any_more_changes_nothi
     assert (status, answer["release"]) == (200, first)
 
 
-async def test_a_client_that_vanishes_in_the_middle_of_an_upload_leaves_nothing(
+async def test_a_client_that_disconnects_in_the_middle_of_an_upload_leaves_nothing(
     host: Host, before: dict[str, Any]
 ):
     files = wsgi("v2") | {"static/big": "".join(str(n) for n in range(400_000))}
@@ -232,7 +232,7 @@ async def test_a_client_that_vanishes_in_the_middle_of_an_upload_leaves_nothing(
     assert status_code == 200
 
 
-async def test_what_was_refused_is_told_in_words(host: Host):
+async def test_a_refusal_says_in_words_what_to_do(host: Host):
     _, problem = await host.post(await asyncio.to_thread(unknown_key, host))
     assert "pusher-agent trust" in problem["hint"]
     assert json.dumps(problem)

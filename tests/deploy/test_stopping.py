@@ -1,4 +1,4 @@
-"""An agent that is told to stop in the middle: what is not live yet ends at once, and is told of."""
+"""An agent that is told to stop during a deployment: one that is not live yet ends at once, and says so."""
 
 import asyncio
 import secrets
@@ -15,7 +15,7 @@ HANGING = "import time\ntime.sleep(60)\n"
 
 
 def version_that_waits(where: str) -> dict[str, str]:
-    """A version whose deployment does not come past `where`."""
+    """A version whose deployment does not get past `where`."""
     files = wsgi("v2")
     match where:
         case "preflight":
@@ -23,12 +23,12 @@ def version_that_waits(where: str) -> dict[str, str]:
         case "hook":
             return files | {"hooks/before-symlink": hook("sleep 60")}
         case _:
-            # Nobody answers there: uv goes on trying.
+            # Nothing answers there, and uv keeps trying.
             return files | {"requirements.txt": "gunicorn==22.0.0\nnothing-of-that-name==1\n"}
 
 
 @pytest.mark.parametrize("where", ["preflight", "hook", "dependencies"])
-async def test_what_it_waits_for_is_ended_and_nothing_live_was_touched(where: str, host_off: Host):
+async def test_what_a_deployment_waits_for_is_ended_and_nothing_live_changes(where: str, host_off: Host):
     async with running(host_off) as host:
         await host.deploy(wsgi("v1"), "v1")
     async with silence() as index:
@@ -49,7 +49,7 @@ async def test_what_it_waits_for_is_ended_and_nothing_live_was_touched(where: st
             assert await host.serving() == "v1"
 
 
-async def test_an_upload_under_way_is_waited_for_no_longer(host: Host):
+async def test_an_upload_under_way_is_ended(host: Host):
     await host.deploy(wsgi("v1"), "v1")
     before = host.state()
     data = await asyncio.to_thread(host.bundle, wsgi("v2", noise=secrets.token_hex(1_000_000)), "v2")
@@ -71,14 +71,14 @@ async def test_an_upload_under_way_is_waited_for_no_longer(host: Host):
 
 
 async def stop(host: Host) -> None:
-    """As SIGTERM, while others still talk to it."""
+    """Stop as SIGTERM does, while clients are still connected."""
     session, host.session = host.session, None
     await host.stop()
     host.session = session
 
 
 async def doing(host: Host, where: str) -> bool:
-    """Whether the deployment under way has come there."""
+    """Whether the deployment under way has got there."""
     status = (await host.request("GET", "/status"))[1]
     if status["deploying"] is None:
         return False
@@ -100,7 +100,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
 
 @asynccontextmanager
 async def silence() -> AsyncIterator[str]:
-    """The address of an index that takes connections and says nothing."""
+    """The address of an index that accepts connections and sends nothing."""
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):

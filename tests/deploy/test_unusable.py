@@ -1,4 +1,4 @@
-"""An app whose file cannot be used: the others are served, and it is left as it is until the file is mended."""
+"""An app whose file cannot be used: the agent serves the others, and leaves it alone until the file is mended."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ BLOG = "blog"
 LATER = "20991123020055Z"
 
 
-def look(*places: Path) -> dict[str, tuple[int, int]]:
-    """Everything beneath, with what changes when it is touched."""
+def snapshot(*places: Path) -> dict[str, tuple[int, int]]:
+    """Everything below these places, with what changes when it is touched."""
     found = [path for place in places for path in (place, *place.rglob("*"))]
     return {str(path): ((state := os.lstat(path)).st_mtime_ns, state.st_ino) for path in found}
 
@@ -27,7 +27,7 @@ async def packed(host: Host) -> bytes:
 
 
 async def leave_unfinished(host: Host) -> str:
-    """What an agent leaves that dies while it unpacks a release of the blog; the deployment's id."""
+    """Leave what an agent leaves that dies while it unpacks a release of the blog; the deployment's id."""
     (host.root / f"opt/{BLOG}/.staging/{LATER}").mkdir(parents=True)
     journal = Journal(host.layout.journal)
     await journal.open()
@@ -45,7 +45,7 @@ async def leave_unfinished(host: Host) -> str:
     return attempt.id
 
 
-async def test_the_others_are_served_and_all_that_is_asked_of_it_is_refused_with_what_to_mend(
+async def test_the_others_are_served_and_every_request_about_it_is_refused_with_what_to_mend(
     host_off: Host,
 ) -> None:
     host_off.add_app(BLOG)
@@ -53,9 +53,9 @@ async def test_the_others_are_served_and_all_that_is_asked_of_it_is_refused_with
     file.write_text('listn = "127.0.0.1:1"\n')
     with capture_logs() as logs:
         async with running(host_off) as host:
-            told = [one for one in logs if one["event"] == "app_left_alone"]
+            reported = [one for one in logs if one["event"] == "app_left_alone"]
             said = f"{file}: unknown key 'listn'. Did you mean listen? Mend it, then start the agent again"
-            assert told == [{"event": "app_left_alone", "log_level": "error", "app": BLOG, "problem": said}]
+            assert reported == [{"event": "app_left_alone", "log_level": "error", "app": BLOG, "problem": said}]
             await host.deploy(wsgi("v1"), "v1")
             assert await host.serving() == "v1"
             bundle = await packed(host)
@@ -96,7 +96,7 @@ async def test_as_the_only_app_it_answers_the_short_routes_with_what_to_mend(hos
         assert (await host.request("GET", "/healthz"))[0] == 200
 
 
-async def test_nothing_of_it_is_touched_and_what_was_unfinished_is_settled_when_the_file_is_mended(
+async def test_nothing_of_it_is_touched_and_a_deployment_is_recovered_when_the_file_is_mended(
     host_off: Host,
 ) -> None:
     host_off.add_app(BLOG)
@@ -110,14 +110,14 @@ async def test_nothing_of_it_is_touched_and_what_was_unfinished_is_settled_when_
     good = file.read_text()
     file.write_text(f"{good}[helth]\n")
     places = (host.root / "opt" / BLOG, host.layout.drop(BLOG))
-    before = look(*places)
+    before = snapshot(*places)
     async with running(host):
         assert (await host.request("GET", past))[1]["outcome"] == "done"
         assert (await host.request("GET", f"/deployments/{BLOG}-19991123020055Z"))[0] == 404
         for path in (unfinished, f"{unfinished}/events"):
             status, answer = await host.request("GET", path)
             assert (status, answer["code"], answer["hint"][:20]) == (409, "configuration", "Did you mean health?")
-    assert look(*places) == before
+    assert snapshot(*places) == before
     file.write_text(good)
     async with running(host):
         assert (await host.request("GET", unfinished))[1]["outcome"] == "failed"
@@ -125,7 +125,7 @@ async def test_nothing_of_it_is_touched_and_what_was_unfinished_is_settled_when_
         assert (await host.request("GET", f"/apps/{BLOG}/status"))[1]["live"]["version"] == "v1"
 
 
-async def test_of_two_that_are_in_each_others_way_neither_is_served_and_the_third_is(host_off: Host) -> None:
+async def test_two_apps_in_conflict_are_both_not_served_and_the_third_is(host_off: Host) -> None:
     host_off.add_app(BLOG)
     host_off.add_app("shop", listen=f"127.0.0.1:{host_off.ports[BLOG]}")
     async with running(host_off) as host:

@@ -1,4 +1,4 @@
-"""Who asks at an open door: curl, as any user, and raw sockets."""
+"""Requests to an open door: by curl, as any user, and by raw sockets."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ class Answer:
 
 @dataclass
 class Visitor:
-    """An open door, and who asks at it."""
+    """An open door, and a visitor who sends requests."""
 
     door: HttpDoor
     agent: SimulatedAgent
@@ -34,7 +34,7 @@ class Visitor:
     async def curl(
         self, path: str, *options: str, uid: int | None = None, unix: bool = False, body: bytes = b""
     ) -> Answer:
-        """What real curl makes of it, as the user `uid`."""
+        """What the real curl gets, as the user `uid`."""
         argv: tuple[str, ...] = ("curl", "--silent", "--show-error", "--include", "--max-time", "20", *options)
         if unix:
             argv += ("--unix-socket", str(self.door.path), f"http://localhost{path}")
@@ -64,7 +64,7 @@ class Visitor:
         return "\r\n".join((f"{line} HTTP/1.1", f"Host: {self.door.address}", *more, "", "")).encode()
 
     async def raw(self, request: bytes, *, unix: bool = False) -> Answer:
-        """What somebody gets who sends just these bytes, and reads to the end."""
+        """What a visitor gets who sends just these bytes, and reads to the end."""
         return parse(await self.raw_bytes(request, unix=unix))
 
     async def raw_bytes(self, request: bytes, *, unix: bool = False) -> bytes:

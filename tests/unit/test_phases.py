@@ -20,7 +20,7 @@ def test_a_deployment_that_goes_well_passes_through_every_phase_to_done():
     assert phase is Phase.DONE
 
 
-def test_every_phase_stands_in_the_table_and_only_ended_ones_have_no_way_on():
+def test_every_phase_is_in_the_table_and_only_ended_ones_lead_nowhere():
     assert set(PHASES) == set(Phase)
     assert {phase for phase, arrows in PHASES.items() if not arrows} == ENDED
 
@@ -30,7 +30,7 @@ def test_every_phase_before_the_commit_can_fail_and_none_after_it():
     assert can_fail == {Phase.VERIFIED, Phase.SWITCHING, Phase.SWITCHED, Phase.CONFIRMING}
 
 
-def test_what_fails_before_the_switch_is_discarded_and_after_it_returned_from():
+def test_a_failure_before_the_switch_discards_and_one_after_it_returns():
     assert advance(Phase.VERIFIED, Signal.STEP_FAILED) is Phase.DISCARDING
     for phase in (Phase.SWITCHING, Phase.SWITCHED, Phase.CONFIRMING):
         assert advance(phase, Signal.STEP_FAILED) is Phase.RETURNING
@@ -41,7 +41,7 @@ def test_an_arrow_that_is_not_in_the_table_is_our_own_bug():
         advance(Phase.DONE, Signal.CONFIRMED)
 
 
-def test_recovery_knows_what_to_do_in_every_phase_that_has_not_ended():
+def test_recovery_has_an_entry_for_every_phase_that_has_not_ended():
     assert set(RECOVERY) == set(Phase) - ENDED
 
 

@@ -1,4 +1,4 @@
-"""The plans: order of steps and hooks, and what a hook is told."""
+"""The plans: order of steps and hooks, and what a hook learns."""
 
 from agent.core.plan import (
     BEGINS,
@@ -70,7 +70,7 @@ def test_only_the_clean_up_and_its_last_hook_come_after_the_commit():
         assert [item.name.removeprefix("rollback-") for item in after[1:]] == ["after-cleanup"]
 
 
-def test_a_resumed_deployment_goes_on_with_the_restart():
+def test_a_resumed_deployment_continues_with_the_restart():
     for items in PLANS.values():
         assert items[resume_at(items)] is Step.RESTART
         assert items[resume_at(items) - 1] in ENDED
@@ -78,7 +78,7 @@ def test_a_resumed_deployment_goes_on_with_the_restart():
     assert set(BEGINS) == {Step.SWITCH, Step.CONFIRM}
 
 
-def test_a_deploys_hooks_are_its_own_and_a_rollbacks_those_of_the_release_it_leaves():
+def test_a_deploy_runs_its_own_hooks_and_a_rollback_those_of_the_release_it_leaves():
     deploy, rollback = attempt(Kind.DEPLOY), attempt(Kind.ROLLBACK)
     assert deploy.scene(returning=False) == Scene(
         source=deploy.release, release=deploy.release, previous=deploy.previous
@@ -97,10 +97,10 @@ def test_an_automatic_return_leaves_the_release_that_failed():
         )
 
 
-def test_a_rollback_when_nothing_is_live_takes_its_hooks_from_where_it_goes():
+def test_a_rollback_while_nothing_is_live_runs_the_hooks_of_its_target():
     lost = attempt(Kind.ROLLBACK, previous=None)
     assert lost.scene(returning=False).source == lost.release
 
 
-def test_a_deployments_id_gives_back_the_time_it_was_made_of():
+def test_the_time_can_be_read_from_the_id_of_a_deployment():
     assert time_id(deployment_id("flask-demo", "20261123020055Z")) == "20261123020055Z"

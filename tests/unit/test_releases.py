@@ -1,9 +1,9 @@
-"""Which release a rollback goes to, and which ones retention lets go."""
+"""Which release a rollback goes to, and which ones retention deletes."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.releases import Release, Standing, rollback_targets, surplus
+from agent.core.releases import Release, Standing, listing, rollback_targets, surplus
 
 G, W, F, C = Standing.GOOD, Standing.WITHDRAWN, Standing.FAILED, Standing.CANDIDATE
 
@@ -31,12 +31,12 @@ def test_after_v1_v2_v3_rollback_v4_a_rollback_goes_to_v2_and_not_to_the_withdra
     assert versions(rollback_targets(four, live=four[3].id)) == ["v2", "v1"]
 
 
-def test_failed_releases_and_candidates_are_never_fallen_back_to():
+def test_failed_releases_and_candidates_are_never_rollback_targets():
     four = store(G, F, C, G)
     assert versions(rollback_targets(four, live=four[3].id)) == ["v1"]
 
 
-def test_when_nothing_is_live_every_good_release_is_a_fallback():
+def test_while_nothing_is_live_every_good_release_is_a_rollback_target():
     assert versions(rollback_targets(store(G, W, G), live=None)) == ["v3", "v1"]
 
 
@@ -55,12 +55,12 @@ def test_withdrawn_and_failed_releases_do_not_push_good_ones_out():
     assert surplus(many, live=many[5].id, keep=3) == []
 
 
-def test_what_failed_goes_when_it_is_older_than_every_good_release_kept():
+def test_a_failed_release_goes_when_it_is_older_than_every_good_release_kept():
     many = store(F, W, G, G, G)
     assert versions(surplus(many, live=many[4].id, keep=2)) == ["v1", "v2", "v3"]
 
 
-def test_releases_that_failed_in_a_row_are_kept_only_as_many_as_good_ones():
+def test_of_releases_that_failed_in_a_row_only_as_many_are_kept_as_of_good_ones():
     many = store(G, G, F, F, F, F)
     assert versions(surplus(many, live=many[1].id, keep=2)) == ["v3", "v4"]
 
@@ -71,7 +71,7 @@ def test_releases_that_failed_in_a_row_are_kept_only_as_many_as_good_ones():
     keep=st.integers(1, 6),
     data=st.data(),
 )
-def test_the_live_release_its_fallback_and_pinned_ones_never_go(standings, pinned, keep, data):
+def test_the_live_release_its_rollback_target_and_pinned_ones_never_go(standings, pinned, keep, data):
     releases = store(*standings, pinned=tuple(pinned))
     live = data.draw(st.sampled_from(releases)).id
     gone = {one.id for one in surplus(releases, live=live, keep=keep)}
@@ -80,3 +80,10 @@ def test_the_live_release_its_fallback_and_pinned_ones_never_go(standings, pinne
     assert not gone & {one.id for one in releases if one.pinned}
     good = [one.id for one in releases if one.standing is G]
     assert not gone & set(good[-keep:][1:] if live not in good else good[-keep:])
+
+
+def test_a_listing_names_versions_and_what_became_of_releases_that_are_not_good():
+    three = store(G, W, F)
+    ids = [one.id for one in three]
+    assert listing(three) == f"{ids[0]} (v1), {ids[1]} (v2, withdrawn), {ids[2]} (v3, failed)"
+    assert listing([]) == "none"

@@ -1,4 +1,4 @@
-"""What `systemctl status pusher-agent` says goes on."""
+"""The status line, as `systemctl status pusher-agent` shows it."""
 
 from agent.core.plan import Attempt, Kind
 from agent.deploy.status_line import StatusLines
@@ -14,7 +14,7 @@ def event(happened: Happened, **data: object) -> Event:
     return Event(1, 0, happened, data)
 
 
-def test_every_change_of_what_goes_on_is_said_once() -> None:
+def test_each_change_is_shown_once() -> None:
     said: list[str] = []
     status_lines = StatusLines(door="127.0.0.1:9000", say=said.append)
     status_lines.show()
@@ -46,7 +46,7 @@ def test_every_change_of_what_goes_on_is_said_once() -> None:
     ]
 
 
-def test_an_agent_that_stops_says_what_it_waits_for() -> None:
+def test_an_agent_that_stops_shows_what_it_waits_for() -> None:
     said: list[str] = []
     status_lines = StatusLines(door="127.0.0.1:9000", say=said.append)
     shop = status_lines.of("shop")

@@ -1,33 +1,431 @@
-"""What a step says about what it cannot look at."""
+"""Each step by itself: what it does and what its undo leaves, on a real disk, with a simulated service."""
 
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from agent.core.config import AppConfig
-from agent.core.layout import AppLayout
+from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Attempt, Kind
+from agent.core.releases import Release, Standing
+from agent.deploy.retention import Retention
+from agent.deploy.steps.cleanup import Cleanup
+from agent.deploy.steps.confirm import Confirm
+from agent.deploy.steps.dependencies import Dependencies
 from agent.deploy.steps.link_shared import LinkShared
-from agent.deploy.steps.step import Inputs
+from agent.deploy.steps.preflight import Preflight
+from agent.deploy.steps.restart import Restart
+from agent.deploy.steps.step import Inputs, placed
+from agent.deploy.steps.switch import Switch
+from agent.deploy.steps.unpack import Unpack
+from agent.host.clock import SystemClock
+from agent.host.ports import Bundle, Lines, Placed
+from agent.host.releases.store import ReleaseStore
+from agent.host.releases.unpack import write_metadata
+from agent.host.releases.venvs import Venvs
 from agent.host.storage.disk import Disk
-from pusher.wire import Code, Failed
+from agent.host.storage.journal import Journal
+from pusher.wire import Code, Failed, File, Limits, Manifest, Refused, Stuck, index_line
+from tests.crash.simulated_service import SimulatedMain, SimulatedService
 
-RELEASE = "20261123020055Z"
-ATTEMPT = Attempt(
-    id=f"app-{RELEASE}", app="app", kind=Kind.DEPLOY, release=RELEASE, version="v1", previous=None, by="me"
-)
+V0, V1, V2 = "20261123010000Z", "20261123020000Z", "20261123020055Z"
+CLOCK, DISK = SystemClock(), Disk()
+
+
+def attempt(*, previous: str | None = V1) -> Attempt:
+    return Attempt(
+        id=f"app-{V2}", app="app", kind=Kind.DEPLOY, release=V2, version="v2", previous=previous, by="me"
+    )
+
+
+class RecordingService(SimulatedService):
+    """The simulated service; `words` are what it was asked to do, `mains` all that it started."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.words: list[str] = []
+        self.mains: list[SimulatedMain] = []
+        self.refusal: Refused | None = None
+
+    async def reserve(self) -> None:
+        self.words.append("reserve")
+        if self.refusal:
+            raise self.refusal
+
+    async def try_out(self, placed: Placed) -> SimulatedMain:
+        self.words.append(f"try {placed.version}")
+        self.mains.append(await super().try_out(placed))
+        return self.mains[-1]
+
+    async def restart(self, placed: Placed) -> SimulatedMain:
+        self.words.append(f"restart {placed.version}")
+        return await super().restart(placed)
+
+    async def mend(self) -> None:
+        self.words.append("mend")
+
+    async def stop(self) -> None:
+        self.words.append("stop")
+        await super().stop()
+
+
+class App:
+    """An app on a real disk, with what its steps are made of."""
+
+    def __init__(self, root: Path, journal: Journal) -> None:
+        self.layout = AppLayout(root / "opt/app")
+        self.store = ReleaseStore(self.layout)
+        self.journal = journal
+        self.config = self.configured()
+        self.service = RecordingService("app", self.config, host=HostLayout(root), clock=CLOCK)
+        self.lines: list[str] = []
+
+    def configured(self, **settings: Any) -> AppConfig:
+        health = {"version_member": "version", "deadline_s": 1, "bake_s": 0.1}
+        return AppConfig.model_validate({"path": "/opt/app", "user": "me", "health": health, **settings})
+
+    def release(self, release: str, version: str, *, says: str = "") -> Path:
+        """A whole release that was signed, whose app says its version."""
+        path = self.layout.release(release)
+        content = (says or version).encode()
+        index = index_line(File("says", 0o644, len(content), hashlib.sha256(content).hexdigest()))
+        write_signed(path, version, index, size=len(content))
+        (path / "says").write_bytes(content)
+        (path / "says").chmod(0o644)
+        venv = self.layout.venv(f"key-{version}")
+        venv.mkdir(parents=True)
+        (venv / ".complete").touch()
+        (path / "venv").symlink_to(f"../../shared/venvs/key-{version}")
+        return path
+
+    def live(self) -> tuple[str | None, str | None]:
+        """The target of `current`, and of the link to its venv."""
+        links = (self.layout.current, self.layout.shared_venv)
+        current, venv = (os.readlink(link) if link.is_symlink() else None for link in links)
+        return current, venv
+
+    def switch(self) -> Switch:
+        return Switch(self.store, self.config, DISK, self.service, self.journal, CLOCK)
+
+
+def write_signed(into: Path, version: str, index: bytes, *, size: int) -> None:
+    manifest = Manifest(
+        app="app",
+        version=version,
+        created=1,
+        expires=2,
+        index_sha256=hashlib.sha256(index).hexdigest(),
+        index_size=len(index),
+        files=index.count(b"\n"),
+        unpacked_size=size,
+    )
+    into.parent.mkdir(parents=True, exist_ok=True)
+    write_metadata(into, manifest=manifest.to_bytes(), signature=b"s", index=[index], disk=DISK)
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[App]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    await journal.open()
+    made = App(tmp_path, journal)
+    yield made
+    for main in made.service.mains:
+        main.dismiss()
+    await journal.close()
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+# --- unpack
+
+
+class OneFile:
+    """A bundle of one file, `says`, whose manifest and index were read."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def files(self) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+        yield "says", len(self._content), iter([self._content])
+
+
+def stage(app: App) -> None:
+    index = index_line(File("says", 0o644, 2, hashlib.sha256(b"v2").hexdigest()))
+    write_signed(app.layout.staged(V2), "v2", index, size=2)
+
+
+async def test_unpack_publishes_the_staged_tree_and_its_undo_removes_it(app: App) -> None:
+    await asyncio.to_thread(stage, app)
+    step = Unpack(app.store, DISK, Limits())
+    await step.do(attempt(), Inputs(bundle=cast("Bundle", OneFile(b"v2"))), app.lines.append)
+    release = app.layout.release(V2)
+    assert (release / "says").read_text() == "v2"
+    assert (release / "REVISION").read_text() == "v2\n"
+    for _ in range(2):
+        await step.undo(attempt(), app.lines.append)
+        assert files(app.layout.path) == {"releases", ".staging"}
+
+
+async def test_unpack_publishes_nothing_if_a_file_is_another_and_its_undo_removes_what_was_staged(
+    app: App,
+) -> None:
+    await asyncio.to_thread(stage, app)
+    step = Unpack(app.store, DISK, Limits())
+    with pytest.raises(Refused) as caught:
+        await step.do(attempt(), Inputs(bundle=cast("Bundle", OneFile(b"xx"))), app.lines.append)
+    assert caught.value.code is Code.CONTENT_MISMATCH
+    assert not app.layout.release(V2).exists()
+    await step.undo(attempt(), app.lines.append)
+    assert files(app.layout.path) == {".staging"}
+
+
+async def test_unpack_without_a_bundle_is_a_bug(app: App) -> None:
+    with pytest.raises(RuntimeError):
+        await Unpack(app.store, DISK, Limits()).do(attempt(), Inputs(), app.lines.append)
+
+
+# --- link-shared
+
+
+async def test_link_shared_makes_the_folders_and_links_and_its_undo_touches_nothing(app: App) -> None:
+    config = app.configured(shared_paths=["var/uploads"], shared_files=[".env"])
+    release = app.layout.release(V2)
+    release.mkdir(parents=True)
+    app.layout.shared.mkdir()
+    (app.layout.shared / ".env").write_text("X=1")
+    step = LinkShared(app.layout, config, DISK)
+    await step.do(attempt(), Inputs(), app.lines.append)
+    assert os.readlink(release / "var/uploads") == "../../../shared/var/uploads"
+    assert (release / "var/uploads").is_dir()
+    assert (release / ".env").read_text() == "X=1"
+    before = files(app.layout.path)
+    await step.undo(attempt(), app.lines.append)
+    assert files(app.layout.path) == before
+
+
+async def test_link_shared_fails_for_a_shared_file_that_is_missing(app: App) -> None:
+    app.layout.release(V2).mkdir(parents=True)
+    with pytest.raises(Failed, match=r"shared file \.env is not there") as caught:
+        await LinkShared(app.layout, app.configured(shared_files=[".env"]), DISK).do(
+            attempt(), Inputs(), app.lines.append
+        )
+    assert caught.value.code is Code.SHARED_FILE_MISSING
 
 
 @pytest.mark.parametrize("shared", [{"shared_files": ["conf/.env"]}, {"shared_paths": ["conf/uploads"]}])
-async def test_what_is_shared_and_may_not_be_looked_at_is_named(
+async def test_link_shared_names_the_shared_path_that_it_may_not_look_at(
     shared: dict[str, list[str]], as_nobody: Path
 ) -> None:
     layout = AppLayout(as_nobody)
-    layout.release(RELEASE).mkdir(parents=True)
+    layout.release(V2).mkdir(parents=True)
     layout.shared.mkdir()
     (layout.shared / "conf").mkdir(mode=0)
     config = AppConfig.model_validate({"path": str(as_nobody), "user": "nobody", **shared})
     with pytest.raises(Failed, match=r"Could not look at .*/shared/conf/.*: Permission denied") as caught:
-        await LinkShared(layout, config, Disk()).do(ATTEMPT, Inputs(), print)
+        await LinkShared(layout, config, Disk()).do(attempt(), Inputs(), print)
     assert caught.value.code is Code.DISK_ERROR
     assert "The agent's user" in caught.value.hint
+
+
+# --- dependencies and cleanup
+
+
+class ScriptedVenvs:
+    """Venvs whose key is given. `failure` is raised instead of making one."""
+
+    def __init__(self, layout: AppLayout, failure: Failed | None = None) -> None:
+        self.pruned: set[str] = set()
+        self._layout = layout
+        self._failure = failure
+
+    async def key(self, release: Path) -> str:
+        return "key-v2"
+
+    async def ensure(self, key: str, release: Path, *, line: Lines) -> bool:
+        line("installing")
+        if self._failure:
+            raise self._failure
+        await asyncio.to_thread(self._layout.venv(key).mkdir, parents=True)
+        return True
+
+    def prune(self, keep: set[str]) -> None:
+        self.pruned = keep
+
+
+async def test_dependencies_notes_the_venv_and_links_it_and_its_undo_leaves_it_for_the_next(app: App) -> None:
+    app.layout.release(V2).mkdir(parents=True)
+    await app.journal.begin(attempt(), manifest="", created=1, now=1)
+    step = Dependencies(app.store, DISK, cast("Venvs", ScriptedVenvs(app.layout)), app.journal)
+    await step.do(attempt(), Inputs(), app.lines.append)
+    assert (app.layout.release(V2) / "venv").resolve() == app.layout.venv("key-v2").resolve()
+    assert [one.venv for one in await app.journal.releases("app")] == ["key-v2"]
+    assert app.lines == ["installing"]
+    await step.undo(attempt(), app.lines.append)
+    assert app.layout.venv("key-v2").is_dir()
+
+
+async def test_dependencies_that_fail_leave_no_link(app: App) -> None:
+    app.layout.release(V2).mkdir(parents=True)
+    failing = ScriptedVenvs(app.layout, Failed(Code.DEPENDENCIES_FAILED, "uv failed"))
+    with pytest.raises(Failed):
+        await Dependencies(app.store, DISK, cast("Venvs", failing), app.journal).do(attempt(), Inputs(), print)
+    assert files(app.layout.release(V2)) == set()
+
+
+async def test_cleanup_deletes_what_retention_does_not_keep_and_keeps_venvs_that_only_the_journal_knows(
+    app: App,
+) -> None:
+    for release, version in ((V0, "v0"), (V1, "v1"), (V2, "v2")):
+        await asyncio.to_thread(app.release, release, version)
+    known = [
+        Release(id=one, version="", standing=Standing.GOOD, created=1, venv=venv)
+        for one, venv in ((V0, "gone"), (V1, "only-in-the-journal"), (V2, "key-v2"))
+    ]
+    await app.journal.adopt("app", known)
+    app.layout.staging.mkdir()
+    venvs = ScriptedVenvs(app.layout)
+    step = Cleanup(app.store, Retention("app", 1, app.store, DISK, app.journal), cast("Venvs", venvs), app.journal)
+    await step.do(attempt(), Inputs(), app.lines.append)
+    assert sorted(os.listdir(app.layout.releases)) == [V1, V2]
+    assert [one.id for one in await app.journal.releases("app")] == [V1, V2]
+    assert venvs.pruned == {"only-in-the-journal", "key-v1", "key-v2"}
+    await step.undo(attempt(), app.lines.append)
+
+
+# --- preflight
+
+
+async def test_preflight_checks_a_candidate_and_dismisses_it(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    await Preflight(app.store, app.config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+    assert app.service.words == ["reserve", "try v2"]
+    assert await app.service.mains[0].wait()
+    assert app.service.running() is None
+
+
+async def test_preflight_fails_for_another_version_and_ends_the_candidate(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2", says="v1")
+    with pytest.raises(Failed) as caught:
+        await Preflight(app.store, app.config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+    assert caught.value.code is Code.APP_UNHEALTHY
+    assert await app.service.mains[0].wait()
+
+
+async def test_preflight_that_is_switched_off_only_reserves_the_socket(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    config = app.configured(preflight=False)
+    await Preflight(app.store, config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+    assert app.service.words == ["reserve"]
+
+
+async def test_preflight_starts_nothing_while_the_port_is_occupied(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    app.service.refusal = Refused(Code.PORT_TAKEN, "The port is occupied")
+    with pytest.raises(Refused):
+        await Preflight(app.store, app.config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+    assert app.service.words == ["reserve"]
+
+
+async def test_the_undo_of_preflight_closes_the_socket_only_after_a_first_deployment(app: App) -> None:
+    step = Preflight(app.store, app.config, app.service, CLOCK)
+    await step.undo(attempt(), app.lines.append)
+    assert app.service.words == []
+    await step.undo(attempt(previous=None), app.lines.append)
+    assert app.service.words == ["stop"]
+    await asyncio.to_thread(app.release, V1, "v1")
+    await app.service.restart(await placed(app.store, V1))
+    app.service.words.clear()
+    await step.undo(attempt(previous=None), app.lines.append)
+    assert app.service.words == []
+
+
+# --- switch
+
+
+@pytest.fixture
+async def switched(app: App) -> App:
+    """v2 was switched to; v0 and v1 were good before it, and v1 was live."""
+    for release, version in ((V0, "v0"), (V1, "v1"), (V2, "v2")):
+        await asyncio.to_thread(app.release, release, version)
+    good = [Release(id=one, version="", standing=Standing.GOOD, created=1) for one in (V0, V1)]
+    await app.journal.adopt("app", good)
+    await app.switch().do(attempt(), Inputs(), app.lines.append)
+    assert app.live() == (f"./releases/{V2}", "venvs/key-v2")
+    return app
+
+
+async def test_the_undo_of_switch_brings_back_what_was_live_and_asks_it(switched: App) -> None:
+    await switched.switch().undo(attempt(), switched.lines.append)
+    assert switched.live() == (f"./releases/{V1}", "venvs/key-v1")
+    assert switched.service.words[0] == "restart v1"
+    switched.service.words.clear()
+    await switched.switch().undo(attempt(), switched.lines.append)
+    assert switched.service.words == []
+
+
+async def test_if_what_was_live_does_not_answer_the_newest_intact_release_comes_back(switched: App) -> None:
+    await asyncio.to_thread((switched.layout.release(V1) / "says").write_text, "damaged")
+    await switched.switch().undo(attempt(), switched.lines.append)
+    assert switched.live() == (f"./releases/{V0}", "venvs/key-v0")
+    assert len(switched.lines) == 1
+    assert switched.lines[0].startswith(f"release {V1} does not come back (")
+    assert switched.lines[0].endswith(f"; trying {V0}")
+
+
+async def test_if_no_release_answers_the_undo_of_switch_is_stuck(switched: App) -> None:
+    for release in (V0, V1):
+        await asyncio.to_thread((switched.layout.release(release) / "says").write_text, "damaged")
+    with pytest.raises(Stuck, match="No release of app answers") as caught:
+        await switched.switch().undo(attempt(), switched.lines.append)
+    assert caught.value.why.startswith(f"{V1} was brought back, and ")  # v0 is damaged, and was not tried
+
+
+async def test_after_a_first_deployment_the_undo_of_switch_leaves_nothing_live(switched: App) -> None:
+    for _ in range(2):
+        await switched.switch().undo(attempt(previous=None), switched.lines.append)
+        assert switched.live() == (None, None)
+        assert switched.service.words[-1] == "stop"
+
+
+# --- restart and confirm
+
+
+async def test_restart_returns_what_it_started_and_its_undo_clears_the_way(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    step = Restart(app.store, app.service)
+    started = await step.do(attempt(), Inputs(), app.lines.append)
+    assert started is app.service.running()
+    await step.undo(attempt(), app.lines.append)
+    assert app.service.words[-1] == "mend"
+    assert app.service.running() is started
+
+
+async def test_a_release_without_its_manifest_and_version_cannot_be_started(app: App) -> None:
+    app.layout.release(V2).mkdir(parents=True)
+    with pytest.raises(Failed, match=f"Release {V2} cannot be started") as caught:
+        await Restart(app.store, app.service).do(attempt(), Inputs(), app.lines.append)
+    assert caught.value.code is Code.RELEASE_DAMAGED
+
+
+async def test_confirm_asks_what_was_started_and_not_whatever_runs_by_now(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    started = await Restart(app.store, app.service).do(attempt(), Inputs(), app.lines.append)
+    step = Confirm(app.config, CLOCK)
+    await step.do(attempt(), Inputs(started=started), app.lines.append)
+    await step.undo(attempt(), app.lines.append)
+    await Restart(app.store, app.service).do(attempt(), Inputs(), app.lines.append)
+    with pytest.raises(Failed) as caught:
+        await step.do(attempt(), Inputs(started=started), app.lines.append)
+    assert caught.value.code is Code.APP_EXITED
+
+
+async def test_confirm_without_a_restart_is_a_bug(app: App) -> None:
+    with pytest.raises(RuntimeError):
+        await Confirm(app.config, CLOCK).do(attempt(), Inputs(), app.lines.append)
