@@ -9,7 +9,8 @@ from agent.core.plan import BEGINS, ENDED, PLANS, RETURN_AFTER, RETURN_BEFORE, C
 from tests.docs.documents import DOCUMENTS, REPOSITORY
 
 PLACE = re.compile(r"(<!-- drawn: ([\w ]+) -->\n)(.*?)(<!-- /drawn -->)", re.S)
-STEPS = "agent/deploy/steps.py"
+STEPS = REPOSITORY / "agent/deploy/steps"
+SHOWN = ("agent", "agent.doors", "agent.deploy", "agent.host", "pusher")
 ACTIONS = {
     Recovery.UNDO: "undoes the deployment",
     Recovery.RESUME: "resumes it from `restart` on",
@@ -68,17 +69,19 @@ def way(kind: Kind) -> str:
         phase = advance(phase, BEGINS[item]) if item in BEGINS else phase
         failed = PHASES[phase].get(Signal.STEP_FAILED)
         name = item.value.title().replace("-", "")
+        file = next(path for path in STEPS.glob("*.py") if f"class {name}" in path.read_text())
         fate = f"{failed.name}, then FAILED" if failed else "a warning"
-        rows.append(f"| {item.value} | `{name}` in `{STEPS}` | {phase.name} | {fate} |")
+        rows.append(f"| {item.value} | `{name}` in `{file.relative_to(REPOSITORY)}` | {phase.name} | {fate} |")
         phase = advance(phase, ENDED[item]) if item in ENDED else phase
     return "\n".join(rows) + "\n"
 
 
 def floors() -> str:
-    """The layers of import-linter's contracts, from the top down."""
+    """The layers of import-linter's contracts, from the top down; those inside of a wing stay in pyproject.toml."""
     lines = []
     for contract in _contracts("layers"):
-        lines += [*contract["containers"], *(f"    {layer}" for layer in contract["layers"]), ""]
+        if contract["containers"][0] in SHOWN:
+            lines += [*contract["containers"], *(f"    {layer}" for layer in contract["layers"]), ""]
     return _fenced(lines[:-1])
 
 
