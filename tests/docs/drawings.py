@@ -77,7 +77,7 @@ def way(kind: Kind) -> str:
 
 
 def floors() -> str:
-    """The layers of import-linter's contracts, from the top down; those inside of a wing stay in pyproject.toml."""
+    """The layers of import-linter's contracts, from the top down, without those inside the wings."""
     lines = []
     for contract in _contracts("layers"):
         if contract["containers"][0] in SHOWN:
