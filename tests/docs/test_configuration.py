@@ -3,13 +3,15 @@
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from agent.core.config import AgentConfig, AppConfig, BundleLimits, Dependencies, Door, Drop, Health
-from pusher.config import Settings
+from pusher.config import Settings, load
+from pusher.errors import Usage
 from tests.docs.documents import REPOSITORY
 
 TEXT = (REPOSITORY / "docs/reference/configuration.md").read_text()
@@ -47,6 +49,20 @@ def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
     named = {"app", "source", "key", "ssh"}
     assert found == {(key, key.upper()) for key in named}
     assert named < {*Settings.__dataclass_fields__}
+
+
+def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
+    found = re.findall(r"^\| `(hosts\.NAME\.\w+|app|source|key|ssh)` \|", TEXT, re.M)
+    top, hosts = [key for key in found if "." not in key], [key.rpartition(".")[2] for key in found if "." in key]
+    values = {"address": "ssh://web1", "door": "127.0.0.1:9001"}
+    lines = [*(f'{key} = "x"' for key in top), "[hosts.web1]", *(f'{key} = "{values[key]}"' for key in hosts)]
+    (tmp_path / "pusher.toml").write_text("\n".join(lines))
+    assert load({}, environment={}, start=tmp_path).app == "x"
+    (tmp_path / "pusher.toml").write_text("wrong = 1")
+    with pytest.raises(Usage) as refused:
+        load({}, environment={}, start=tmp_path)
+    known = str(refused.value).rpartition(": ")[2]
+    assert {*top, "hosts"} == {*known.split(", ")}
 
 
 def test_the_agents_file_of_the_package_shows_the_defaults():
