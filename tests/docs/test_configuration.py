@@ -9,10 +9,20 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agent.core.config import AgentConfig, AppConfig, BundleLimits, Dependencies, Door, Drop, Health
+from agent.core.config import (
+    AgentConfig,
+    AppConfig,
+    BundleLimits,
+    Dependencies,
+    Door,
+    Drop,
+    Health,
+    parse_agent,
+    parse_app,
+)
 from pusher.config import Settings, load
 from pusher.errors import Usage
-from tests.docs.documents import REPOSITORY
+from tests.docs.documents import REPOSITORY, blocks
 
 TEXT = (REPOSITORY / "docs/reference/configuration.md").read_text()
 TABLES: dict[str, type[BaseModel]] = {
@@ -71,3 +81,13 @@ def test_the_agents_file_of_the_package_shows_the_defaults():
     config = AgentConfig()
     for table in ("door", "limits", "drop"):
         assert shown[table] == getattr(config, table).model_dump()
+
+
+def test_the_examples_of_configuration_can_be_used():
+    found = {
+        name: [block for language, block in blocks((REPOSITORY / name).read_text()) if language == "toml"]
+        for name in ("docs/how-to/operating.md", "docs/reference/drop-directory.md")
+    }
+    [app], [agent] = found.values()
+    assert parse_app(app, file="example", app="flask-demo").shared_paths == ["uploads"]
+    assert parse_agent(agent, file="example") == AgentConfig()
