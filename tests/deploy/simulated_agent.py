@@ -98,8 +98,8 @@ class SimulatedApp:
     """One app, and each part of it that the door asks.
 
     A test sets `refusal` (raised when the manifest has been read), `failure` (ends a deployment before its files
-    are read), `known` (`submit` returns it, as for a bundle sent before), `bug`, `goes_on` (clear: a deployment stays
-    unfinished), and `lines` and `news` of the log. It sees `calls`, and in `received` what each bundle held.
+    are read), `known` (`submit` returns it, as for a bundle sent before), `bug`, `goes_on` (clear: a deployment
+    stays unfinished), and `lines` and `news` of the log. It sees `calls`, and in `received` what each bundle held.
     """
 
     name: str
