@@ -2,14 +2,29 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 
 from agent.core.phases import PHASES, RECOVERY, Phase, Recovery, Signal, advance, recovery
-from agent.core.plan import BEGINS, ENDED, PLANS, RETURN_AFTER, RETURN_BEFORE, Commit, Hook, Item, Kind, Step
+from agent.core.plan import (
+    BEGINS,
+    ENDED,
+    PLANS,
+    RETURN_AFTER,
+    RETURN_BEFORE,
+    Commit,
+    Hook,
+    Item,
+    Kind,
+    Step,
+    finish_at,
+    resume_at,
+)
 from tests.docs.documents import DOCUMENTS, REPOSITORY
 
 PLACE = re.compile(r"(<!-- drawn: ([\w ]+) -->\n)(.*?)(<!-- /drawn -->)", re.S)
-STEPS = "agent/deploy/steps.py"
+STEPS = REPOSITORY / "agent/deploy/steps"
+SHOWN = ("agent", "agent.doors", "agent.deploy", "agent.host", "pusher")
 ACTIONS = {
     Recovery.UNDO: "undoes the deployment",
     Recovery.RESUME: "resumes it from `restart` on",
@@ -53,32 +68,36 @@ def hooks_of_a_return() -> str:
 
 
 def way(kind: Kind) -> str:
-    """The steps of a deployment: the phase in which each runs, its code, and what its failure leads to."""
-    rows = ["| step | code | phase while it runs | if it fails |", "| --- | --- | --- | --- |"]
-    if kind is Kind.DEPLOY:
-        for step in (Step.RECEIVE, Step.VERIFY):
-            rows.append(f"| {step.value} | `Admission` in `agent/deploy/admission.py` | none yet | refused |")
-    phase = Phase.VERIFIED
-    for item in PLANS[kind]:
-        if isinstance(item, Commit):
-            phase = advance(phase, Signal.CONFIRMED)
-            rows.append(f"| *commit* | | {phase.name} from here on | |")
-        if not isinstance(item, Step):
-            continue
-        phase = advance(phase, BEGINS[item]) if item in BEGINS else phase
-        failed = PHASES[phase].get(Signal.STEP_FAILED)
-        name = item.value.title().replace("-", "")
-        fate = f"{failed.name}, then FAILED" if failed else "a warning"
-        rows.append(f"| {item.value} | `{name}` in `{STEPS}` | {phase.name} | {fate} |")
-        phase = advance(phase, ENDED[item]) if item in ENDED else phase
-    return "\n".join(rows) + "\n"
+    """The steps of a deployment as a flow, and a table with the code of each."""
+    return f"{_flow(kind)}\n{_steps(kind)}"
+
+
+def way_of_a_recovery() -> str:
+    """From the phase that is found to what is done about it."""
+    plan = PLANS[Kind.DEPLOY]
+    resumed, finished = plan[resume_at(plan)], plan[finish_at(plan)]
+    lines = [
+        "flowchart LR",
+        '    undo["take_back"]',
+        f'    resume["carry_out, from {_name(resumed)} on"]',
+        f'    finish["carry_out, from {_name(finished)} on"]',
+    ]
+    for phase in RECOVERY:
+        old, new = (recovery(phase, link_says_new=new, resumptions=0) for new in (False, True))
+        if old is new:
+            lines.append(f"    {phase.name} --> {old.value}")
+        else:
+            lines.append(f"    {phase.name} -->|current names the previous release| {old.value}")
+            lines.append(f"    {phase.name} -->|current names the new release| {new.value}")
+    return _fenced(lines, "mermaid")
 
 
 def floors() -> str:
-    """The layers of import-linter's contracts, from the top down."""
+    """The layers of import-linter's contracts, from the top down, without those inside the wings."""
     lines = []
     for contract in _contracts("layers"):
-        lines += [*contract["containers"], *(f"    {layer}" for layer in contract["layers"]), ""]
+        if contract["containers"][0] in SHOWN:
+            lines += [*contract["containers"], *(f"    {layer}" for layer in contract["layers"]), ""]
     return _fenced(lines[:-1])
 
 
@@ -95,6 +114,7 @@ DRAWINGS: Mapping[str, Callable[[], str]] = {
     "hooks of a return": hooks_of_a_return,
     "way of a bundle": lambda: way(Kind.DEPLOY),
     "way of a rollback": lambda: way(Kind.ROLLBACK),
+    "way of a recovery": way_of_a_recovery,
     "floors": floors,
     "walls": walls,
 }
@@ -103,6 +123,58 @@ DRAWINGS: Mapping[str, Callable[[], str]] = {
 def drawn(text: str) -> str:
     """A document with its drawings as they are now."""
     return PLACE.sub(lambda place: f"{place[1]}{DRAWINGS[place[2]]()}{place[4]}", text)
+
+
+def _phased(kind: Kind) -> Iterator[tuple[Step | Commit, Phase]]:
+    """The steps of a plan, and its commit, each with the phase in which it runs."""
+    phase = Phase.VERIFIED
+    for item in PLANS[kind]:
+        if isinstance(item, Commit):
+            phase = advance(phase, Signal.CONFIRMED)
+        elif isinstance(item, Step):
+            phase = advance(phase, BEGINS[item]) if item in BEGINS else phase
+        else:
+            continue
+        yield item, phase
+        phase = advance(phase, ENDED[item]) if isinstance(item, Step) and item in ENDED else phase
+
+
+def _flow(kind: Kind) -> str:
+    """A deployment: its steps in their phases, and where a failure leads."""
+    steps = [*_phased(kind)]
+    lines = ["flowchart TD"]
+    before = [step.value for step in (Step.RECEIVE, Step.VERIFY)] if kind is Kind.DEPLOY else []
+    names = [*before, *(step.value for step, _ in steps), Phase.DONE.name]
+    lines += [f"    {step} --> {after}" for step, after in pairwise(names)]
+    for phase in dict.fromkeys(phase for _, phase in steps):
+        within = " & ".join(step.value for step, at in steps if at is phase)
+        if failed := PHASES[phase].get(Signal.STEP_FAILED):
+            lines.append(f"    {within} -.->|{Signal.STEP_FAILED.value}| {failed.name}")
+    for phase in (Phase.DISCARDING, Phase.RETURNING):
+        lines += [f"    {phase.name} -->|{signal.value}| {after.name}" for signal, after in PHASES[phase].items()]
+    return _fenced(lines, "mermaid")
+
+
+def _steps(kind: Kind) -> str:
+    """The steps of a deployment: the code of each, the phase in which it runs, and what its failure leads to."""
+    rows = ["| step | code | phase while it runs | if it fails |", "| --- | --- | --- | --- |"]
+    if kind is Kind.DEPLOY:
+        for step in (Step.RECEIVE, Step.VERIFY):
+            rows.append(f"| {step.value} | `Admission` in `agent/deploy/admission.py` | none yet | refused |")
+    for step, phase in _phased(kind):
+        if isinstance(step, Commit):
+            rows.append(f"| *commit* | | {phase.name} from here on | |")
+            continue
+        failed = PHASES[phase].get(Signal.STEP_FAILED)
+        fate = f"{failed.name}, then FAILED" if failed else "a warning"
+        name = step.value.title().replace("-", "")
+        file = next(path for path in STEPS.glob("*.py") if f"class {name}" in path.read_text())
+        rows.append(f"| {step.value} | `{name}` in `{file.relative_to(REPOSITORY)}` | {phase.name} | {fate} |")
+    return "\n".join(rows) + "\n"
+
+
+def _name(item: Item) -> str:
+    return item.name if isinstance(item, Hook) else item.value
 
 
 def _contracts(kind: str) -> list[dict[str, list[str]]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.admin import cli as agent_cli
-from pusher.cli import main as pusher_cli
+from pusher.cli import parser as pusher_cli
 from tests.docs.documents import NAMES, REPOSITORY, blocks, spans
 
 PARSERS = {"pusher": pusher_cli.parser(), "pusher-agent": agent_cli.parser()}

@@ -3,14 +3,26 @@
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from agent.core.config import AgentConfig, AppConfig, BundleLimits, Dependencies, Door, Drop, Health
-from pusher.config import Settings
-from tests.docs.documents import REPOSITORY
+from agent.core.config import (
+    AgentConfig,
+    AppConfig,
+    BundleLimits,
+    Dependencies,
+    Door,
+    Drop,
+    Health,
+    parse_agent,
+    parse_app,
+)
+from pusher.config import Settings, load
+from pusher.errors import Usage
+from tests.docs.documents import REPOSITORY, blocks
 
 TEXT = (REPOSITORY / "docs/reference/configuration.md").read_text()
 TABLES: dict[str, type[BaseModel]] = {
@@ -49,9 +61,33 @@ def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
     assert named < {*Settings.__dataclass_fields__}
 
 
+def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
+    found = re.findall(r"^\| `(hosts\.NAME\.\w+|app|source|key|ssh)` \|", TEXT, re.M)
+    top, hosts = [key for key in found if "." not in key], [key.rpartition(".")[2] for key in found if "." in key]
+    values = {"address": "ssh://web1", "door": "127.0.0.1:9001"}
+    lines = [*(f'{key} = "x"' for key in top), "[hosts.web1]", *(f'{key} = "{values[key]}"' for key in hosts)]
+    (tmp_path / "pusher.toml").write_text("\n".join(lines))
+    assert load({}, environment={}, start=tmp_path).app == "x"
+    (tmp_path / "pusher.toml").write_text("wrong = 1")
+    with pytest.raises(Usage) as refused:
+        load({}, environment={}, start=tmp_path)
+    known = str(refused.value).rpartition(": ")[2]
+    assert {*top, "hosts"} == {*known.split(", ")}
+
+
 def test_the_agents_file_of_the_package_shows_the_defaults():
     lines = (REPOSITORY / "packaging/debian/agent.toml").read_text().splitlines()
     shown = tomllib.loads("\n".join(line[1:] for line in lines if re.match(r"#(\[|\w+ =)", line)))
     config = AgentConfig()
     for table in ("door", "limits", "drop"):
         assert shown[table] == getattr(config, table).model_dump()
+
+
+def test_the_examples_of_configuration_can_be_used():
+    found = {
+        name: [block for language, block in blocks((REPOSITORY / name).read_text()) if language == "toml"]
+        for name in ("docs/how-to/operating.md", "docs/reference/drop-directory.md")
+    }
+    [app], [agent] = found.values()
+    assert parse_app(app, file="example", app="flask-demo").shared_paths == ["uploads"]
+    assert parse_agent(agent, file="example") == AgentConfig()
