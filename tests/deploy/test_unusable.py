@@ -133,4 +133,4 @@ async def test_of_two_that_are_in_each_others_way_neither_is_served_and_the_thir
         for app in (BLOG, "shop"):
             status, answer = await host.request("POST", f"/apps/{app}/rollback")
             assert (status, answer["code"]) == (409, "configuration")
-            assert f"{BLOG} and shop cannot both listen" in answer["detail"]
+            assert f"{BLOG} and shop cannot listen at" in answer["detail"]

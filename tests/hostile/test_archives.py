@@ -61,7 +61,7 @@ def test_the_cases_have_names_of_their_own() -> None:
 def test_an_honest_bundle_is_unpacked_exactly(root: Path) -> None:
     into, done = Receiver(root).receive(io.BytesIO(honest()).read)
     assert everything(into) == EXPECTED
-    assert (done.arrived, done.kept) == (6, 0)
+    assert (done.arrived, done.copied) == (6, 0)
 
 
 def test_a_bundle_may_come_in_single_bytes(root: Path) -> None:

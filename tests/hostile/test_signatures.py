@@ -261,7 +261,7 @@ def test_a_host_that_trusts_nobody_says_how_to_trust(content: str | None, keys: 
         allowed.write_text(content)
     refusal = _refusal(keys.sign(keys.make("ed25519"), MANIFEST), allowed)
     assert refusal.code is Code.SIGNER_UNKNOWN
-    assert refusal.what == "Nobody may deploy to this host yet"
+    assert refusal.what == "No one may deploy to this host yet"
     assert "pusher-agent trust KEY.pub --as WHO" in refusal.hint
 
 

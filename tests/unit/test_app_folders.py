@@ -33,7 +33,7 @@ def test_no_link_leads_out_of_what_is_removed(tmp_path: Path) -> None:
     assert (tmp_path / "kept/file").exists()
     (tmp_path / "app").symlink_to(tmp_path / "kept")
     for name in ("app", "missing"):
-        with pytest.raises(Failed, match="could not be removed whole"):
+        with pytest.raises(Failed, match="could not be removed completely"):
             remove(tmp_path / name)
     assert (tmp_path / "kept/file").exists()
 
@@ -65,7 +65,7 @@ def test_a_place_beneath_a_folder_that_others_may_write_is_refused(tmp_path: Pat
     roots.chmod(0o775)
     with pytest.raises(Refused) as caught:
         check_place(shared / "app")
-    assert caught.value.why.startswith(f"{shared} is not root's alone")
+    assert caught.value.why.startswith(f"others than root may write to {shared}")
     # What is wrong is said of the folder where it is wrong: here, of one further up.
     with pytest.raises(Refused) as caught:
         check_place(roots / "app")

@@ -69,7 +69,7 @@ def test_a_hook_that_cannot_be_run_is_not_left_out_in_silence(release: Path, hos
     hook = script(release / "hooks/before-symlink", mode=0o644)
     assert "it is not executable. chmod +x before-symlink" in refusal(release, host)
     script(hook, "echo hello\n")
-    assert "it says no interpreter. Begin it with a line like #!/bin/sh" in refusal(release, host)
+    assert "it names no interpreter. Begin it with a line like #!/bin/sh" in refusal(release, host)
     script(hook, "#!/bin/sh\r\necho hello\r\n")
     assert "its lines end as on Windows (CR LF). Save before-symlink" in refusal(release, host)
     hook.unlink()
@@ -93,7 +93,7 @@ def test_a_folder_of_hooks_that_the_agent_may_not_look_into_is_not_left_out_in_s
     with pytest.raises(Failed) as caught:
         find("before-setup", release=release, host=host)
     assert caught.value.code is Code.HOOK_FAILED
-    assert "it cannot be looked at: Permission denied" in caught.value.why
+    assert "its folder cannot be read: Permission denied" in caught.value.why
     host.rmdir()
     host.touch()
     assert find("before-setup", release=release, host=host) == []

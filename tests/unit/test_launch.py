@@ -109,7 +109,7 @@ def test_a_user_that_does_not_exist_is_refused() -> None:
 def test_only_root_may_become_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     # Becoming an ordinary user for good would take the test session along.
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
-    with pytest.raises(Refused, match="the agent runs as 12345, and only root may become somebody else"):
+    with pytest.raises(Refused, match="the agent runs as 12345, and only root may become another user"):
         launch.find_account("root")
     monkeypatch.setattr(os, "geteuid", lambda: 1)
     with pytest.raises(Refused, match=f"the agent runs as {pwd.getpwuid(1).pw_name}"):

@@ -30,4 +30,4 @@ async def test_what_is_shared_and_may_not_be_looked_at_is_named(
     with pytest.raises(Failed, match=r"Could not look at .*/shared/conf/.*: Permission denied") as caught:
         await LinkShared(layout, config, Disk()).do(ATTEMPT, Inputs(), print)
     assert caught.value.code is Code.DISK_ERROR
-    assert "The agent's user" in caught.value.hint
+    assert "the agent's user" in caught.value.hint

@@ -18,7 +18,7 @@ from pusher.wire import Code, Failed
         (errno.ENOSPC, Code.DISK_FULL, "Make room"),
         (errno.EDQUOT, Code.DISK_FULL, "quota"),
         (errno.EROFS, Code.DISK_ERROR, "read-only"),
-        (errno.EACCES, Code.DISK_ERROR, "allowed"),
+        (errno.EACCES, Code.DISK_ERROR, "Give the agent's user the right"),
         (errno.ENOTTY, Code.DISK_ERROR, ""),
     ],
 )

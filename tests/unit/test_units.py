@@ -182,13 +182,13 @@ def test_units_that_are_not_what_the_file_asks_for_are_named(tmp_path: Path) -> 
     file.parent.mkdir(parents=True)
     file.write_text("")
     host.units.mkdir(parents=True)
-    assert f"{APP}.socket is not there" in disagreement(APP, config, host=host)
+    assert f"{APP}.socket does not exist" in disagreement(APP, config, host=host)
     for name, text in rendered(APP, config, host=host).items():
         (host.units / name).write_text(text)
     assert disagreement(APP, config, host=host) == ""
     service = host.units / f"{APP}.service"
     service.write_text(service.read_text() + "# mine\n")
-    assert f"{APP}.service is not what" in disagreement(APP, config, host=host)
+    assert f"{APP}.service does not agree with" in disagreement(APP, config, host=host)
     service.unlink()
     service.symlink_to("/dev/null")
     assert "masked" in disagreement(APP, config, host=host)
