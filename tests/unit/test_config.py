@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is named with its file, its key and the mend."""
+"""Configuration: an error names the file, the key and the correction."""
 
 import re
 from functools import partial
@@ -74,12 +74,12 @@ def test_impossible_values_are_refused(text):
     assert FILE in refusal(text).what
 
 
-def test_a_health_path_that_is_none_is_told_what_one_looks_like():
+def test_a_bad_health_path_is_refused_with_an_example():
     for path in ("health", "https://a/health", "/a b"):
         assert 'a path like "/health"' in refusal(f'[health]\npath = "{path}"').why
 
 
-def test_what_is_no_toml_is_told_with_its_place():
+def test_an_error_of_toml_is_named_with_its_line():
     problem = refusal("listen = = 1")
     assert "is not TOML" in problem.what
     assert "line 1" in problem.why

@@ -1,4 +1,4 @@
-"""What is found in releases on disk: content by its digest, and damage."""
+"""Releases on disk: content is found by its digest, and damage is found."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Whether a release is well is told by its own answers, as early as it can be told."""
+"""The answers of a release show whether it is healthy, as early as possible."""
 
 import asyncio
 import socket
@@ -126,7 +126,7 @@ async def test_candidate_and_live_release_are_asked_as_the_same_host(tmp_path: P
         (http(500), "", "Correct the release, or [health] in the app's configuration"),
     ],
 )
-async def test_a_bad_answer_comes_with_what_to_do_next(answer: bytes, host: str, said: str) -> None:
+async def test_a_bad_answer_comes_with_a_hint(answer: bytes, host: str, said: str) -> None:
     async with Release(lambda _: answer) as release:
         problem = await failure(check(release, 0.1, host=host))
     assert said in str(problem)
@@ -177,7 +177,7 @@ async def test_a_bad_answer_that_stays_bad_fails_at_the_deadline(answer: bytes, 
     assert problem.output.endswith("Traceback: oh")
 
 
-async def test_nothing_of_an_answer_can_move_a_readers_cursor_or_fill_his_screen() -> None:
+async def test_no_part_of_an_answer_can_move_a_cursor_or_fill_a_screen() -> None:
     async with Release(lambda _: http(500, b"\x1b]0;title\x07\x1b[2Joh\r\nno")) as release:
         problem = await failure(check(release, 0.1))
         assert problem.output.startswith("oh\nno\n")
@@ -194,14 +194,16 @@ async def test_only_so_much_of_an_answer_is_read() -> None:
     assert len(problem.output) < 2 * health.BODY_BYTES
 
 
-async def test_an_app_that_accepts_and_never_answers_is_unwell() -> None:
+async def test_an_app_that_accepts_and_never_answers_is_unhealthy() -> None:
     async with Release(lambda _: None) as release:
         problem = await failure(check(release, 0.2))
     assert (problem.code, problem.why) == (Code.APP_UNHEALTHY, "it did not answer")
 
 
 @pytest.mark.parametrize("private", [True, False])
-async def test_a_socket_that_nobody_took_is_reported_as_just_that(tmp_path: Path, private: bool) -> None:
+async def test_a_socket_that_the_app_does_not_accept_from_is_reported_as_that(
+    tmp_path: Path, private: bool
+) -> None:
     async with Release(path=tmp_path / "a.sock" if private else None) as release:
         problem = await failure(check(release, 0.2))
     assert problem.code is Code.SOCKET_NOT_TAKEN
@@ -217,7 +219,7 @@ async def test_an_app_that_ends_is_not_waited_for() -> None:
     assert (problem.code, problem.why, problem.output) == (Code.APP_EXITED, "exit code 3", "Traceback: oh")
 
 
-async def test_nobody_at_the_address_is_a_broken_connection() -> None:
+async def test_an_address_without_a_listener_is_a_broken_connection() -> None:
     async with Release() as release:
         release.socket.close()
         with socket.create_server(("127.0.0.1", 0)) as other:

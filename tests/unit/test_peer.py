@@ -140,7 +140,7 @@ def test_a_listener_on_the_callers_port_is_not_the_caller(listener):
     assert proc_owner(listener.getsockname(), ("127.0.0.1", 1)) is None
 
 
-def test_the_kernel_says_so_when_there_is_no_such_socket():
+def test_a_socket_that_does_not_exist_is_an_error_for_netlink():
     with pytest.raises(FileNotFoundError):
         netlink_owner(("127.0.0.1", 1), ("127.0.0.1", 2))
     assert proc_owner(("127.0.0.1", 1), ("127.0.0.1", 2)) is None

@@ -1,4 +1,4 @@
-"""What the operating system refuses is told so that a person can act on it."""
+"""Errors of the operating system are explained so that a person can act on them."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""What systemctl is asked, and what its answers mean."""
+"""The commands of systemctl, and the meaning of its answers."""
 
 import asyncio
 import socket

@@ -40,7 +40,7 @@ def _content(tree: Path) -> dict[str, object]:
     return everything(tree)
 
 
-def test_what_did_not_travel_comes_from_a_kept_release(receiver: Receiver, release: Path) -> None:
+def test_content_that_did_not_travel_is_copied_from_a_release_on_disk(receiver: Receiver, release: Path) -> None:
     tree, done = receiver.receive(io.BytesIO(honest(but=FILES)).read, releases=[release])
     assert (done.arrived, done.copied) == (0, 6)
     _content(tree)
@@ -78,7 +78,7 @@ def test_a_damaged_copy_is_passed_over_for_another(receiver: Receiver, release: 
     _content(tree)
 
 
-def test_a_fifo_in_the_place_of_a_copy_keeps_nobody_waiting(receiver: Receiver, release: Path) -> None:
+def test_a_fifo_in_the_place_of_a_copy_blocks_nothing(receiver: Receiver, release: Path) -> None:
     (release / "app.py").unlink()
     os.mkfifo(release / "app.py")
     with pytest.raises(Refused) as caught:
@@ -96,7 +96,9 @@ def test_no_good_copy_of_anything_is_a_refusal_that_counts(receiver: Receiver, r
     assert not (receiver.staging / "new").exists()
 
 
-def test_what_no_release_has_is_a_refusal_before_anything_is_copied(receiver: Receiver, release: Path) -> None:
+def test_content_that_no_release_has_is_refused_before_anything_is_copied(
+    receiver: Receiver, release: Path
+) -> None:
     class NoCopies(Disk):
         def _at(self, op: str) -> None:
             assert op != "stage.copy"
@@ -122,7 +124,9 @@ def test_a_copy_that_cannot_be_read_is_passed_over(
     _content(_receive(receiver, honest(but=FILES), releases=[release, second]))
 
 
-def test_another_failure_while_copying_is_not_taken_for_a_damaged_copy(receiver: Receiver, release: Path) -> None:
+def test_another_failure_while_copying_is_not_mistaken_for_a_damaged_copy(
+    receiver: Receiver, release: Path
+) -> None:
     class Full(Disk):
         def _at(self, op: str) -> None:
             if op == "stage.copy":

@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 WRONG = {
     "floors": ("agent.host.clock", "agent.deploy.status"),
     "deploy": ("agent.deploy.status_line", "agent.deploy.recovery"),
+    "steps": ("agent.deploy.steps.confirm", "agent.deploy.steps.switch"),
     "doors": ("agent.doors.http.guards", "agent.doors.drop.directory"),
     "wings": ("agent.host.systemd.unit_files", "agent.host.embedded.orphans"),
     "storage": ("agent.host.storage.disk", "agent.host.storage.journal"),

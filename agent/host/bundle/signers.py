@@ -69,7 +69,7 @@ def verify_argv(principal: str, allowed_signers: Path, signature: str) -> tuple[
 
 
 def check_argv(signature: str) -> tuple[str, ...]:
-    """Verify a signature by any key: tells an unknown signer from a forgery (ssh-keygen(1))."""
+    """Verify a signature by any key: an unknown signer is no forgery (ssh-keygen(1))."""
     return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", signature)
 
 

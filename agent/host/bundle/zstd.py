@@ -3,7 +3,7 @@
 Invariant: if `decompress` ends normally, it has yielded one or more *whole* frames and nothing else. Each piece
 has at most 128 KiB, whatever the sender claims.
 
-Why we walk over the blocks ourselves: the library's stream reader does not tell a cut frame from a whole one,
+Why we walk over the blocks ourselves: for the library's stream reader, a cut frame ends like a whole one,
 and its decompression objects return all that a piece of input expands to, which for 64 KiB can be 2 GiB. A block
 never expands to more than 128 KiB, so input that is cut at the blocks is bounded and whole.
 Format: RFC 8878, sections 3.1.1 and 3.1.1.2.

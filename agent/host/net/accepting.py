@@ -16,8 +16,8 @@ from agent.host.net import proc
 def accepts(sock: socket.socket) -> bool:
     """Whether something accepts from this listening socket of our own.
 
-    If connections wait, an app that is stuck may still have accepted others. Over TCP the kernel tells: a
-    connection has no inode until it is accepted.
+    If connections wait, an app that is stuck may still have accepted others. Over TCP the kernel shows
+    that: a connection has no inode until it is accepted.
     """
     poll = select.poll()
     poll.register(sock, select.POLLIN)

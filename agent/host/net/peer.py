@@ -8,7 +8,7 @@ For a unix socket, SO_PEERCRED names the caller. For TCP on loopback, the kernel
 socket, which is the one with our two addresses swapped. Four rules make that answer safe to believe:
 
 1. The state is ESTABLISHED, FIN_WAIT1 or FIN_WAIT2, and the inode is not 0. Kernels like Debian 12's report a
-   socket that its owner has closed with uid 0: without this rule anybody becomes root by sending and closing.
+   socket that its owner has closed with uid 0: without this rule any user becomes root by sending and closing.
    (An exact look-up that finds no connection may also return a listener at that port, or a TIME_WAIT remnant.)
 2. Two look-ups agree. `/proc` formats uid and inode of one line by two separate reads, so a socket that is
    closed between them shows uid 0 beside its inode, once.

@@ -1,6 +1,6 @@
 """Which processes have a certain socket open, as `/proc/PID/fd` lists them (proc_pid_fd(5)).
 
-Asked of a predecessor that was told to end: once none of its processes has the listening socket open, no new
+Asked of a predecessor that is about to end: once none of its processes has the listening socket open, no new
 request can reach it, however long it then takes to exit. Everything here blocks for a moment.
 """
 

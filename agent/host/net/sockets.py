@@ -61,7 +61,7 @@ def occupied(address: str) -> Refused:
 def check_free(address: str) -> None:
     """Check a TCP address without opening it: for ports that only root may open. Blocking.
 
-    A socket of the other family at the same port is not looked at: opening the address decides that.
+    A socket of the other family at the same port is ignored: opening the address decides that.
     Raises: Refused(port_taken), naming the process that has the address if it can be seen.
     """
     where = parse_listen(address)

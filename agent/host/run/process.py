@@ -20,7 +20,7 @@ from agent.host.ports import Lines
 from pusher.wire.stream import LineSplitter
 
 TAIL_LINES = 200
-"""How many of the last lines are kept."""
+"""How many of the last lines are remembered."""
 LINE_CHARACTERS = 4_000
 """A longer line is cut here."""
 

@@ -39,7 +39,7 @@ def make_fifo(path: Path, *, mode: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file, link or socket away, if it is there."""
+    """Remove a file, link or socket, if it is there."""
     path.unlink(missing_ok=True)
 
 
