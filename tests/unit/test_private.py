@@ -22,10 +22,7 @@ PENDING: dict[str, set[str]] = {
     "tests/deploy/test_door_client.py": {"at.door._desk"},
     "tests/deploy/test_door_events.py": {"at.door._desk", "at.door._server"},
     "tests/deploy/test_door_logs.py": {"at.door._desk"},
-    "tests/unit/test_client.py": {"client._connection"},
     "tests/unit/test_fair_queue.py": {"crowd._useless"},
-    "tests/unit/test_hosts.py": {"patch _LEAVING_S"},
-    "tests/unit/test_show.py": {"screen._drawn"},
 }
 
 
