@@ -93,7 +93,7 @@ def _releases_of(name: str, config: AppConfig, layout: HostLayout) -> Iterator[F
     for release in store.strange():
         why = "it has no signed papers, so that nothing goes back to it and nothing removes it"
         yield False, f"{name}: release {release} is not known: {why}; look at it, and delete it by hand"
-    if store.live() is None and store.kept():
+    if store.live() is None and store.folders():
         yield False, f"{name}: nothing is current, and nothing starts at the next boot; roll back --to a release"
 
 

@@ -1,7 +1,7 @@
 """The configuration of the host and of its apps: TOML in, checked records out.
 
-Invariant: an unknown key, a wrong type or an impossible value is an error that names the file, the key
-and what to write instead; a record that exists is usable.
+Invariant: an unknown key, a wrong type or an impossible value is an error that names the file, the key and what
+to write instead. A record that exists is usable.
 """
 
 import difflib
@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pusher.wire import RESERVED_NAMES, Code, Limits, Refused, WireError, check_path
 
-_AGENTS = RESERVED_NAMES | {"venvs"}  # the latter in `shared/`, where the names would be folders
+_AGENTS = RESERVED_NAMES | {"venvs"}  # the last one in `shared/`, where the names would be folders
 
 _Record = TypeVar("_Record", bound=BaseModel)
 
@@ -58,7 +58,7 @@ ListenAddress = Annotated[str, AfterValidator(_address)]
 
 
 class Health(_Table):
-    """How an app shows that it is well: what it answers over HTTP."""
+    """How an app shows that it is healthy: the request, and the answer it must give. Times in seconds."""
 
     path: UrlPath = "/"
     host: str = ""
@@ -69,7 +69,7 @@ class Health(_Table):
 
 
 class Dependencies(_Table):
-    """What a release's venv is made of, and from where."""
+    """What a release's venv is made of, and where from."""
 
     requirements: SharedPath = "requirements.txt"
     python: AbsolutePath = "/usr/bin/python3"
@@ -82,7 +82,7 @@ class Dependencies(_Table):
 
 
 class AppConfig(_Table):
-    """One app of the host: `/etc/pusher-agent/apps/<name>.toml`."""
+    """One app of the host: `/etc/pusher-agent/apps/<name>.toml`. Times (`_s`) in seconds."""
 
     path: AbsolutePath
     user: str
@@ -101,20 +101,20 @@ class AppConfig(_Table):
     @field_validator("shared_paths", "shared_files")
     @classmethod
     def _apart(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        """Each is a link in the release: none can have the agent's place, or one beneath another's."""
+        """Each name is a link in the release: it cannot be one of the agent's, or lie beneath another link."""
         others: list[str] = [] if info.field_name == "shared_paths" else [*info.data.get("shared_paths", [])]
         for name in names:
             if name.partition("/")[0] in _AGENTS:
-                raise ValueError(f"{name!r} begins with a name that the agent needs")
+                raise ValueError(f"{name!r} begins with a name that the agent uses itself")
             for other in others:
                 if f"{name}/".startswith(f"{other}/") or f"{other}/".startswith(f"{name}/"):
-                    raise ValueError(f"{name!r} cannot be a link beside {other!r}: name the upper one alone, once")
+                    raise ValueError(f"{name!r} and {other!r} cannot both be links: name only the upper one, once")
             others.append(name)
         return names
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """Every name that links into `shared/`, and so may not be in a bundle."""
+        """Every name that is a link into `shared/`, and so may not be in a bundle."""
         return (*self.shared_paths, *self.shared_files)
 
 
@@ -126,7 +126,7 @@ class Door(_Table):
 
 
 class BundleLimits(_Table):
-    """The largest bundle this host takes; sizes in bytes, times in seconds."""
+    """The largest bundle that this host accepts; sizes in bytes, times in seconds."""
 
     files: int = Field(100_000, ge=1)
     unpacked: int = Field(4 * 1024**3, ge=1)
@@ -138,13 +138,13 @@ class BundleLimits(_Table):
 
     @property
     def tree(self) -> Limits:
-        """The limits of a tree, as the contract's own readers take them."""
+        """The limits of a tree, in the form that pusher.wire reads."""
         return Limits(files=self.files, unpacked=self.unpacked, path=self.path, depth=self.depth)
 
 
 class Drop(_Table):
-    """How many settled landings of a drop directory are kept, each for how many days; how often one that the
-    kernel cannot watch is looked at, in seconds."""
+    """The drop directories: how many finished drops of each to keep, and for how many days; how often, in seconds,
+    to scan a directory that the kernel cannot watch."""
 
     keep: int = Field(10, ge=0)
     days: float = Field(30, ge=0, strict=False)
@@ -152,7 +152,7 @@ class Drop(_Table):
 
 
 class AgentConfig(_Table):
-    """The host itself: `/etc/pusher-agent/agent.toml`. `name` is what a manifest's `hosts` must name."""
+    """The host itself: `/etc/pusher-agent/agent.toml`. A manifest that has `hosts` must list its `name`."""
 
     name: str = ""
     service: Literal["systemd", "embedded"] = "systemd"
@@ -162,12 +162,12 @@ class AgentConfig(_Table):
 
 
 def parse_agent(text: str, *, file: str) -> AgentConfig:
-    """The host's configuration. Raises: Refused(configuration), naming `file`, the key and the mend."""
+    """The host's configuration. Raises: Refused(configuration), naming `file`, the key and the correction."""
     return _parse(AgentConfig, _toml(text, file), file)
 
 
 def parse_app(text: str, *, file: str, app: str) -> AppConfig:
-    """An app's configuration; `path` and `user` follow the app's name unless given. Raises: as `parse_agent`."""
+    """An app's configuration; `path` and `user` default to the app's name. Raises: as `parse_agent`."""
     return _parse(AppConfig, {"path": f"/opt/{app}", "user": app} | _toml(text, file), file)
 
 
@@ -184,32 +184,32 @@ def parse_listen(address: str) -> tuple[str, int] | str:
 
 
 class Clash(NamedTuple):
-    """Two apps that cannot both be, and why not, for people."""
+    """Two apps that cannot both exist, and why, for people."""
 
     apps: tuple[str, str]
     sentence: str
 
 
 def clashes(apps: Mapping[str, AppConfig]) -> list[Clash]:
-    """Which apps are in each other's way, by address or by path."""
+    """Which apps clash, by address or by path."""
     found = []
     for (one, its), (other, others) in itertools.combinations(sorted(apps.items()), 2):
         if _same_address(parse_listen(its.listen), parse_listen(others.listen)):
-            sentence = f"{one} and {other} cannot both listen: at {its.listen} and at {others.listen}"
+            sentence = f"{one} and {other} cannot listen at {its.listen} and {others.listen}"
             found.append(Clash((one, other), sentence))
         paths = PurePosixPath(its.path), PurePosixPath(others.path)
         if paths[0].is_relative_to(paths[1]) or paths[1].is_relative_to(paths[0]):
-            sentence = f"{one} and {other} cannot both have their folder: {its.path} and {others.path}"
+            sentence = f"{one} and {other} cannot have the folders {its.path} and {others.path}"
             found.append(Clash((one, other), sentence))
     return found
 
 
 def _same_address(one: tuple[str, int] | str, other: tuple[str, int] | str) -> bool:
-    """Whether a second socket would find the address taken by the first."""
+    """Whether a second socket would find the address occupied by the first."""
     if isinstance(one, str) or isinstance(other, str):
         return one == other
     hosts = {ipaddress.ip_address(one[0]), ipaddress.ip_address(other[0])}
-    # "::" takes the port of IPv4 as well (ipv6(7), bindv6only).
+    # "::" occupies the port of IPv4 as well (ipv6(7), bindv6only).
     every = any(str(host) == "::" for host in hosts)
     some = any(host.is_unspecified for host in hosts) and len({host.version for host in hosts}) == 1
     return one[1] == other[1] and (len(hosts) == 1 or every or some)
@@ -237,14 +237,14 @@ def _parse(kind: type[_Record], members: dict[str, Any], file: str) -> _Record:
 
 
 def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    """The key that was probably meant, looked for in the table it stands in, then in every table."""
+    """A hint at the key that was probably meant: one of the same table, or of another."""
     here: type[BaseModel] = kind
     for part in loc[:-1]:
         here = _table(here.model_fields[str(part)].annotation) or here
     name = str(loc[-1])
     known = {key: key for key in here.model_fields}
     if here is not kind:
-        known |= {key: f"{key}, which stands above all tables" for key in kind.model_fields if key not in known}
+        known |= {key: f"{key}, above all tables" for key in kind.model_fields if key not in known}
     for table, field in kind.model_fields.items():
         inner = _table(field.annotation)
         known |= {key: f"{key} in [{table}]" for key in (inner.model_fields if inner else ()) if key not in known}
@@ -255,5 +255,5 @@ def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _table(annotation: Any) -> type[BaseModel] | None:
-    """The model of a field that is a table of its own."""
+    """The model of a field that is a table."""
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

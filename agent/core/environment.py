@@ -1,4 +1,7 @@
-"""What an app and its hooks find in their environment: nothing of the agent's own, and root's file."""
+"""The environment of an app and its hooks.
+
+Invariant: it has no variable of the agent's own, and all of root's environment file.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,16 +11,17 @@ from pathlib import Path
 from pusher.wire import Code, Refused
 
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH where nothing else is set: Debian's default, as systemd has it too."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r"""[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)")""", re.DOTALL)
-_BARE = re.compile(r"[ \t]*(?P<kept>(?:\\.|[^\\\n])*?)[ \t]*(?=\n|\\?\Z)", re.DOTALL)
+_BARE = re.compile(r"[ \t]*(?P<bare>(?:\\.|[^\\\n])*?)[ \t]*(?=\n|\\?\Z)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user that something runs as. `switch` says whether the agent has to become him first."""
+    """The user that a process runs as. `switch`: it is not the agent's own user."""
 
     name: str
     uid: int
@@ -31,7 +35,7 @@ def app_environment(
 ) -> dict[str, str]:
     """The environment of a release's processes: `own` (PUSHER_*) wins over `file`, which wins over defaults.
 
-    The venv's programs come first on PATH, whatever the file says about the rest of it.
+    The venv's programs come first on PATH; the file may set the rest of it.
     """
     venv = release / "venv"
     defaults = {
@@ -49,20 +53,20 @@ def app_environment(
 def trampoline(
     command: tuple[str, ...], *, parent: int, account: Account, socket: bool = False
 ) -> tuple[str, ...]:
-    """`command` as a child that ends with the process `parent`, as `account`.
+    """`command` as a child of the process `parent`, which runs as `account` and ends with its parent.
 
-    With `socket`, the listening socket that the trampoline gets as its standard input becomes descriptor 3,
-    announced as sd_listen_fds(3) says: LISTEN_PID must be the id of the very process that takes it, so it is
-    set by a shell that then becomes `command`. The look at PPID is for a parent that died before the
-    parent-death signal was asked for (prctl(2), PR_SET_PDEATHSIG): that one is never sent. Absolute paths,
-    since PATH begins with the venv, whose programs must not run before the user is changed.
+    With `socket`, the listening socket on the trampoline's standard input becomes descriptor 3 (sd_listen_fds(3)).
+    LISTEN_PID must be the id of the very process that uses it, so a shell sets it and then becomes `command`. PPID
+    is checked because a parent that died before the parent-death signal was requested (PR_SET_PDEATHSIG(2const))
+    never causes one. The paths are absolute: PATH begins with the venv, and its programs must not run before the
+    user is changed.
     """
     become: tuple[str, ...] = ()
     if account.switch:
         become = (f"--reuid={account.uid}", f"--regid={account.gid}", "--init-groups")
-    take = "export LISTEN_FDS=1 LISTEN_PID=$$; " if socket else ""
+    announce = "export LISTEN_FDS=1 LISTEN_PID=$$; " if socket else ""
     redirect = " 3<&0 0</dev/null" if socket else ""
-    script = f'[ "$PPID" = "$1" ] || exit 1; shift; {take}exec "$@"{redirect}'
+    script = f'[ "$PPID" = "$1" ] || exit 1; shift; {announce}exec "$@"{redirect}'
     return (
         "/usr/bin/setpriv",
         "--pdeathsig=TERM",
@@ -79,8 +83,8 @@ def trampoline(
 def parse_environment_file(text: str, *, file: str) -> dict[str, str]:
     """The assignments of a file in the syntax of systemd.exec(5), `EnvironmentFile=`.
 
-    What systemd would pass over with a warning in its log is an error here: the app would run without
-    it. Raises: Refused(configuration), naming `file` and the line.
+    A line that systemd would skip with a warning is an error here: the app would run without it.
+    Raises: Refused(configuration), naming `file` and the line.
     """
     found: dict[str, str] = {}
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
@@ -100,7 +104,7 @@ def parse_environment_file(text: str, *, file: str) -> dict[str, str]:
 def _value(text: str, at: int, file: str) -> tuple[str, int]:
     """The value that starts at `at`, and where the next line starts.
 
-    Quoted pieces come first and are joined; from the first bare character on, quotes are ordinary.
+    Quoted pieces come first and are joined; after the first bare character, quotes are ordinary.
     """
     start, value = at, ""
     while quoted := _QUOTED.match(text, at):
@@ -108,9 +112,9 @@ def _value(text: str, at: int, file: str) -> tuple[str, int]:
         value += quoted["single"] if double is None else _ESCAPE.sub(_in_double_quotes, double)
         at = quoted.end()
     bare = _BARE.match(text, at)
-    if bare is None or bare["kept"][:1] in ("'", '"'):
+    if bare is None or bare["bare"][:1] in ("'", '"'):
         raise _wrong(file, text, start, why="a quote is not closed")
-    value += _ESCAPE.sub(lambda match: "" if match[1] == "\n" else match[1], bare["kept"])
+    value += _ESCAPE.sub(lambda match: "" if match[1] == "\n" else match[1], bare["bare"])
     return value, text.find("\n", bare.end()) + 1 or len(text)
 
 

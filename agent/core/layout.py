@@ -1,6 +1,6 @@
 """Where everything lies: path arithmetic, and the ids of releases.
 
-Invariant: nothing here looks at a disk. Every path the agent uses is spelled in this file.
+Invariant: nothing here reads a disk. Every path that the agent uses is spelled in this file.
 """
 
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 HOOKS_FOLDER = "hooks"
-"""Where a release has its own hooks."""
+"""The folder of a release with its own hooks."""
 _ID_FORMAT = "%Y%m%d%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
 class HostLayout:
-    """The agent's own places beneath `root` ("/" on a server, any folder in the embedded default)."""
+    """The agent's own paths beneath `root` ("/" on a server, any folder in the embedded default)."""
 
     root: Path
 
@@ -26,14 +26,17 @@ class HostLayout:
 
     @property
     def agent_toml(self) -> Path:
+        """The host's configuration."""
         return self.config / "agent.toml"
 
     @property
     def apps(self) -> Path:
+        """The folder of the apps' configurations."""
         return self.config / "apps"
 
     @property
     def allowed_signers(self) -> Path:
+        """Who may sign releases (ssh-keygen(1), "ALLOWED SIGNERS")."""
         return self.config / "allowed_signers"
 
     @property
@@ -43,40 +46,45 @@ class HostLayout:
 
     @property
     def journal(self) -> Path:
+        """The journal: an SQLite file."""
         return self.state / "journal.sqlite"
 
     @property
     def lock(self) -> Path:
+        """The file that a running agent has locked."""
         return self.state / "agent.lock"
 
     @property
     def cache(self) -> Path:
-        """Where `uv` keeps what it downloaded; may be deleted at any time."""
+        """The cache of `uv`; may be deleted at any time."""
         return self.root / "var/cache/pusher-agent"
 
     @property
     def run(self) -> Path:
+        """The agent's folder for what ends with this boot."""
         return self.root / "run/pusher-agent"
 
     @property
     def api_socket(self) -> Path:
+        """The unix socket of the HTTP door."""
         return self.run / "api.sock"
 
     @property
     def units(self) -> Path:
-        """Where root renders the units of the apps."""
+        """The folder to which root renders the units of the apps."""
         return self.root / "etc/systemd/system"
 
     @property
     def polkit_rules(self) -> Path:
+        """The rule that lets the agent control the units of its apps."""
         return self.root / "etc/polkit-1/rules.d/50-pusher-agent.rules"
 
     def preflight_socket(self, app: str) -> Path:
-        """Where a candidate answers under systemd; not in `run`, for its folder must be root's (units.py)."""
+        """The socket of a candidate under systemd. Not in `run`: its folder must be root's (units.py)."""
         return self.root / f"run/pusher-preflight/{app}.sock"
 
     def notes(self, app: str) -> Path:
-        """What the agent has to remember about an app until the next boot: the agent's."""
+        """The agent's folder for what it must remember about an app until the next boot."""
         return self.run / app
 
     def agent_drop_in(self, app: str) -> Path:
@@ -84,10 +92,11 @@ class HostLayout:
         return self.units / f"pusher-agent.service.d/app-{app}.conf"
 
     def app_toml(self, app: str) -> Path:
+        """The configuration of an app: root's."""
         return self.apps / f"{app}.toml"
 
     def app_going(self, app: str) -> Path:
-        """The file of an app that is being removed: no app any more, but all that its removal has to know."""
+        """The configuration of an app that is being removed; the removal needs it until its end."""
         return self.apps / f"{app}.toml.going"
 
     def hooks(self, app: str) -> Path:
@@ -95,6 +104,7 @@ class HostLayout:
         return self.config / "hooks" / app
 
     def drop(self, app: str) -> Path:
+        """The drop directory of an app."""
         return self.state / "drop" / app
 
     def beneath(self, path: str) -> Path:
@@ -104,49 +114,53 @@ class HostLayout:
 
 @dataclass(frozen=True, slots=True)
 class AppLayout:
-    """The places of one app beneath its `path`."""
+    """The paths of one app beneath its `path`."""
 
     path: Path
 
     @property
     def releases(self) -> Path:
+        """The folder of the releases, each named by its id."""
         return self.path / "releases"
 
     @property
     def current(self) -> Path:
+        """The link to the live release."""
         return self.path / "current"
 
     @property
     def shared(self) -> Path:
+        """What all releases share."""
         return self.path / "shared"
 
     @property
     def venvs(self) -> Path:
+        """The folder of the venvs, each named by its key."""
         return self.shared / "venvs"
 
     @property
     def shared_venv(self) -> Path:
-        """A convenience for people; no unit uses it, recovery repairs it."""
+        """The link to the live release's venv: a convenience for people. No unit uses it, recovery repairs it."""
         return self.shared / "venv"
 
     @property
     def staging(self) -> Path:
-        """Where things are built, on the same filesystem, so that every rename is atomic."""
+        """Where trees are built: on the same filesystem, so that every rename is atomic."""
         return self.path / ".staging"
 
     @property
     def exchange(self) -> Path:
-        """What the agent tells the app's units, whose group may look into it: the agent's."""
+        """What the agent passes to the app's units: the agent's, readable to the app's group."""
         return self.path / ".agent"
 
     @property
     def candidate(self) -> Path:
-        """Link to the release that the preflight unit starts."""
+        """The link to the release that the preflight unit starts."""
         return self.exchange / "candidate"
 
     @property
     def hook(self) -> Path:
-        """What the hook unit runs, by /bin/sh."""
+        """The script that the hook unit runs with /bin/sh."""
         return self.exchange / "hook"
 
     @property
@@ -155,47 +169,50 @@ class AppLayout:
         return self.exchange / "hook-output"
 
     def release(self, release: str) -> Path:
+        """The folder of a release."""
         return self.releases / release
 
     def staged(self, release: str) -> Path:
+        """The folder of a release that is being built."""
         return self.staging / release
 
     def venv(self, key: str) -> Path:
+        """The folder of a venv."""
         return self.venvs / key
 
     def trash(self, name: str) -> Path:
-        """Where something is renamed to before it is deleted."""
+        """The path that a tree is renamed to before it is deleted."""
         return self.staging / f"trash-{name}"
 
 
 def metadata_folder(release: Path) -> Path:
-    """The folder of a release's signed papers."""
+    """The folder of a release's signed manifest."""
     return release / ".pusher"
 
 
 def current_target(release: str) -> str:
-    """What the link `current` says."""
+    """The target of the link `current`."""
     return f"./releases/{release}"
 
 
 def live_release(target: str) -> str | None:
-    """The release that a `current` link with this target names; None for anything but our own spelling."""
+    """The release that a link `current` with this target names; None for any other spelling than ours."""
     parts = target.removeprefix("./").split("/")
     return parts[1] if len(parts) == 2 and parts[0] == "releases" and is_release_id(parts[1]) else None
 
 
 def venv_target(key: str) -> str:
-    """What a release's link `venv` says."""
+    """The target of a release's link `venv`."""
     return f"../../shared/venvs/{key}"
 
 
 def live_venv_target(key: str) -> str:
-    """What the link `shared/venv` says."""
+    """The target of the link `shared/venv`."""
     return f"venvs/{key}"
 
 
 def shared_target(name: str) -> str:
-    """What the link of a shared path says: relative, however deep the path is."""
+    """The target of the link of a shared path: relative, however deep the path is."""
     return "../" * (2 + name.count("/")) + f"shared/{name}"
 
 
@@ -208,8 +225,8 @@ def is_release_id(name: str) -> bool:
 
 
 def next_release_id(now: int, used: Iterable[str]) -> str:
-    """An id later than every one in `used`: the later of `now` (ms since 1970, UTC) and the last + 1 s."""
-    newest = max(used, default="")  # spelled so that later ones sort behind; there may be very many
+    """An id later than every id in `used`: the later of `now` (ms since 1970, UTC) and the last + 1 s."""
+    newest = max(used, default="")  # later ids sort later; there may be very many
     last = _seconds(newest) if newest else 0
     return datetime.fromtimestamp(max(now // 1000, last + 1), UTC).strftime(_ID_FORMAT)
 

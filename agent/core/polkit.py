@@ -1,7 +1,7 @@
-"""The polkit rule that lets the agent drive the units of its apps, and nothing else.
+"""The polkit rule that lets the agent control the units of its apps, and nothing else.
 
-Invariant: exact unit names and exact verbs, compared as whole strings. A pattern would also let in transient
-units, which run anything as anybody.
+Invariant: unit names and verbs are compared as whole strings. A pattern would also admit transient units, which
+run anything as any user.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from agent.core.units import AGENT, Units
 
 VERBS = ("start", "stop", "restart", "reset-failed")
-"""What the agent may tell its units to do. Not `enable`, `mask` or `set-property`: those are root's."""
+"""What the agent may do with its units. Not `enable`, `mask` or `set-property`: those are root's."""
 
 _ACTION = "org.freedesktop.systemd1.manage-units"
 
@@ -28,7 +28,7 @@ polkit.addRule(function (action, subject) {{
 
 
 def render_rule(apps: Iterable[str]) -> str:
-    """The rule for these apps, in the ECMAScript 5 that polkit 122 speaks (polkit(8), "Authorization rules")."""
+    """The rule for these apps, in ECMAScript 5 for polkit 122 (polkit(8), "Authorization rules")."""
     units = [unit for app in sorted(apps) for unit in Units.of(app).all]
     return _RULE.format(
         units=json.dumps(units), verbs=json.dumps(VERBS), action=json.dumps(_ACTION), user=json.dumps(AGENT)

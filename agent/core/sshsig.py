@@ -1,9 +1,9 @@
-"""The envelope of a signature (SSHSIG), judged by its bytes alone; and the line that trusts a key.
+"""The envelope of a signature (SSHSIG), checked by its bytes alone; and the line that trusts a key.
 
-Invariant: an envelope that passes is whole and has one reading: nothing before, between or behind its
-fields, our namespace, SHA-512, and a key strong enough. Whether the signature is *true* is `ssh-keygen`'s
-to say (agent.host.bundle.signers). Both must pass: `ssh-keygen` alone would take SHA-256, reserved bytes and short
-RSA keys, this check alone would take a lie.
+Invariant: an envelope that passes is whole and has one reading: nothing before, between or after its fields, our
+namespace, SHA-512, and a key that is strong enough. Only `ssh-keygen` verifies the signature itself
+(agent.host.bundle.signers). Both must pass: `ssh-keygen` alone would accept SHA-256, reserved bytes and short RSA
+keys; this check alone would accept a forgery.
 
 Formats: PROTOCOL.sshsig and PROTOCOL.certkeys of OpenSSH, RFC 4253 section 6.6, RFC 5656 section 3.1,
 RFC 8332.
@@ -19,6 +19,7 @@ from typing import NoReturn
 from pusher.wire import SIGNATURE_BYTES, SIGNATURE_NAMESPACE, Code, Refused
 
 RSA_BITS = 3072
+"""The shortest RSA key that is accepted."""
 
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----\n", "-----END SSH SIGNATURE-----\n"
 _LINE_MOST = 76
@@ -34,7 +35,7 @@ _SIGNED_BY = {
     "sk-ecdsa-sha2-nistp256@openssh.com": "sk-ecdsa-sha2-nistp256@openssh.com",
     "ssh-rsa": "rsa-sha2-512",
 }
-"""The kinds of key that are taken, and the one signature algorithm of each."""
+"""The types of key that are accepted, and the one signature algorithm of each."""
 
 _CERTIFICATES = {f"{kind.removesuffix('@openssh.com')}-cert-v01@openssh.com": kind for kind in _SIGNED_BY}
 _FIELDS = {"ssh-rsa": 2, "ssh-ed25519": 1, "sk-ssh-ed25519@openssh.com": 2}
@@ -43,9 +44,9 @@ _PRINCIPAL = re.compile(r"[^\s\"#*?!,\\\x00-\x1f\x7f]+")
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a signature says of itself. `fingerprint` is the plain key's, as `ssh-keygen -l` prints it.
+    """The key of a signature. `fingerprint` is that of the plain key, as `ssh-keygen -l` prints it.
 
-    `key` is the public key as it stands in the envelope: a certificate if `key_type` names one.
+    `key` is the public key in the envelope: a certificate if `key_type` names one.
     """
 
     key_type: str
@@ -54,12 +55,12 @@ class Envelope:
 
     @property
     def certified(self) -> bool:
-        """Whether an authority vouches for the key."""
+        """Whether the key is a certificate."""
         return self.key_type in _CERTIFICATES
 
 
 def read_envelope(signature: bytes) -> Envelope:
-    """The envelope of an armored signature made for a release. Raises: Refused(signature_invalid)."""
+    """The envelope of an armored signature for a release. Raises: Refused(signature_invalid)."""
     fields = _Fields(_unarmored(signature))
     if fields.take(len(_MAGIC)) != _MAGIC:
         _refuse("it is not an SSH signature")
@@ -73,49 +74,49 @@ def read_envelope(signature: bytes) -> Envelope:
     if reserved:
         _refuse("its reserved field is not empty")
     if digest != "sha512":
-        _refuse(f"it is over a {digest[:80]!r} digest; only sha512 is taken")
-    kind, plain = _judge_key(key)
-    _judge_signature(fields.string(), key_type=kind)
+        _refuse(f"it signs a {digest[:80]!r} digest; only sha512 is accepted")
+    kind, plain = _check_key(key)
+    _check_signature(fields.string(), key_type=kind)
     fields.end()
     return Envelope(_Fields(key).text(), key, _fingerprint(plain))
 
 
 def trust_line(public_key: str, *, principal: str) -> str:
-    """The `allowed_signers` line, newline included, by which the holder of a key may sign releases.
+    """The `allowed_signers` line, with its newline, that lets the holder of a key sign releases.
 
-    `public_key` is the content of a `.pub` file. `principal` is written as a literal: what `ssh-keygen`
-    would take for a pattern or a list is refused. Raises: Refused(configuration).
+    `public_key` is the content of a `.pub` file. `principal` is a literal name: one that `ssh-keygen` would
+    read as a pattern or a list is refused. Raises: Refused(configuration).
     """
     if not _PRINCIPAL.fullmatch(principal):
         raise Refused(
             Code.CONFIGURATION,
             f"{principal!r} cannot name a signer",
-            why="white space, quotes, commas and the signs * ? ! # mean something in allowed_signers",
-            hint="Take a plain name or an address, such as alice@example.com",
+            why="white space, quotes, commas and * ? ! # have a meaning in allowed_signers",
+            hint="Use a plain name or an address, such as alice@example.com",
         )
     kind, blob, *comment = [*public_key.strip().split(maxsplit=2), "", ""][:3]
     try:
         key = base64.b64decode(blob, validate=True)
         if "\n" in public_key.strip() or _Fields(key).text() != kind:
-            _refuse("it does not begin as the line of one public key does")
+            _refuse("it is not the line of one public key")
         if kind in _CERTIFICATES:
-            _refuse("it is a certificate; trust its authority instead, by a cert-authority line")
-        _judge_key(key)
+            _refuse("it is a certificate; trust its authority instead, with a cert-authority line")
+        _check_key(key)
     except (ValueError, Refused) as error:
         raise Refused(
             Code.CONFIGURATION,
             "This is not a public key that can sign releases",
             why=error.why if isinstance(error, Refused) else str(error),
-            hint="Give the .pub file of an ed25519, ecdsa or rsa key "
+            hint="Use the .pub file of an ed25519, ecdsa or rsa key "
             f"(rsa: at least {RSA_BITS} bits); `ssh-keygen -t ed25519` makes one",
         ) from error
     return f'{principal} namespaces="{SIGNATURE_NAMESPACE}" {" ".join([kind, blob, *comment]).strip()}\n'
 
 
 def _unarmored(signature: bytes) -> bytes:
-    """The bytes in the armor, which must be spelled as an encoder spells it: lines of one width."""
+    """The bytes in the armor, which must have the form that an encoder writes: lines of one width."""
     if len(signature) > SIGNATURE_BYTES:
-        _refuse(f"it has {len(signature)} bytes; {SIGNATURE_BYTES} is the most")
+        _refuse(f"it has {len(signature)} bytes; the limit is {SIGNATURE_BYTES}")
     try:
         text = signature.decode("ascii")
         if not text.startswith(_BEGIN) or not text.endswith(_END):
@@ -128,31 +129,31 @@ def _unarmored(signature: bytes) -> bytes:
     encoded = base64.b64encode(blob).decode()
     lines = [f"{encoded[at : at + width]}\n" for at in range(0, len(encoded), width)] if width > 0 else []
     if width > _LINE_MOST or "".join(lines) != body:
-        _refuse("its armor is not spelled as an encoder spells it")
+        _refuse("its armor is not in the form that an encoder writes")
     return blob
 
 
-def _judge_key(key: bytes) -> tuple[str, bytes]:
-    """The plain kind of a public key or certificate, and the plain key itself."""
+def _check_key(key: bytes) -> tuple[str, bytes]:
+    """The plain type of a public key or certificate, and the plain key itself."""
     fields = _Fields(key)
     kind = fields.text()
     plain_kind = _CERTIFICATES.get(kind, kind)
     if plain_kind not in _SIGNED_BY:
-        _refuse(f"a key of type {kind[:80]!r} made it, which is not taken")
+        _refuse(f"its key is of type {kind[:80]!r}, which is not accepted")
     certified = plain_kind != kind
     if certified:
         fields.string()  # nonce
     numbers = [fields.string() for _ in range(_FIELDS.get(plain_kind, 2 + plain_kind.startswith("sk-")))]
     if plain_kind == "ssh-rsa":
-        _judge_modulus(numbers[1])
+        _check_modulus(numbers[1])
     if certified:
-        _judge_certificate(fields, signed=key)
+        _check_certificate(fields)
     fields.end()
     return plain_kind, b"".join(_string(part) for part in (plain_kind.encode(), *numbers))
 
 
-def _judge_modulus(modulus: bytes) -> None:
-    """An mpint of RFC 4251 section 5: two's complement, no needless leading byte."""
+def _check_modulus(modulus: bytes) -> None:
+    """Check an mpint of RFC 4251 section 5: two's complement, no needless leading byte."""
     number = int.from_bytes(modulus, "big", signed=True)
     if number <= 0 or len(modulus) != number.bit_length() // 8 + 1:
         _refuse("its RSA key is not well formed")
@@ -160,8 +161,8 @@ def _judge_modulus(modulus: bytes) -> None:
         _refuse(f"its RSA key has {number.bit_length()} bits; at least {RSA_BITS} are needed")
 
 
-def _judge_certificate(fields: "_Fields", *, signed: bytes) -> None:
-    """The rest of a certificate. Its authority's key and signature must be as strong as a signer's."""
+def _check_certificate(fields: "_Fields") -> None:
+    """Check the rest of a certificate. Its authority's key and signature must be as strong as a signer's."""
     fields.number(8)  # serial
     fields.number(4)  # type
     fields.string()  # key id
@@ -173,15 +174,15 @@ def _judge_certificate(fields: "_Fields", *, signed: bytes) -> None:
     authority = fields.string()
     if _Fields(authority).text() in _CERTIFICATES:
         _refuse("its certificate was issued by a certificate")
-    kind, _ = _judge_key(authority)
-    _judge_signature(fields.string(), key_type=kind)
+    kind, _ = _check_key(authority)
+    _check_signature(fields.string(), key_type=kind)
 
 
-def _judge_signature(blob: bytes, *, key_type: str) -> None:
+def _check_signature(blob: bytes, *, key_type: str) -> None:
     fields = _Fields(blob)
     algorithm = fields.text()
     if algorithm != _SIGNED_BY[key_type]:
-        _refuse(f"a {key_type} key must sign by {_SIGNED_BY[key_type]}, not {algorithm[:80]!r}")
+        _refuse(f"a {key_type} key must sign with {_SIGNED_BY[key_type]}, not {algorithm[:80]!r}")
     fields.string()
     if key_type.startswith("sk-"):
         fields.number(1)  # flags
@@ -210,12 +211,12 @@ class _Fields:
         return self.take(self.number(4))
 
     def text(self) -> str:
-        """A string whose value is one of ours if it is ASCII at all."""
+        """A string for comparison with ASCII names; other bytes are shown as escapes."""
         return self.string().decode("ascii", "backslashreplace")
 
     def end(self) -> None:
         if self._at != len(self._data):
-            _refuse("it has bytes where nothing may follow")
+            _refuse("it has bytes after its end")
 
 
 def _string(value: bytes) -> bytes:
@@ -229,7 +230,7 @@ def _fingerprint(key: bytes) -> str:
 def _refuse(why: str, cause: Exception | None = None) -> NoReturn:
     raise Refused(
         Code.SIGNATURE_INVALID,
-        "The signature is not one that is taken",
+        "This type of signature is not accepted",
         why=why,
         hint=f"Sign with an ed25519 key, by `pusher pack` or `ssh-keygen -Y sign -n {SIGNATURE_NAMESPACE}`",
     ) from cause

@@ -1,6 +1,15 @@
-"""Whether papers whose signature holds are for this app and host, small enough, fresh and usable.
+"""Checks of a verified manifest and its index: are they for this app and host, small enough, fresh and usable?
 
-Invariant: bytes and numbers in, a refusal or nothing out; no clock, no disk. A refusal names the mend.
+Invariant: values in, a refusal or nothing out; no clock, no disk. Every refusal says what to do next. The rules of
+`check`, in order, for a bundle of `flask-demo` that was signed for `web1`:
+
+1. Address: app `flask-demo`, and `hosts` empty or containing `web1`. A bundle for elsewhere learns nothing more.
+2. Size: index, files and unpacked size within the limits. A bundle that is too large must be packed differently.
+3. Age: not expired, and not from the future by more than AHEAD_MOST_MS. A wrong clock is named before rule 4,
+   where signing again would not help against it.
+4. Replay: newer than the newest accepted manifest, or, with `retry`, the very manifest that was accepted last.
+
+So no one signs a bundle again that can never be accepted.
 """
 
 from collections.abc import Collection, Iterable
@@ -11,10 +20,11 @@ from agent.core.plan import HOOK_NAMES
 from pusher.wire import Code, Entry, File, Manifest, Refused, format_timestamp, reserved
 
 AHEAD_MOST_MS = 5 * 60 * 1000
+"""How far `created` may be ahead of this host's clock, in milliseconds."""
 _EXECUTABLE = 0o755
 
 
-def judge(
+def check(
     manifest: Manifest,
     *,
     app: str,
@@ -22,22 +32,18 @@ def judge(
     now: int,
     newest_accepted: int | None,
     limits: BundleLimits,
-    again: bool = False,
+    retry: bool = False,
 ) -> None:
     """Refuse a manifest that is for elsewhere, too large, or not fresh. Times are milliseconds since 1970.
 
-    `newest_accepted` is the newest `created` accepted for this app here (None: none). A manifest of that
-    very `created` is refused as well, for two that share it could be played in turn for ever; `again` says
-    that this is the one that set the mark (equal bytes), which may be tried again.
-
-    The order is that of the mends, so that nobody signs again what can never be taken: a bundle for
-    elsewhere is told nothing more; one that is too large must be packed differently; only then is its age
-    looked at, and a wrong clock is named before a replay, since signing again would not help against it.
+    `newest_accepted` is the newest `created` accepted for this app on this host, or None. A manifest with exactly
+    that `created` is refused too: two that share it could be replayed in turn for ever. `retry` says that this is
+    the manifest that set the mark (equal bytes), which may be tried once more.
 
     Raises: Refused (wrong_app, wrong_host, limit_exceeded, expired, from_the_future, older_than_accepted).
     """
-    _judge_address(manifest, app=app, host=host)
-    _judge_size(manifest, limits=limits)
+    _check_address(manifest, app=app, host=host)
+    _check_size(manifest, limits=limits)
     if now >= manifest.expires:
         raise Refused(
             Code.EXPIRED,
@@ -55,7 +61,7 @@ def judge(
         )
     if newest_accepted is None or manifest.created > newest_accepted:
         return
-    if manifest.created < newest_accepted or not again:
+    if manifest.created < newest_accepted or not retry:
         raise Refused(
             Code.OLDER_THAN_ACCEPTED,
             "The bundle is older than one that was accepted before",
@@ -65,8 +71,8 @@ def judge(
         )
 
 
-def judge_name(path: str, *, shared: Collection[str]) -> None:
-    """Refuse a name in the index that the agent itself needs. Raises: Refused(name_not_allowed)."""
+def check_name(path: str, *, shared: Collection[str]) -> None:
+    """Refuse a path of the index that the agent needs for itself. Raises: Refused(name_not_allowed)."""
     if not reserved(path, shared=shared):
         return
     linked = not reserved(path)
@@ -75,15 +81,14 @@ def judge_name(path: str, *, shared: Collection[str]) -> None:
         f"The bundle contains {path!r}",
         why="that name belongs to the app's shared paths on this host"
         if linked
-        else "that name is the agent's own",
+        else "the agent uses that name itself",
         hint="Leave it out of the bundle (.pusherignore)"
         + (", or take it out of shared_paths and shared_files" if linked else ", or rename it"),
     )
 
 
-def judge_hook(entry: Entry) -> None:
-    """Refuse a hook of the release that could not be run: without being executable, it would fail when its turn
-    comes, which may be after the switch, or at the rollback from this release.
+def check_hook(entry: Entry) -> None:
+    """Refuse a hook that is not executable. It would fail later: after the switch, or at the rollback.
 
     Raises: Refused(hook_failed).
     """
@@ -93,27 +98,27 @@ def judge_hook(entry: Entry) -> None:
             Code.HOOK_FAILED,
             f"The hook {entry.path} cannot be run",
             why="it is not executable",
-            hint=f"`chmod +x {entry.path}` where it comes from, and send it again",
+            hint=f"Run `chmod +x {entry.path}` at its source, and send it again",
         )
 
 
-def judge_requirements(names: Iterable[str], *, requirements: str) -> None:
-    """Refuse an index whose `names` lack the file that the app's dependencies are read from.
+def check_requirements(names: Iterable[str], *, requirements: str) -> None:
+    """Refuse an index whose `names` lack the file with the app's dependencies.
 
-    Asked before any payload is accepted: without it the release could never have a venv.
+    Checked before any payload is accepted: without that file the release can never have a venv.
     Raises: Refused(dependencies_failed).
     """
     if requirements not in names:
-        empty = " (an empty one will do for an app without dependencies)" if requirements.endswith(".txt") else ""
+        empty = " (empty, if the app has no dependencies)" if requirements.endswith(".txt") else ""
         raise Refused(
             Code.DEPENDENCIES_FAILED,
             f"The bundle has no {requirements}",
             why="this host reads the app's dependencies from that file",
-            hint=f"Add it{empty}, or name another under [dependencies] requirements",
+            hint=f"Add it{empty}, or set another one under [dependencies] requirements",
         )
 
 
-def _judge_address(manifest: Manifest, *, app: str, host: str) -> None:
+def _check_address(manifest: Manifest, *, app: str, host: str) -> None:
     if manifest.app != app:
         raise Refused(
             Code.WRONG_APP,
@@ -130,7 +135,7 @@ def _judge_address(manifest: Manifest, *, app: str, host: str) -> None:
         )
 
 
-def _judge_size(manifest: Manifest, *, limits: BundleLimits) -> None:
+def _check_size(manifest: Manifest, *, limits: BundleLimits) -> None:
     for key, size, most, unit in (
         ("index", manifest.index_size, limits.index, "bytes of index"),
         ("files", manifest.files, limits.files, "files"),
@@ -139,8 +144,8 @@ def _judge_size(manifest: Manifest, *, limits: BundleLimits) -> None:
         if size > most:
             raise Refused(
                 Code.LIMIT_EXCEEDED,
-                "The bundle is larger than this host takes",
-                why=f"it has {size} {unit}; {most} is the most",
+                "The bundle is larger than this host allows",
+                why=f"it has {size} {unit}; the limit is {most}",
                 hint=f"Leave out what the app does not need (.pusherignore), or raise limits.{key} in agent.toml",
             )
 
@@ -148,7 +153,7 @@ def _judge_size(manifest: Manifest, *, limits: BundleLimits) -> None:
 def _clock_hint(newest_accepted: int | None, *, now: int) -> str:
     if newest_accepted is not None and newest_accepted > now + AHEAD_MOST_MS:
         return (
-            "Set this host's clock: it is behind the newest bundle it accepted, "
+            "Set this host's clock: the newest bundle it accepted is later, "
             f"of {format_timestamp(newest_accepted)}"
         )
     return "Set the clock of the machine that signed, or of this host, and sign again"

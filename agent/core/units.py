@@ -1,9 +1,9 @@
-"""The systemd units of an app, as text: rendered by root, compared by the agent, which may not change them.
+"""The systemd units of an app, as text: root renders them, the agent only compares them.
 
-Invariant: nothing a configuration says can become anything but the value of the setting it is meant for: what
-systemd would expand is escaped (systemd.unit(5), "Specifiers"; systemd.service(5), "Command lines"), and a
-value with a control character is refused. Paths that belong to the agent stand only where the process of
-the app's user uses them, after process 1 has let go of its rights: WorkingDirectory= and ExecStart=.
+Invariant: a value of the configuration becomes the value of its own setting and nothing else. What systemd would
+expand is escaped (systemd.unit(5), "Specifiers"; systemd.service(5), "Command lines"), and a value with a control
+character is refused. Paths that belong to the agent appear only in WorkingDirectory= and ExecStart=, which the
+app's user resolves, after process 1 has given up its rights.
 """
 
 import re
@@ -20,7 +20,7 @@ AGENT = "pusher-agent"
 """The agent's user, and the name of its unit."""
 
 MARK = "Rendered by `pusher-agent app apply"
-"""What every file that root writes for an app says in its first line."""
+"""The first line of every file that root writes for an app contains this."""
 
 HARDENING = "hardening"
 """The template that all services of an app share."""
@@ -30,9 +30,9 @@ ENTER = (
     "PATH=$VIRTUAL_ENV/bin:$PATH && export PUSHER_RELEASE PUSHER_VERSION VIRTUAL_ENV PATH && "
     'program=$VIRTUAL_ENV/bin/$1 && shift && exec "$program" "$@"'
 )
-"""A shell's way into a release: from its link to the release itself, so that a later switch changes nothing for
-who runs in it; then the start command, found in the release's venv and nowhere else. As it becomes that
-command, LISTEN_PID stays true. The environment file cannot say otherwise, for this comes after it."""
+"""The shell script that starts a release. It enters the release itself, not the link, so that a later switch does
+not affect the process; then it becomes the start command, found in the release's venv and nowhere else, so that
+LISTEN_PID stays right. It runs after the environment file was read, which so cannot change these variables."""
 
 _PLACE = re.compile(r"@([a-z_]+)@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -42,7 +42,7 @@ _HOMES = ("/home/", "/root/", "/run/user/")
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The names of an app's units. They are fixed: the polkit rule says exactly these."""
+    """The names of an app's units. They are fixed: the polkit rule names exactly these."""
 
     socket: str
     service: str
@@ -52,7 +52,7 @@ class Units:
 
     @staticmethod
     def of(app: str) -> "Units":
-        """The units of the app of this name."""
+        """The units of this app."""
         return Units(
             socket=f"{app}.socket",
             service=f"{app}.service",
@@ -67,9 +67,9 @@ class Units:
 
 
 def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], host: HostLayout) -> dict[str, str]:
-    """The text of each unit of an app, by its name. `templates` are named `app.service` and so on.
+    """The text of each unit of an app, by its name. `templates` has their templates: `app.service` and so on.
 
-    A line whose value comes out empty is left out. Raises: Refused(configuration).
+    A line with an empty value is left out. Raises: Refused(configuration).
     """
     values = _values(app, config, host)
     values["hardening"] = _fill(templates[HARDENING], values).rstrip("\n")
@@ -77,9 +77,9 @@ def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], h
 
 
 def render_drop_in(app: str, config: AppConfig, *, host: HostLayout) -> str:
-    """What the agent's own unit needs for an app that lies outside of /opt; empty for all others.
+    """What the agent's own unit needs for an app outside of /opt; empty for all others.
 
-    A mount of its own then, but all renames of an app stay within its folder. Raises: Refused(configuration).
+    Its folder becomes a mount of its own; all renames stay within it. Raises: Refused(configuration).
     """
     path = _setting("path", str(host.beneath(config.path)))
     if path.startswith(_HIDDEN):
@@ -91,7 +91,7 @@ def render_drop_in(app: str, config: AppConfig, *, host: HostLayout) -> str:
 
 
 def exec_word(word: str) -> str:
-    """One word of a command line of systemd's, which comes out as just this word."""
+    """A word quoted for a command line of systemd (systemd.service(5), "Command lines")."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"'
 
@@ -111,7 +111,7 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "PUSHER_APP": app,
     }
     return {
-        "rendered": f"{MARK} {app}`. A change here keeps deploys refused until that is run again.",
+        "rendered": f"{MARK} {app}`. After a change here, deploys are refused until that is run again.",
         "app": app,
         "agent": AGENT,
         "user": _setting("user", config.user),
@@ -128,7 +128,7 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "start": _command("start", "/bin/sh", "-c", ENTER, "sh", *start),
         "hook": _command("path", "/bin/sh", str(layout.hook)),
         "drain": _span(config.drain_s),
-        # The agent keeps the deadline; this is for a hook whose agent has died.
+        # The agent itself enforces the deadline; this is for a hook whose agent has died.
         "hook_deadline": _span(config.hook_deadline_s + 10),
         "protect_home": "read-only" if _in_a_home(config, str(layout.path)) else "yes",
     }
@@ -158,7 +158,7 @@ def _command(key: str, program: str, *words: str) -> str:
 
 
 def _span(seconds: float) -> str:
-    """A time span. 0 would mean "for ever" (systemd.service(5), TimeoutStopSec=)."""
+    """A time span of systemd. 0 would mean "for ever" (systemd.service(5), TimeoutStopSec=)."""
     return f"{max(1, round(seconds * 1000))}ms"
 
 

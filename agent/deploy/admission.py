@@ -86,16 +86,16 @@ class Admission:
         """Refuse a manifest for another app or host, one that is too large, or one that is not fresh.
 
         With `retry` the newest manifest that was accepted is fresh once more. Raises: Refused, as
-        `agent.core.trust.judge`; Failed.
+        `agent.core.trust.check`; Failed.
         """
-        trust.judge(
+        trust.check(
             verified.manifest,
             app=self.app,
             host=self.host,
             now=self.clock.now(),
             newest_accepted=await self.journal.newest_accepted(self.app),
             limits=self.limits,
-            again=retry,
+            retry=retry,
         )
 
     def store(self, verified: VerifiedManifest, bundle: Bundle, into: Path) -> None:
@@ -139,8 +139,8 @@ class Admission:
         try:
             lines, same = tee(hashed(bundle.index(manifest.index_size)))
             for entry, line in zip(read_index(lines, limits=self.limits.tree), same, strict=True):
-                trust.judge_name(entry.path, shared=self.config.shared)
-                trust.judge_hook(entry)
+                trust.check_name(entry.path, shared=self.config.shared)
+                trust.check_hook(entry)
                 count += 1
                 total += entry.size if isinstance(entry, File) else 0
                 found |= {entry.path} & {requirements}
@@ -148,7 +148,7 @@ class Admission:
         except LimitError as error:
             raise Refused(
                 Code.LIMIT_EXCEEDED,
-                "The bundle is larger than this host takes",
+                "The bundle is larger than this host allows",
                 why=str(error),
                 hint="Leave out what the app does not need (.pusherignore), or raise [limits] in agent.toml",
             ) from error
@@ -162,7 +162,7 @@ class Admission:
             )
         if (count, total) != (manifest.files, manifest.unpacked_size):
             raise _malformed(f"the manifest counts {manifest.files} files of {manifest.unpacked_size} bytes")
-        trust.judge_requirements(found, requirements=requirements)
+        trust.check_requirements(found, requirements=requirements)
 
 
 def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.core.phases import Phase
 from agent.core.plan import Attempt
+from agent.host.changes import Changes
 from agent.host.ports import Clock, Lines
 from agent.host.storage.journal import Journal, Record
 from pusher.wire import Event, Happened, Problem
@@ -37,7 +38,7 @@ class Deployment:
         self._saved = len(self._events)
         self._output = 0
         self._output_characters = 0
-        self._news = asyncio.Event()
+        self._changes = Changes()
         self._consumed = asyncio.Event()
         self._listener: Callable[[Attempt, Event], None] = lambda _, __: None
 
@@ -59,7 +60,7 @@ class Deployment:
         """Its events with `seq` above `after`, as they happen; ends after `finished`."""
         at = max(after, 0)
         while True:
-            news = self._news
+            change = self._changes.next()
             while at < len(self._events):
                 yield self._events[at]
                 at += 1
@@ -68,7 +69,7 @@ class Deployment:
                     # An agent that died numbered more events than it could write down. The end is what matters.
                     yield self._events[-1]
                 return
-            await news.wait()
+            await change.wait()
 
     async def finished(self) -> Event:
         """Wait for its last event."""
@@ -107,8 +108,7 @@ class Deployment:
         if event.event == Happened.FINISHED:
             self._consumed.set()
         self._listener(self.attempt, event)
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        self._changes.announce()
 
     def happened(self, happened: Happened, **data: Any) -> None:
         """Make and publish the next event."""

@@ -47,7 +47,7 @@ async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journ
     if adopted:
         _log.warning("releases_adopted", app=app, releases=[one.id for one in adopted])
         await journal.adopt(app, adopted)
-    for gone in sorted(known - {path.name for path in await asyncio.to_thread(store.kept)}):
+    for gone in sorted(known - {path.name for path in await asyncio.to_thread(store.folders)}):
         _log.warning("release_gone", app=app, release=gone)
         await journal.forget(app, gone)
     if live is not None and (venv := found[live].venv if live in found else ""):

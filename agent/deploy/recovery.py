@@ -8,6 +8,7 @@ import os
 
 import structlog
 
+from agent.core.backoff import Backoff
 from agent.core.phases import Phase, Recovery, Signal, advance, recovery
 from agent.core.plan import Kind, finish_at, resume_at
 from agent.core.releases import Standing
@@ -160,9 +161,8 @@ class AppRecovery:
 
     async def _retry(self) -> None:
         """Retry after pauses that grow, until the app runs. A deployment under way has the service to itself."""
-        pause = _FIRST_PAUSE_S
+        pauses = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while True:
-            await self._clock.sleep(pause)
+            await self._clock.sleep(pauses.next())
             if not self._lock.held and await self._ensure_running():
                 return
-            pause = min(2 * pause, _LONGEST_PAUSE_S)

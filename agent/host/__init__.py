@@ -1,1 +1,1 @@
-"""Everything that touches the machine, one concern a file, behind the ports of `agent.host.ports`."""
+"""Everything that touches the machine, one wing a concern, behind the ports of `agent.host.ports`."""

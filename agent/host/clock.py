@@ -11,7 +11,7 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     def elapsed(self) -> float:
-        # CLOCK_BOOTTIME goes on while the machine sleeps: a deadline means time for people, not for the CPU.
+        # CLOCK_BOOTTIME goes on while the machine sleeps: a deadline is meant in people's time.
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def sleep(self, seconds: float) -> None:

@@ -1,6 +1,6 @@
-"""The seams between deciding and doing: what the steps ask of a machine, and nothing more.
+"""The ports: what the steps need of a machine, and nothing more.
 
-A port has a real adapter in this folder for each kind of machine, and a simulated one in the tests.
+Each port has a real adapter in a wing of this folder for each kind of machine, and a simulated one in the tests.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -11,11 +11,11 @@ from typing import Protocol
 from pusher.wire import LogLine
 
 Lines = Callable[[str], None]
-"""Takes one line of somebody's output, without its newline."""
+"""Receives one line of output, without its newline."""
 
 
 class Clock(Protocol):
-    """The time. Deadlines are measured by `elapsed`, which no clock change moves."""
+    """The time. Deadlines are measured by `elapsed`: no change of the clock moves it."""
 
     def now(self) -> int:
         """Milliseconds since 1970, UTC."""
@@ -29,7 +29,7 @@ class Clock(Protocol):
 
 
 class Bundle(Protocol):
-    """What came in through a door: read once, front to back, by blocking calls in a worker thread.
+    """What came in through a door: read once, front to back, by blocking calls in a thread.
 
     Nothing in it is trusted: names and sizes are what the sender claims.
     """
@@ -39,20 +39,20 @@ class Bundle(Protocol):
         ...
 
     def index(self, size: int) -> Iterator[bytes]:
-        """The lines of the index, which must have `size` bytes. Raises: Refused."""
+        """The lines of the index, which must have `size` bytes in all. Raises: Refused."""
         ...
 
     def files(self) -> Iterator[tuple[str, int, Iterator[bytes]]]:
-        """Path, claimed size and content of each file that travelled; contents are read before going on.
+        """Path, claimed size and content of each file. Read a content to its end before the next file.
 
-        Raises: Refused for a malformed bundle or member that is no regular file, Failed for a broken upload.
+        Raises: Refused, for a malformed bundle or a member that is no regular file; Failed, for a broken upload.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A release as it lies on disk: `path` is its folder (never through `current`)."""
+    """A release on disk; `path` is its own folder, never `current`."""
 
     release: str
     version: str
@@ -64,10 +64,10 @@ class Running(Protocol):
 
     placed: Placed
     address: str
-    """Where it answers: `host:port`, `[v6]:port`, or `unix:/path`."""
+    """The address it serves: `host:port`, `[v6]:port`, or `unix:/path`."""
 
     async def wait(self) -> str:
-        """Wait until the main process has ended; says how ("exit code 3", "signal 9"). Never raises."""
+        """Wait until the main process has ended. Returns how ("exit code 3", "signal 9 (KILL)"). Never raises."""
         ...
 
     async def tail(self) -> str:
@@ -75,34 +75,31 @@ class Running(Protocol):
         ...
 
     async def end(self) -> None:
-        """End it and everything it started, politely, then not. Returns when it is gone."""
+        """End it and everything it started: TERM first, KILL later. Returns when it is gone."""
         ...
 
     def dismiss(self) -> None:
-        """As `end`, but without waiting for it: for a candidate that did well, so that nobody has to.
-
-        `Service.stop` does wait for it.
-        """
+        """As `end`, but return at once: for a candidate that did well. `Service.stop` waits for its end."""
         ...
 
-    async def took_socket(self) -> bool:
-        """Whether it ever accepted from the socket it was handed; asked once, after it failed to answer."""
+    async def accepts(self) -> bool:
+        """Whether it accepts from the socket it was handed. Asked while a connection to it stays unanswered."""
         ...
 
 
 class Service(Protocol):
-    """What keeps one app running, and hands it the public listening socket (`LISTEN_FDS`)."""
+    """Keeps one app running, and hands it the public listening socket (sd_listen_fds(3))."""
 
     async def ready(self) -> None:
-        """Whether a deployment can be begun at all. Raises: Refused(configuration, service_failed)."""
+        """Check that a deployment can begin. Raises: Refused(configuration, service_failed)."""
         ...
 
     async def reserve(self) -> None:
-        """Have the public socket, or find out that we cannot. Raises: Refused(port_taken)."""
+        """Open the public socket, or check that it can be opened. Raises: Refused(port_taken, configuration)."""
         ...
 
     async def wanted(self) -> bool:
-        """Whether the app is to run without anybody asking for it: root may have stopped it for good.
+        """Whether the app should run without being asked to: root may have disabled it.
 
         Raises: Failed(service_failed).
         """
@@ -113,30 +110,30 @@ class Service(Protocol):
         ...
 
     async def restart(self, placed: Placed) -> Running:
-        """Make `placed` the one that serves the public socket; what served before has `drain_s` to finish.
+        """Let `placed` serve the public socket; the release before it has `drain_s` seconds to finish.
 
-        Returns when the one before is gone and the new main process has been started (not: when it
-        answers). Raises: Failed(start_not_found, service_failed).
+        Returns when the new main process was started (not: when it answers) and no new request can reach the
+        release before it. Raises: Failed(start_not_found, service_failed).
         """
         ...
 
     async def mend(self) -> None:
-        """Clear what would keep `restart` from working: failed state, a socket that is down."""
+        """Clear what would keep `restart` from working: a failed state, a socket that is down."""
         ...
 
     async def stop(self) -> None:
-        """Nothing runs and nothing listens any more. Idempotent."""
+        """End everything that runs, and close the public socket. Idempotent."""
         ...
 
     def running(self) -> Running | None:
-        """What serves the public socket now, if anything does."""
+        """The release that serves the public socket now, if any."""
         ...
 
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
-        """The app's last lines, oldest first; then, with `follow`, every new one, without an end.
+        """The app's last `lines` lines, oldest first; with `follow`, then every new one, without an end.
 
-        Of `unit` alone (`LogUnit`), if given. A reader who closes it early leaves nothing behind; one who is slow
-        holds nothing up. Raises: Failed(service_failed), while it is read.
+        With `unit` (a `LogUnit`), only of this unit. Closing it early leaves nothing behind, and a slow reader
+        holds up nothing. Raises: Failed(service_failed), while it is read.
         """
         ...
 
@@ -155,7 +152,7 @@ class HookRunner(Protocol):
     ) -> str:
         """Run it to its end in `folder`; every line it writes goes to `line`, at once.
 
-        Returns "" if it ended well, else how it ended ("exit code 3", "signal 9", "no end after 300 s").
-        Nothing it started outlives the call.
+        Returns "" if it ended well, else how it ended ("exit code 3", "signal 9 (KILL)", "no end after 300 s").
+        Nothing it started outlives the call. Never raises.
         """
         ...

@@ -68,6 +68,7 @@ class ForgetfulDisk(Disk):
     """The real disk. Between `begin` and `finish` it takes a moment at each change below `top`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.top: Path | None = None
         self._journal = Path()
         self._without = ""

@@ -83,6 +83,7 @@ class CuttingDisk(Disk):
     """Cuts the power of the filesystem, and of this process, at its n-th change. Leaves out one flush."""
 
     def __init__(self, what: Cut) -> None:
+        super().__init__()
         self.ops: list[str] = []
         self._what = what
 

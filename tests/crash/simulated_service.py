@@ -53,7 +53,7 @@ class SimulatedMain:
             self._server.close()
         self._end.set()
 
-    async def took_socket(self) -> bool:
+    async def accepts(self) -> bool:
         return True
 
 

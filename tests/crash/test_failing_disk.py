@@ -13,6 +13,7 @@ class FragileDisk(Disk):
     """Records the labels of its changes; fails once at `fail_at`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seen: list[str] = []
         self.fail_at = ""
 

@@ -14,9 +14,9 @@ from typing import Any
 from agent.core.config import AppConfig, Health
 from agent.core.layout import HostLayout
 from agent.host.clock import SystemClock
-from agent.host.embedded.service import Embedded
+from agent.host.embedded.service import Delays, Embedded, StartProcess
 from agent.host.ports import Placed, Running
-from agent.host.run import health
+from agent.host.run import health, process
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -89,6 +89,8 @@ class Place:
         self.lines: list[str] = []
         self._venv = venv
         self.clock: SystemClock = CLOCK
+        self.delays = Delays()
+        self.start: StartProcess = process.start
 
     def release(self, version: str) -> Placed:
         folder = self.root / f"opt/demo/releases/2026112302005{version[1:]}Z"
@@ -111,6 +113,8 @@ class Place:
             host=self.host,
             clock=self.clock,
             line=self.lines.append,
+            start=self.start,
+            delays=self.delays,
         )
 
     @asynccontextmanager
@@ -131,7 +135,7 @@ class Place:
         assert b" 200 " in head, answer
         return json.loads(body)
 
-    def notes(self) -> list[str]:
+    def recorded(self) -> list[str]:
         return sorted(os.listdir(self.host.run / "demo"))
 
 

@@ -8,11 +8,13 @@ import signal
 import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.core.config import AppConfig
-from agent.host.embedded.service import Embedded
+from agent.host.embedded.service import Delays, Embedded
+from agent.host.run import process
 from pusher.wire import Code, Failed, Refused
 from tests.deploy.embedded_place import CLOCK, ME, Impatient, Place, alive, until, well
 
@@ -51,10 +53,10 @@ async def test_a_candidate_answers_on_a_private_socket_and_nothing_public_change
         await well(candidate)
         assert candidate.address == f"unix:{place.host.run}/demo/preflight-1.sock"
         assert (await place.ask())["version"] == "v1"
-        assert len(place.notes()) == 3
+        assert len(place.recorded()) == 3
         await candidate.end()
         assert not alive(candidate.child.pid)
-        assert len(place.notes()) == 1
+        assert len(place.recorded()) == 1
         assert "demo (preflight) | started v2" in place.lines
         assert service.running().placed == first
 
@@ -66,16 +68,16 @@ async def test_a_candidate_that_did_well_is_dismissed_without_waiting(place: Pla
         candidate.dismiss()
         await service.stop()
         assert not alive(candidate.child.pid)
-        assert place.notes() == []
+        assert place.recorded() == []
 
 
-async def test_a_dismissed_candidate_is_gone_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.host.embedded.process._DISMISSAL_S", 0.01)
+async def test_a_dismissed_candidate_is_gone_soon(place: Place) -> None:
+    place.delays = Delays(dismissal_s=0.01)
     async with place.running() as service:
         candidate = await service.try_out(place.release("v1"))
         candidate.dismiss()
         assert await candidate.wait() == "signal 15 (TERM)"
-        await until(lambda: place.notes() == [])
+        await until(lambda: place.recorded() == [])
 
 
 async def test_a_candidate_lies_at_any_depth(tmp_path: Path) -> None:
@@ -95,9 +97,9 @@ async def test_the_default_line_goes_to_standard_error(place: Place, capfd: pyte
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 async def test_an_app_runs_as_its_own_user() -> None:
-    # pytest's own folders are closed to everybody else.
+    # pytest's own folders are closed to other users.
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         place = Place(Path(folder))
@@ -116,7 +118,7 @@ async def test_a_restart_ends_the_one_before_and_keeps_the_socket(place: Place) 
         await service.mend()
         early = asyncio.create_task(place.ask())
         before = await service.restart(first)
-        assert (await early)["version"] == "v1", "who came before the app waited in the backlog"
+        assert (await early)["version"] == "v1", "a visitor before the app waited in the backlog"
         after = await service.restart(second)
         async with asyncio.timeout(30):
             await before.wait()  # it accepts nothing any more, and may still be on its way out
@@ -125,7 +127,7 @@ async def test_a_restart_ends_the_one_before_and_keeps_the_socket(place: Place) 
         assert service.running() is after
         assert (await place.ask())["version"] == "v2"
     assert service.running() is None
-    assert place.notes() == []
+    assert place.recorded() == []
     with pytest.raises(ConnectionRefusedError):
         await place.ask()
     await service.stop()
@@ -159,29 +161,32 @@ async def test_a_release_that_cannot_be_started_leaves_the_one_before_running(
         assert service.running() is before
 
 
-async def test_a_process_that_the_machine_refuses_leaves_the_one_before_watched_over(place: Place) -> None:
+async def test_a_process_that_the_machine_refuses_leaves_the_one_before_watched(place: Place) -> None:
     first, second = place.release("v1"), place.release("v2")
     place.clock = Impatient()
+    memory = True
+
+    async def start(*args: Any, **kwargs: Any) -> process.Child:
+        if not memory:
+            raise OSError(12, "Cannot allocate memory")
+        return await process.start(*args, **kwargs)
+
+    place.start = start
     async with place.running() as service:
         before = await service.restart(first)
         await well(before)
-        # Nothing but a machine without memory gets here.
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("agent.host.run.process.start", _no_memory)
-            for attempt in (service.restart, service.try_out):
-                with pytest.raises(Failed, match=r"could not be started: .*Cannot allocate memory"):
-                    await attempt(second)
+        memory = False
+        for attempt in (service.restart, service.try_out):
+            with pytest.raises(Failed, match=r"could not be started: .*Cannot allocate memory"):
+                await attempt(second)
+        memory = True
         assert (await place.ask())["pid"] == before.child.pid
-        assert len(place.notes()) == 1
+        assert len(place.recorded()) == 1
         os.kill(before.child.pid, signal.SIGKILL)
         await until(lambda: service.running() not in (None, before))
 
 
-async def _no_memory(*_: object, **__: object) -> None:
-    raise OSError(12, "Cannot allocate memory")
-
-
-async def test_a_port_that_somebody_else_has_is_refused_with_his_name(place: Place) -> None:
+async def test_a_port_that_another_process_has_is_refused_with_the_name_of_that_process(place: Place) -> None:
     with socket.create_server(("127.0.0.1", place.port)):
         service = place.service()
         with pytest.raises(Refused, match=f"process {os.getpid()}") as caught:

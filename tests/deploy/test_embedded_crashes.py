@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.host.embedded.service import Delays
 from pusher.wire import Code, Failed, Problem
 from tests.deploy.embedded_place import ME, REPOSITORY, Impatient, Place, alive, until, well
 
@@ -26,7 +27,7 @@ async def test_an_app_that_ends_by_itself_is_restarted_and_visitors_wait(place: 
         os.kill(first.child.pid, signal.SIGKILL)
         assert await first.wait() == "signal 9 (KILL)"
         assert (await place.ask())["pid"] != first.child.pid
-        await until(lambda: len(place.notes()) == 1)
+        await until(lambda: len(place.recorded()) == 1)
         assert service.running() is not first
         assert place.clock.pauses == [1.0]
 
@@ -42,11 +43,9 @@ async def test_pauses_grow_while_an_app_does_not_stay_up(place: Place) -> None:
         assert clock.pauses[:7] == [1, 2, 4, 8, 16, 30, 30]
 
 
-async def test_pauses_are_short_again_after_the_app_has_stayed_up(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pauses_are_short_again_after_the_app_has_stayed_up(place: Place) -> None:
     place.clock = clock = Impatient()
-    monkeypatch.setattr("agent.host.embedded.service._STAYED_UP_S", 0.0)
+    place.delays = Delays(stayed_up_s=0.0)
     async with place.running(start="python app.py --die") as service:
         await service.restart(place.release("v1"))
         await until(lambda: len(clock.pauses) > 3)
@@ -74,7 +73,7 @@ async def test_stopping_during_a_pause_starts_nothing(place: Place) -> None:
         os.kill(first.child.pid, signal.SIGKILL)
         await first.wait()
     assert service.running() is None
-    assert place.notes() == []
+    assert place.recorded() == []
 
 
 AGENT = """
@@ -135,23 +134,22 @@ async def test_an_app_that_outlived_it_is_ended_before_anything_is_started(place
         assert not alive(pid)
         await well(await service.restart(second))
         assert (await place.ask())["version"] == "v2"
-        assert len(place.notes()) == 1
+        assert len(place.recorded()) == 1
 
 
 async def test_stopping_ends_what_outlived_an_agent(place: Place) -> None:
     pid = await killed_agent(place, start="python app.py --deaf")
     await place.service(drain_s=0.2).stop()
     assert not alive(pid)
-    assert place.notes() == []
+    assert place.recorded() == []
 
 
-async def test_a_full_disk_keeps_no_app_from_starting(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("agent.host.embedded.orphans.note", full)
+async def test_a_record_that_cannot_be_written_keeps_no_app_from_starting(place: Place) -> None:
     async with place.running() as service:
+        await service.reserve()
+        (place.host.run / "demo").rmdir()
         await well(await service.restart(place.release("v1")))
+        (place.host.run / "demo").mkdir()
 
 
 async def test_a_run_folder_that_cannot_be_made_is_a_problem_not_a_traceback(place: Place) -> None:

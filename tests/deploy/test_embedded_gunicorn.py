@@ -55,7 +55,7 @@ async def test_a_long_request_in_flight_is_given_time_and_new_visitors_do_not_wa
         await asyncio.sleep(0.2)
         began = time.monotonic()
         restart = asyncio.create_task(service.restart(second))
-        await until(lambda: len(flask.notes()) == 2)
+        await until(lambda: len(flask.recorded()) == 2)
         answers = {(await flask.ask())["version"] for _ in range(20)}
         assert time.monotonic() - began < 1.2
         assert not long.done()

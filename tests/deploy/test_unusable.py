@@ -133,4 +133,4 @@ async def test_two_apps_in_conflict_are_both_not_served_and_the_third_is(host_of
         for app in (BLOG, "shop"):
             status, answer = await host.request("POST", f"/apps/{app}/rollback")
             assert (status, answer["code"]) == (409, "configuration")
-            assert f"{BLOG} and shop cannot both listen" in answer["detail"]
+            assert f"{BLOG} and shop cannot listen at" in answer["detail"]

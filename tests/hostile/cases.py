@@ -1,4 +1,4 @@
-"""Every kind of dishonest bundle we could think of, and what each is refused with."""
+"""Every kind of dishonest bundle we could think of, and the refusal of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -10,11 +10,11 @@ from typing import cast
 from agent.core.config import AppConfig, BundleLimits
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.host.bundle.tar import TarBundle
-from agent.host.bundle.zstd import malformed
 from agent.host.releases.unpack import Unpacked, unpack
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Link, Manifest, WireError
+from pusher.wire.problems import malformed_bundle
 from tests.hostile.archives import Tree, content_of, entries
 
 
@@ -50,9 +50,9 @@ class Receiver:
         )
 
     def receive(
-        self, read: Callable[[int], bytes], name: str = "one", *, kept: Sequence[Path] = ()
+        self, read: Callable[[int], bytes], name: str = "one", *, releases: Sequence[Path] = ()
     ) -> tuple[Path, Unpacked]:
-        """The staged tree. As in the deployment's one way back, what was begun is removed if it fails."""
+        """The staged tree. As in a deployment that is undone, it is removed if anything fails."""
         into = self.staging / name
         try:
             bundle = TarBundle(read)
@@ -60,14 +60,14 @@ class Receiver:
             try:
                 manifest = Manifest.from_bytes(raw)
             except WireError as error:
-                raise malformed(str(error)) from error
+                raise malformed_bundle(str(error)) from error
             verified = SimpleNamespace(manifest=manifest, raw=raw, signature=signature)
             self.admission.store(cast("VerifiedManifest", verified), bundle, into)
             done = unpack(
                 bundle,
                 into=into,
                 version=manifest.version,
-                kept=lambda: kept,
+                releases=lambda: releases,
                 disk=self.disk,
                 limits=self.admission.limits.tree,
             )

@@ -1,4 +1,4 @@
-"""Whatever arrives instead of a bundle is refused, and leaves nothing anywhere."""
+"""Anything but a bundle is refused, and leaves nothing on the disk."""
 
 import io
 import subprocess
@@ -61,7 +61,7 @@ def test_the_cases_have_names_of_their_own() -> None:
 def test_an_honest_bundle_is_unpacked_exactly(root: Path) -> None:
     into, done = Receiver(root).receive(io.BytesIO(honest()).read)
     assert everything(into) == EXPECTED
-    assert (done.arrived, done.kept) == (6, 0)
+    assert (done.arrived, done.copied) == (6, 0)
 
 
 def test_a_bundle_may_come_in_single_bytes(root: Path) -> None:
@@ -144,7 +144,7 @@ FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarf
 @pytest.mark.parametrize("kind", ["gnu", "pax"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=TREES.map(_without_clashes))
-def test_what_pythons_tarfile_packs_comes_out_the_same(root: Path, kind: str, tree: archives.Tree) -> None:
+def test_archives_of_pythons_tarfile_come_out_the_same(root: Path, kind: str, tree: archives.Tree) -> None:
     receiver = Receiver(root)
     into, _ = receiver.receive(io.BytesIO(_by_tarfile(tree, FORMATS[kind])).read)
     index = archives.index_of(tree)

@@ -1,4 +1,4 @@
-"""Who signed, by real keys and the real `ssh-keygen`; and everything that only looks like a signature."""
+"""Signers with real keys and the real `ssh-keygen`; and everything that only looks like a signature."""
 
 import base64
 import hashlib
@@ -147,7 +147,7 @@ def test_a_signature_over_sha256_is_refused(keys: Keys, allowed: Path) -> None:
     assert "sha256" in refusal.why
 
 
-def test_a_tampered_manifest_is_told_from_an_unknown_signer(keys: Keys, allowed: Path) -> None:
+def test_a_tampered_manifest_is_not_mistaken_for_an_unknown_signer(keys: Keys, allowed: Path) -> None:
     key, stranger = keys.make("ed25519"), keys.make("stranger")
     allowed.write_text(trust_line(keys.public(key), principal="alice"))
     signature = keys.sign(key, MANIFEST)
@@ -179,7 +179,7 @@ def test_a_signature_with_any_byte_changed_is_refused(keys: Keys, allowed: Path)
         lambda signature: b"",
     ],
 )
-def test_what_ssh_keygen_might_overlook_around_a_signature_is_refused(
+def test_bytes_around_a_signature_that_ssh_keygen_might_overlook_are_refused(
     change: object, keys: Keys, allowed: Path
 ) -> None:
     key = keys.make("ed25519")
@@ -188,7 +188,7 @@ def test_what_ssh_keygen_might_overlook_around_a_signature_is_refused(
     assert refusal.code is Code.SIGNATURE_INVALID
 
 
-def test_an_envelope_of_somebody_elses_key_is_refused(keys: Keys, allowed: Path) -> None:
+def test_an_envelope_of_another_key_is_refused(keys: Keys, allowed: Path) -> None:
     key = keys.make("rsa3072", "rsa", 3072)
     allowed.write_text(trust_line(keys.public(key), principal="alice"))
     listed = read_envelope(keys.sign(key, MANIFEST)).key
@@ -205,7 +205,7 @@ def test_a_key_listed_for_another_purpose_only_may_not_sign_releases(keys: Keys,
     assert "not permitted" in refusal.output
 
 
-def test_every_line_of_a_key_counts_whoever_it_names(keys: Keys, allowed: Path) -> None:
+def test_every_line_of_a_key_counts(keys: Keys, allowed: Path) -> None:
     key = keys.make("ed25519")
     allowed.write_text(
         "# our signers\n\n"
@@ -239,7 +239,7 @@ def test_a_line_holds_only_between_its_dates(keys: Keys, allowed: Path) -> None:
             assert _refusal(signature, allowed).code is Code.SIGNER_UNKNOWN
 
 
-def test_a_line_taken_out_no_longer_counts(keys: Keys, allowed: Path) -> None:
+def test_a_removed_line_no_longer_counts(keys: Keys, allowed: Path) -> None:
     key, other = keys.make("ed25519"), keys.make("stranger")
     signature = keys.sign(key, MANIFEST)
     allowed.write_text(trust_line(keys.public(key), principal="alice"))
@@ -248,7 +248,7 @@ def test_a_line_taken_out_no_longer_counts(keys: Keys, allowed: Path) -> None:
     assert _refusal(signature, allowed).code is Code.SIGNER_UNKNOWN
 
 
-def test_a_damaged_line_trusts_nobody_and_harms_nobody_before_it(keys: Keys, allowed: Path) -> None:
+def test_a_damaged_line_trusts_no_one_and_does_not_affect_lines_before_it(keys: Keys, allowed: Path) -> None:
     key = keys.make("ed25519")
     public = keys.public(key)
     allowed.write_text(f"alice namespaces= {public}\n\xff\xfe nonsense\n")
@@ -256,16 +256,16 @@ def test_a_damaged_line_trusts_nobody_and_harms_nobody_before_it(keys: Keys, all
 
 
 @pytest.mark.parametrize("content", [None, "", "\n# nobody yet\n"])
-def test_a_host_that_trusts_nobody_says_how_to_trust(content: str | None, keys: Keys, allowed: Path) -> None:
+def test_a_host_without_signers_says_how_to_trust_one(content: str | None, keys: Keys, allowed: Path) -> None:
     if content is not None:
         allowed.write_text(content)
     refusal = _refusal(keys.sign(keys.make("ed25519"), MANIFEST), allowed)
     assert refusal.code is Code.SIGNER_UNKNOWN
-    assert refusal.what == "Nobody may deploy to this host yet"
+    assert refusal.what == "No one may deploy to this host yet"
     assert "pusher-agent trust KEY.pub --as WHO" in refusal.hint
 
 
-def test_signers_that_cannot_be_read_are_not_taken_for_none(keys: Keys, allowed: Path) -> None:
+def test_signers_that_cannot_be_read_are_not_mistaken_for_none(keys: Keys, allowed: Path) -> None:
     allowed.mkdir()
     refusal = _refusal(keys.sign(keys.make("ed25519"), MANIFEST), allowed)
     assert refusal.code is Code.CONFIGURATION
@@ -298,7 +298,7 @@ def test_an_ssh_keygen_that_hangs_is_not_waited_for(
     assert caught.value.code is Code.TIMED_OUT
 
 
-def test_what_is_asked_of_ssh_keygen() -> None:
+def test_the_commands_of_ssh_keygen_are_these() -> None:
     allowed = Path("/etc/pusher-agent/allowed_signers")
     assert principals_argv(allowed, "/dev/fd/3") == (
         *("ssh-keygen", "-Y", "find-principals"),

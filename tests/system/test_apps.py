@@ -40,7 +40,7 @@ def test_an_app_named_like_a_user_of_the_server_is_said_to_run_as_him(server: Se
         (("app", "add", "flask-demo-preflight", *ELSEWHERE), ""),
         (("app", "add", "root", *ELSEWHERE), "cannot run as root"),
         (("app", "add", "alice", *ELSEWHERE), "cannot run as alice"),
-        (("app", "add", OTHER), "cannot both listen"),
+        (("app", "add", OTHER), "cannot listen at"),
         (("app", "apply", "none"), "There is no app none"),
         (("app", "remove", "none"), "There is no app none"),
     ],
@@ -66,7 +66,7 @@ def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(
         assert live.curl(path)["code"] == code
     answer = live.curl(f"/apps/{OTHER}/rollback", "-X", "POST")
     assert (answer["code"], answer["title"]) == ("configuration", f"{file}: unknown key 'health.lisen'"), answer
-    assert f"Mend it, then `pusher-agent app apply {OTHER}`, as root" in answer["hint"]
+    assert f"Correct it, then run `pusher-agent app apply {OTHER}` as root" in answer["hint"]
     assert says("journalctl", "--unit=pusher-agent", "--grep=app_left_alone", "--quiet").count(file) == 1
     # Its units are the agent's to drive still, and would be in the rule of any other app.
     run("systemctl", "--no-ask-password", "reset-failed", f"{OTHER}.service", user="pusher-agent")
@@ -111,7 +111,7 @@ def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Serv
     (said,) = bad("")
     assert f"pusher-agent may not read {file} (-rw------- root:root)" in said
     (said,) = bad("pusher-agent")
-    assert said.startswith(f"{APP}: {file} could not be read: Permission denied. `chmod a+r {file}`, as root. ")
+    assert said.startswith(f"{APP}: {file} could not be read: Permission denied. Run `chmod a+r {file}` as root. ")
     live.machine.run("chmod", "0644", file)
     assert bad("") == []
 

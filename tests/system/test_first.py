@@ -78,7 +78,7 @@ def test_an_app_listens_wherever_its_file_says(
     ("path", "said"),
     [
         ("/etc/pusher-agent", "belongs to root"),
-        ("/home/mallory/app", "/home/mallory is not root's alone"),
+        ("/home/mallory/app", "others than root may write to /home/mallory"),
     ],
 )
 def test_a_place_that_is_not_an_apps_is_refused(path: str, said: str, two: Server) -> None:

@@ -1,4 +1,4 @@
-"""Folders that root makes and removes for an app, where others may have put something."""
+"""Folders that root makes and removes for an app, while others may change them."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ TABLE = """\
 """
 
 
-def test_what_is_mounted_in_a_folder_is_found_whatever_its_name(tmp_path: Path) -> None:
+def test_mount_points_in_a_folder_are_found_whatever_their_names(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE)
     assert mounts_at(Path("/opt/shop"), table=table) == ["/opt/shop/shared/up loads"]
@@ -23,7 +23,7 @@ def test_what_is_mounted_in_a_folder_is_found_whatever_its_name(tmp_path: Path) 
     assert mounts_at(Path("/opt/shop/releases"), table=table) == []
 
 
-def test_no_link_leads_out_of_what_is_removed(tmp_path: Path) -> None:
+def test_no_link_leads_out_of_a_tree_that_is_removed(tmp_path: Path) -> None:
     (tmp_path / "app/releases").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()
@@ -33,7 +33,7 @@ def test_no_link_leads_out_of_what_is_removed(tmp_path: Path) -> None:
     assert (tmp_path / "kept/file").exists()
     (tmp_path / "app").symlink_to(tmp_path / "kept")
     for name in ("app", "missing"):
-        with pytest.raises(Failed, match="could not be removed whole"):
+        with pytest.raises(Failed, match="could not be removed completely"):
             remove(tmp_path / name)
     assert (tmp_path / "kept/file").exists()
 
@@ -65,7 +65,7 @@ def test_a_place_beneath_a_folder_that_others_may_write_is_refused(tmp_path: Pat
     roots.chmod(0o775)
     with pytest.raises(Refused) as caught:
         check_place(shared / "app")
-    assert caught.value.why.startswith(f"{shared} is not root's alone")
+    assert caught.value.why.startswith(f"others than root may write to {shared}")
     # What is wrong is said of the folder where it is wrong: here, of one further up.
     with pytest.raises(Refused) as caught:
         check_place(roots / "app")

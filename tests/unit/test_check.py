@@ -83,7 +83,7 @@ def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: P
     (layout.units / "flask-demo.socket").write_text("[Socket]\n")
     assert run("check", "--root", root) == 4
     (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
-    assert "flask-demo.socket is not what" in bad
+    assert "flask-demo.socket does not agree with" in bad
     assert "`pusher-agent app apply flask-demo`, as root" in bad
 
 
@@ -154,11 +154,11 @@ def test_check_names_an_app_whose_file_cannot_be_used_and_looks_at_the_others(ro
     assert run("check", "--root", root) == 4
     out = capsys.readouterr().out
     assert f"BAD   blog: {layout.app_toml('blog')}: 'keep_releases' is 0: Input should be greater" in out
-    assert "Mend it, then start the agent again" in out
+    assert "Correct it, then start the agent again" in out
     assert "ok    flask-demo: user" in out
     layout.agent_toml.write_text('service = "systemd"\n')
     run("check", "--root", root)
-    assert "Mend it, then `pusher-agent app apply blog`, as root" in capsys.readouterr().out
+    assert "Correct it, then run `pusher-agent app apply blog` as root" in capsys.readouterr().out
     layout.app_toml("blog").write_text("user = 'a\\nb'\n".replace("'", '"'))
     run("check", "--root", root)
     assert "a unit cannot hold line breaks" in capsys.readouterr().out
@@ -179,10 +179,10 @@ def test_what_an_apps_user_could_not_read_or_write_is_found_by_its_bits(open_fol
     for path, mode, said in (
         (file, 0o604, ""),
         (file, 0o600, f"nobody may not read {file} (-rw-------"),
-        (file, 0o600, f"chmod g+r '{file}'`, as root"),
+        (file, 0o600, f"chmod g+r '{file}'` as root"),
         (folder, 0o703, ""),
         (folder, 0o705, f"nobody may not write to {folder} (drwx---r-x"),
-        (folder, 0o702, f"chmod g+rwx {folder}`, as root"),
+        (folder, 0o702, f"chmod g+rwx {folder}` as root"),
     ):
         path.chmod(mode)
         found = rights.hindrance(path, user="nobody")
@@ -205,11 +205,11 @@ def test_whom_a_folder_belongs_to_is_told_to_open_it_to_himself(open_folder: Pat
     nobody = pwd.getpwnam("nobody")
     os.chown(open_folder, nobody.pw_uid, 0)
     open_folder.chmod(0o577)
-    assert f"`chmod u+w {open_folder}`, as root" in rights.hindrance(open_folder, user="nobody")
+    assert f"`chmod u+w {open_folder}` as root" in rights.hindrance(open_folder, user="nobody")
     os.chown(open_folder, 12_345, nobody.pw_gid)
     open_folder.chmod(0o757)
     assert f"{open_folder} (drwxr-xrwx 12345:" in rights.hindrance(open_folder, user="nobody")
-    assert f"`chmod g+w {open_folder}`, as root" in rights.hindrance(open_folder, user="nobody")
+    assert f"`chmod g+w {open_folder}` as root" in rights.hindrance(open_folder, user="nobody")
     assert rights.hindrance(open_folder, user="root") == ""
     os.chown(open_folder, 0, 0)
 
@@ -229,9 +229,10 @@ def test_check_tells_what_is_shared_with_an_app_that_cannot_use_it(open_folder: 
     assert run("check", "--root", root) == 4
     uploads, env = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
     assert (
-        f"flask-demo: uploads: nobody may not write to {shared}/uploads (drwxr-xr-x root:root); `chgrp" in uploads
+        f"flask-demo: uploads: nobody may not write to {shared}/uploads (drwxr-xr-x root:root); run `chgrp"
+        in uploads
     )
-    assert f"flask-demo: .env: nobody may not read {shared}/.env (-rw-r----- root:root); `chgrp nogroup" in env
+    assert f"flask-demo: .env: nobody may not read {shared}/.env (-rw-r----- root:root); run `chgrp nogroup" in env
 
 
 def test_check_of_a_root_that_is_none_points_to_init(root: Path, capsys):

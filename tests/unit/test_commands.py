@@ -100,17 +100,17 @@ def test_trust_writes_a_literal_signer_once(root: Path, key: Path, capsys):
 def test_apps_in_each_others_way_are_refused_by_everything_but_a_look(root: Path, capsys):
     run("init", "--root", root, "--app", "one-app")
     assert run("init", "--root", root, "--app", "two-app") == 4
-    assert "one-app and two-app cannot both listen: at 0.0.0.0:8000" in capsys.readouterr().err
+    assert "one-app and two-app cannot listen at 0.0.0.0:8000 and " in capsys.readouterr().err
     run("init", "--root", root, "--app", "two-app", "--listen", "127.0.0.1:8001")
     layout = HostLayout(root)
     text = layout.app_toml("two-app").read_text()
     layout.app_toml("two-app").write_text(text.replace("/opt/two-app", "/opt/one-app/two"))
     apps = set_apart(read_apps(layout), layout)
     assert (sorted(apps.usable), sorted(apps.unusable)) == ([], ["one-app", "two-app"])
-    assert "cannot both have their folder" in str(apps.unusable["one-app"])
+    assert "cannot have the folders" in str(apps.unusable["one-app"])
     capsys.readouterr()
     assert run("check", "--root", root) == 4
-    assert "BAD   one-app and two-app cannot both have their folder" in capsys.readouterr().out
+    assert "BAD   one-app and two-app cannot have the folders" in capsys.readouterr().out
     assert run("app", "list", "--root", root) == 0
     assert run("init", "--root", root, "--app", "three", "--listen", "127.0.0.1:8003") == 0
 

@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is named with its file, its key and the mend."""
+"""Configuration: an error names the file, the key and the correction."""
 
 import re
 from functools import partial
@@ -41,10 +41,8 @@ def test_a_key_of_another_table_is_pointed_to_its_table():
     assert refusal("[health]\nbake = 3").hint == "Did you mean bake_s?"
 
 
-def test_a_key_of_the_file_itself_that_slipped_into_a_table_is_pointed_back():
-    assert (
-        refusal("[health]\nkeep_release = 3").hint == "Did you mean keep_releases, which stands above all tables?"
-    )
+def test_a_key_of_the_file_itself_in_a_table_is_recognised():
+    assert refusal("[health]\nkeep_release = 3").hint == "Did you mean keep_releases, above all tables?"
 
 
 def test_a_key_that_is_like_no_other_gets_the_list():
@@ -76,12 +74,12 @@ def test_impossible_values_are_refused(text):
     assert FILE in refusal(text).what
 
 
-def test_a_health_path_that_is_none_is_told_what_one_looks_like():
+def test_a_bad_health_path_is_refused_with_an_example():
     for path in ("health", "https://a/health", "/a b"):
         assert 'a path like "/health"' in refusal(f'[health]\npath = "{path}"').why
 
 
-def test_what_is_no_toml_is_told_with_its_place():
+def test_an_error_of_toml_is_named_with_its_line():
     problem = refusal("listen = = 1")
     assert "is not TOML" in problem.what
     assert "line 1" in problem.why
@@ -107,12 +105,12 @@ def test_addresses_are_of_three_kinds():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('shared_paths = ["venv"]', "'venv' begins with a name that the agent needs"),
-        ('shared_files = [".pusher/x"]', "'.pusher/x' begins with a name that the agent needs"),
-        ('shared_paths = ["venvs"]', "'venvs' begins with a name that the agent needs"),
-        ('shared_paths = ["log", "log"]', "'log' cannot be a link beside 'log'"),
-        ('shared_paths = ["var/log", "var"]', "'var' cannot be a link beside 'var/log'"),
-        ('shared_paths = ["var"]\nshared_files = ["var/x"]', "'var/x' cannot be a link beside 'var'"),
+        ('shared_paths = ["venv"]', "'venv' begins with a name that the agent uses itself"),
+        ('shared_files = [".pusher/x"]', "'.pusher/x' begins with a name that the agent uses itself"),
+        ('shared_paths = ["venvs"]', "'venvs' begins with a name that the agent uses itself"),
+        ('shared_paths = ["log", "log"]', "'log' and 'log' cannot both be links"),
+        ('shared_paths = ["var/log", "var"]', "'var' and 'var/log' cannot both be links"),
+        ('shared_paths = ["var"]\nshared_files = ["var/x"]', "'var/x' and 'var' cannot both be links"),
     ],
 )
 def test_shared_names_that_could_not_all_be_links_are_refused(text: str, why: str):
@@ -152,7 +150,7 @@ def test_an_address_that_cannot_be_is_refused(listen: str) -> None:
         ("unix:/run/a.sock", "0.0.0.0:8000", False),
     ],
 )
-def test_apps_in_each_others_way_are_found_by_address(one: str, other: str, clash: bool) -> None:
+def test_apps_that_clash_by_address_are_found(one: str, other: str, clash: bool) -> None:
     apps = {
         name: parse_app(f'listen = "{listen}"', file="x", app=name)
         for name, listen in (("shop", one), ("blog", other))
@@ -169,7 +167,7 @@ def test_apps_in_each_others_way_are_found_by_address(one: str, other: str, clas
         ("/opt", "/opt/a", True),
     ],
 )
-def test_apps_in_each_others_way_are_found_by_path(one: str, other: str, clash: bool) -> None:
+def test_apps_that_clash_by_path_are_found(one: str, other: str, clash: bool) -> None:
     apps = {
         name: parse_app(f'path = "{path}"\nlisten = "unix:/run/{name}"', file="x", app=name)
         for name, path in (("shop", one), ("blog", other))

@@ -1,4 +1,4 @@
-"""What is found in releases on disk: content by its digest, and damage."""
+"""Releases on disk: content is found by its digest, and damage is found."""
 
 import io
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host.releases.content import intact, kept
+from agent.host.releases.content import Content, intact
 from tests.hostile import archives
 from tests.hostile.archives import TREE, honest
 from tests.hostile.receiving import Receiver
@@ -54,11 +54,11 @@ def test_an_intact_release_has_no_difference(receiver: Receiver, release: Path) 
         (lambda tree: _as_link(tree / "lib"), "lib does not belong to it"),
         (lambda tree: (tree / "lib/more.py").touch(), "lib/more.py does not belong to it"),
         (lambda tree: (tree / "lib/venv").touch(), "lib/venv does not belong to it"),
-        (lambda tree: (tree / ".pusher/manifest.json").unlink(), "its signed papers are damaged"),
-        (lambda tree: (tree / ".pusher/manifest.json").write_text("{}"), "its signed papers are damaged"),
-        (lambda tree: (tree / ".pusher/index.jsonl").write_text("{}\n"), "its signed papers are damaged"),
-        (lambda tree: (tree / ".pusher/index.jsonl").unlink(), "its signed papers are damaged"),
-        (lambda tree: _shorten(tree / ".pusher/index.jsonl"), "its signed papers are damaged"),
+        (lambda tree: (tree / ".pusher/manifest.json").unlink(), "its signed manifest is damaged"),
+        (lambda tree: (tree / ".pusher/manifest.json").write_text("{}"), "its signed manifest is damaged"),
+        (lambda tree: (tree / ".pusher/index.jsonl").write_text("{}\n"), "its signed manifest is damaged"),
+        (lambda tree: (tree / ".pusher/index.jsonl").unlink(), "its signed manifest is damaged"),
+        (lambda tree: _shorten(tree / ".pusher/index.jsonl"), "its signed manifest is damaged"),
     ],
 )
 def test_the_first_difference_is_named(receiver: Receiver, release: Path, damage: object, says: str) -> None:
@@ -78,10 +78,10 @@ def test_a_file_that_cannot_be_read_is_a_difference(release: Path, monkeypatch: 
     assert intact(release) == "app.py cannot be read: Input/output error"
 
 
-def test_kept_content_is_found_newest_first_and_only_what_is_wanted(receiver: Receiver, release: Path) -> None:
+def test_content_is_found_newest_first_and_only_what_is_wanted(receiver: Receiver, release: Path) -> None:
     newer = _receive(receiver, honest(), "newer")
     digest = {one.path: one.sha256 for one in archives.entries(TREE) if hasattr(one, "sha256")}
-    found = kept([newer, receiver.staging / "missing", release])
+    found = Content([newer, receiver.staging / "missing", release])
     assert digest["app.py"] in found
     assert "0" * 64 not in found
     assert list(found.copies(digest["lib/über/naïve.txt"])) == [
@@ -89,7 +89,7 @@ def test_kept_content_is_found_newest_first_and_only_what_is_wanted(receiver: Re
         f"{release}/lib/über/naïve.txt",
     ]
     assert list(found.copies("0" * 64)) == []
-    only = kept([newer], wanted={digest["run"]})
+    only = Content([newer], wanted={digest["run"]})
     assert digest["run"] in only
     assert digest["app.py"] not in only
 
@@ -101,7 +101,7 @@ def test_a_damaged_index_offers_what_can_be_read_of_it(receiver: Receiver) -> No
     lines = index.read_bytes().splitlines(keepends=True)
     damaged = lines[0].replace(b'quo\\"te', b"\\xquote")
     index.write_bytes(b"no line\n" + damaged + lines[1].replace(b"requ", b"\xff") + b"".join(lines))
-    assert list(kept([release]).copies(_digest(tree, 'quo"te\\d\n'))) == [f'{release}/quo"te\\d\n']
+    assert list(Content([release]).copies(_digest(tree, 'quo"te\\d\n'))) == [f'{release}/quo"te\\d\n']
 
 
 def _digest(tree: archives.Tree, path: str) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.host.storage import disk as disk_module
 from agent.host.storage.disk import FSYNC_FILES_MOST, Disk
 from agent.host.storage.errors import path_of
 from pusher.wire import Code, Failed
@@ -72,7 +71,7 @@ def test_missing_folders_are_made_from_the_top(disk: Noting, tmp_path: Path) -> 
     assert disk.noted == ["x"] * 4
 
 
-def test_modes_are_exact_if_asked_for_else_the_umask_has_its_say(disk: Noting, tmp_path: Path) -> None:
+def test_modes_are_exact_if_given_and_else_those_of_the_umask(disk: Noting, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         disk.make_folder(tmp_path / "umask", op="x")
@@ -110,7 +109,7 @@ def test_a_file_that_is_there_is_never_written_over_or_through(disk: Noting, tmp
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_what_the_content_raises_comes_out_as_it_is(disk: Noting, tmp_path: Path) -> None:
+def test_an_error_of_the_content_passes_through(disk: Noting, tmp_path: Path) -> None:
     def broken() -> Iterator[bytes]:
         yield b"x"
         raise ValueError("broken")
@@ -146,7 +145,7 @@ def test_a_reflink_is_hashed_from_what_it_shares(
         os.write(descriptor, os.pread(source, 100, 0))  # as a filesystem with reflinks would, in effect
         return 0
 
-    monkeypatch.setattr(fcntl, "ioctl", ficlone)  # which filesystem the tests run on is not ours to say
+    monkeypatch.setattr(fcntl, "ioctl", ficlone)  # the filesystem of the tests may have no reflinks
     (tmp_path / "a").write_bytes(b"content")
     for number in range(2):
         with open(tmp_path / "a", "rb") as source:
@@ -168,7 +167,7 @@ def test_a_reflink_that_meets_a_full_disk_is_a_full_disk(
     assert caught.value.code is Code.DISK_FULL
 
 
-def test_a_short_write_is_gone_on_with(disk: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_is_continued(disk: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, bytes(content[:3])))
     disk.create(tmp_path / "file", [b"abcdefgh"], mode=0o644, op="x")
@@ -223,8 +222,8 @@ def test_a_rename_replaces_nothing(disk: Noting, tmp_path: Path) -> None:
         disk.rename(tmp_path / "a", tmp_path / "c", op="x")
 
 
-def test_a_rename_replaces_nothing_either_where_the_filesystem_cannot_promise_it(
-    disk: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_rename_replaces_nothing_even_where_the_filesystem_cannot_promise_it(
+    tmp_path: Path,
 ) -> None:
     class Old:
         """The C library, on a filesystem that knows no flags of renameat2(2)."""
@@ -233,7 +232,10 @@ def test_a_rename_replaces_nothing_either_where_the_filesystem_cannot_promise_it
             ctypes.set_errno(errno.EINVAL)
             return -1
 
-    monkeypatch.setattr(disk_module, "_LIBC", Old())
+        def syncfs(self, _: int) -> int:
+            raise AssertionError("nothing is flushed here")
+
+    disk = Disk(libc=Old())
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()  # empty: a plain rename would replace it
     with pytest.raises(Failed, match=r"Could not move .*/a to .*/b: File exists"):
@@ -263,20 +265,22 @@ def test_a_small_tree_is_flushed_file_by_file_and_folders_after_what_they_hold(
     assert flushed[3:] == [f"{top}/a/b", f"{top}/a", top]
 
 
-def test_a_large_tree_is_flushed_with_its_filesystem(
-    disk: Noting, tmp_path: Path, flushed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_tree_is_flushed_with_its_filesystem(tmp_path: Path, flushed: list[str]) -> None:
     asked: list[str] = []
     result = 0
 
     class Libc:
-        @staticmethod
-        def syncfs(descriptor: int) -> int:
+        """The C library; a real `syncfs` would wait for the data of everybody."""
+
+        def renameat2(self, *_: object) -> int:
+            raise AssertionError("nothing is renamed here")
+
+        def syncfs(self, descriptor: int) -> int:
             asked.append(path_of(descriptor))
             ctypes.set_errno(errno.EIO)
             return result
 
-    monkeypatch.setattr(disk_module, "_LIBC", Libc)  # a real one would wait for everybody's data
+    disk = Disk(libc=Libc())
     disk.sync_tree(_tree(tmp_path / "tree", FSYNC_FILES_MOST), op="x")
     assert asked == [str(tmp_path / "tree")]
     assert flushed == []
@@ -306,20 +310,20 @@ def test_a_flush_that_fails_is_not_tried_again(
     assert not (tmp_path / "state").exists()
 
 
-def test_a_folder_that_cannot_be_opened_is_not_left_unflushed_in_silence(disk: Noting, as_nobody: Path) -> None:
+def test_a_folder_that_cannot_be_opened_and_flushed_is_an_error(disk: Noting, as_nobody: Path) -> None:
     (as_nobody / "tree/closed").mkdir(parents=True)
     (as_nobody / "tree/closed").chmod(0)
     with pytest.raises(Failed, match=r"Could not flush .*/tree: Permission denied"):
         disk.sync_tree(as_nobody / "tree", op="x")
 
 
-def test_a_folder_that_may_not_be_looked_into_is_named(disk: Noting, as_nobody: Path) -> None:
+def test_a_folder_that_may_not_be_entered_is_named(disk: Noting, as_nobody: Path) -> None:
     (as_nobody / "closed").mkdir(mode=0)
     with pytest.raises(Failed, match=r"Could not make the folder .*/closed/a/b: Permission denied"):
         disk.make_folders(as_nobody / "closed/a/b", op="x")
 
 
-def test_unlinking_what_is_not_there_is_done_already(disk: Noting, tmp_path: Path) -> None:
+def test_unlinking_a_missing_file_does_nothing(disk: Noting, tmp_path: Path) -> None:
     (tmp_path / "target").touch()
     (tmp_path / "link").symlink_to("target")
     disk.unlink(tmp_path / "link", op="x")
@@ -345,7 +349,7 @@ def test_removing_follows_no_link_and_can_be_repeated(disk: Noting, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "folder link"])
-def test_removing_works_for_what_is_no_folder(disk: Noting, tmp_path: Path, kind: str) -> None:
+def test_removing_works_for_files_and_links(disk: Noting, tmp_path: Path, kind: str) -> None:
     (tmp_path / "target").mkdir()
     path = tmp_path / "thing"
     if kind == "file":

@@ -1,4 +1,4 @@
-"""What an app finds in its environment, and how it is started."""
+"""The environment of an app, and how it is started."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_an_app_finds_its_venv_first_and_nothing_of_the_agents_own() -> None:
     }
 
 
-def test_the_environment_file_wins_over_defaults_but_not_over_what_the_agent_says() -> None:
+def test_the_environment_file_wins_over_defaults_but_not_over_the_agents_variables() -> None:
     file = {"LANG": "de_DE.UTF-8", "PATH": "/opt/bin", "PUSHER_APP": "else", "VIRTUAL_ENV": "/x", "KEY": "1"}
     found = app_environment({"PUSHER_APP": "demo"}, release=Path("/r"), account=ME, file=file)
     assert found["LANG"] == "de_DE.UTF-8"
@@ -36,7 +36,7 @@ def test_the_environment_file_wins_over_defaults_but_not_over_what_the_agent_say
     assert found["KEY"] == "1"
 
 
-def test_a_program_is_started_with_the_parent_death_signal_and_a_look_at_its_parent() -> None:
+def test_a_program_is_started_with_the_parent_death_signal_and_checks_its_parent() -> None:
     assert trampoline(("/r/hook", "-x"), parent=7, account=ME) == (
         "/usr/bin/setpriv",
         "--pdeathsig=TERM",

@@ -1,4 +1,4 @@
-"""Whether a release is well is told by its own answers, as early as it can be told."""
+"""The answers of a release show whether it is healthy, as early as possible."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ import pytest
 
 from agent.core.config import Health
 from agent.host.clock import SystemClock
-from agent.host.net import sockets
+from agent.host.net import accepting, sockets
 from agent.host.ports import Placed
 from agent.host.run import health
 from pusher.wire import Code, Failed
@@ -67,8 +67,8 @@ class Release:
 
     def dismiss(self) -> None: ...
 
-    async def took_socket(self) -> bool:
-        return await asyncio.to_thread(sockets.taken, self.socket)
+    async def accepts(self) -> bool:
+        return await asyncio.to_thread(accepting.accepts, self.socket)
 
 
 def http(status: int, body: bytes = b"") -> bytes:
@@ -118,19 +118,19 @@ async def test_candidate_and_live_release_are_asked_as_the_same_host(tmp_path: P
         (
             b"HTTP/1.1 301 X\r\nLocation: https://a.b/\r\nContent-Length: 0\r\n\r\n",
             "",
-            "and leads to https://a.b/",
+            "and redirects to https://a.b/",
         ),
         (http(301), "", "Redirects are not followed"),
-        (http(400), "", "It was asked as localhost"),
-        (http(400), "a.b", "Mend the release, or [health] in the app's configuration"),
-        (http(500), "", "Mend the release, or [health] in the app's configuration"),
+        (http(400), "", "The Host header was localhost"),
+        (http(400), "a.b", "Correct the release, or [health] in the app's configuration"),
+        (http(500), "", "Correct the release, or [health] in the app's configuration"),
     ],
 )
-async def test_a_bad_answer_comes_with_what_to_do_next(answer: bytes, host: str, said: str) -> None:
+async def test_a_bad_answer_comes_with_a_hint(answer: bytes, host: str, said: str) -> None:
     async with Release(lambda _: answer) as release:
         problem = await failure(check(release, 0.1, host=host))
     assert said in str(problem)
-    assert ("asked as" in str(problem)) == ("asked as" in said)
+    assert ("Host header" in str(problem)) == ("Host header" in said)
 
 
 async def test_an_app_that_warms_up_is_asked_again_soon() -> None:
@@ -149,7 +149,7 @@ async def test_another_version_fails_at_once_and_says_both() -> None:
         assert time.monotonic() - began < 10
     assert problem.code is Code.APP_UNHEALTHY
     assert f"{problem.what}: {problem.why}" == (
-        "Release 20261123020055Z was not well: /version says version 'v0', sent was 'v1'"
+        "Release 20261123020055Z was not healthy: /version says version 'v0', not 'v1'"
     )
     assert problem.output == '{"version": "v0"}\n\nTraceback: oh'
 
@@ -157,8 +157,8 @@ async def test_another_version_fails_at_once_and_says_both() -> None:
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        (http(500, b"oh\nno"), "/ answered 500, wanted was 200"),
-        (http(302), "/ answered 302, wanted was 200"),
+        (http(500, b"oh\nno"), "/ answered 500, expected was 200"),
+        (http(302), "/ answered 302, expected was 200"),
         (http(200, b"<html>"), "/ did not answer JSON, which version_member needs"),
         (http(200, b"[" * 60_000), "/ did not answer JSON, which version_member needs"),
         (http(200, b'{"release": "v1"}'), "/ answered JSON without the member 'version'"),
@@ -172,12 +172,12 @@ async def test_a_bad_answer_that_stays_bad_fails_at_the_deadline(answer: bytes, 
         problem = await failure(check(release, 0.1, version_member="version"))
         assert len(release.requests) > 1
     assert problem.code is Code.APP_UNHEALTHY
-    assert "was not well within 0.1 s" in problem.what
+    assert "was not healthy within 0.1 s" in problem.what
     assert why in problem.why
     assert problem.output.endswith("Traceback: oh")
 
 
-async def test_nothing_of_an_answer_can_move_a_readers_cursor_or_fill_his_screen() -> None:
+async def test_no_part_of_an_answer_can_move_a_cursor_or_fill_a_screen() -> None:
     async with Release(lambda _: http(500, b"\x1b]0;title\x07\x1b[2Joh\r\nno")) as release:
         problem = await failure(check(release, 0.1))
         assert problem.output.startswith("oh\nno\n")
@@ -194,18 +194,20 @@ async def test_only_so_much_of_an_answer_is_read() -> None:
     assert len(problem.output) < 2 * health.BODY_BYTES
 
 
-async def test_an_app_that_accepts_and_never_answers_is_unwell() -> None:
+async def test_an_app_that_accepts_and_never_answers_is_unhealthy() -> None:
     async with Release(lambda _: None) as release:
         problem = await failure(check(release, 0.2))
     assert (problem.code, problem.why) == (Code.APP_UNHEALTHY, "it did not answer")
 
 
 @pytest.mark.parametrize("private", [True, False])
-async def test_a_socket_that_nobody_took_is_reported_as_just_that(tmp_path: Path, private: bool) -> None:
+async def test_a_socket_that_the_app_does_not_accept_from_is_reported_as_that(
+    tmp_path: Path, private: bool
+) -> None:
     async with Release(path=tmp_path / "a.sock" if private else None) as release:
         problem = await failure(check(release, 0.2))
     assert problem.code is Code.SOCKET_NOT_TAKEN
-    assert "app.run() never does" in problem.hint
+    assert "app.run() never uses it" in problem.hint
 
 
 async def test_an_app_that_ends_is_not_waited_for() -> None:
@@ -217,7 +219,7 @@ async def test_an_app_that_ends_is_not_waited_for() -> None:
     assert (problem.code, problem.why, problem.output) == (Code.APP_EXITED, "exit code 3", "Traceback: oh")
 
 
-async def test_nobody_at_the_address_is_a_broken_connection() -> None:
+async def test_an_address_without_a_listener_is_a_broken_connection() -> None:
     async with Release() as release:
         release.socket.close()
         with socket.create_server(("127.0.0.1", 0)) as other:
@@ -258,7 +260,7 @@ async def test_a_watch_ends_well_if_every_answer_was_good() -> None:
 async def test_one_bad_answer_ends_a_watch() -> None:
     async with Release(lambda _: http(500)) as release:
         problem = await failure(watch(release, 20))
-    assert "was not well 0 s after it went live" in problem.what
+    assert "was not healthy 0 s after it went live" in problem.what
 
 
 async def test_an_exit_ends_a_watch() -> None:

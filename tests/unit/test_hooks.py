@@ -1,4 +1,4 @@
-"""Hooks: which run, in which order, and what becomes of one."""
+"""Hooks: which ones run, in which order, and how they end."""
 
 import os
 import pwd
@@ -69,7 +69,7 @@ def test_a_hook_that_cannot_be_run_is_not_left_out_in_silence(release: Path, hos
     hook = script(release / "hooks/before-symlink", mode=0o644)
     assert "it is not executable. chmod +x before-symlink" in refusal(release, host)
     script(hook, "echo hello\n")
-    assert "it says no interpreter. Begin it with a line like #!/bin/sh" in refusal(release, host)
+    assert "it names no interpreter. Begin it with a line like #!/bin/sh" in refusal(release, host)
     script(hook, "#!/bin/sh\r\necho hello\r\n")
     assert "its lines end as on Windows (CR LF). Save before-symlink" in refusal(release, host)
     hook.unlink()
@@ -86,14 +86,14 @@ def test_a_hook_that_cannot_be_run_is_not_left_out_in_silence(release: Path, hos
     assert "it is not a regular file" in refusal(release, host)
 
 
-def test_a_folder_of_hooks_that_the_agent_may_not_look_into_is_not_left_out_in_silence(as_nobody: Path) -> None:
+def test_a_folder_of_hooks_that_the_agent_may_not_enter_is_an_error(as_nobody: Path) -> None:
     release, host = as_nobody / "release", as_nobody / "host"
     (release / "hooks").mkdir(parents=True)
     host.mkdir(mode=0)
     with pytest.raises(Failed) as caught:
         find("before-setup", release=release, host=host)
     assert caught.value.code is Code.HOOK_FAILED
-    assert "it cannot be looked at: Permission denied" in caught.value.why
+    assert "its folder cannot be read: Permission denied" in caught.value.why
     host.rmdir()
     host.touch()
     assert find("before-setup", release=release, host=host) == []
@@ -121,7 +121,7 @@ async def test_a_hook_runs_in_the_release_with_its_venv_and_its_variables(releas
     assert (ending, lines) == ("", [str(release), f"demo secret {release}/venv/bin"])
 
 
-async def test_how_a_hook_ended_is_told(release: Path) -> None:
+async def test_the_end_of_a_hook_is_described(release: Path) -> None:
     assert await run(script(release / "hooks/x", "#!/bin/sh\necho bad; exit 3\n"), release) == (
         "exit code 3",
         ["bad"],
@@ -131,13 +131,13 @@ async def test_how_a_hook_ended_is_told(release: Path) -> None:
     )
 
 
-async def test_a_missing_interpreter_is_said_in_words(release: Path) -> None:
+async def test_a_missing_interpreter_is_described(release: Path) -> None:
     ending, lines = await run(script(release / "hooks/x", "#!/no/such/shell\n"), release)
     assert "the program in its first line (#!), or one it calls, does not exist" in ending
     assert "not found" in lines[0]
 
 
-async def test_what_cannot_even_be_started_is_an_ending_too(release: Path) -> None:
+async def test_a_hook_that_cannot_be_started_has_an_ending_too(release: Path) -> None:
     assert "this machine has no user of that name" in (await run(release, release, user="nobody-at-all"))[0]
     hook = script(release / "hooks/x")
     config = AppConfig.model_validate({"path": "/opt/demo", "user": ME})

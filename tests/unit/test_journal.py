@@ -136,8 +136,9 @@ async def test_apps_do_not_see_each_other(journal):
     assert await journal.deployment("nothing-20261123020001Z") is None
 
 
-async def test_old_events_go_and_their_deployments_stay(journal, monkeypatch):
-    monkeypatch.setattr("agent.host.storage.journal._HISTORY", 1)
+async def test_old_events_go_and_their_deployments_stay(tmp_path):
+    journal = Journal(tmp_path / "journal.sqlite", history=1)
+    await journal.open()
     for number in (1, 2):
         await begin(journal, attempt(number))
         await journal.note(attempt(number).id, events=[Event(1, NOW, Happened.STARTED)])
@@ -145,6 +146,7 @@ async def test_old_events_go_and_their_deployments_stay(journal, monkeypatch):
     assert await journal.events(attempt(1).id) == []
     assert len(await journal.events(attempt(2).id)) == 1
     assert len(await journal.history("flask-demo", most=9)) == 2
+    await journal.close()
 
 
 async def test_a_journal_of_a_newer_agent_is_left_alone(tmp_path):
@@ -162,6 +164,6 @@ async def test_a_journal_that_cannot_be_written_says_so(tmp_path):
     assert caught.value.code is Code.DISK_ERROR
 
 
-async def test_asking_a_journal_that_is_not_open_is_our_own_bug(tmp_path):
+async def test_using_a_journal_that_is_not_open_is_our_own_bug(tmp_path):
     with pytest.raises(RuntimeError, match="not open"):
         await Journal(tmp_path / "journal.sqlite").releases("flask-demo")

@@ -1,4 +1,4 @@
-"""What journalctl says is read as it comes, whatever it says, and journalctl never outlives its reader."""
+"""Entries of journalctl are read as they come, and journalctl never outlives its reader."""
 
 import asyncio
 import json
@@ -78,7 +78,7 @@ def test_an_entry_is_read_however_it_is_spelled(fields: dict[str, object], line:
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"{}", b'{"__REALTIME_TIMESTAMP":"x"}', entry(MESSAGE=None)])
-def test_what_is_no_entry_is_passed_over(raw: bytes) -> None:
+def test_a_line_that_is_no_entry_is_skipped(raw: bytes) -> None:
     assert parse_entry(raw, units=UNITS) is None
 
 
@@ -96,7 +96,7 @@ async def test_the_last_lines_are_read_to_their_end(journalctl: Journalctl, tmp_
     assert "--unit=shop.service" not in told
 
 
-async def test_a_reader_who_leaves_ends_journalctl_though_its_pipe_is_full(
+async def test_a_reader_that_leaves_ends_journalctl_though_its_pipe_is_full(
     journalctl: Journalctl, tmp_path: Path
 ) -> None:
     environment = journalctl(f"exec yes '{entry(MESSAGE='again').decode()}'")
@@ -108,7 +108,7 @@ async def test_a_reader_who_leaves_ends_journalctl_though_its_pipe_is_full(
     assert gone(pid)
 
 
-async def test_a_reader_who_is_cancelled_while_he_waits_ends_it_too(
+async def test_a_reader_that_is_cancelled_while_it_waits_ends_journalctl_too(
     journalctl: Journalctl, tmp_path: Path
 ) -> None:
     environment = journalctl(f"echo '{entry(MESSAGE='once').decode()}'\nexec sleep 100")

@@ -1,4 +1,4 @@
-"""The log as entries of the journal: what is a field, and what happens when the journal takes nothing."""
+"""The log as entries of the journal: its fields, and a journal that accepts nothing."""
 
 import array
 import os
@@ -86,7 +86,7 @@ def test_any_key_becomes_a_name_that_the_journal_takes(key: str, name: str) -> N
     assert field_name(key) == name
 
 
-def test_what_the_journal_cannot_take_goes_before_the_next_entry(tmp_path: Path) -> None:
+def test_an_entry_that_the_journal_does_not_accept_is_sent_before_the_next_one(tmp_path: Path) -> None:
     log = Journald(tmp_path / "socket")
     log.info(b"first")
     log.error(b"second")
@@ -96,7 +96,7 @@ def test_what_the_journal_cannot_take_goes_before_the_next_entry(tmp_path: Path)
         assert [sock.recv(100) for _ in range(3)] == [b"first", b"second", b"third"]
 
 
-def test_a_journal_that_reads_nothing_holds_up_nobody(listening: socket.socket) -> None:
+def test_a_journal_that_reads_nothing_blocks_nothing(listening: socket.socket) -> None:
     log = Journald(Path(listening.getsockname()))
     for number in range(2_000):
         log.info(b"%d" % number)
@@ -111,7 +111,7 @@ def test_a_journal_that_reads_nothing_holds_up_nobody(listening: socket.socket) 
     assert len(numbers) > 200  # the newest waited, the oldest of those that waited were dropped
 
 
-def test_a_large_entry_travels_as_a_file_that_nobody_can_change(listening: socket.socket) -> None:
+def test_a_large_entry_travels_as_a_sealed_file(listening: socket.socket) -> None:
     log = Journald(Path(listening.getsockname()))
     large = encode([("MESSAGE", "x" * 3_000_000)])
     log.error(large)

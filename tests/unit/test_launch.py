@@ -1,4 +1,4 @@
-"""What is known before anything of a release is started: command, user, environment."""
+"""How a process of a release is started: command, user, environment."""
 
 import os
 import pwd
@@ -36,7 +36,7 @@ def test_the_start_command_is_split_as_a_shell_would_and_found_in_the_venv(relea
 
 
 @pytest.mark.parametrize("start", ["uvicorn app:app", "ls", "activate", "./gunicorn", "/bin/ls"])
-def test_what_is_not_in_the_venv_is_not_started_and_what_is_there_is_named(release: Path, start: str) -> None:
+def test_only_programs_of_the_venv_are_started_and_a_refusal_lists_them(release: Path, start: str) -> None:
     with pytest.raises(Failed) as caught:
         launch.find_start(start, release=release)
     assert caught.value.code is Code.START_NOT_FOUND
@@ -44,7 +44,7 @@ def test_what_is_not_in_the_venv_is_not_started_and_what_is_there_is_named(relea
     assert ("without a folder" in caught.value.hint) == ("/" in start)
 
 
-def test_a_venv_with_nothing_in_it_is_said_to_be_empty_and_one_with_much_is_cut_short(release: Path) -> None:
+def test_a_refusal_names_an_empty_venv_and_shortens_a_long_list(release: Path) -> None:
     with pytest.raises(Failed, match="The venv has no programs at all"):
         launch.find_start("gunicorn", release=release.parent)
     for number in range(40):
@@ -106,10 +106,10 @@ def test_a_user_that_does_not_exist_is_refused() -> None:
         launch.find_account("nobody-at-all")
 
 
-def test_only_root_may_become_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root_may_become_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     # Becoming an ordinary user for good would take the test session along.
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
-    with pytest.raises(Refused, match="the agent runs as 12345, and only root may become somebody else"):
+    with pytest.raises(Refused, match="the agent runs as 12345, and only root may become another user"):
         launch.find_account("root")
     monkeypatch.setattr(os, "geteuid", lambda: 1)
     with pytest.raises(Refused, match=f"the agent runs as {pwd.getpwuid(1).pw_name}"):

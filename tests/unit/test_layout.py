@@ -72,7 +72,7 @@ def test_current_names_a_release_only_in_our_own_spelling():
 @pytest.mark.parametrize(
     "name", ["20261123020055", "2026112302005Z", "20261323020055Z", "trash-1", " 0261123020055Z"]
 )
-def test_what_is_no_time_is_no_release_id(name):
+def test_a_name_that_is_no_time_is_no_release_id(name):
     assert not is_release_id(name)
 
 

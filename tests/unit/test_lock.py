@@ -8,7 +8,7 @@ from agent.host.storage.lock import Lock
 from pusher.wire import Code, Refused
 
 
-def test_a_second_agent_is_told_who_has_the_root(tmp_path):
+def test_a_second_agent_learns_which_process_has_the_root(tmp_path):
     first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
     first.acquire()
     with pytest.raises(Refused, match=str(os.getpid())) as caught:

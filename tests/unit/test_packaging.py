@@ -1,4 +1,4 @@
-"""What the package's own scripts and files do on any machine; what they do on a server is tests/system's."""
+"""The package's own scripts and files on any machine; tests/system has them on a server."""
 
 import re
 import subprocess
@@ -55,7 +55,7 @@ def test_the_line_in_hosts_comes_and_goes_and_leaves_every_byte_as_it_was(text: 
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1 localhost\n", "127.0.0.1 localhost"], ids=repr)
-def test_what_others_wrote_after_it_stays(text: str, tmp_path: Path) -> None:
+def test_lines_that_others_wrote_after_it_stay(text: str, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text(text)
     run("postinst", "name_agent", hosts)
@@ -66,9 +66,10 @@ def test_what_others_wrote_after_it_stays(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("resolves", "said"), [("127.0.0.1 agent", ""), ("10.0.0.7 agent.example.com", "is another host here")]
+    ("resolves", "said"),
+    [("127.0.0.1 agent", ""), ("10.0.0.7 agent.example.com", "is the name of another host here")],
 )
-def test_a_name_that_is_something_already_is_left_alone(resolves: str, said: str, tmp_path: Path) -> None:
+def test_a_name_that_is_already_in_use_is_left_alone(resolves: str, said: str, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n")
     assert said in run("postinst", "name_agent", hosts, resolves=resolves)

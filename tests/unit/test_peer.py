@@ -1,4 +1,4 @@
-"""The kernel says who is calling; whatever is doubtful is anonymous."""
+"""The kernel says who the caller is; whatever is doubtful is anonymous."""
 
 import os
 import pwd
@@ -8,29 +8,30 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from agent.host.net import peer as callers
+from agent.host.net import peer, proc
 from agent.host.net.peer import (
     ANONYMOUS,
     Caller,
     Owner,
+    first_open,
     identify,
     may_deploy,
     netlink_owner,
-    owner_in_table,
     proc_owner,
 )
 
 STRANGER = 12_345
 CONNECT = "import socket, sys; port = int(sys.argv[1]); c = socket.create_connection(('127.0.0.1', port)); "
 WAIT = "print(flush=True); sys.stdin.read()"
-LOOKS = pytest.mark.parametrize("look", [netlink_owner, proc_owner])
+WAYS = pytest.mark.parametrize("find_owner", [netlink_owner, proc_owner])
 needs_root = [
     pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]
 
 
@@ -65,42 +66,42 @@ def accept(listening: socket.socket) -> socket.socket:
     return listening.accept()[0]
 
 
-def test_a_caller_on_this_host_is_known_by_the_owner_of_his_socket(listener):
+def test_a_caller_on_this_host_is_known_by_the_owner_of_the_socket(listener):
     with socket.create_connection(listener.getsockname()), accept(listener) as accepted:
         assert identify(accepted).uid == os.geteuid()
 
 
-@LOOKS
-def test_both_ways_of_asking_name_the_same_socket(listener, look):
+@WAYS
+def test_both_ways_of_asking_name_the_same_socket(listener, find_owner):
     with socket.create_connection(listener.getsockname()) as client, accept(listener) as accepted:
-        owner = look(accepted.getpeername(), accepted.getsockname())
+        owner = find_owner(accepted.getpeername(), accepted.getsockname())
         assert owner == Owner(os.geteuid(), os.fstat(client.fileno()).st_ino)
 
 
-@LOOKS
-def test_a_caller_who_has_sent_all_he_has_to_say_is_still_known(listener, look):
+@WAYS
+def test_a_caller_that_has_sent_everything_is_still_known(listener, find_owner):
     with socket.create_connection(listener.getsockname()) as client, accept(listener) as accepted:
         client.shutdown(socket.SHUT_WR)
-        assert callers.tcp_uid(accepted, look=look) == os.geteuid()
+        assert peer.tcp_uid(accepted, find_owner=find_owner) == os.geteuid()
 
 
 @as_root_only
-@LOOKS
-def test_another_user_is_told_from_root(listener, look):
+@WAYS
+def test_another_user_is_not_mistaken_for_root(listener, find_owner):
     with stranger(CONNECT + WAIT, listener.getsockname()[1]), accept(listener) as accepted:
-        assert callers.tcp_uid(accepted, look=look) == STRANGER
+        assert peer.tcp_uid(accepted, find_owner=find_owner) == STRANGER
         assert identify(accepted) == Caller(STRANGER)
 
 
 @as_root_only
-@LOOKS
-def test_the_orphaned_socket_trick_makes_nobody_root(listener, look):
-    """A kernel may report a socket that its owner has closed with uid 0: the uid alone would let anybody in."""
+@WAYS
+def test_the_orphaned_socket_trick_makes_no_one_root(listener, find_owner):
+    """A kernel may report a socket that its owner has closed with uid 0: the uid alone would let any user in."""
     send_and_close = CONNECT + r"c.sendall(b'POST /rollback HTTP/1.1\r\n\r\n'); c.close()"
     with stranger(send_and_close, listener.getsockname()[1]) as process:
         process.wait(20)
         with accept(listener) as accepted:
-            assert look(accepted.getpeername(), accepted.getsockname()) is None
+            assert find_owner(accepted.getpeername(), accepted.getsockname()) is None
             assert identify(accepted) == ANONYMOUS
             assert accepted.recv(100).startswith(b"POST /rollback")
 
@@ -112,7 +113,7 @@ def test_a_socket_its_owner_has_closed_has_no_inode_whatever_uid_the_kernel_says
         process.wait(20)
         with accept(listener) as accepted:
             table = Path("/proc/self/net/tcp").read_text()
-            ends = [callers._hex(end).decode() for end in (accepted.getpeername(), accepted.getsockname())]
+            ends = [proc.spelled(end).decode() for end in (accepted.getpeername(), accepted.getsockname())]
             # While others open sockets, the kernel may list one twice: the table is read in pieces.
             lines = [row.split() for row in table.splitlines() if row.split()[1:3] == ends]
             assert lines
@@ -122,15 +123,15 @@ def test_a_socket_its_owner_has_closed_has_no_inode_whatever_uid_the_kernel_says
                 assert line[9] == "0"
 
 
-@LOOKS
-def test_what_is_left_of_a_closed_connection_is_nobody(listener, look):
+@WAYS
+def test_the_remnant_of_a_closed_connection_has_no_owner(listener, find_owner):
     client = socket.create_connection(listener.getsockname())
     with accept(listener) as accepted:
         addresses = accepted.getpeername(), accepted.getsockname()
         client.close()
-    left = b" %s %s 06 " % (callers._hex(addresses[0]), callers._hex(addresses[1]))
+    left = b" %s %s 06 " % (proc.spelled(addresses[0]), proc.spelled(addresses[1]))
     assert left in Path("/proc/self/net/tcp").read_bytes()
-    assert look(*addresses) is None
+    assert find_owner(*addresses) is None
 
 
 def test_a_listener_on_the_callers_port_is_not_the_caller(listener):
@@ -139,7 +140,7 @@ def test_a_listener_on_the_callers_port_is_not_the_caller(listener):
     assert proc_owner(listener.getsockname(), ("127.0.0.1", 1)) is None
 
 
-def test_the_kernel_says_so_when_there_is_no_such_socket():
+def test_a_socket_that_does_not_exist_is_an_error_for_netlink():
     with pytest.raises(FileNotFoundError):
         netlink_owner(("127.0.0.1", 1), ("127.0.0.1", 2))
     assert proc_owner(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
@@ -164,12 +165,12 @@ def connected(port: tuple[str, int], listening: socket.socket) -> Iterator[socke
 
 
 def reset(client: socket.socket) -> None:
-    """Close without a farewell, so that the same two addresses can be connected again at once."""
+    """Close without the usual handshake, so that the same two addresses can be connected again at once."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
 
 
-def test_a_port_that_was_used_again_does_not_lend_its_new_owner_to_the_old_connection(listener, port):
+def test_a_port_that_was_used_again_does_not_give_its_new_owner_to_the_old_connection(listener, port):
     with connected(port, listener) as client:
         reset(client)
     with connected(port, listener), accept(listener) as old, accept(listener) as new:
@@ -177,27 +178,27 @@ def test_a_port_that_was_used_again_does_not_lend_its_new_owner_to_the_old_conne
         assert identify(new).uid == os.geteuid()
 
 
-def test_a_port_that_is_used_again_in_the_middle_of_the_look_up_gives_nobody_away(listener, port):
+def test_a_port_that_is_used_again_in_the_middle_of_a_look_up_names_no_one(listener, port):
     with ExitStack() as stack:
         client = stack.enter_context(connected(port, listener))
         accepted = stack.enter_context(accept(listener))
         answers: list[Owner | None] = []
 
-        def look(at: tuple[str, int], server: tuple[str, int]) -> Owner | None:
+        def find_owner(at: tuple[str, int], server: tuple[str, int]) -> Owner | None:
             if not answers:
                 reset(client)
                 stack.enter_context(connected(port, listener))
             answers.append(netlink_owner(at, server))
             return answers[-1]
 
-        assert callers.tcp_uid(accepted, look=look) is None
+        assert peer.tcp_uid(accepted, find_owner=find_owner) is None
         assert answers[0] == answers[1] is not None
 
 
-def test_two_look_ups_that_disagree_name_nobody(listener):
+def test_two_look_ups_that_disagree_name_no_one(listener):
     answers = iter([Owner(0, 7), Owner(STRANGER, 7)])
     with socket.create_connection(listener.getsockname()), accept(listener) as accepted:
-        assert callers.tcp_uid(accepted, look=lambda *_: next(answers)) is None
+        assert peer.tcp_uid(accepted, find_owner=lambda *_: next(answers)) is None
 
 
 @as_root_only
@@ -219,16 +220,15 @@ def test_among_many_connections_each_has_its_own_caller(listener):
     assert found == {0: 100, STRANGER: 100, STRANGER + 1: 100}
 
 
-def test_where_netlink_is_refused_the_table_in_proc_is_asked(listener, monkeypatch):
+def test_where_netlink_is_refused_the_table_in_proc_is_asked(listener):
     def refused(*_: object) -> Owner | None:
         raise PermissionError
 
-    monkeypatch.setattr(callers, "netlink_owner", refused)
     with socket.create_connection(listener.getsockname()), accept(listener) as accepted:
-        assert identify(accepted).uid == os.geteuid()
+        assert identify(accepted, find_owner=partial(peer.owner, ask=refused)).uid == os.geteuid()
 
 
-def test_a_caller_who_is_gone_altogether_is_anonymous(listener):
+def test_a_caller_that_is_gone_is_anonymous(listener):
     with socket.create_connection(listener.getsockname()) as client, accept(listener) as accepted:
         reset(client)
         assert identify(accepted) == ANONYMOUS
@@ -243,7 +243,7 @@ def test_a_caller_over_ipv6_is_anonymous():
         assert identify(accepted) == ANONYMOUS
 
 
-def test_a_caller_on_the_unix_socket_is_who_connected(tmp_path):
+def test_a_caller_on_the_unix_socket_is_the_user_that_connected(tmp_path):
     with (
         socket.socket(socket.AF_UNIX) as listening,
         socket.socket(socket.AF_UNIX) as client,
@@ -253,11 +253,11 @@ def test_a_caller_on_the_unix_socket_is_who_connected(tmp_path):
         client.connect(str(tmp_path / "s"))
         with accept(listening) as accepted:
             client.close()
-            assert identify(accepted) == Caller(os.geteuid(), callers._login(os.geteuid()))
+            assert identify(accepted) == Caller(os.geteuid(), peer.login_of(os.geteuid()))
 
 
 @as_root_only
-def test_another_user_on_the_unix_socket_stays_himself_after_he_has_closed_it():
+def test_another_user_on_the_unix_socket_is_known_after_closing_it():
     connect = "import socket, sys; c = socket.socket(socket.AF_UNIX); c.connect('\\0' + sys.argv[1]); c.close()"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"\0pusher-test-{os.getpid()}")
@@ -269,14 +269,14 @@ def test_another_user_on_the_unix_socket_stays_himself_after_he_has_closed_it():
 
 
 @as_root_only
-def test_a_uid_that_the_kernel_cannot_express_is_nobodys(listener):
+def test_a_uid_that_the_kernel_cannot_express_is_anonymous(listener):
     with stranger(CONNECT + WAIT, listener.getsockname()[1], uid=65534), accept(listener) as accepted:
-        assert callers.tcp_uid(accepted) == 65534
+        assert peer.tcp_uid(accepted, find_owner=peer.owner) == 65534
         assert identify(accepted) == ANONYMOUS
 
 
 def test_the_question_to_the_kernel_names_exactly_one_socket():
-    asked = callers.diag_request(("127.0.0.1", 0x1234), ("127.0.0.2", 0x2328))
+    asked = peer.diag_request(("127.0.0.1", 0x1234), ("127.0.0.2", 0x2328))
     head = struct.pack("=IHHII", 72, 20, 1, 1, 0)
     what = struct.pack("=BBBBI", 2, 6, 0, 0, 0xFFFFFFFF)
     where = bytes.fromhex("1234 2328") + bytes([127, 0, 0, 1]) + bytes(12) + bytes([127, 0, 0, 2]) + bytes(12)
@@ -303,7 +303,7 @@ HOST = "0100007F" if sys.byteorder == "little" else "7F000001"
 def test_only_an_open_socket_in_the_table_has_an_owner(rows, owner):
     table = "  sl  local_address rem_address st\n" + "".join(LINE.format(HOST, *row) for row in rows)
     client, server = ("127.0.0.1", 0x1234), ("127.0.0.1", 0x2328)
-    assert owner_in_table(table.encode(), client=client, server=server) == owner
+    assert first_open(proc.connections_in(table.encode(), client, server)) == owner
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_root_and_the_agents_own_user_may_deploy_and_others_may_not(uid, allowed
     assert may_deploy(Caller(uid), own_uid=4242, group="tty") is allowed
 
 
-def test_without_the_group_nobody_else_may_deploy():
+def test_without_the_group_no_one_else_may_deploy():
     daemon = Caller(pwd.getpwnam("daemon").pw_uid)
     assert not may_deploy(daemon, own_uid=4242, group="no-such-group")
 

@@ -1,4 +1,4 @@
-"""The pipe holds little, loses nothing, and lets nobody wait for ever."""
+"""The pipe holds little and loses nothing, and no side waits for ever."""
 
 import asyncio
 import random
@@ -83,7 +83,7 @@ async def test_a_reader_that_wants_no_more_wakes_the_writer() -> None:
     pipe.finish()
 
 
-async def test_a_failure_reaches_the_reader_behind_what_came_before_it() -> None:
+async def test_a_failure_reaches_the_reader_after_the_bytes_before_it() -> None:
     pipe = _pipe()
     await pipe.feed(b"abc")
     pipe.fail(Failed(Code.UPLOAD_BROKEN, "gone"))

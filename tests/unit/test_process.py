@@ -1,4 +1,4 @@
-"""A child process is listened to line by line, and ended with everything it started."""
+"""A child process is read line by line, and ended with everything it started."""
 
 import asyncio
 import os
@@ -44,17 +44,17 @@ async def gone(pid: int) -> bool:
     return await asyncio.to_thread(look)
 
 
-def test_an_ending_is_said_in_words() -> None:
+def test_an_ending_is_described_in_words() -> None:
     assert how_it_ended(3) == "exit code 3"
     assert how_it_ended(-signal.SIGKILL) == "signal 9 (KILL)"
     assert how_it_ended(-60) == "signal 60"
 
 
-async def test_what_ends_well_says_nothing_and_both_streams_are_heard_in_order() -> None:
+async def test_a_good_end_is_an_empty_string_and_both_streams_are_read_in_order() -> None:
     assert await run("echo one; echo two >&2; printf three") == ("", ["one", "two", "three"])
 
 
-async def test_a_bad_end_is_told() -> None:
+async def test_a_bad_end_is_described() -> None:
     assert (await run("exit 3"))[0] == "exit code 3"
     assert (await run("kill -9 $$"))[0] == "signal 9 (KILL)"
 
@@ -71,7 +71,7 @@ async def test_after_the_deadline_the_whole_group_is_gone() -> None:
     assert await gone(int(lines[0]))
 
 
-async def test_what_a_child_leaves_behind_goes_with_it_and_does_not_hold_up_the_reading() -> None:
+async def test_processes_that_a_child_leaves_end_with_it_and_do_not_delay_reading() -> None:
     began = time.monotonic()
     ending, lines = await run("sleep 60 & echo $!")
     assert ending == ""
@@ -120,7 +120,7 @@ async def test_ending_is_polite_first() -> None:
     assert await child.end(patience_s=20) == "exit code 5", "ending it again changes nothing"
 
 
-async def test_who_does_not_listen_is_killed() -> None:
+async def test_a_process_that_ignores_term_is_killed() -> None:
     child = await start("trap '' TERM; echo; while :; do sleep 0.01; done", asyncio.Event())
     assert await child.end(patience_s=0.1) == "signal 9 (KILL)"
 
@@ -147,7 +147,7 @@ def test_lines_are_whole_however_they_arrive() -> None:
     assert lines_of(b"") == []
 
 
-def test_what_is_not_utf8_or_would_move_a_cursor_is_made_harmless() -> None:
+def test_bytes_that_are_not_utf8_or_would_move_a_cursor_are_made_harmless() -> None:
     assert lines_of(b"\xff\xc3\xa4\n", b"\x1b[31mred\x1b[0m\tx\r\n", b"\x1b]0;title\x07a\x08b\n") == [
         "\ufffdä",
         "red\tx",

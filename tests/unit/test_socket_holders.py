@@ -1,4 +1,4 @@
-"""Who still has a socket open: a process, its children, or nobody."""
+"""Which processes still have a socket open: a process, its children, or none."""
 
 import os
 import socket
@@ -72,7 +72,7 @@ def test_a_process_that_has_another_socket_or_has_ended_holds_nothing(listener: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
-def test_what_cannot_be_seen_counts_as_held(listener: socket.socket):
+def test_a_process_that_cannot_be_seen_counts_as_a_holder(listener: socket.socket):
     child = os.fork()
     if child == 0:
         os.setuid(65533)

@@ -1,4 +1,4 @@
-"""Listening sockets: at any path, and with a name for whoever is in the way."""
+"""Listening sockets: at any path, and with the name of the process that occupies an address."""
 
 import os
 import socket
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.host.net import sockets
+from agent.host.net.accepting import accepts
 from pusher.wire import Code, Refused
 
 
@@ -47,7 +48,7 @@ def test_a_folder_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
         sockets.listen_unix(tmp_path / "no/app.sock", mode=0o600)
 
 
-def test_the_public_socket_can_be_unix_and_is_open_to_everybody(deep: Path) -> None:
+def test_a_public_unix_socket_is_open_to_every_user(deep: Path) -> None:
     address = f"unix:{deep.parent / 'made' / 'app.sock'}"
     with sockets.listen(address):
         assert stat.S_IMODE((deep.parent / "made/app.sock").stat().st_mode) == 0o666
@@ -61,7 +62,7 @@ def test_a_dead_unix_socket_is_replaced_and_a_live_one_is_not(deep: Path) -> Non
         assert caught.value.code is Code.PORT_TAKEN
 
 
-def test_a_full_backlog_counts_as_somebody_listening(deep: Path) -> None:
+def test_a_full_backlog_counts_as_a_listening_process(deep: Path) -> None:
     assert not sockets.alive_unix(deep)
     with sockets.listen_unix(deep, mode=0o600) as server:
         server.listen(0)
@@ -95,7 +96,7 @@ def test_one_v6_address_is_just_that() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_taken_port_names_who_has_it(host: str) -> None:
+def test_an_occupied_port_names_the_process_that_has_it(host: str) -> None:
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as other:
         port = other.getsockname()[1]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -104,13 +105,13 @@ def test_a_taken_port_names_who_has_it(host: str) -> None:
     assert caught.value.code is Code.PORT_TAKEN
     comm = Path("/proc/self/comm").read_text().strip()
     assert str(caught.value) == (
-        f"Cannot listen at {address}: it is taken by {comm} (process {os.getpid()}). "
+        f"Cannot listen at {address}: {comm} (process {os.getpid()}) listens there. "
         "Stop it, or give the app another `listen` address."
     )
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours", "taken"),
+    ("theirs", "ours", "occupied"),
     [
         ("127.0.0.1", "127.0.0.1", True),
         ("127.0.0.1", "0.0.0.0", True),
@@ -120,10 +121,12 @@ def test_a_taken_port_names_who_has_it(host: str) -> None:
         ("::1", "127.0.0.1", False),
     ],
 )
-def test_what_only_root_may_try_is_told_by_the_kernels_tables(theirs: str, ours: str, taken: bool) -> None:
+def test_a_port_that_only_root_may_open_is_looked_up_in_the_kernels_tables(
+    theirs: str, ours: str, occupied: bool
+) -> None:
     with socket.create_server((theirs, 0), family=socket.AF_INET6 if ":" in theirs else socket.AF_INET) as other:
         port = other.getsockname()[1]
-        with pytest.raises(Refused) if taken else nullcontext() as caught:
+        with pytest.raises(Refused) if occupied else nullcontext() as caught:
             sockets.check_free(f"{ours}:{port}")
     if caught is not None:
         assert caught.value.code is Code.PORT_TAKEN
@@ -131,40 +134,40 @@ def test_what_only_root_may_try_is_told_by_the_kernels_tables(theirs: str, ours:
         sockets.check_free(f"{ours}:{port}")
 
 
-def test_a_path_can_be_had_as_far_as_anybody_knows(tmp_path: Path) -> None:
+def test_a_unix_path_counts_as_free(tmp_path: Path) -> None:
     sockets.check_free(f"unix:{tmp_path}/a.sock")
-    assert sockets.taken_by(f"unix:{tmp_path}/a.sock").why == "it is taken by another process"
+    assert sockets.occupied(f"unix:{tmp_path}/a.sock").why == "another process listens there"
 
 
-def test_an_address_of_another_machine_is_the_configurations_fault() -> None:
+def test_an_address_of_another_machine_is_an_error_of_the_configuration() -> None:
     with pytest.raises(Refused) as caught:
         sockets.listen("192.0.2.1:8000")
     assert caught.value.code is Code.CONFIGURATION
     assert "No network interface of this machine" in caught.value.hint
 
 
-def test_a_socket_is_taken_when_what_waited_was_accepted() -> None:
+def test_a_socket_is_accepted_from_when_no_connection_waits_or_one_was_accepted() -> None:
     with sockets.listen(f"127.0.0.1:{free_port()}") as server:
-        assert sockets.taken(server), "nothing waits"
+        assert accepts(server), "nothing waits"
         first = socket.create_connection(server.getsockname())
-        assert not sockets.taken(server)
+        assert not accepts(server)
         first.close()
-        assert not sockets.taken(server), "who hung up still waits to be accepted"
+        assert not accepts(server), "a connection that was closed still waits to be accepted"
         with closing(server.accept()[0]), socket.create_connection(server.getsockname()):
-            assert sockets.taken(server), "one waits, but one was accepted by an app that is stuck"
+            assert accepts(server), "one waits, but an app that is stuck has accepted another"
 
 
-def test_a_private_socket_is_not_taken_while_anything_waits(deep: Path) -> None:
+def test_a_private_socket_is_not_accepted_from_while_a_connection_waits(deep: Path) -> None:
     with sockets.listen_unix(deep, mode=0o600) as server:
         connect(deep).close()
-        assert not sockets.taken(server)
+        assert not accepts(server)
         server.accept()[0].close()
-        assert sockets.taken(server)
+        assert accepts(server)
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_a_holder_that_cannot_be_seen_is_named_by_its_user() -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_process_that_cannot_be_seen_is_named_by_its_user() -> None:
     code = (
         "import sys; from agent.host.net import sockets\n"
         "from pusher.wire import Refused\n"
@@ -191,5 +194,5 @@ def test_a_holder_that_cannot_be_seen_is_named_by_its_user() -> None:
             check=True,
             cwd=Path(__file__).parent.parent.parent,
         ).stdout.splitlines()
-    assert said[0] == "it is taken by a process of user root"
+    assert said[0] == "a process of user root listens there"
     assert "Cannot listen at [::1]:1: Permission denied. Ports below 1024 are root's" in said[1]

@@ -1,4 +1,4 @@
-"""The envelope check takes one spelling of a strong signature, and nothing else."""
+"""The envelope check accepts one spelling of a strong signature, and nothing else."""
 
 import base64
 import hashlib
@@ -48,7 +48,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_every_kind_of_strong_key_is_taken_plain_and_certified(kind: str) -> None:
+def test_every_kind_of_strong_key_is_accepted_plain_and_certified(kind: str) -> None:
     key, signature = KEYS[kind]
     plain = read_envelope(armored(blob(key, signature)))
     assert (plain.key_type, plain.key, plain.fingerprint) == (kind, key, _fingerprint(key))
@@ -60,7 +60,7 @@ def test_every_kind_of_strong_key_is_taken_plain_and_certified(kind: str) -> Non
 
 
 @pytest.mark.parametrize("width", [64, 70, 76])
-def test_armor_of_any_usual_width_is_taken(width: int) -> None:
+def test_armor_of_any_usual_width_is_accepted(width: int) -> None:
     assert read_envelope(armored(blob(), width=width)).key == ED25519
 
 
@@ -172,7 +172,7 @@ def test_it_is_refused(name: str) -> None:
 def test_bits_hidden_in_the_padding_are_refused() -> None:
     good = next(one for size in (62, 63, 64) if (one := _signed_by(size)).count(b"=") == 1)
     at = good.index(b"=") - 1
-    with pytest.raises(Refused, match="not spelled"):
+    with pytest.raises(Refused, match="not in the form"):
         read_envelope(good[:at] + bytes([good[at] + 1]) + good[at + 1 :])
 
 
@@ -180,7 +180,7 @@ def _signed_by(size: int) -> bytes:
     return armored(blob(ED25519, string(b"ssh-ed25519") + string(b"s" * size)))
 
 
-def test_a_certificate_by_a_strong_authority_is_taken() -> None:
+def test_a_certificate_by_a_strong_authority_is_accepted() -> None:
     for authority, by in KEYS.values():
         assert read_envelope(armored(blob(certificate(ED25519, authority=authority, by=by)))).certified
 
@@ -246,7 +246,7 @@ def test_a_principal_that_would_be_a_pattern_is_refused(principal: str) -> None:
         "ssh-ed25519 ключ",
     ],
 )
-def test_what_is_no_key_that_can_sign_is_refused(public: str) -> None:
+def test_a_key_that_cannot_sign_is_refused(public: str) -> None:
     with pytest.raises(Refused) as caught:
         trust_line(public, principal="alice")
     assert caught.value.code is Code.CONFIGURATION
@@ -259,7 +259,7 @@ def test_a_certificates_refusal_says_how_to_trust_its_authority() -> None:
         trust_line(_public(certificate(ED25519)), principal="alice")
 
 
-def test_what_ssh_keygen_makes_is_read(tmp_path: Path) -> None:
+def test_a_signature_of_ssh_keygen_is_read(tmp_path: Path) -> None:
     keys = Keys(tmp_path)
     key = keys.make("alice")
     envelope = read_envelope(keys.sign(key, b"content"))

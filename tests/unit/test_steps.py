@@ -231,7 +231,7 @@ async def test_link_shared_names_the_shared_path_that_it_may_not_look_at(
     with pytest.raises(Failed, match=r"Could not look at .*/shared/conf/.*: Permission denied") as caught:
         await LinkShared(layout, config, Disk()).do(attempt(), Inputs(), print)
     assert caught.value.code is Code.DISK_ERROR
-    assert "The agent's user" in caught.value.hint
+    assert "the agent's user" in caught.value.hint
 
 
 # --- dependencies and cleanup

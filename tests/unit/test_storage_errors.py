@@ -1,4 +1,4 @@
-"""What the operating system refuses is told so that a person can act on it."""
+"""Errors of the operating system are explained so that a person can act on them."""
 
 import ctypes
 import errno
@@ -18,7 +18,7 @@ from pusher.wire import Code, Failed
         (errno.ENOSPC, Code.DISK_FULL, "Make room"),
         (errno.EDQUOT, Code.DISK_FULL, "quota"),
         (errno.EROFS, Code.DISK_ERROR, "read-only"),
-        (errno.EACCES, Code.DISK_ERROR, "allowed"),
+        (errno.EACCES, Code.DISK_ERROR, "Give the agent's user the right"),
         (errno.ENOTTY, Code.DISK_ERROR, ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""What systemctl is asked, and what its answers mean."""
+"""The commands of systemctl, and the meaning of its answers."""
 
 import asyncio
 import socket
@@ -10,16 +10,16 @@ import pytest
 
 from agent.host.clock import SystemClock
 from agent.host.log.notify import Notifier
-from agent.host.net import accepting
+from agent.host.net.accepting import accepts_at
 from agent.host.systemd import systemctl
 from agent.host.systemd.hooks import hook_script
-from agent.host.systemd.systemctl import journal_argv, parse_state, show_argv, tell_argv, until_pid_ends
+from agent.host.systemd.systemctl import control_argv, journal_argv, parse_state, show_argv, until_pid_ends
 from tests.host import free_port
 
 
 def test_the_commands_are_these() -> None:
-    assert tell_argv("restart", "a.service") == ("systemctl", "--no-ask-password", "restart", "--", "a.service")
-    assert tell_argv("stop", "a.socket", "a.service", wait=False) == (
+    assert control_argv("restart", "a.service") == ("systemctl", "--no-ask-password", "restart", "--", "a.service")
+    assert control_argv("stop", "a.socket", "a.service", wait=False) == (
         *("systemctl", "--no-ask-password", "--no-block", "stop", "--", "a.socket", "a.service"),
     )
     assert show_argv("a.service")[-2:] == ("--", "a.service")
@@ -40,23 +40,23 @@ def test_the_commands_are_these() -> None:
         ("Result=success\nExecMainCode=1\nExecMainStatus=0", "exit code 0"),
     ],
 )
-def test_an_end_is_told_in_words(properties: str, why: str) -> None:
+def test_an_end_is_described_in_words(properties: str, why: str) -> None:
     assert parse_state(f"LoadState=loaded\n{properties}").why == why
 
 
-def test_an_end_that_systemd_only_logged_is_told_in_the_same_words() -> None:
+def test_an_end_that_systemd_only_logged_has_the_same_words() -> None:
     log = "Error loading ASGI app\na.service: Main process exited, code=%s\na.service: Failed with result 'x'.\n"
     assert systemctl.end_in(log % "exited, status=3/NOTIMPLEMENTED") == "exit code 3"
     assert systemctl.end_in(log % "killed, status=9/KILL") == "signal 9 (KILL)"
     assert systemctl.end_in("Started a.service") == ""
 
 
-def test_a_reason_is_systemds_own_first_line_with_what_to_do() -> None:
+def test_a_reason_is_systemds_own_first_line_with_a_hint() -> None:
     said = "Failed to restart a.service: Unit a.service is masked.\nSee more.\n"
-    problem = systemctl.failed("systemd could not restart a.service", said)
+    problem = systemctl.refusal("systemd could not restart a.service", said)
     assert problem.why == "Failed to restart a.service: Unit a.service is masked"
     assert "unmask" in problem.hint
-    assert systemctl.failed("no", "something else").hint == ""
+    assert systemctl.refusal("no", "something else").hint == ""
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_a_reason_is_systemds_own_first_line_with_what_to_do() -> None:
         "Warning! D-Bus connection terminated.\nFailed to wait for response: Connection reset by peer",
     ],
 )
-def test_a_bus_that_is_lost_at_any_moment_is_what_the_hint_is_about(said: str) -> None:
-    assert "dbus" in systemctl.failed("systemd could not restart a.service", said).hint
+def test_the_hint_names_dbus_when_the_bus_is_lost(said: str) -> None:
+    assert "dbus" in systemctl.refusal("systemd could not restart a.service", said).hint
 
 
-async def test_the_end_of_a_strangers_process_is_noticed() -> None:
+async def test_the_end_of_any_process_is_noticed() -> None:
     process = await asyncio.create_subprocess_exec("sleep", "30")
     watch = asyncio.create_task(until_pid_ends(process.pid))
     done, _ = await asyncio.wait({watch}, timeout=0.05)
@@ -92,7 +92,7 @@ async def test_a_process_that_is_not_there_has_ended() -> None:
 
 
 @pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
-def test_a_connection_that_nobody_accepts_shows_that_the_socket_was_not_taken(
+def test_a_connection_that_waits_shows_that_no_app_accepts_from_the_socket(
     family: socket.AddressFamily, tmp_path: Path
 ) -> None:
     unix = family is socket.AF_UNIX
@@ -101,11 +101,11 @@ def test_a_connection_that_nobody_accepts_shows_that_the_socket_was_not_taken(
     with socket.socket(family) as listening, socket.socket(family) as visitor:
         listening.bind(where)
         listening.listen()
-        assert accepting.taken(address)
+        assert accepts_at(address)
         visitor.connect(where)
-        assert not accepting.taken(address)
+        assert not accepts_at(address)
         accepted, _ = listening.accept()
-        assert accepting.taken(address)
+        assert accepts_at(address)
         accepted.close()
 
 
@@ -115,12 +115,12 @@ def test_an_address_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
         "0: 00000000000000000000000000000000:1F40 0:0 0A 00000000:00000001 00:0 0 0 0 77\n"
         "1: 00000000000000000000000000000000:1F41 0:0 0A 00000000:00000001 00:0 0 0 0 78\n"
     )
-    assert not accepting.taken("[::]:8000", proc=tmp_path)
-    assert accepting.taken("[::1]:8000", proc=tmp_path)
-    assert accepting.taken("0.0.0.0:7999", proc=tmp_path)
+    assert not accepts_at("[::]:8000", net=tmp_path)
+    assert accepts_at("[::1]:8000", net=tmp_path)
+    assert accepts_at("0.0.0.0:7999", net=tmp_path)
 
 
-def test_a_hook_is_told_in_words_that_no_shell_can_misread(tmp_path: Path) -> None:
+def test_a_hook_script_is_quoted_so_that_no_shell_can_misread_it(tmp_path: Path) -> None:
     folder, output = tmp_path / "it's a release", tmp_path / "out"
     (folder / "venv/bin").mkdir(parents=True)
     hook = folder / "hook"
@@ -131,7 +131,7 @@ def test_a_hook_is_told_in_words_that_no_shell_can_misread(tmp_path: Path) -> No
     assert output.read_text().splitlines() == [str(folder), "$(id); 'x'", f"{folder}/venv/bin:/bin", "oh"]
 
 
-async def test_systemd_is_told_ready_and_alive(tmp_path: Path) -> None:
+async def test_systemd_is_notified_of_ready_alive_and_stopping(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind(str(tmp_path / "notify"))
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000"}
@@ -148,9 +148,9 @@ async def test_systemd_is_told_ready_and_alive(tmp_path: Path) -> None:
         assert (said, sock.recv(100)) == (b"STOPPING=1", b"STATUS=Stopped")
 
 
-async def test_where_nobody_asked_nothing_is_told() -> None:
+async def test_without_a_notify_socket_nothing_is_sent() -> None:
     notifier = Notifier(clock=SystemClock(), environment={})
     await notifier.start()
     await notifier.stop()
-    Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "/nowhere/at/all"}).tell("READY=1")
-    Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "@nobody-listens"}).tell("READY=1")
+    Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "/nowhere/at/all"}).send("READY=1")
+    Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "@nobody-listens"}).send("READY=1")

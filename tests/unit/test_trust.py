@@ -1,11 +1,11 @@
-"""What a manifest whose signature holds is refused for, in which order, and with which advice."""
+"""Why a verified manifest is refused, in which order, and with which hint."""
 
 from dataclasses import replace
 
 import pytest
 
 from agent.core.config import BundleLimits
-from agent.core.trust import AHEAD_MOST_MS, judge, judge_hook, judge_name, judge_requirements
+from agent.core.trust import AHEAD_MOST_MS, check, check_hook, check_name, check_requirements
 from pusher.wire import Code, Entry, File, Link, Manifest, Refused
 
 NOW = 1_700_000_000_000
@@ -21,31 +21,31 @@ MANIFEST = Manifest(
 )
 
 
-def _judge(manifest: Manifest, *, newest: int | None = None, again: bool = False, **limits: int) -> None:
-    judge(
+def _checked(manifest: Manifest, *, newest: int | None = None, retry: bool = False, **limits: int) -> None:
+    check(
         manifest,
         app="demo",
         host="web1",
         now=NOW,
         newest_accepted=newest,
         limits=BundleLimits(**limits),
-        again=again,
+        retry=retry,
     )
 
 
-def _refused(manifest: Manifest, *, newest: int | None = None, again: bool = False, **limits: int) -> Refused:
+def _refused(manifest: Manifest, *, newest: int | None = None, retry: bool = False, **limits: int) -> Refused:
     with pytest.raises(Refused) as caught:
-        _judge(manifest, newest=newest, again=again, **limits)
+        _checked(manifest, newest=newest, retry=retry, **limits)
     assert caught.value.why
     assert caught.value.hint
     return caught.value
 
 
-def test_a_fresh_manifest_for_this_app_and_host_is_taken() -> None:
-    _judge(MANIFEST)
-    _judge(replace(MANIFEST, hosts=("web0", "web1")), newest=NOW - 1)
-    _judge(replace(MANIFEST, created=NOW + AHEAD_MOST_MS))
-    _judge(MANIFEST, files=2, unpacked=100, index=10)
+def test_a_fresh_manifest_for_this_app_and_host_is_accepted() -> None:
+    _checked(MANIFEST)
+    _checked(replace(MANIFEST, hosts=("web0", "web1")), newest=NOW - 1)
+    _checked(replace(MANIFEST, created=NOW + AHEAD_MOST_MS))
+    _checked(MANIFEST, files=2, unpacked=100, index=10)
 
 
 @pytest.mark.parametrize(
@@ -57,31 +57,31 @@ def test_a_fresh_manifest_for_this_app_and_host_is_taken() -> None:
         ({"created": NOW + AHEAD_MOST_MS + 1}, Code.FROM_THE_FUTURE),
     ],
 )
-def test_what_is_for_elsewhere_or_another_time_is_refused(changes: dict[str, object], code: Code) -> None:
+def test_a_manifest_for_another_app_host_or_time_is_refused(changes: dict[str, object], code: Code) -> None:
     assert _refused(replace(MANIFEST, **changes)).code is code  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("limit", "most"), [("files", 1), ("unpacked", 99), ("index", 9)])
-def test_what_is_too_large_is_refused_by_the_name_of_the_limit(limit: str, most: int) -> None:
+def test_a_bundle_that_is_too_large_is_refused_by_the_name_of_the_limit(limit: str, most: int) -> None:
     refused = _refused(MANIFEST, **{limit: most})
     assert refused.code is Code.LIMIT_EXCEEDED
-    assert f"{most} is the most" in refused.why
+    assert f"the limit is {most}" in refused.why
     assert f"limits.{limit}" in refused.hint
 
 
-def test_older_than_accepted_is_to_be_signed_again() -> None:
+def test_a_manifest_older_than_the_accepted_one_must_be_signed_again() -> None:
     refused = _refused(MANIFEST, newest=NOW + 1)
     assert refused.code is Code.OLDER_THAN_ACCEPTED
     assert "Sign again" in refused.hint
 
 
-def test_a_manifest_as_old_as_the_mark_is_taken_only_if_it_set_the_mark() -> None:
+def test_a_manifest_as_old_as_the_mark_is_accepted_only_if_it_set_the_mark() -> None:
     assert _refused(MANIFEST, newest=NOW).code is Code.OLDER_THAN_ACCEPTED
-    _judge(MANIFEST, newest=NOW, again=True)
-    assert _refused(MANIFEST, newest=NOW + 1, again=True).code is Code.OLDER_THAN_ACCEPTED
+    _checked(MANIFEST, newest=NOW, retry=True)
+    assert _refused(MANIFEST, newest=NOW + 1, retry=True).code is Code.OLDER_THAN_ACCEPTED
 
 
-def test_the_first_refusal_is_the_one_whose_mend_must_come_first() -> None:
+def test_the_first_refusal_is_the_one_to_mend_first() -> None:
     wrong = replace(
         MANIFEST,
         app="shop",
@@ -98,7 +98,7 @@ def test_the_first_refusal_is_the_one_whose_mend_must_come_first() -> None:
     assert _refused(wrong, newest=NOW * 2).code is Code.OLDER_THAN_ACCEPTED
 
 
-def test_a_host_whose_clock_went_back_is_told_so() -> None:
+def test_a_host_whose_clock_went_back_is_named_as_the_cause() -> None:
     ahead = replace(MANIFEST, created=NOW + AHEAD_MOST_MS + 2, expires=NOW * 2)
     assert "this host's clock" in _refused(ahead, newest=NOW + AHEAD_MOST_MS + 1).hint
     assert "machine that signed" in _refused(ahead, newest=NOW).hint
@@ -107,33 +107,33 @@ def test_a_host_whose_clock_went_back_is_told_so() -> None:
 
 def test_an_ordinary_name_is_allowed() -> None:
     for name in ("app.py", "lib/venv", "lib/.pusher", "uploads2", "var/data2", ".completed"):
-        judge_name(name, shared=["uploads", "var/data"])
+        check_name(name, shared=["uploads", "var/data"])
 
 
 @pytest.mark.parametrize("name", [".pusher", ".pusher/x", ".complete", "REVISION", "venv", "venv/bin/python"])
-def test_a_name_of_the_agents_is_refused(name: str) -> None:
-    with pytest.raises(Refused, match="the agent's own") as caught:
-        judge_name(name, shared=["uploads"])
+def test_a_name_that_the_agent_uses_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match="the agent uses that name itself") as caught:
+        check_name(name, shared=["uploads"])
     assert caught.value.code is Code.NAME_NOT_ALLOWED
 
 
 @pytest.mark.parametrize("name", ["uploads", "uploads/x", "var", "var/data/x"])
 def test_a_shared_name_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(Refused, match="shared_paths") as caught:
-        judge_name(name, shared=["uploads", "var/data"])
+        check_name(name, shared=["uploads", "var/data"])
     assert caught.value.code is Code.NAME_NOT_ALLOWED
 
 
 def test_an_index_without_the_requirements_file_is_refused() -> None:
-    judge_requirements(["app.py", "requirements.txt"], requirements="requirements.txt")
-    with pytest.raises(Refused, match=r"no uv\.lock: .*\. Add it, or name") as caught:
-        judge_requirements(["app.py", "requirements.txt"], requirements="uv.lock")
+    check_requirements(["app.py", "requirements.txt"], requirements="requirements.txt")
+    with pytest.raises(Refused, match=r"no uv\.lock: .*\. Add it, or set") as caught:
+        check_requirements(["app.py", "requirements.txt"], requirements="uv.lock")
     assert caught.value.code is Code.DEPENDENCIES_FAILED
 
 
 def test_a_hook_of_a_release_has_to_be_executable() -> None:
     with pytest.raises(Refused, match="chmod"):
-        judge_hook(File("hooks/rollback-before-symlink", 0o644, 5, "0" * 64))
+        check_hook(File("hooks/rollback-before-symlink", 0o644, 5, "0" * 64))
 
 
 @pytest.mark.parametrize(
@@ -146,5 +146,5 @@ def test_a_hook_of_a_release_has_to_be_executable() -> None:
         Link("hooks/before-symlink", "../migrate.sh"),
     ],
 )
-def test_what_is_no_hook_or_leads_to_one_need_not_be_executable(entry: Entry) -> None:
-    judge_hook(entry)
+def test_other_files_and_links_to_hooks_need_not_be_executable(entry: Entry) -> None:
+    check_hook(entry)

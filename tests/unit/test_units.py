@@ -29,7 +29,7 @@ def values(text: str, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", text, re.M)
 
 
-def test_every_unit_has_its_fixed_name_and_says_who_rendered_it() -> None:
+def test_every_unit_has_its_fixed_name_and_names_the_command_that_rendered_it() -> None:
     found = units()
     assert tuple(found) == Units.of(APP).all
     assert all(text.startswith(f"# {MARK} {APP}`") for text in found.values())
@@ -135,7 +135,7 @@ def test_percent_signs_of_paths_are_no_specifiers() -> None:
         {"start": "gunicorn 'a\nb'"},
     ],
 )
-def test_what_could_become_a_line_of_its_own_is_refused(settings: dict[str, str]) -> None:
+def test_a_value_that_could_become_a_line_of_its_own_is_refused(settings: dict[str, str]) -> None:
     with pytest.raises(Refused) as refusal:
         units(**settings)
     assert next(iter(settings)) in str(refusal.value)
@@ -174,7 +174,7 @@ def test_without_apps_the_rule_allows_nothing() -> None:
     assert "var units = [];" in render_rule([])
 
 
-def test_units_that_are_not_what_the_file_asks_for_are_named(tmp_path: Path) -> None:
+def test_units_that_do_not_agree_with_the_file_are_named(tmp_path: Path) -> None:
     host = HostLayout(tmp_path)
     file = host.app_toml(APP)
     config = parse_app("", file=str(file), app=APP)
@@ -182,13 +182,13 @@ def test_units_that_are_not_what_the_file_asks_for_are_named(tmp_path: Path) -> 
     file.parent.mkdir(parents=True)
     file.write_text("")
     host.units.mkdir(parents=True)
-    assert f"{APP}.socket is not there" in disagreement(APP, config, host=host)
+    assert f"{APP}.socket does not exist" in disagreement(APP, config, host=host)
     for name, text in rendered(APP, config, host=host).items():
         (host.units / name).write_text(text)
     assert disagreement(APP, config, host=host) == ""
     service = host.units / f"{APP}.service"
     service.write_text(service.read_text() + "# mine\n")
-    assert f"{APP}.service is not what" in disagreement(APP, config, host=host)
+    assert f"{APP}.service does not agree with" in disagreement(APP, config, host=host)
     service.unlink()
     service.symlink_to("/dev/null")
     assert "masked" in disagreement(APP, config, host=host)

@@ -1,4 +1,4 @@
-"""Building a tree: what travelled, what did not, and what is looked at afterwards."""
+"""Building a tree from files that arrived and files that are copied."""
 
 import io
 import os
@@ -40,21 +40,21 @@ def _content(tree: Path) -> dict[str, object]:
     return everything(tree)
 
 
-def test_what_did_not_travel_comes_from_a_kept_release(receiver: Receiver, release: Path) -> None:
-    tree, done = receiver.receive(io.BytesIO(honest(but=FILES)).read, kept=[release])
-    assert (done.arrived, done.kept) == (0, 6)
+def test_content_that_did_not_travel_is_copied_from_a_release_on_disk(receiver: Receiver, release: Path) -> None:
+    tree, done = receiver.receive(io.BytesIO(honest(but=FILES)).read, releases=[release])
+    assert (done.arrived, done.copied) == (0, 6)
     _content(tree)
 
 
 def test_content_is_found_under_another_name_too(receiver: Receiver) -> None:
     old = {"requirements.txt": b"", "elsewhere/old.py": b"app = 1\n"}
     release = _receive(receiver, honest(old), "kept")
-    tree = _receive(receiver, honest(but=["app.py"]), kept=[release])
+    tree = _receive(receiver, honest(but=["app.py"]), releases=[release])
     _content(tree)
 
 
 def test_nothing_is_hard_linked(receiver: Receiver, release: Path) -> None:
-    tree = _receive(receiver, honest(but=FILES), kept=[release])
+    tree = _receive(receiver, honest(but=FILES), releases=[release])
     for path in FILES:
         assert (tree / path).stat().st_nlink == 1
         assert (tree / path).stat().st_ino != (release / path).stat().st_ino
@@ -74,15 +74,15 @@ def test_a_damaged_copy_is_passed_over_for_another(receiver: Receiver, release: 
     (damaged / "lib/empty").write_bytes(b"longer")
     (damaged / "run").unlink()
     (damaged / "run").symlink_to("/etc/passwd")
-    tree = _receive(receiver, honest(but=FILES), kept=[damaged, release])
+    tree = _receive(receiver, honest(but=FILES), releases=[damaged, release])
     _content(tree)
 
 
-def test_a_fifo_in_the_place_of_a_copy_keeps_nobody_waiting(receiver: Receiver, release: Path) -> None:
+def test_a_fifo_in_the_place_of_a_copy_blocks_nothing(receiver: Receiver, release: Path) -> None:
     (release / "app.py").unlink()
     os.mkfifo(release / "app.py")
     with pytest.raises(Refused) as caught:
-        _receive(receiver, honest(but=FILES), kept=[release])
+        _receive(receiver, honest(but=FILES), releases=[release])
     assert caught.value.code is Code.BUNDLE_INCOMPLETE
 
 
@@ -90,20 +90,22 @@ def test_no_good_copy_of_anything_is_a_refusal_that_counts(receiver: Receiver, r
     for path in FILES[:2]:
         (release / path).write_bytes(b"damaged!")
     with pytest.raises(Refused) as caught:
-        _receive(receiver, honest(but=FILES), kept=[release])
+        _receive(receiver, honest(but=FILES), releases=[release])
     assert caught.value.code is Code.BUNDLE_INCOMPLETE
     assert caught.value.why == "2 of them; the first is app.py"
     assert not (receiver.staging / "new").exists()
 
 
-def test_what_no_release_has_is_a_refusal_before_anything_is_copied(receiver: Receiver, release: Path) -> None:
+def test_content_that_no_release_has_is_refused_before_anything_is_copied(
+    receiver: Receiver, release: Path
+) -> None:
     class NoCopies(Disk):
         def _at(self, op: str) -> None:
             assert op != "stage.copy"
 
     receiver.disk = NoCopies()
     with pytest.raises(Refused) as caught:
-        _receive(receiver, honest({**TREE, "new.py": b"new"}, but=[*FILES, "new.py"]), kept=[release])
+        _receive(receiver, honest({**TREE, "new.py": b"new"}, but=[*FILES, "new.py"]), releases=[release])
     assert caught.value.why == "1 of them; the first is new.py"
 
 
@@ -119,10 +121,12 @@ def test_a_copy_that_cannot_be_read_is_passed_over(
         return pread(descriptor, size, at)
 
     monkeypatch.setattr(os, "pread", failing)  # no file of ours can be made unreadable to root
-    _content(_receive(receiver, honest(but=FILES), kept=[release, second]))
+    _content(_receive(receiver, honest(but=FILES), releases=[release, second]))
 
 
-def test_another_failure_while_copying_is_not_taken_for_a_damaged_copy(receiver: Receiver, release: Path) -> None:
+def test_another_failure_while_copying_is_not_mistaken_for_a_damaged_copy(
+    receiver: Receiver, release: Path
+) -> None:
     class Full(Disk):
         def _at(self, op: str) -> None:
             if op == "stage.copy":
@@ -130,14 +134,14 @@ def test_another_failure_while_copying_is_not_taken_for_a_damaged_copy(receiver:
 
     receiver.disk = Full()
     with pytest.raises(Failed) as caught:
-        _receive(receiver, honest(but=FILES), kept=[release])
+        _receive(receiver, honest(but=FILES), releases=[release])
     assert caught.value.code is Code.DISK_FULL
 
 
 def test_modes_are_those_of_the_index_whatever_the_umask(receiver: Receiver, release: Path) -> None:
     before = os.umask(0o077)
     try:
-        tree = _receive(receiver, honest(but=["run"]), kept=[release])
+        tree = _receive(receiver, honest(but=["run"]), releases=[release])
     finally:
         os.umask(before)
     assert [oct((tree / path).stat().st_mode & 0o7777) for path in ("app.py", "run", "lib", ".pusher")] == [
@@ -153,7 +157,7 @@ def test_the_mark_of_completeness_is_the_last_thing_that_is_made(receiver: Recei
             made.append(op)
 
     receiver.disk = Noting()
-    _receive(receiver, honest(but=["run"]), kept=[release])
+    _receive(receiver, honest(but=["run"]), releases=[release])
     assert made[-4:] == ["stage.link", "stage.revision", "stage.complete", "stage.sync"]
 
 
@@ -166,7 +170,7 @@ def test_a_failure_at_any_operation_comes_out_as_it_is(receiver: Receiver, relea
 
     receiver.disk = Failing()
     with pytest.raises(Failed, match=f"no {op}"):
-        _receive(receiver, honest(but=["run"]), kept=[release])
+        _receive(receiver, honest(but=["run"]), releases=[release])
     assert not (receiver.staging / "new").exists()
 
 
@@ -208,7 +212,7 @@ def _unpack_nothing(into: Path, limits: Limits) -> None:
         def files(self) -> Iterator[tuple[str, int, Iterator[bytes]]]:
             return iter(())
 
-    unpack(Nothing(), into=into, version="v1", kept=list, disk=Disk(), limits=limits)  # type: ignore[arg-type]
+    unpack(Nothing(), into=into, version="v1", releases=list, disk=Disk(), limits=limits)  # type: ignore[arg-type]
 
 
 def test_names_that_only_look_alike_stay_different(receiver: Receiver) -> None:
@@ -245,7 +249,7 @@ def test_room_is_asked_for_before_it_is_needed(tmp_path: Path) -> None:
     assert f"{2**60 + RESERVE:,} bytes" in caught.value.why
     with pytest.raises(Refused, match="inodes"):
         check_room(tmp_path, size=0, files=2**60)
-    with pytest.raises(Failed, match="Could not look at"):
+    with pytest.raises(Failed, match="Could not measure the free space of"):
         check_room(tmp_path / "missing", size=0, files=0)
 
 

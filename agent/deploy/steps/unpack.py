@@ -34,7 +34,7 @@ class Unpack:
             inputs.bundle,
             into=staged,
             version=attempt.version,
-            kept=self.store.kept,
+            releases=self.store.folders,
             disk=self.disk,
             limits=self.limits,
         )

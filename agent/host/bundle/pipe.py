@@ -1,10 +1,10 @@
-"""A bounded pipe from the event loop to a worker thread: how an upload reaches what reads it blockingly.
+"""A bounded pipe from the event loop to a worker thread: an upload goes in, a blocking reader takes it out.
 
-Invariant: no more than `room` bytes (and one chunk) wait in between, and nobody waits for ever: the reader
-ends with a problem if nothing comes, the writer is told when the reader wants no more.
+Invariant: no more than `room` bytes (and one chunk) wait in between, and neither side waits for ever. The reader
+ends with a problem if nothing comes; the writer learns when the reader wants no more.
 
-Why not a lock or an OS pipe: the loop must never wait for a lock that a thread holds, and a pipe of the
-system copies every byte twice more. What is held is counted in the loop alone, and the thread reports there.
+Why not a lock or an OS pipe: the loop must never wait for a lock that a thread holds, and a pipe of the system
+copies every byte twice more. Only the loop counts the waiting bytes; the thread reports to it what it consumed.
 """
 
 import asyncio
@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pusher.wire import Code, Failed, Problem
 
 ROOM = 4 * 1024 * 1024
+"""How many bytes may wait between writer and reader."""
 _REPORT = 256 * 1024
 
 
 class Pipe:
-    """One way, one writer in the loop, one reader in a thread. To be made in the loop.
+    """One writer in the loop, one reader in a thread. Make it in the loop.
 
-    `stall_s` is the longest wait for the next byte, `total_s` the longest time from now to the last one;
-    `elapsed` is a clock in seconds that never goes back.
+    `stall_s` is the longest wait for the next byte, `total_s` the longest time from now to the last one, both in
+    seconds. `elapsed` is a clock in seconds that never goes back.
     """
 
     def __init__(
@@ -45,12 +46,12 @@ class Pipe:
         # The thread's side.
         self._chunk = b""
         self._at = 0
-        self._taken = 0
+        self._consumed = 0
         self._end: Problem | None = None
         self._at_end = False
 
     async def feed(self, chunk: bytes) -> bool:
-        """Pass a chunk on, when there is room. False: the reader wants no more, and the chunk is dropped."""
+        """Pass a chunk on and wait for room. False: the reader wants no more, and the chunk is dropped."""
         if chunk and self._wanted:
             self._held += len(chunk)
             self._queue.put(chunk)
@@ -60,18 +61,18 @@ class Pipe:
         return self._wanted
 
     def finish(self) -> None:
-        """Everything was fed: the reader comes to a regular end."""
+        """Everything was fed: the reader comes to a regular end. Idempotent."""
         self._put_end(None)
 
     def fail(self, problem: Problem) -> None:
-        """No more will come, because of `problem`, which the reader raises when it gets there."""
+        """No more will come: the reader raises `problem` when it has read what was fed."""
         self._put_end(problem)
 
     def read(self, size: int) -> bytes:
-        """At least one and at most `size` bytes; none at the end. For the thread: blocks.
+        """At least one and at most `size` bytes; none at the end. For the thread: it blocks.
 
-        Raises: Failed(upload_broken) if nothing came for `stall_s`, Failed(timed_out) after `total_s`, and
-        what `fail` was given.
+        Raises: Failed(upload_broken) if nothing came for `stall_s`, Failed(timed_out) after `total_s`, and the
+        problem that `fail` was given.
         """
         if self._at >= len(self._chunk) and not self._at_end:
             self._next()
@@ -82,7 +83,7 @@ class Pipe:
         return part
 
     def close(self) -> None:
-        """The reader wants no more: the writer is woken and told. From any thread, and again if need be."""
+        """The reader wants no more: wake the writer. From any thread. Idempotent."""
         self._loop.call_soon_threadsafe(self._stop_wanting)
 
     def _put_end(self, end: Problem | None) -> None:
@@ -91,12 +92,12 @@ class Pipe:
             self._queue.put(end)
 
     def _next(self) -> None:
-        """The next chunk, or the end. Reports what was taken before it waits, for the writer may wait for that."""
-        self._taken += len(self._chunk)
+        """The next chunk, or the end. Reports what was consumed before it waits: the writer may wait for that."""
+        self._consumed += len(self._chunk)
         self._chunk, self._at = b"", 0
-        if self._taken >= min(_REPORT, self._room) or (self._taken and self._queue.empty()):
-            self._loop.call_soon_threadsafe(self._report, self._taken)
-            self._taken = 0
+        if self._consumed >= min(_REPORT, self._room) or (self._consumed and self._queue.empty()):
+            self._loop.call_soon_threadsafe(self._report, self._consumed)
+            self._consumed = 0
         left = self._deadline - self._elapsed()
         try:
             item = self._queue.get(timeout=max(0.0, min(self._stall_s, left)))
@@ -122,11 +123,11 @@ class Pipe:
             Code.TIMED_OUT,
             "The bundle did not arrive in time",
             why=f"it took more than {self._total_s:g} s",
-            hint="Send it over a faster line, or raise limits.total_s in agent.toml",
+            hint="Send it over a faster connection, or raise limits.total_s in agent.toml",
         )
 
-    def _report(self, taken: int) -> None:
-        self._held -= taken
+    def _report(self, consumed: int) -> None:
+        self._held -= consumed
         self._moved.set()
 
     def _stop_wanting(self) -> None:

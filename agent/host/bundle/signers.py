@@ -1,8 +1,8 @@
 """Who signed a manifest, by `ssh-keygen` and the standard `allowed_signers` file.
 
-Invariant: `ssh-keygen -Y verify` alone authorises. Whose key it might be is only discovered, by a look at
-the file or by `find-principals`, and a wrong guess there costs a refusal, never a trust. The file is read
-afresh for each decision, so that taking a line out of it works at once.
+Invariant: only `ssh-keygen -Y verify` authorises. The file and `find-principals` only suggest whose key it might
+be: a wrong guess there leads to a refusal, never to trust. The file is read anew for each decision, so removing
+a line works at once.
 """
 
 import base64
@@ -17,19 +17,19 @@ from pathlib import Path
 from agent.core.sshsig import Envelope, read_envelope
 from pusher.wire import SIGNATURE_NAMESPACE, Code, Failed, Refused
 
-_TRUST = "`pusher-agent trust KEY.pub --as WHO` lets its holder deploy"
+_TRUST = "Run `pusher-agent trust KEY.pub --as WHO` to let the holder of a key deploy"
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signed: the principal in `allowed_signers` (a pattern, if only that is there), and the key."""
+    """A signer: the principal in `allowed_signers` (a pattern, if only that is there), and the key."""
 
     principal: str
     fingerprint: str
 
 
 def verify(manifest: bytes, signature: bytes, *, allowed_signers: Path, deadline_s: float) -> Signer:
-    """Who signed exactly these bytes as a release. Blocking.
+    """The signer who signed exactly these bytes as a release. Blocking.
 
     Raises: Refused(signature_invalid, signer_unknown, configuration), Failed(timed_out) after `deadline_s`.
     """
@@ -38,8 +38,8 @@ def verify(manifest: bytes, signature: bytes, *, allowed_signers: Path, deadline
     with _in_memory(signature) as descriptor:
         keygen = _Keygen(time.monotonic() + deadline_s, passed=descriptor)
         file = f"/dev/fd/{descriptor}"
-        # Our own look sees every line of a key; `find-principals` stops at the first, whatever its namespace.
-        # It is needed for certificates, whose line names only their authority.
+        # `_names_of` sees every line of a key; `find-principals` stops at the first, whatever its namespace. But
+        # only that one knows certificates, whose line names their authority.
         names = _names_of(envelope, listed) or keygen.names(principals_argv(allowed_signers, file))
         for name in names:
             if keygen.run(verify_argv(name, allowed_signers, file), manifest).returncode == 0:
@@ -50,18 +50,18 @@ def verify(manifest: bytes, signature: bytes, *, allowed_signers: Path, deadline
             Code.SIGNATURE_INVALID,
             "The signature does not belong to this manifest",
             why=f"key {envelope.fingerprint} made it, over something else",
-            hint="Pack and sign it again; if that does not help, somebody changed it on the way",
+            hint="Pack and sign it again; if that does not help, it was changed on the way",
         )
-    raise _unknown(envelope, allowed_signers, said=keygen.said)
+    raise _unknown(envelope, allowed_signers, output=keygen.errors)
 
 
 def principals_argv(allowed_signers: Path, signature: str) -> tuple[str, ...]:
-    """Asks whose key made a signature. Its answer ignores namespaces, and may be a pattern."""
+    """Ask whose key made a signature (ssh-keygen(1)). The answer ignores namespaces, and may be a pattern."""
     return ("ssh-keygen", "-Y", "find-principals", "-f", str(allowed_signers), "-s", signature)
 
 
 def verify_argv(principal: str, allowed_signers: Path, signature: str) -> tuple[str, ...]:
-    """Checks that `principal` may sign releases and signed what comes on standard input."""
+    """Verify that `principal` may sign releases, and signed what comes on standard input (ssh-keygen(1))."""
     return (
         *("ssh-keygen", "-Y", "verify", "-n", SIGNATURE_NAMESPACE, "-I", principal),
         *("-f", str(allowed_signers), "-s", signature),
@@ -69,12 +69,12 @@ def verify_argv(principal: str, allowed_signers: Path, signature: str) -> tuple[
 
 
 def check_argv(signature: str) -> tuple[str, ...]:
-    """Checks that a signature is true, whoever made it: tells a stranger from a forgery."""
+    """Verify a signature by any key: an unknown signer is no forgery (ssh-keygen(1))."""
     return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", signature)
 
 
 def _listed(allowed_signers: Path) -> list[str]:
-    """The lines that say something. Raises: Refused, if there is none."""
+    """The lines that are not empty or comments. Raises: Refused, if there is none."""
     try:
         text = allowed_signers.read_text(errors="replace")
     except FileNotFoundError:
@@ -82,7 +82,7 @@ def _listed(allowed_signers: Path) -> list[str]:
     except OSError as error:
         raise Refused(
             Code.CONFIGURATION,
-            "Nobody's signature can be checked",
+            "Signatures cannot be verified",
             why=f"{allowed_signers} cannot be read: {error.strerror}",
             hint="Let the agent's user read it",
         ) from error
@@ -91,7 +91,7 @@ def _listed(allowed_signers: Path) -> list[str]:
     if not lines:
         raise Refused(
             Code.SIGNER_UNKNOWN,
-            "Nobody may deploy to this host yet",
+            "No one may deploy to this host yet",
             why=f"{allowed_signers} lists no key",
             hint=_TRUST,
         )
@@ -99,7 +99,7 @@ def _listed(allowed_signers: Path) -> list[str]:
 
 
 def _names_of(envelope: Envelope, lines: list[str]) -> list[str]:
-    """The principals of the lines that list the very key, in order, each once."""
+    """The principals of the lines that list exactly this key, in order, each once."""
     key = base64.b64encode(envelope.key).decode()
     found: dict[str, None] = {}
     for line in lines:
@@ -112,7 +112,7 @@ def _names_of(envelope: Envelope, lines: list[str]) -> list[str]:
 
 @contextmanager
 def _in_memory(content: bytes) -> Iterator[int]:
-    """A descriptor of a file of this content. In memory: a full disk must not look like a bad signature."""
+    """A descriptor of a file with this content. In memory: a full disk must not look like a bad signature."""
     descriptor = os.memfd_create("signature")
     try:
         os.write(descriptor, content)
@@ -122,15 +122,15 @@ def _in_memory(content: bytes) -> Iterator[int]:
 
 
 class _Keygen:
-    """Runs `ssh-keygen` until one deadline (of `time.monotonic`), and keeps what it said last."""
+    """Runs `ssh-keygen` until one deadline (of `time.monotonic`). `errors` is its last standard error."""
 
     def __init__(self, deadline: float, *, passed: int) -> None:
         self._deadline = deadline
         self._passed = passed
-        self.said = ""
+        self.errors = ""
 
     def names(self, argv: tuple[str, ...]) -> list[str]:
-        """Whose key it might be; empty if nobody's."""
+        """The principals whose key it might be."""
         found = self.run(argv, b"")
         lines = found.stdout.decode(errors="replace").splitlines() if found.returncode == 0 else []
         return [line for line in lines if line and not line.startswith("!")]
@@ -149,26 +149,26 @@ class _Keygen:
         except subprocess.TimeoutExpired as error:
             raise Failed(
                 Code.TIMED_OUT,
-                "The signature could not be checked in time",
+                "The signature could not be verified in time",
                 why=f"{argv[0]} did not end",
                 hint="See what keeps this host busy, and try again",
             ) from error
         except OSError as error:
             raise Refused(
                 Code.CONFIGURATION,
-                "The signature could not be checked",
+                "The signature could not be verified",
                 why=f"{argv[0]} cannot be run: {error.strerror}",
                 hint="Install OpenSSH's client tools on this host (Debian: apt-get install openssh-client)",
             ) from error
-        self.said = done.stderr.decode(errors="replace").strip() or self.said
+        self.errors = done.stderr.decode(errors="replace").strip() or self.errors
         return done
 
 
-def _unknown(envelope: Envelope, allowed_signers: Path, *, said: str) -> Refused:
+def _unknown(envelope: Envelope, allowed_signers: Path, *, output: str) -> Refused:
     return Refused(
         Code.SIGNER_UNKNOWN,
-        "The bundle was signed by somebody who may not deploy here",
+        "The signer of this bundle may not deploy here",
         why=f"{allowed_signers} does not let {envelope.key_type} {envelope.fingerprint} sign releases",
         hint=_TRUST,
-        output=said,
+        output=output,
     )

@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable
 
 from agent.host.bundle.tar import TarBundle
-from agent.host.bundle.zstd import malformed
 from agent.host.drop.folder import Dropbox, Stamp, open_regular, stamp_of
 from agent.host.drop.upload import Opened, Reading, changed
 from agent.host.ports import Bundle
 from pusher.wire import Entry, File
+from pusher.wire.problems import malformed_bundle as malformed
 
 
 class DroppedFile:

@@ -1,8 +1,8 @@
-"""Processes of an app that outlived a killed agent: found again, and ended before anything is started.
+"""Orphans: processes of an app that outlived a killed agent. The next agent ends them before it starts anything.
 
-Invariant: nothing is signalled that cannot be shown to be ours. A process is known by its id *and* its start
-time (and the boot both belong to), as ids are used again. The notes are about processes of this boot, so
-they are written plainly: no power cut leaves one behind that could still be true.
+Invariant: only processes that are proved to be ours are signalled. A process is known by its id *and* its start
+time (and the boot that both belong to), as ids are used again. The records are about this boot, so they need not
+survive a power cut.
 """
 
 import os
@@ -13,42 +13,49 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.host.run.process import kill_group
+from agent.host.storage import volatile
 
 _GONE_S = 5.0
-_LOOK_S = 0.01
+_POLL_S = 0.01
 
 
-def note(folder: Path, pid: int) -> None:
-    """Remember a process that was started, and leads its process group. Blocking."""
+def record(folder: Path, pid: int) -> None:
+    """Record a process that was started, and leads its process group. Blocking. Raises: OSError."""
     started = _start_time(pid)
     if started is not None:
-        (folder / f"{pid}.pid").write_text(f"{started} {_boot()}\n")
+        volatile.write(folder / f"{pid}.pid", f"{started} {_boot()}\n")
 
 
 def forget(folder: Path, pid: int) -> None:
-    """The process has ended. Blocking. Idempotent."""
-    (folder / f"{pid}.pid").unlink(missing_ok=True)
+    """Remove the record of a process that has ended. Blocking. Idempotent. Raises: OSError."""
+    volatile.remove(folder / f"{pid}.pid")
 
 
-def end_noted(folder: Path, *, patience_s: float) -> list[int]:
-    """End every noted process that still runs, with its group: TERM, and after `patience_s` seconds KILL.
+def end_recorded(folder: Path, *, patience_s: float) -> list[int]:
+    """End every recorded process that still runs, with its group: TERM, and after `patience_s` seconds KILL.
 
-    Returns the ids of those that ran; they are gone then, and the sockets they listened at free. Blocking.
+    Returns the ids of those that ran. They are gone by then, and their sockets free. Blocking. Raises: OSError.
     """
     found = []
     for path in sorted(folder.glob("*.pid")):
         if not path.stem.isdecimal():
             continue
-        pid, noted = int(path.stem), path.read_text().split()
-        if noted == [str(_start_time(pid)), _boot()]:
+        pid, recorded = int(path.stem), path.read_text().split()
+        if recorded == [str(_start_time(pid)), _boot()]:
             found.append(pid)
             _end(pid, patience_s)
             _kill_group(pid)
-        elif noted[1:] == [_boot()] and _start_time(pid) is None:
-            # The leader is dead. Its number is not given to anybody else while its group lives on.
+        elif recorded[1:] == [_boot()] and _start_time(pid) is None:
+            # The leader is dead. Its id is not used again while its group lives on.
             _kill_group(pid)
-        path.unlink()
+        volatile.remove(path)
     return found
+
+
+def group_members(group: int) -> list[int]:
+    """The ids of the living processes of a process group (zombies are not alive). Blocking."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return [pid for pid in pids if (stat := _stat(pid)) and int(stat[2]) == group and stat[0] not in "ZX"]
 
 
 def _end(pid: int, patience_s: float) -> None:
@@ -66,13 +73,8 @@ def _end(pid: int, patience_s: float) -> None:
 def _kill_group(group: int) -> None:
     kill_group(group)
     deadline = time.monotonic() + _GONE_S
-    while _members(group) and time.monotonic() < deadline:
-        time.sleep(_LOOK_S)  # a group has no descriptor that could be waited for
-
-
-def _members(group: int) -> list[int]:
-    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
-    return [pid for pid in pids if (stat := _stat(pid)) and int(stat[2]) == group and stat[0] not in "ZX"]
+    while group_members(group) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)  # a group has no descriptor to wait for
 
 
 def _start_time(pid: int) -> int | None:
@@ -84,7 +86,7 @@ def _start_time(pid: int) -> int | None:
 def _stat(pid: int) -> list[str]:
     """Fields 3 (state) and on of proc_pid_stat(5); empty if there is no such process."""
     try:
-        # The second field is the program's name in parentheses, which may itself hold some, and blanks.
+        # The second field is the program's name in parentheses, and may itself contain parentheses and blanks.
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []

@@ -1,4 +1,4 @@
-"""The main process of a release that the agent itself started: the `Running` of the embedded service."""
+"""The main process of a release that the agent started itself: the `Running` of the embedded service."""
 
 import asyncio
 import socket
@@ -8,19 +8,19 @@ from pathlib import Path
 import structlog
 
 from agent.host.embedded import orphans
-from agent.host.net import sockets
+from agent.host.net.accepting import accepts
 from agent.host.ports import Placed
 from agent.host.run import process
-
-_DISMISSAL_S = 1.0
+from agent.host.storage import volatile
 
 _log = structlog.get_logger()
 
 
 class Main:
-    """`Running`: a started release; a candidate, if its listening socket is `private` (and then goes with it).
+    """`Running`: a started release. A candidate has a `private` listening socket, which is removed at its end.
 
-    It is noted in `folder` while it runs, gets `patience_s` seconds to end, and `gone` is called when it is.
+    It is recorded in `folder` while it runs, gets `patience_s` seconds to end, and `gone` is called afterwards.
+    After `dismiss`, its end begins `dismissal_s` seconds later.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Main:
         folder: Path,
         private: Path | None,
         patience_s: float,
+        dismissal_s: float,
         gone: Callable[["Main"], None],
     ) -> None:
         self.placed = placed
@@ -42,6 +43,7 @@ class Main:
         self._folder = folder
         self._private = private
         self._patience_s = patience_s
+        self._dismissal_s = dismissal_s
         self._gone = gone
         self._dismissal: asyncio.TimerHandle | None = None
 
@@ -55,30 +57,30 @@ class Main:
         if self._dismissal is not None:
             self._dismissal.cancel()
         await self.child.end(patience_s=self._patience_s)
-        await asyncio.to_thread(self._tidy)
+        await asyncio.to_thread(self._clean_up)
         self._gone(self)
 
     def dismiss(self) -> None:
-        # An idle candidate costs nothing, its shutting down as much as half a start. So that comes when the
-        # restart that is now going to follow has had the processor to itself.
-        self._dismissal = asyncio.get_running_loop().call_later(_DISMISSAL_S, self._end_now)
+        # An idle candidate costs nothing, but its end costs half as much as a start. So it ends when the restart
+        # that follows now has had the processor to itself.
+        self._dismissal = asyncio.get_running_loop().call_later(self._dismissal_s, self._end_now)
 
-    async def took_socket(self) -> bool:
-        return await asyncio.to_thread(sockets.taken, self._socket)
+    async def accepts(self) -> bool:
+        return await asyncio.to_thread(accepts, self._socket)
 
-    async def note(self) -> None:
-        """So that the agent finds it again after being killed, should the parent-death signal not do."""
+    async def record(self) -> None:
+        """Record it as a possible orphan: the parent-death signal may fail to end it with its agent."""
         try:
-            await asyncio.to_thread(orphans.note, self._folder, self.child.pid)
+            await asyncio.to_thread(orphans.record, self._folder, self.child.pid)
         except OSError as error:
-            # A full disk must not keep the app from running; what is missing is only a second safeguard.
-            _log.warning("process_not_noted", pid=self.child.pid, why=error.strerror)
+            # A full disk must not keep the app from running; only a second safeguard is missing.
+            _log.warning("process_not_recorded", pid=self.child.pid, why=error.strerror)
 
     def _end_now(self) -> None:
-        self._ending = asyncio.create_task(self.end())  # kept, for the loop itself holds tasks weakly
+        self._ending = asyncio.create_task(self.end())  # the loop itself holds tasks only weakly
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         orphans.forget(self._folder, self.child.pid)
         if self._private:
             self._socket.close()
-            self._private.unlink(missing_ok=True)
+            volatile.remove(self._private)

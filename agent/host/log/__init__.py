@@ -1,1 +1,1 @@
-"""The agent's own log, and what it tells systemd."""
+"""The agent's own log, and its notifications to systemd."""

@@ -1,9 +1,9 @@
-"""The agent's log as entries of the system's journal, each of its keys a field that can be asked for.
+"""The agent's log as entries of the system's journal; each key is a field that can be searched for.
 
-Invariant: a value is only ever the value of its own field, for every value travels with its length; writing never
-waits and never fails. What the journal does not take at once goes before the next entry, the oldest is dropped.
+Invariant: no value can become another field, as every value travels with its length. Writing never waits and
+never fails. An entry that the journal does not accept at once is sent before the next one; the oldest are dropped.
 
-The form is systemd's native journal protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL
+Format: systemd's native journal protocol, https://systemd.io/JOURNAL_NATIVE_PROTOCOL
 """
 
 import array
@@ -32,9 +32,9 @@ _NAME_CHARACTERS = 64
 
 
 def is_journal(descriptor: int, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether what is written to `descriptor` goes to the journal: $JOURNAL_STREAM, systemd.exec(5).
+    """Whether `descriptor` is connected to the journal: $JOURNAL_STREAM, systemd.exec(5).
 
-    The variable alone says nothing: it is inherited by whoever is started with his output elsewhere.
+    The variable alone proves nothing: a child inherits it even if its output goes elsewhere.
     """
     try:
         stat = os.fstat(descriptor)
@@ -44,16 +44,16 @@ def is_journal(descriptor: int, environment: Mapping[str, str] = os.environ) -> 
 
 
 class Journald:
-    """Where structlog's last step hands its events; every level is the same method."""
+    """A logger for structlog, which hands it encoded entries; every level is the same method."""
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = str(path)
         self._waiting: deque[bytes] = deque(maxlen=_WAITING)
 
     def write(self, entry: bytes) -> None:
-        """Write an entry as `encode` makes them. Never waits, never fails."""
+        """Write an entry made by `encode`. Never waits, never fails."""
         self._waiting.append(entry)
-        # One at a time out of the queue and back into it: threads log as well, and none may wait for another.
+        # One at a time out of the queue and back into it: threads log too, and none may wait for another.
         while self._waiting:
             with suppress(IndexError):
                 first = self._waiting.popleft()
@@ -75,7 +75,7 @@ class Journald:
                 self._send_file(entry, sock)
 
     def _send_file(self, entry: bytes, sock: socket.socket) -> None:
-        """What is too large for a datagram travels as a file in memory, sealed: nobody can change it any more."""
+        """Send what is too large for a datagram as a sealed file in memory, which cannot be changed any more."""
         file = os.memfd_create("entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with os.fdopen(file, "wb") as memory:
             memory.write(entry)
@@ -86,7 +86,7 @@ class Journald:
 
 
 def entry(_: object, __: str, event: MutableMapping[str, Any]) -> bytes:
-    """structlog's last step: the event as one entry of the journal.
+    """The last processor for structlog: the event as one entry of the journal.
 
     MESSAGE is for people: the event's name, its keys, and the traceback if there is one.
     """
@@ -106,7 +106,7 @@ def entry(_: object, __: str, event: MutableMapping[str, Any]) -> bytes:
 
 
 def encode(fields: Iterable[tuple[str, object]]) -> bytes:
-    """Fields in the protocol's form for any bytes: the name, a line break, the length, the value, a line break."""
+    """Fields in the protocol's binary form: the name, a newline, the length (64 bits), the value, a newline."""
     parts = []
     for name, value in fields:
         data = str(value).encode(errors="backslashreplace")
@@ -115,7 +115,7 @@ def encode(fields: Iterable[tuple[str, object]]) -> bytes:
 
 
 def field_name(key: str) -> str:
-    """A key as a field's name: A-Z, 0-9 and _, not beginning with the latter two, at most 64 of them."""
+    """A key as the name of a field: at most 64 of A-Z, 0-9 and _, the first one a letter."""
     name = _NOT_A_NAME.sub("_", key.upper()).lstrip("_0123456789")
     return name[:_NAME_CHARACTERS] or "FIELD"
 

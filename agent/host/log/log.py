@@ -1,6 +1,6 @@
-"""Where the agent's log goes, and in which form: the journal's, coloured lines, or JSON.
+"""Where the agent's log goes, and in which form: entries of the journal, coloured lines, or JSON.
 
-Invariant: whatever becomes of the log, nothing that is logged about waits for it or fails by it.
+Invariant: no code waits for the log or fails because of it.
 """
 
 import logging
@@ -15,7 +15,7 @@ from agent.host.log.stderr import Stderr
 
 
 def set_up() -> None:
-    """Fields where standard error is the journal, colours for a person at a terminal, else JSON lines."""
+    """Configure structlog: fields if standard error is the journal, colours at a terminal, else JSON lines."""
     time = structlog.processors.TimeStamper(fmt="iso", utc=True)
     traceback = structlog.processors.format_exc_info
     steps: list[Callable[..., Any]]

@@ -1,6 +1,6 @@
-"""Telling systemd how the agent is doing (sd_notify(3)): ready, alive, stopping.
+"""Notifications to systemd (sd_notify(3)): ready, alive, stopping, and a line of status.
 
-Invariant: where nobody asked to be told (no NOTIFY_SOCKET), nothing happens.
+Invariant: without NOTIFY_SOCKET nothing happens.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _PARTS = 2  # sd_watchdog_enabled(3) recommends to report at half of the time
 
 
 class Notifier:
-    """Opens and closes as a door does, after the doors: "ready" is said when everybody can come in."""
+    """Starts and stops like a door, after the doors: it reports "ready" when they are open."""
 
     def __init__(self, *, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class Notifier:
         self._watchdog: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self.tell("READY=1")
+        self.send("READY=1")
         if self._address and self._every_s:
             self._watchdog = asyncio.create_task(self._show_life())
 
@@ -35,15 +35,15 @@ class Notifier:
             self._watchdog = None
 
     def say(self, status: str) -> None:
-        """Have a line of text shown by `systemctl status`."""
-        self.tell(f"STATUS={' '.join(status.split())}")
+        """Set the line of text that `systemctl status` shows."""
+        self.send(f"STATUS={' '.join(status.split())}")
 
     def stopping(self) -> None:
-        """Tell that the agent has begun to stop, by whomever it was told to."""
-        self.tell("STOPPING=1")
+        """Report that the agent has begun to stop, for whatever reason."""
+        self.send("STOPPING=1")
 
-    def tell(self, *assignments: str) -> None:
-        """Tell one message of NAME=VALUE lines. Never waits; what cannot be told is not told."""
+    def send(self, *assignments: str) -> None:
+        """Send one message of NAME=VALUE lines. Never waits; a message that cannot be sent is dropped."""
         if not self._address:
             return
         name = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
@@ -51,7 +51,7 @@ class Notifier:
             sock.sendto("\n".join(assignments).encode(), name)
 
     async def _show_life(self) -> None:
-        # From the event loop: if that hangs, the agent is to be started again.
+        # From the event loop: if that hangs, systemd shall restart the agent.
         while True:
             await self._clock.sleep(self._every_s)
-            self.tell("WATCHDOG=1")
+            self.send("WATCHDOG=1")

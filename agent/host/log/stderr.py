@@ -1,11 +1,14 @@
-"""Standard error that may be gone: a log that cannot be written must never change what is logged about."""
+"""Standard error that may be closed.
+
+Invariant: a log that cannot be written never changes what the agent does.
+"""
 
 import sys
 from contextlib import suppress
 
 
 class Stderr:
-    """Writes what it is given; what cannot be written (a closed pipe, a full disk) is dropped."""
+    """A text stream to standard error; text that cannot be written (a closed pipe, a full disk) is dropped."""
 
     def write(self, text: str, /) -> int:
         """As `TextIO.write`, but never fails."""
@@ -20,7 +23,7 @@ class Stderr:
 
 
 def write_line(text: str) -> None:
-    """A line on standard error, at once, if it can be."""
+    """Write a line to standard error, at once. Never fails."""
     stderr = Stderr()
     stderr.write(f"{text}\n")
     stderr.flush()

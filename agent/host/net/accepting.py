@@ -1,43 +1,40 @@
-"""Whether anybody accepts from a listening socket that somebody else holds: systemd's.
+"""Whether an app accepts connections from the socket it was handed.
 
-Asked while a connection to it stays unanswered, as `sockets.taken`. Nothing is taken away from it, no right to the
-process that holds it is needed. Everything here blocks for a moment.
+Asked while a connection to that socket stays unanswered. Nothing is accepted in its place, as that would hang up
+on a visitor, and no right to the process that holds the socket is needed. Everything here blocks for a moment.
 """
 
 import ipaddress
-from collections.abc import Iterator
+import select
+import socket
 from pathlib import Path
 
 from agent.core.config import parse_listen
-from agent.host.net.sockets import kernels_address
-
-_ESTABLISHED, _LISTEN = "01", "0A"  # include/net/tcp_states.h
-_CONNECTING = "02"  # SS_CONNECTING (linux/net.h): what unix(7) shows for a connection nobody has accepted
-_PROC = Path("/proc/self/net")
+from agent.host.net import proc
 
 
-def taken(address: str, *, proc: Path = _PROC) -> bool:
-    """Whether a connection to `address` was accepted, or none waits to be (proc_net_tcp, proc_net_unix)."""
+def accepts(sock: socket.socket) -> bool:
+    """Whether something accepts from this listening socket of our own.
+
+    If connections wait, an app that is stuck may still have accepted others. Over TCP the kernel shows
+    that: a connection has no inode until it is accepted.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if not poll.poll(0):
+        return True
+    if sock.family == socket.AF_UNIX:
+        return False
+    found = proc.tcp_sockets(port=sock.getsockname()[1])
+    return any(one.inode for one in found if one.state != proc.LISTEN)
+
+
+def accepts_at(address: str, *, net: Path = proc.NET) -> bool:
+    """As `accepts`, for a socket that another process holds at `address` (as in an app's `listen`): systemd's."""
     where = parse_listen(address)
     if isinstance(where, str):
-        return not any(row[5] == _CONNECTING and row[7:8] == [where] for row in _rows(proc / "unix"))
-    host, port = where
-    waiting, accepted = False, False
-    for row in (*_rows(proc / "tcp"), *_rows(proc / "tcp6")):
-        local, _, local_port = row[1].rpartition(":")
-        if int(local_port, 16) != port:
-            continue
-        if row[3] == _LISTEN and kernels_address(local) == ipaddress.ip_address(host):
-            waiting = waiting or int(row[4].partition(":")[2], 16) > 0
-        elif row[3] != _LISTEN:
-            accepted = accepted or row[9] != "0"
-    return accepted or not waiting
-
-
-def _rows(table: Path) -> Iterator[list[str]]:
-    try:
-        lines = table.read_text(errors="replace").splitlines()[1:]
-    except OSError:  # no such family on this machine
-        return
-    for line in lines:
-        yield line.split()
+        return proc.CONNECTING not in proc.unix_states(where, net=net)
+    host, port = ipaddress.ip_address(where[0]), where[1]
+    found = list(proc.tcp_sockets(port=port, net=net))
+    waiting = any(one.queued for one in found if one.state == proc.LISTEN and one.host == host)
+    return not waiting or any(one.inode for one in found if one.state != proc.LISTEN)

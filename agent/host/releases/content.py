@@ -1,7 +1,6 @@
-"""What the releases on disk hold: by digest, to spare a transfer; and against their index, to find damage.
+"""The content of the releases on disk: where a digest lies, to save a transfer; and what differs from the index.
 
-Invariant: only looked at, never changed. What a stored index says is a hint where content may be had; who
-copies it hashes it.
+Invariant: this only reads. A stored index is a hint where content lies; a copy is hashed as it is made.
 """
 
 import errno
@@ -32,8 +31,11 @@ _LINE = re.compile(rb'"path":("[^"\\\n]*(?:\\.[^"\\\n]*)*"),"sha256":"([0-9a-f]{
 _SLICE = 1024 * 1024
 
 
-class Kept:
-    """Where content lies in kept releases, by its SHA-256 in hex."""
+class Content:
+    """Where content lies in `releases`, the newest first, by its SHA-256 (hex). Everything here blocks.
+
+    With `wanted`, only these digests are looked for. A release without a readable index holds nothing.
+    """
 
     def __init__(self, releases: Iterable[Path], *, wanted: Collection[str] | None = None) -> None:
         self._releases = tuple(releases)
@@ -53,7 +55,7 @@ class Kept:
         return any(digest in one for one in self._first)
 
     def copies(self, digest: str) -> Iterator[str]:
-        """Every place that is said to have the content, the newest release's first."""
+        """The path of every file that should have the content, the newest release's first."""
         first = None
         for release, listed in zip(self._releases, self._first, strict=True):
             if digest in listed:
@@ -64,7 +66,7 @@ class Kept:
             yield from (path for path in self._everywhere().get(digest, ()) if path != first)
 
     def _everywhere(self) -> dict[str, list[str]]:
-        """All places of all content: only built once a first place turned out to be damaged."""
+        """All paths of all content. Built only when the first path turned out to be damaged."""
         if self._all is None:
             everywhere: dict[str, list[str]] = {}
             for release in self._releases:
@@ -74,16 +76,8 @@ class Kept:
         return self._all
 
 
-def kept(releases: Iterable[Path], *, wanted: Collection[str] | None = None) -> Kept:
-    """Where content lies in `releases`, newest first; only the digests in `wanted`, if given. Blocking.
-
-    A release without a readable index has nothing to offer.
-    """
-    return Kept(releases, wanted=wanted)
-
-
 def stored_index(release: Path) -> Iterator[bytes]:
-    """The lines of the index that lies with a release; none if it cannot be read."""
+    """The lines of the index in a release's metadata folder; none if it cannot be read. Blocking."""
     try:
         with open(metadata_folder(release) / INDEX_NAME, "rb") as lines:
             yield from lines
@@ -92,8 +86,8 @@ def stored_index(release: Path) -> Iterator[bytes]:
 
 
 def pieces(release: Path) -> Iterator[bytes]:
-    """The index that lies with a release, in pieces of whole lines. Raises: OSError, at once, if there is none."""
-    index = open(metadata_folder(release) / INDEX_NAME, "rb")  # noqa: SIM115 - closed by the one who reads it to its end
+    """The index of a release, in pieces of whole lines. Blocking. Raises: OSError, at once, if there is none."""
+    index = open(metadata_folder(release) / INDEX_NAME, "rb")  # noqa: SIM115 - closed when it is read to its end
 
     def read() -> Iterator[bytes]:
         with index:
@@ -104,10 +98,10 @@ def pieces(release: Path) -> Iterator[bytes]:
 
 
 def intact(release: Path, *, shared: Collection[str] = (), extra: bool = True) -> str:
-    """The first difference between a release and what was signed, as words; empty if there is none. Blocking.
+    """The first difference between a release and what was signed, in words; empty if there is none. Blocking.
 
-    Looks at the content, mode and kind of everything listed, in the index's order; then, with `extra`, for
-    what is not listed, but for the agent's own names and the app's `shared` paths.
+    Compares content, mode and kind of everything listed, in the order of the index. Then, with `extra`, it looks
+    for files that are not listed; the agent's own names and the app's `shared` paths are ignored.
     """
     listed: set[str] = set()
     digest = hashlib.sha256()
@@ -120,9 +114,9 @@ def intact(release: Path, *, shared: Collection[str] = (), extra: bool = True) -
             if difference := _difference(release, entry):
                 return f"{entry.path} {difference}"
     except (OSError, WireError) as error:
-        return f"its signed papers are damaged: {error}"
+        return f"its signed manifest is damaged: {error}"
     if digest.hexdigest() != manifest.index_sha256:
-        return "its signed papers are damaged: the index is not the one that was signed"
+        return "its signed manifest is damaged: the index is not the one that was signed"
     if not extra:
         return ""
     others = (one for one in _leaves(release, "", ignored={*RESERVED_NAMES, *shared}) if one not in listed)
@@ -131,7 +125,7 @@ def intact(release: Path, *, shared: Collection[str] = (), extra: bool = True) -
 
 @contextmanager
 def opened(path: Path | str) -> Iterator[int]:
-    """A descriptor of a regular file, for reading; never waits for what only looks like one.
+    """A descriptor of a regular file, for reading. Never waits, whatever else lies there.
 
     Raises: OSError, with ELOOP for a link and EINVAL for anything else that is no regular file.
     """
@@ -145,7 +139,7 @@ def opened(path: Path | str) -> Iterator[int]:
 
 
 def _listed(release: Path, wanted: Collection[str] | None) -> Iterator[tuple[str, str]]:
-    """Digest and path of the files in a release's index; only the digests in `wanted`, if given."""
+    """Digest and path of the files in a release's index; with `wanted`, only of these digests."""
     if wanted is not None and not wanted:
         return
     for lines in _slices(release):
@@ -160,7 +154,7 @@ def _listed(release: Path, wanted: Collection[str] | None) -> Iterator[tuple[str
 
 
 def _slices(release: Path) -> Iterator[bytes]:
-    """The index that lies with a release, in pieces of whole lines; nothing where it cannot be read."""
+    """As `pieces`, but nothing where there is no index."""
     try:
         yield from pieces(release)
     except OSError:

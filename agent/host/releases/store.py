@@ -1,6 +1,6 @@
-"""The releases of one app as they lie on disk: only looked at, never changed.
+"""The release store: the releases of one app as they lie on disk.
 
-Invariant: what is said here is read from the disk each time; the journal's opinion plays no part.
+Invariant: this only reads, and it reads from the disk each time. The journal plays no part.
 """
 
 import os
@@ -11,18 +11,18 @@ from agent.core.layout import AppLayout, is_release_id, live_release, metadata_f
 from agent.core.releases import Release, Standing
 from agent.core.venv import COMPLETE
 from agent.host.ports import Placed
-from agent.host.releases.content import intact, kept, pieces
+from agent.host.releases.content import Content, intact, pieces
 from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
 
 
 class ReleaseStore:
-    """`releases/` and `current` of one app. Everything here blocks: call it in a worker thread."""
+    """`releases/` and `current` of one app. Everything here blocks: call it in a thread."""
 
     def __init__(self, layout: AppLayout) -> None:
         self.layout = layout
 
     def live(self) -> str | None:
-        """The release that `current` points at, if it points at one that is there."""
+        """The release that `current` points at; None if it points at none that exists."""
         try:
             release = live_release(os.readlink(self.layout.current))
         except OSError:
@@ -30,7 +30,7 @@ class ReleaseStore:
         return release if release and self.layout.release(release).is_dir() else None
 
     def version(self) -> str | None:
-        """The version of the live release, if there is one and it says."""
+        """The version of the live release; None if there is none, or it has no version."""
         live = self.live()
         try:
             return self.placed(live).version if live else None
@@ -38,41 +38,41 @@ class ReleaseStore:
             return None
 
     def placed(self, release: str) -> Placed:
-        """A release with its version, for starting it. Raises: OSError, if it is not there or has none."""
+        """A release with its version, for starting it. Raises: OSError, if either is missing."""
         path = self.layout.release(release)
         try:
             version = self._manifest(path).version
-        except (OSError, WireError):  # what is live must come up even with its papers gone
+        except (OSError, WireError):  # a live release must start even without its manifest
             version = (path / "REVISION").read_text(errors="replace").strip()
         return Placed(release, version, path)
 
     def ids(self) -> list[str]:
-        """The ids of every folder in `releases/` and of every tree still in `.staging/`, oldest first."""
+        """The ids of every folder in `releases/` and of every tree in `.staging/`, oldest first."""
         return sorted({*_release_ids(self.layout.releases), *_release_ids(self.layout.staging)})
 
     def found(self) -> list[Release]:
-        """The releases that are on disk with their papers. What became of them is not known from here."""
+        """The releases on disk that have a readable manifest, oldest first. All count as candidates here."""
         return list(self._found())
 
     def strange(self) -> list[str]:
-        """The ids of the folders in `releases/` that no signed papers say anything about."""
-        return sorted({path.name for path in self.kept()} - {release.id for release in self._found()})
+        """The ids of the folders in `releases/` without a readable manifest."""
+        return sorted({path.name for path in self.folders()} - {release.id for release in self._found()})
 
     def unfinished(self) -> list[Path]:
-        """What lies in `.staging/`: half-built things, and things on their way out."""
+        """The entries of `.staging/`: trees that are half built or about to be deleted."""
         try:
             return sorted(self.layout.staging.iterdir())
         except FileNotFoundError:
             return []
 
-    def kept(self) -> list[Path]:
-        """The folders of all releases, newest first: where content can be had without a transfer."""
+    def folders(self) -> list[Path]:
+        """The folders of all releases, newest first: content that is there needs no transfer."""
         return [self.layout.release(one) for one in reversed(_release_ids(self.layout.releases))]
 
     def intact(self, release: str) -> str:
-        """The first difference between what was signed of a release and what is there; empty if there is none.
+        """The first difference between a release and what was signed, in words; empty if there is none.
 
-        What hooks and the app added is no damage: collected static files, say.
+        Files that hooks and the app added are no damage: collected static files, say.
         """
         path = self.layout.release(release)
         if not (path / "venv" / COMPLETE).is_file():
@@ -84,21 +84,21 @@ class ReleaseStore:
         return pieces(self.layout.release(release))
 
     def missing(self, entries: Iterable[Entry]) -> list[str]:
-        """The digests of the content that no release on disk is said to have, in the order of `entries`."""
+        """The digests of the content that no release on disk should have, in the order of `entries`."""
         wanted = dict.fromkeys(entry.sha256 for entry in entries if isinstance(entry, File))
-        here = kept(self.kept(), wanted=wanted)
+        here = Content(self.folders(), wanted=wanted)
         return [digest for digest in wanted if digest not in here]
 
     def venv(self, release: str) -> str:
-        """The key of the venv that a release points at; empty if it has none."""
+        """The key of the venv that a release points at; empty if it points at none."""
         return _venv(self.layout.release(release))
 
     def venvs(self) -> set[str]:
         """The keys of the venvs that releases on disk point at."""
-        return {key for one in self.kept() if (key := _venv(one))}
+        return {key for one in self.folders() if (key := _venv(one))}
 
     def _found(self) -> Iterator[Release]:
-        for path in reversed(self.kept()):
+        for path in reversed(self.folders()):
             try:
                 manifest = self._manifest(path)
             except (OSError, WireError):

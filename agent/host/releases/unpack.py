@@ -1,11 +1,11 @@
 """From a stored index and arriving files to a staged tree that holds exactly what was signed.
 
-Invariant: only names of the index are created, each in a folder opened without following a link, each file
-hashed as it is written. The archive's own modes, owners, times and links play no part. Links are made last,
-so that while files are written there is none to write through.
+Invariant: only names of the index are created, each in a folder that was opened without following a link, and
+each file is hashed as it is written. Modes, owners, times and links of the archive play no part. Links are made
+last, so that while files are written there is none to write through.
 
-Content that did not travel comes from kept releases, by copying while hashing. A tree that was not finished
-is left for the caller to remove: undoing lives in one place, and that is not here.
+Content that did not travel is copied from releases on disk, and hashed on the way. An unfinished tree is left for
+the caller to remove: all undoing is in one place, the executor.
 """
 
 import os
@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.layout import metadata_folder
-from agent.host.bundle.zstd import malformed
 from agent.host.ports import Bundle
-from agent.host.releases.content import Kept, opened
+from agent.host.releases.content import Content, opened
 from agent.host.storage.disk import Disk
 from agent.host.storage.errors import explained
 from agent.host.storage.folders import Folders
@@ -34,35 +33,36 @@ from pusher.wire import (
     WireError,
     read_index,
 )
+from pusher.wire.problems import malformed_bundle
 
 RESERVE = 16 * 1024 * 1024
-"""What is left free on the filesystem, for the journal and for the app's own logs."""
+"""How many bytes stay free on the filesystem, for the journal and for the app's own logs."""
 
 _FOLDER_MODE = 0o755
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """How many files of a tree came with the bundle, and how many from kept releases."""
+    """How many files of a tree came with the bundle, and how many were copied from releases on disk."""
 
     arrived: int
-    kept: int
+    copied: int
 
 
 def write_metadata(into: Path, *, manifest: bytes, signature: bytes, index: Iterable[bytes], disk: Disk) -> None:
-    """Begin the tree `into` with its signed papers, in `.pusher`, durably. Its parent must exist. Blocking.
+    """Begin the tree `into` with its metadata folder, durably. The parent of `into` must exist. Blocking.
 
-    `index` yields lines and is run to its end; what it raises passes through.
+    `index` yields lines and is read to its end; what it raises passes through. Raises: Failed.
     """
-    disk.make_folder(into, mode=_FOLDER_MODE, exist_ok=False, op="papers.tree")
+    disk.make_folder(into, mode=_FOLDER_MODE, exist_ok=False, op="metadata.tree")
     folder = metadata_folder(into)
-    disk.make_folder(folder, mode=_FOLDER_MODE, exist_ok=False, op="papers.folder")
-    disk.create(folder / MANIFEST_NAME, [manifest], mode=0o644, op="papers.manifest")
-    disk.create(folder / SIGNATURE_NAME, [signature], mode=0o644, op="papers.signature")
-    disk.create(folder / INDEX_NAME, index, mode=0o644, op="papers.index")
-    disk.sync_tree(folder, op="papers.sync")
-    disk.sync_folder(into, op="papers.sync-tree")
-    disk.sync_folder(into.parent, op="papers.sync-parent")
+    disk.make_folder(folder, mode=_FOLDER_MODE, exist_ok=False, op="metadata.folder")
+    disk.create(folder / MANIFEST_NAME, [manifest], mode=0o644, op="metadata.manifest")
+    disk.create(folder / SIGNATURE_NAME, [signature], mode=0o644, op="metadata.signature")
+    disk.create(folder / INDEX_NAME, index, mode=0o644, op="metadata.index")
+    disk.sync_tree(folder, op="metadata.sync")
+    disk.sync_folder(into, op="metadata.sync-tree")
+    disk.sync_folder(into.parent, op="metadata.sync-parent")
 
 
 def unpack(
@@ -70,14 +70,14 @@ def unpack(
     *,
     into: Path,
     version: str,
-    kept: Callable[[], Iterable[Path]],
+    releases: Callable[[], Iterable[Path]],
     disk: Disk,
     limits: Limits,
 ) -> Unpacked:
-    """Complete the tree `into`, which has only its papers, from a bundle whose index was read. Blocking.
+    """Complete the tree `into`, which has only its metadata folder, from a bundle whose index was read. Blocking.
 
-    `kept` lists the releases that content may be copied from, the best first. When this returns, every file
-    and link of the index is there, `REVISION` and then `.complete` too, and all of it is flushed.
+    `releases` lists the folders that content may be copied from, the best first. When this returns, every file
+    and link of the index is there, `REVISION` and `.complete` too, and all of it is flushed.
 
     Raises: Refused (disk_full before anything is written, content_mismatch, bundle_malformed,
     bundle_incomplete), Failed (disk_full, disk_error, and what the bundle raises).
@@ -88,12 +88,12 @@ def unpack(
         for folder in sorted(_folders([*files, *(link.path for link in links)])):
             descriptor, name = folders.of(folder)
             disk.make_folder(name, folder=descriptor, mode=_FOLDER_MODE, exist_ok=False, op="stage.folder")
-        arrived = _take_arriving(bundle, files, folders, disk)
+        arrived = _write_arriving(bundle, files, folders, disk)
         rest = [file for path, file in files.items() if path not in arrived]
         if rest:
             wanted = {file.sha256 for file in rest}
             here = {files[path].sha256: f"{into}/{path}" for path in arrived if files[path].sha256 in wanted}
-            _copy_all(rest, _Sources(Kept(kept(), wanted=wanted), here), folders, disk)
+            _copy_all(rest, _Sources(Content(releases(), wanted=wanted), here), folders, disk)
         for link in links:
             descriptor, name = folders.of(link.path)
             disk.link(name, link.target, folder=descriptor, op="stage.link")
@@ -105,8 +105,11 @@ def unpack(
 
 
 def check_room(folder: Path, *, size: int, files: int) -> None:
-    """Refuse what would not fit into the filesystem of `folder`. Raises: Refused(disk_full), Failed."""
-    with explained("look at", folder):
+    """Check that `size` bytes in `files` files fit into the filesystem of `folder`. Blocking.
+
+    Raises: Refused(disk_full), Failed(disk_error).
+    """
+    with explained("measure the free space of", folder):
         state = os.statvfs(folder)
     free = state.f_bavail * state.f_frsize
     for needed, there, unit in (
@@ -123,7 +126,7 @@ def check_room(folder: Path, *, size: int, files: int) -> None:
 
 
 def _read_index(into: Path, limits: Limits) -> tuple[dict[str, File], list[Link]]:
-    """The stored index, judged once more: what is on a disk could have been changed there."""
+    """The stored index. It is checked once more: a file on a disk could have been changed."""
     files: dict[str, File] = {}
     links: list[Link] = []
     try:
@@ -135,9 +138,9 @@ def _read_index(into: Path, limits: Limits) -> tuple[dict[str, File], list[Link]
                 else:
                     files[entry.path] = entry
     except LimitError as error:
-        raise Refused(Code.LIMIT_EXCEEDED, "The bundle is larger than this host takes", why=str(error)) from error
+        raise Refused(Code.LIMIT_EXCEEDED, "The bundle is larger than this host allows", why=str(error)) from error
     except WireError as error:
-        raise malformed(str(error)) from error
+        raise malformed_bundle(str(error)) from error
     return files, links
 
 
@@ -151,15 +154,15 @@ def _folders(paths: Iterable[str]) -> set[str]:
     return found
 
 
-def _take_arriving(bundle: Bundle, files: dict[str, File], folders: Folders, disk: Disk) -> set[str]:
-    """Write the files that travelled, each as the index has it. Returns their paths."""
+def _write_arriving(bundle: Bundle, files: dict[str, File], folders: Folders, disk: Disk) -> set[str]:
+    """Write the files of the bundle, each as the index lists it. Returns their paths."""
     arrived: set[str] = set()
     for path, size, content in bundle.files():
         file = files.get(path)
         if file is None:
-            raise malformed(f"it contains {path[:200]!r}, which its index does not list as a file")
+            raise malformed_bundle(f"it contains {path[:200]!r}, which its index does not list as a file")
         if path in arrived:
-            raise malformed(f"it contains {path[:200]!r} twice")
+            raise malformed_bundle(f"it contains {path[:200]!r} twice")
         if size != file.size:
             raise _mismatch(path, f"it has {size} bytes; {file.size} were signed")
         descriptor, name = folders.of(path)
@@ -181,22 +184,22 @@ def _mismatch(path: str, why: str) -> Refused:
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Where content can be copied from: kept releases, else a file of the same content that arrived."""
+    """Where content can be copied from: releases on disk, then a file of the same content that arrived."""
 
-    kept: Kept
+    content: Content
     here: dict[str, str]
 
     def __contains__(self, digest: str) -> bool:
-        return digest in self.kept or digest in self.here
+        return digest in self.content or digest in self.here
 
     def of(self, digest: str) -> Iterator[str]:
-        yield from self.kept.copies(digest)
+        yield from self.content.copies(digest)
         if digest in self.here:
             yield self.here[digest]
 
 
 def _copy_all(rest: list[File], sources: _Sources, folders: Folders, disk: Disk) -> None:
-    """Copy what did not travel. One thread: two that share the interpreter took half as long again."""
+    """Copy what did not travel. In one thread: two that share the interpreter took half as long again."""
     _check_complete([file for file in rest if file.sha256 not in sources])
     _check_complete([file for file in rest if not _copy(file, sources, folders, disk)])
 
@@ -211,7 +214,7 @@ def _copy(file: File, sources: _Sources, folders: Folders, disk: Disk) -> bool:
                     continue
                 got = disk.copy(name, descriptor, folder=folder, mode=file.mode, op="stage.copy")
         except OSError:
-            continue  # gone, or no file any more
+            continue  # it has gone, or is no file any more
         except Failed as problem:
             if problem.code is not Code.RELEASE_DAMAGED:
                 raise

@@ -1,7 +1,7 @@
-"""Whether a release is well: asked over HTTP, as a visitor would, and judged by what it answers.
+"""Health checks: a release is asked over HTTP, as a visitor would ask, and its answer is compared with [health].
 
-Invariant: every question travels on a connection of its own, and at most one is open at a time. So a
-connection that still waits to be accepted when the time is up shows that nobody took the socket.
+Invariant: every request has a connection of its own, and at most one is open at a time. So a connection that
+still waits when the time is up shows that the app does not accept from its socket.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ from agent.host.run.process import plain_text
 from pusher.wire import Code, Failed
 
 BODY_BYTES = 64 * 1024
-"""So much of an answer is read."""
+"""How many bytes of an answer are read."""
 
 _SHOWN_LINES = 20
 _SHOWN_TARGET = 200
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.25
 _WATCH_EVERY_S = 1.0
 _BROKEN = (aiohttp.ClientError, OSError, ValueError)
-# Asked as the same host on both sockets: an app that checks it must not say yes as a candidate and no in public.
+# The same on both sockets: an app that checks it must not accept a candidate's request and refuse the public one.
 _HOST = "localhost"
-_HOST_REFUSED = (400, 403, 404, 421)  # what frameworks and virtual hosts answer to a name they do not know
-_HINT = "Mend the release, or [health] in the app's configuration"
+_HOST_REFUSED = (400, 403, 404, 421)  # how frameworks and virtual hosts answer to a name they do not know
+_HINT = "Correct the release, or [health] in the app's configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with an answer. `final`: asking again cannot mend it. `body` is what to show of it."""
+    """What is wrong with an answer. `body` is the part of it to show. `final`: a retry cannot help."""
 
     why: str
     body: str = ""
@@ -47,26 +47,26 @@ class Finding:
 
 
 async def check(running: Running, health: Health, *, version: str, deadline_s: float, clock: Clock) -> None:
-    """Ask until the release is well, for at most `deadline_s` seconds.
+    """Ask until the release is healthy, for at most `deadline_s` seconds.
 
-    The socket queues, so the first question normally just waits until the app is up; wrong answers are asked
-    again at once (an app may say 503 while it warms up), another version's never.
+    The socket queues, so the first request normally waits until the app is up. After a wrong answer it soon asks
+    again (an app may say 503 while it warms up), but not after the answer of another version.
 
-    Raises: Failed(app_exited) as soon as the main process has ended, Failed(socket_not_taken),
-    Failed(app_unhealthy) for everything else; with what it answered and the last lines it wrote.
+    Raises: Failed(app_exited), as soon as the main process has ended; Failed(socket_not_taken);
+    Failed(app_unhealthy), for everything else. `output` has its answer and the last lines it wrote.
     """
     asking = Asking(running, health, version=version)
-    await _while_alive(running, _until_well(asking, clock), limit_s=deadline_s, clock=clock)
+    await _while_alive(running, _until_healthy(asking, clock), limit_s=deadline_s, clock=clock)
     if asking.finding is None:
         return
-    if not asking.finding.answered and not await running.took_socket():
-        await _fail_untaken(running, deadline_s)
+    if not asking.finding.answered and not await running.accepts():
+        await _fail_not_accepting(running, deadline_s)
     final = asking.finding.final
-    await _fail_unwell(running, asking.finding, when="" if final else f" within {deadline_s:g} s")
+    await _fail_unhealthy(running, asking.finding, when="" if final else f" within {deadline_s:g} s")
 
 
 async def watch(running: Running, health: Health, *, version: str, seconds: float, clock: Clock) -> None:
-    """Go on asking for `seconds`: an end of the main process or one bad answer fails.
+    """Go on asking for `seconds`. The end of the main process or one bad answer is a failure.
 
     Raises: Failed(app_exited, app_unhealthy).
     """
@@ -76,12 +76,12 @@ async def watch(running: Running, health: Health, *, version: str, seconds: floa
         await _while_alive(running, asking.ask(), limit_s=health.deadline_s, clock=clock)
         if asking.finding is not None:
             seconds_live = clock.elapsed() - began
-            await _fail_unwell(running, asking.finding, when=f" {seconds_live:.0f} s after it went live")
+            await _fail_unhealthy(running, asking.finding, when=f" {seconds_live:.0f} s after it went live")
         await _while_alive(running, clock.sleep(min(_WATCH_EVERY_S, left)), limit_s=left, clock=clock)
 
 
 class Asking:
-    """Asks one release. `finding` is what was wrong with the last answer: None once it was well."""
+    """Asks one release. `finding` is what was wrong with the last answer; None if it was healthy."""
 
     def __init__(self, running: Running, health: Health, *, version: str) -> None:
         self.finding: Finding | None = Finding("it did not answer", answered=False)
@@ -112,13 +112,15 @@ class Asking:
                 async with session.get(self._url, allow_redirects=False) as response:
                     body = await _read(response.content)
                     target = response.headers.get("Location", "")
-                    self.finding = judge(response.status, body, self._health, version=self._version, target=target)
+                    self.finding = find_fault(
+                        response.status, body, self._health, version=self._version, target=target
+                    )
             except _BROKEN as error:
                 self.finding = Finding(f"the connection broke ({type(error).__name__}: {error})")
 
 
 def url_of(address: str, health: Health) -> tuple[URL, Path | None]:
-    """Where to ask: a URL, and the unix socket's path if it is one. "Any" addresses mean the loopback one."""
+    """The URL to ask, and the path of the unix socket if it is one. For an "any" address, the loopback address."""
     where = parse_listen(address)
     if isinstance(where, str):
         return URL(f"http://localhost{health.path}", encoded=True), Path(where)
@@ -128,13 +130,13 @@ def url_of(address: str, health: Health) -> tuple[URL, Path | None]:
     return URL(f"http://{host}:{port}{health.path}", encoded=True), None
 
 
-def judge(status: int, body: bytes, health: Health, *, version: str, target: str = "") -> Finding | None:
-    """What is wrong with an answer, if anything. `target` is where it sends the visitor to."""
+def find_fault(status: int, body: bytes, health: Health, *, version: str, target: str = "") -> Finding | None:
+    """What is wrong with an answer, if anything. `target` is its Location header."""
     shown = "\n".join(plain_text(body).splitlines()[:_SHOWN_LINES])
     if status not in health.status:
         wanted = " or ".join(map(str, health.status))
-        sent = f" and leads to {plain_text(target.encode(errors='replace'))[:_SHOWN_TARGET]}" if target else ""
-        why = f"{health.path} answered {status}{sent}, wanted was {wanted}"
+        sent = f" and redirects to {plain_text(target.encode(errors='replace'))[:_SHOWN_TARGET]}" if target else ""
+        why = f"{health.path} answered {status}{sent}, expected was {wanted}"
         return Finding(why, shown, hint=_hint(status, health))
     if not health.version_member:
         return None
@@ -146,33 +148,35 @@ def judge(status: int, body: bytes, health: Health, *, version: str, target: str
         return Finding(f"{health.path} answered JSON without the member {health.version_member!r}", shown)
     answered = members[health.version_member]
     if answered != version:
-        return Finding(f"{health.path} says version {answered!r:.200}, sent was {version!r}", shown, final=True)
+        return Finding(f"{health.path} says version {answered!r:.200}, not {version!r}", shown, final=True)
     return None
 
 
 def _hint(status: int, health: Health) -> str:
     if 300 <= status < 400:
         return (
-            "Redirects are not followed. Let [health] path name what answers by itself, or add the status to "
+            "Redirects are not followed. Set [health] path to a page that answers by itself, or add the status to "
             "[health] status"
         )
     if status in _HOST_REFUSED and not health.host:
-        return f"{_HINT}. It was asked as {_HOST}: if the app checks that, set [health] host to a name it takes"
+        return (
+            f"{_HINT}. The Host header was {_HOST}: if the app checks it, set [health] host to a name it accepts"
+        )
     return _HINT
 
 
-async def _until_well(asking: Asking, clock: Clock) -> None:
+async def _until_healthy(asking: Asking, clock: Clock) -> None:
     began = clock.elapsed()
     await asking.ask()
     while asking.finding is not None and not asking.finding.final:
-        # A tenth of the time spent so far: quick at first, yet no flood of questions to an app that is ill.
+        # A tenth of the time spent so far: quick at first, yet no flood of requests to an app that is ill.
         pause = (clock.elapsed() - began) / 10
         await clock.sleep(min(max(pause, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S))
         await asking.ask()
 
 
 async def _while_alive(running: Running, doing: Awaitable[None], *, limit_s: float, clock: Clock) -> None:
-    """Do it until it is done or time is up. Raises: Failed(app_exited) as soon as the main process ends."""
+    """Await `doing` for at most `limit_s` seconds. Raises: Failed(app_exited), when the main process ends."""
     task, end = asyncio.ensure_future(doing), asyncio.ensure_future(running.wait())
     limit = asyncio.ensure_future(clock.sleep(limit_s))
     try:
@@ -201,24 +205,24 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     return body
 
 
-async def _fail_untaken(running: Running, deadline_s: float) -> NoReturn:
+async def _fail_not_accepting(running: Running, deadline_s: float) -> NoReturn:
     raise Failed(
         Code.SOCKET_NOT_TAKEN,
-        f"Release {running.placed.release} did not take the socket it was handed",
-        why=f"nothing accepted a connection within {deadline_s:g} s, though the app runs",
+        f"Release {running.placed.release} did not accept from the socket it was handed",
+        why=f"no connection was accepted within {deadline_s:g} s, though the app runs",
         # gunicorn whose workers all fail at the same moment may stay for 30 s, waiting for one that has ended.
-        hint="What it wrote last is below: it may have failed to start. The socket is descriptor 3 (LISTEN_FDS): "
-        "gunicorn takes it by itself, uvicorn needs --fd 3, app.run() never does",
+        hint="Its last lines are below: it may have failed to start. The socket is descriptor 3 (LISTEN_FDS): "
+        "gunicorn uses it by itself, uvicorn needs --fd 3, app.run() never uses it",
         output=await running.tail(),
     )
 
 
-async def _fail_unwell(running: Running, finding: Finding, *, when: str) -> NoReturn:
+async def _fail_unhealthy(running: Running, finding: Finding, *, when: str) -> NoReturn:
     written = await running.tail()
     output = f"{finding.body}\n\n{written}" if finding.body and written else finding.body or written
     raise Failed(
         Code.APP_UNHEALTHY,
-        f"Release {running.placed.release} was not well{when}",
+        f"Release {running.placed.release} was not healthy{when}",
         why=finding.why,
         hint=finding.hint,
         output=output,

@@ -1,4 +1,7 @@
-"""Hooks: which executables run at one place of a plan, and running one as the app's user."""
+"""Hooks: which executables run at one place of a plan, and running one as a child of the agent.
+
+Invariant: an executable that has a hook's name and cannot be run is an error, never skipped in silence.
+"""
 
 import asyncio
 import stat
@@ -19,7 +22,7 @@ Origin = Literal["release", "host"]
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One executable, and whose it is."""
+    """One executable, and where it comes from."""
 
     path: Path
     origin: Origin
@@ -28,9 +31,8 @@ class Hook:
 def find(name: str, *, release: Path, host: Path) -> list[Hook]:
     """The hooks of this name, in the order they run. Blocking.
 
-    The host's go around the release's: first where something begins (`before-`), last where it ends.
-    Raises: Failed(hook_failed), if what is there by that name could not be run: it must not be left out in
-    silence.
+    The host's hooks go around the release's: first where something begins (`before-`), last where it ends.
+    Raises: Failed(hook_failed), for a hook that cannot be run.
     """
     found = [
         Hook(path, origin)
@@ -88,13 +90,13 @@ def _places(name: str, *, release: Path, host: Path) -> Iterator[tuple[Path, Ori
 
 
 def _runnable(path: Path, *, inside: Path | None) -> bool:
-    """Whether there is such a hook. Raises: Failed(hook_failed), if there is, but not one that can be run."""
+    """Whether there is a hook at `path`. Raises: Failed(hook_failed), if there is one that cannot be run."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        why = f"it cannot be looked at: {error.strerror}"
+        why = f"its folder cannot be read: {error.strerror}"
         raise _unfit(path, why=why, hint="Let the agent's user into its folder") from error
     try:
         real = path.resolve(strict=True)
@@ -108,12 +110,12 @@ def _runnable(path: Path, *, inside: Path | None) -> bool:
         raise _unfit(path, why="it is not a regular file")
     if not mode & 0o111:
         raise _unfit(path, why="it is not executable", hint=f"chmod +x {path.name}, and send it again")
-    # A shell would take a file without either for its own script; systemd would not run it at all.
+    # A shell would run a file with neither as its own script; systemd would not run it at all.
     if not start.startswith((b"#!", b"\x7fELF")):
-        raise _unfit(path, why="it says no interpreter", hint="Begin it with a line like #!/bin/sh")
-    # The kernel would look for a program whose name ends like that, and say of the hook that it is not there.
+        raise _unfit(path, why="it names no interpreter", hint="Begin it with a line like #!/bin/sh")
+    # The kernel would look for a program whose name ends with CR, and report the hook itself as missing.
     if start.startswith(b"#!") and start.endswith(b"\r\n"):
-        hint = f"Save {path.name} with the line ends of Unix, and send it again"
+        hint = f"Save {path.name} with Unix line endings, and send it again"
         raise _unfit(path, why="its lines end as on Windows (CR LF)", hint=hint)
     return True
 

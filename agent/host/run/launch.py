@@ -1,4 +1,4 @@
-"""What must be known before a process of a release is started: its command, user and environment."""
+"""How a process of a release is started: its command, user and environment."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Everything that starting a process takes."""
+    """Everything that is needed to start a process."""
 
     argv: tuple[str, ...]
     folder: Path
@@ -26,7 +26,7 @@ class Launch:
 
 
 def prepare_app(app: str, config: AppConfig, placed: Placed, *, host: HostLayout, preflight: bool) -> Launch:
-    """How to start a release; its listening socket goes in as standard input. Blocking.
+    """How to start a release. The process must get the listening socket as its standard input. Blocking.
 
     Raises: Failed(start_not_found), Refused(configuration).
     """
@@ -41,7 +41,7 @@ def prepare_app(app: str, config: AppConfig, placed: Placed, *, host: HostLayout
 def prepare_hook(
     executable: Path, config: AppConfig, folder: Path, own: Mapping[str, str], *, host: HostLayout
 ) -> Launch:
-    """How to start a hook in the release `folder`; `own` are its PUSHER_* variables. Blocking.
+    """How to start a hook in the release at `folder`; `own` are its PUSHER_* variables. Blocking.
 
     Raises: Refused(configuration).
     """
@@ -49,9 +49,9 @@ def prepare_hook(
 
 
 def find_start(start: str, *, release: Path) -> tuple[str, ...]:
-    """The start command with its program looked up in the release's venv, and nowhere else.
+    """The start command as argv; its program is looked up in the release's venv, and nowhere else. Blocking.
 
-    Raises: Failed(start_not_found), naming what the venv has; Refused(configuration) for unbalanced quotes.
+    Raises: Failed(start_not_found), listing what the venv has; Refused(configuration), for unbalanced quotes.
     """
     try:
         program, *arguments = shlex.split(start)
@@ -77,7 +77,7 @@ def find_start(start: str, *, release: Path) -> tuple[str, ...]:
 def find_account(user: str) -> Account:
     """The user that an app runs as. Blocking.
 
-    Raises: Refused(configuration), if there is no such user or the agent cannot become him.
+    Raises: Refused(configuration), if there is no such user, or the agent cannot start processes as that user.
     """
     me = os.geteuid()
     try:
@@ -93,7 +93,7 @@ def find_account(user: str) -> Account:
         raise Refused(
             Code.CONFIGURATION,
             f"The app cannot run as {user!r}",
-            why=f"the agent runs as {_name(me)}, and only root may become somebody else",
+            why=f"the agent runs as {_name(me)}, and only root may become another user",
             hint=f"Set `user` to {_name(me)}, or run the agent as root",
         )
     return Account(user, wanted.pw_uid, wanted.pw_gid, wanted.pw_dir, switch=wanted.pw_uid != me)
@@ -109,7 +109,7 @@ def read_environment_file(path: Path) -> dict[str, str]:
             Code.CONFIGURATION,
             f"The environment file {path} cannot be read",
             why=why,
-            hint="Create it, or empty `environment_file` in the app's configuration",
+            hint="Create it, or remove `environment_file` from the app's configuration",
         ) from error
 
 

@@ -1,8 +1,8 @@
-"""One child process: started in its own session, listened to line by line, ended with all it started.
+"""One child process: started in its own session, read line by line, ended with all it started.
 
-Invariant: whatever a child inherits or leaves behind, every wait here has an end. Its output pipe may be held
-open by a process that left the session, so the pipe is given a short grace after the main process and then
-closed; its process group is killed as soon as the main process has ended, as systemd does with a unit's.
+Invariant: every wait here has an end, whatever a child leaves behind. A process that left the session may hold
+the output pipe open, so the pipe is closed a moment after the main process has ended. The process group is
+killed as soon as the main process has ended, as systemd does with the processes of a unit.
 """
 
 import asyncio
@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import cast
 
 from agent.host.ports import Lines
+from pusher.wire.stream import LineSplitter
 
 TAIL_LINES = 200
+"""How many of the last lines are remembered."""
 LINE_CHARACTERS = 4_000
+"""A longer line is cut here."""
 
 _OUTPUT_GRACE_S = 0.2
 _CUT = " [line cut]"
@@ -35,7 +38,7 @@ class Child:
         self.pid: int = transport.get_pid()
 
     async def wait(self) -> str:
-        """Wait until it has ended and its output is read; says how it ended. Never raises."""
+        """Wait until it has ended and its output is read. Returns how it ended. Never raises."""
         await asyncio.shield(self._protocol.ended)
         code = self._transport.get_returncode()
         return how_it_ended(code if code is not None else 0)
@@ -49,8 +52,8 @@ class Child:
         return self._transport.get_returncode() is not None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the main process; nothing happens if it has ended."""
-        # Not by the transport: its Popen looks first whether the process has ended, and would take the exit
+        """Send a signal to the main process, unless it has ended."""
+        # Not by the transport: its Popen first checks whether the process has ended, and would take the exit
         # status away from asyncio, which then makes one up.
         if not self.ended():
             with contextlib.suppress(ProcessLookupError):
@@ -61,7 +64,7 @@ class Child:
         kill_group(self.pid)
 
     async def end(self, *, patience_s: float) -> str:
-        """TERM to the main process; KILL to the group once it is gone, or after `patience_s` seconds.
+        """Send TERM to the main process; KILL the group when it has ended, or after `patience_s` seconds.
 
         Returns how it ended, when it is gone.
         """
@@ -83,8 +86,8 @@ async def start(
 ) -> Child:
     """Start `argv` in its own session, with exactly this environment; every line it writes goes to `line`.
 
-    Must be called in the thread that lives as long as the agent (the event loop's): Linux sends a child the
-    parent-death signal when the *thread* that forked it ends. Raises: OSError.
+    Call it in the thread that lives as long as the agent (the event loop's): Linux sends a child the parent-death
+    signal when the *thread* that forked it ends (PR_SET_PDEATHSIG(2const)). Raises: OSError.
     """
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.subprocess_exec(
@@ -106,12 +109,12 @@ async def run(
     folder: Path,
     environment: Mapping[str, str],
     deadline_s: float,
-    line: Lines,
+    line: Lines = lambda _: None,
 ) -> tuple[str, str]:
-    """Run `argv` to its end: ("" if it ended well, else how it ended; the last lines it wrote).
+    """Run `argv` to its end. Returns ("" if it ended well, else how it ended; the last lines it wrote).
 
-    After `deadline_s` seconds, or when the caller is cancelled, the whole group is killed: nothing it
-    started outlives the call. Raises: OSError.
+    After `deadline_s` seconds, or when the caller is cancelled, the whole group is killed: nothing it started
+    outlives the call. Raises: OSError.
     """
     child = await start(argv, folder=folder, environment=environment, line=line)
     try:
@@ -126,7 +129,7 @@ async def run(
 
 
 def how_it_ended(returncode: int) -> str:
-    """`subprocess`'s return code in words: "exit code 3", "signal 9 (KILL)"."""
+    """A return code of `subprocess` in words: "exit code 3", "signal 9 (KILL)"."""
     if returncode >= 0:
         return f"exit code {returncode}"
     try:
@@ -136,13 +139,13 @@ def how_it_ended(returncode: int) -> str:
 
 
 def kill_group(group: int) -> None:
-    """KILL every process of the group that is still there."""
+    """KILL every process of the group. Nothing happens if there is none."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def plain_text(raw: bytes) -> str:
-    """What somebody wrote, for people: UTF-8 with replacements, terminal controls removed."""
+    """Output made safe to show: UTF-8 with replacements, terminal controls removed."""
     text = raw.decode(errors="replace")
     return text if text.isprintable() else _ESCAPES.sub("", text)
 
@@ -152,35 +155,28 @@ class OutputLines:
 
     def __init__(self, line: Lines) -> None:
         self._line = line
-        self._kept: deque[str] = deque(maxlen=TAIL_LINES)
-        self._rest = b""
-        self._cut = False
+        self._last: deque[str] = deque(maxlen=TAIL_LINES)
+        self._splitter = LineSplitter(4 * LINE_CHARACTERS)  # a character has at most four bytes
 
     def feed(self, data: bytes) -> None:
-        *whole, rest = (self._rest + data).split(b"\n")
-        for raw in whole:
-            if not self._cut:
-                self._emit(raw)
-            self._cut = False
-        if not self._cut and len(rest) > 4 * LINE_CHARACTERS:  # a character has at most four bytes
-            self._emit(rest)
-            self._cut = True
-        self._rest = b"" if self._cut else rest
+        """Pass on the lines that end in `data`."""
+        for raw in self._splitter.feed(data):
+            self._emit(raw)
 
     def close(self) -> None:
-        """Emit what came after the last newline."""
-        if self._rest:
-            self._emit(self._rest)
-            self._rest = b""
+        """Pass on what came after the last newline."""
+        if rest := self._splitter.end():
+            self._emit(rest)
 
     def tail(self) -> str:
-        return "\n".join(self._kept)
+        """The last lines (at most `TAIL_LINES`), newline-separated."""
+        return "\n".join(self._last)
 
     def _emit(self, raw: bytes) -> None:
         text = plain_text(raw)
         if len(text) > LINE_CHARACTERS:
             text = text[:LINE_CHARACTERS] + _CUT
-        self._kept.append(text)
+        self._last.append(text)
         self._line(text)
 
 

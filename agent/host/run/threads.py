@@ -1,7 +1,7 @@
-"""Blocking work beside the event loop that is never left behind.
+"""Blocking work beside the event loop that is never left running.
 
-Invariant: when the call is over, so is the work, also when the caller was cancelled meanwhile: what undoes it
-does not meet it still going on.
+Invariant: when the call returns, the work is over, also if the caller was cancelled. So undoing never runs
+beside the work it undoes.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 async def to_its_end(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """As `asyncio.to_thread`, but whoever is cancelled goes on only when the work is done."""
+    """As `asyncio.to_thread`, but a cancelled caller waits for the end of the work before it is cancelled."""
     working = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(working)

@@ -1,7 +1,8 @@
-"""The folders of an app on a server, as root makes and removes them.
+"""The folders of an app on a server, which root makes and removes.
 
-Invariant: nothing of somebody else's is taken over or deleted. Folders are entered one name at a time and never
-through a link, for what lies in an app's folder is the agent's and the app's, and this runs as root.
+Invariant: another user's files are never taken over or deleted. This runs as root in folders of the agent and the
+app, so they are entered one name at a time and never through a link. The changes are not flushed: the command can
+be run again.
 """
 
 import grp
@@ -21,27 +22,27 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 
 def check_place(path: Path) -> None:
-    """Whether an app's folder can be at `path`, or is there already. Raises: Refused(configuration)."""
+    """Check that an app's folder can be at `path`, or is there. Blocking. Raises: Refused(configuration)."""
     if why := _not_roots(path):
         real = path.resolve()
-        hint = "Name a folder of which everything above is root's, such as /opt/NAME or /srv/NAME"
+        hint = "Name a folder below folders that belong to root, such as /opt/NAME or /srv/NAME"
         raise _unusable(path, why=why, hint=hint if real == path else f"Name it by its real path, {real}")
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(found.st_mode):
-        raise _unusable(path, why="it is there already, and is no folder", hint="Name another, or move it away")
+        raise _unusable(path, why="it exists, and is no folder", hint="Name another, or move it away")
     if found.st_uid != pwd.getpwnam(AGENT).pw_uid and any(path.iterdir()):
         raise _unusable(
             path,
-            why=f"it is there already, and belongs to {_owner(found.st_uid)}",
-            hint="Name another, or move it away; what the app needs of it goes into shared/ afterwards",
+            why=f"it exists, and belongs to {_owner(found.st_uid)}",
+            hint="Name another, or move it away; afterwards, put what the app needs of it into shared/",
         )
 
 
 def is_agents(path: Path) -> bool:
-    """Whether there is a folder of the agent's at `path`, and not one of somebody else's."""
+    """Whether `path` exists and belongs to the agent. Blocking."""
     try:
         return path.lstat().st_uid == pwd.getpwnam(AGENT).pw_uid
     except (OSError, KeyError):
@@ -49,10 +50,10 @@ def is_agents(path: Path) -> bool:
 
 
 def make(layout: AppLayout, *, user: str) -> None:
-    """The folders of an app: the agent's, but for what the app's group may see or write. Raises: Failed.
+    """Make the folders of an app. They belong to the agent; some have the app's group. Blocking. Raises: Failed.
 
-    Neither `shared` nor `shared/venvs` is writable to the app, else it could put other code in the place of its
-    venv. A folder made within `shared` takes on the app's group, and is writable to it (UMask=0002).
+    The app may not write to `shared` or `shared/venvs`: it could replace the code of its venv. A folder made in
+    `shared` gets the app's group, which may write to it (UMask=0002).
     """
     agent, group = pwd.getpwnam(AGENT), pwd.getpwnam(user).pw_gid
     layout.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -74,7 +75,10 @@ def make(layout: AppLayout, *, user: str) -> None:
 
 
 def make_drop(layout: HostLayout, app: str, *, group: str) -> None:
-    """The app's drop directory: the agent's, and setgid to the group whose members may deploy. Raises: Failed."""
+    """Make the app's drop directory: the agent's, and setgid to the group whose members may deploy. Blocking.
+
+    Raises: Failed.
+    """
     agent = pwd.getpwnam(AGENT)
     try:
         gid = grp.getgrnam(group).gr_gid
@@ -92,13 +96,13 @@ def make_drop(layout: HostLayout, app: str, *, group: str) -> None:
                 os.fchmod(own, 0o2770)
             os.fchown(top, agent.pw_uid, agent.pw_gid)
             os.fchmod(top, 0o711)
-        # Others must get through to it; there is nothing else in it that they may open (pusher-agent.service).
+        # Members must be able to enter it; they can open nothing else in it (pusher-agent.service).
         os.fchown(state, agent.pw_uid, agent.pw_gid)
         os.fchmod(state, 0o711)
 
 
 def check_purgeable(path: Path) -> None:
-    """Whether `remove` may delete what is at `path`. Raises: Refused(configuration)."""
+    """Check that `remove` may delete what is at `path`. Blocking. Raises: Refused(configuration)."""
     try:
         owner = path.lstat().st_uid
     except FileNotFoundError:
@@ -109,42 +113,44 @@ def check_purgeable(path: Path) -> None:
     elif reason := _not_roots(path):
         why = reason
     elif mounted := mounts_at(path):
-        why = f"{mounted[0]} is a mount point, and what is mounted there would go as well"
+        why = f"{mounted[0]} is a mount point, and its content would be deleted as well"
     if why:
         raise Refused(
             Code.CONFIGURATION,
             f"{path} cannot be purged",
             why=why,
-            hint="Leave out --purge, and remove by hand what is to go",
+            hint="Leave out --purge, and remove by hand what you do not need",
         )
 
 
 def remove(path: Path | str, *, folder: int | None = None) -> None:
-    """Delete a tree in which others may still rename: by descriptors, so that no link leads out of it.
+    """Delete a tree in which others may still rename: by descriptors, so that no link leads out of it. Blocking.
 
-    `path` is taken from the open `folder`, if that is given. Raises: Failed.
+    `path` is relative to the open `folder`, if that is given. Raises: Failed(disk_error).
     """
     if not shutil.rmtree.avoids_symlink_attacks:
-        raise RuntimeError("this Python cannot delete a tree without following what is put into it meanwhile")
+        raise RuntimeError(
+            "this Python cannot delete a tree without following links that are put into it meanwhile"
+        )
     try:
         shutil.rmtree(path, dir_fd=folder)
     except OSError as error:
         raise Failed(
             Code.DISK_ERROR,
-            f"{path} could not be removed whole",
-            why=f"{error.filename or path}: {error.strerror}",
-            hint="Run the same again, or remove the rest by hand",
+            f"{path} could not be removed completely",
+            why=f"{error.filename or path}: {error.strerror or error}",
+            hint="Run the command again, or remove the rest by hand",
         ) from error
 
 
 def mounts_at(path: Path, *, table: Path = _MOUNTS) -> list[str]:
-    """What is mounted on `path` or beneath it (proc(5), mountinfo)."""
+    """The mount points at `path` or beneath it (proc_pid_mountinfo(5)). Blocking."""
     found = [_unescaped(line.split()[4]) for line in table.read_text(errors="surrogateescape").splitlines()]
     return [one for one in found if Path(one).is_relative_to(path)]
 
 
 class Entered:
-    """A folder, made if it was not there, opened and never through a link."""
+    """A folder, made if it is missing, and opened, never through a link. Raises: Failed(disk_error)."""
 
     def __init__(self, name: Path | str, *, folder: int | None = None) -> None:
         self._name, self._folder = name, folder
@@ -165,8 +171,7 @@ class Entered:
 
 
 def _not_roots(path: Path) -> str:
-    """What is wrong with the first of the folders above `path` in which others than root may rename, or that is
-    no folder at all but a link; empty if nothing is."""
+    """Why a folder above `path` is unsafe: a link, or others than root may rename in it. Empty if none is."""
     for folder in path.parents:
         with suppress(FileNotFoundError):
             found = folder.lstat()
@@ -174,7 +179,7 @@ def _not_roots(path: Path) -> str:
             if stat.S_ISLNK(found.st_mode):
                 return f"{folder} is a link"
             if found.st_uid or found.st_mode & others:
-                return f"{folder} is not root's alone, so that others could put something else in its place"
+                return f"others than root may write to {folder}, and could replace what is in it"
     return ""
 
 
@@ -192,4 +197,4 @@ def _owner(uid: int) -> str:
 
 
 def _unusable(path: Path, *, why: str, hint: str) -> Refused:
-    return Refused(Code.CONFIGURATION, f"The app cannot lie in {path}", why=why, hint=hint)
+    return Refused(Code.CONFIGURATION, f"The app's folder cannot be {path}", why=why, hint=hint)

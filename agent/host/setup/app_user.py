@@ -1,6 +1,6 @@
 """The user that an app runs as.
 
-Invariant: none who may deploy runs an app. Who was not made for an app is not removed with it.
+Invariant: no app runs as a user that may deploy. A user that was not made for an app is not removed with it.
 """
 
 import grp
@@ -12,7 +12,10 @@ from pusher.wire import Code, Refused
 
 
 def check(user: str, *, group: str) -> None:
-    """Raises: Refused, for a user with rights of the agent, of root or of `group`, which may deploy."""
+    """Check that an app may run as `user`. Blocking.
+
+    Raises: Refused(configuration), for root, the agent's user, and members of `group`, who may deploy.
+    """
     try:
         account = pwd.getpwnam(user)
     except KeyError:
@@ -25,13 +28,13 @@ def check(user: str, *, group: str) -> None:
         raise Refused(
             Code.CONFIGURATION,
             f"The app cannot run as {user}",
-            why="that user may deploy, and whoever breaks into the app could then as well",
-            hint="Name a user of the app's own; one that does not exist is made",
+            why="that user may deploy, and so could an intruder in the app",
+            hint="Name a user that only this app uses; it is made if it does not exist",
         )
 
 
 def useradd_argv(user: str, app: str) -> tuple[str, ...]:
-    """Make a user that an app runs as: no password, no shell, no home."""
+    """Make a user that an app runs as: no password, no shell, no home (useradd(8))."""
     return (
         *("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"),
         *("--shell", "/usr/sbin/nologin", "--comment", _comment(app), "--", user),
@@ -39,7 +42,7 @@ def useradd_argv(user: str, app: str) -> tuple[str, ...]:
 
 
 def exists(user: str) -> bool:
-    """Whether there is one of that name."""
+    """Whether there is a user of this name. Blocking."""
     try:
         pwd.getpwnam(user)
     except KeyError:
@@ -48,7 +51,7 @@ def exists(user: str) -> bool:
 
 
 def made_for(app: str, user: str) -> bool:
-    """Whether it was made for this app."""
+    """Whether `user` was made for this app. Blocking."""
     try:
         return pwd.getpwnam(user).pw_gecos == _comment(app)
     except KeyError:

@@ -1,6 +1,6 @@
-"""What root wrote: the files of the host and of its apps, read.
+"""Root's configuration files, of the host and of its apps.
 
-Invariant: an app's file that cannot be used keeps nothing but this app from being known.
+Invariant: an unusable file of an app affects only this app. Everything here blocks.
 """
 
 import shlex
@@ -16,7 +16,7 @@ from pusher.wire import Code, Refused, WireError, check_app
 
 @dataclass(frozen=True, slots=True)
 class Apps:
-    """The apps of a host: those with files that are `usable`, and what is wrong with those that are `unusable`."""
+    """The apps of a host by name: the configuration of the usable ones, and what is wrong with the others."""
 
     usable: Mapping[str, AppConfig]
     unusable: Mapping[str, Refused]
@@ -30,7 +30,7 @@ def read_agent(layout: HostLayout) -> AgentConfig:
 
 
 def read_apps(layout: HostLayout) -> Apps:
-    """Every app, by name. Raises: Refused(configuration), if nobody can tell which there are."""
+    """Every app of the host. Raises: Refused(configuration), if their folder cannot be read."""
     usable, unusable = {}, {}
     for file in _files(layout.apps):
         try:
@@ -41,35 +41,35 @@ def read_apps(layout: HostLayout) -> Apps:
 
 
 def read_app(file: Path, *, app: str) -> AppConfig:
-    """What one file says of an app. Raises: Refused(configuration)."""
+    """The configuration of one app. Raises: Refused(configuration)."""
     return parse_app(_text(file), file=str(file), app=app)
 
 
 def set_apart(apps: Apps, layout: HostLayout) -> Apps:
-    """The same apps; those that are in each other's way are unusable too, for nobody can tell which is right."""
+    """The same apps, but those that clash are unusable too: nothing says which of them is right."""
     unusable = dict(apps.unusable)
     for clash in clashes(apps.usable):
         for app in clash.apps:
-            unusable.setdefault(app, _in_the_way(clash.sentence, layout))
+            unusable.setdefault(app, _clash(clash.sentence, layout))
     return Apps({app: config for app, config in apps.usable.items() if app not in unusable}, unusable)
 
 
 def check_apart(app: str, config: AppConfig, apps: Apps, layout: HostLayout) -> None:
-    """Raises: Refused(configuration), if an app with this configuration is in the way of a usable other one."""
+    """Check that an app with this configuration clashes with no usable one. Raises: Refused(configuration)."""
     for clash in clashes({**apps.usable, app: config}):
         if app in clash.apps:
-            raise _in_the_way(clash.sentence, layout)
+            raise _clash(clash.sentence, layout)
 
 
 def after_mending(app: str, problem: Refused, *, service: str) -> Refused:
-    """What is wrong with the file of an app, and how the agent learns that it is not any more."""
-    then = f"`pusher-agent app apply {app}`, as root" if service == "systemd" else "start the agent again"
+    """The same problem of an app's file; its hint also says how the agent reads the corrected file."""
+    then = f"run `pusher-agent app apply {app}` as root" if service == "systemd" else "start the agent again"
     first = f"{problem.hint}." if problem.hint and not problem.hint.endswith("?") else problem.hint
-    return Refused(problem.code, problem.what, why=problem.why, hint=f"{first} Mend it, then {then}".lstrip())
+    return Refused(problem.code, problem.what, why=problem.why, hint=f"{first} Correct it, then {then}".lstrip())
 
 
 def missing_environment(config: AppConfig, layout: HostLayout) -> str:
-    """What is said of an app's environment file that is not there; empty if it is, or nobody may look."""
+    """What to say about an app's environment file that is missing; empty if it exists, or may not be seen."""
     path = layout.beneath(config.environment_file)
     try:
         if config.environment_file:
@@ -77,12 +77,12 @@ def missing_environment(config: AppConfig, layout: HostLayout) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return f"its environment file {path} does not exist"
     except OSError:
-        pass  # in a folder of root's, as secrets are
+        pass  # secrets are often in a folder that only root may enter
     return ""
 
 
 def signer_lines(file: Path) -> list[str]:
-    """The lines of an `allowed_signers` file that say something; none if it cannot be read."""
+    """The lines of an `allowed_signers` file that are not empty or comments; none if it cannot be read."""
     try:
         return [line for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
     except (OSError, UnicodeDecodeError):
@@ -90,9 +90,8 @@ def signer_lines(file: Path) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of apps; not hidden ones, which editors leave. `Path.glob` would take an unreadable folder for
-    an empty one."""
-    try:
+    """The files of apps, without hidden ones, which editors leave."""
+    try:  # not `Path.glob`: for it, an unreadable folder is empty
         return sorted(one for one in folder.iterdir() if one.suffix == ".toml" and not one.name.startswith("."))
     except FileNotFoundError:
         return []
@@ -103,14 +102,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _text(file: Path, *, missing: str = "") -> str:
-    """What stands in it. Raises: Refused, with the hint `missing`, if there is none."""
+    """The content of a file. Raises: Refused(configuration), with the hint `missing` if it does not exist."""
     try:
         return file.read_text()
     except FileNotFoundError as error:
         raise Refused(Code.CONFIGURATION, f"{file} does not exist", hint=missing) from error
     except OSError as error:
         denied = isinstance(error, PermissionError)
-        hint = f"`chmod a+r {shlex.quote(str(file))}`, as root" if denied else ""
+        hint = f"Run `chmod a+r {shlex.quote(str(file))}` as root" if denied else ""
         why = error.strerror or str(error)
         raise Refused(Code.CONFIGURATION, f"{file} could not be read", why=why, hint=hint) from error
     except UnicodeDecodeError as error:
@@ -126,14 +125,14 @@ def _app_name(file: Path) -> str:
 
 
 def _printable(name: str) -> str:
-    """A name that can be written as UTF-8, which those of files need not be."""
+    """A name that can be written as UTF-8; the names of files need not be."""
     return name.encode(errors="backslashreplace").decode()
 
 
-def _in_the_way(clash: str, layout: HostLayout) -> Refused:
+def _clash(sentence: str, layout: HostLayout) -> Refused:
     return Refused(
         Code.CONFIGURATION,
-        "Apps of this host are in each other's way",
-        why=clash,
+        "Two apps of this host clash",
+        why=sentence,
         hint=f"Change `listen` or `path` of one in {layout.apps}",
     )

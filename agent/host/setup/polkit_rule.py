@@ -1,7 +1,7 @@
-"""The polkit rule as a file, and as systemd and polkit understand it.
+"""The polkit rule: its file, and whether systemd and polkit follow it.
 
-Invariant: it names what root has rendered, readable file or not: an app whose file cannot be used runs on, and
-is the agent's to start and stop when the file is mended. Asking changes nothing.
+Invariant: the rule names every app that has rendered units, even if its file is unusable: such an app goes on
+running, and the agent controls it again when the file is corrected. The check changes nothing.
 """
 
 import os
@@ -17,27 +17,27 @@ from agent.host.storage.disk import Disk
 from agent.host.systemd.unit_files import established
 
 _HARMLESS = ("systemctl", "--no-ask-password", "--job-mode=triggering", "restart", "--")
-"""What systemd asks polkit about, and then refuses to anybody, for that mode is for stopping only
-(manager_add_job() in its job engine): so whoever hears that could have restarted the unit."""
+"""systemd asks polkit about this, and then refuses it to everybody: that mode is for stopping only
+(manager_add_job() in its job engine). So a user who gets that refusal may restart the unit."""
 
 _ALLOWED = "--job-mode=triggering is only valid for stop"
 _ASK_S = 20.0
 
 
 def write_rule(layout: HostLayout, disk: Disk) -> None:
-    """Make it name the units of every app that is set up. Raises: Failed."""
+    """Write the rule for the units of every app that is set up. Blocking. Raises: Failed."""
     text = render_rule(established(layout))
     disk.write(layout.polkit_rules, text.encode(), op="apps.rule", replace=True)
 
 
 def unnamed(units: Sequence[str], layout: HostLayout) -> list[str]:
-    """Those that the file does not name. Blocking. Raises: OSError; only polkit and root may look, as a rule."""
+    """The units that the file does not name. Blocking. Raises: OSError; often only polkit and root may read it."""
     text = layout.polkit_rules.read_text(errors="replace")
     return [unit for unit in units if f'"{unit}"' not in text]
 
 
 def may_ask(layout: HostLayout) -> bool:
-    """Whether this process can find out what the agent may do: root and the agent can, on the running system."""
+    """Whether this process can find out what the agent may do: only root and the agent, on the running system."""
     try:
         agent = pwd.getpwnam(AGENT).pw_uid
     except KeyError:
@@ -46,7 +46,7 @@ def may_ask(layout: HostLayout) -> bool:
 
 
 def denials(units: Sequence[str]) -> Mapping[str, str]:
-    """Which units the agent may not drive, and what systemd says of it; empty if it may. Blocking."""
+    """The units that the agent may not control, with systemd's words; empty if it may control all. Blocking."""
     become = ("setpriv", f"--reuid={AGENT}", f"--regid={AGENT}", "--init-groups", "--")
     argv = (*(() if os.geteuid() else become), *_HARMLESS, *units)
     try:
@@ -58,12 +58,12 @@ def denials(units: Sequence[str]) -> Mapping[str, str]:
     except OSError as error:
         said = f"{argv[0]} cannot be run: {error.strerror}"
     except subprocess.TimeoutExpired:
-        said = f"systemd gave no answer within {_ASK_S:g} s"
+        said = f"systemd did not answer within {_ASK_S:g} s"
     return read_denials(units, said)
 
 
 def read_denials(units: Sequence[str], said: str) -> dict[str, str]:
-    """As `denials`, from what systemctl wrote to its standard error."""
+    """As `denials`, from the standard error of systemctl."""
     lines = [line.strip() for line in said.splitlines()]
     denied = {}
     for unit in units:

@@ -1,6 +1,6 @@
 """What a user may do with a file or a folder, by owner, group and mode.
 
-Invariant: only looked at. Where those three do not decide (an access list), or nobody may look, nothing is said.
+Invariant: this only reads. If an access list decides, or the path may not be seen, it reports nothing.
 """
 
 import grp
@@ -17,9 +17,9 @@ _ACCESS_LIST = "system.posix_acl_access"  # acl(5)
 
 
 def hindrance(path: Path, *, user: str) -> str:
-    """Why `user` could not read the file at `path`, or not write to the folder there, and what mends that.
+    """Why `user` cannot read the file at `path`, or write to the folder there, and which command mends that.
 
-    Empty if nothing is in the way, or there is nothing. Blocking. Raises: KeyError, if there is no such user.
+    Empty if nothing is in the way, or `path` does not exist. Blocking. Raises: KeyError, if there is no such user.
     """
     account = pwd.getpwnam(user)
     who = _User(account.pw_uid, account.pw_gid, frozenset(os.getgrouplist(user, account.pw_gid)))
@@ -27,11 +27,11 @@ def hindrance(path: Path, *, user: str) -> str:
         real = path.resolve(strict=True)
         for folder in reversed(real.parents):
             if who.lacks(folder, _ENTER):
-                mend = f"`{who.mend(folder, _ENTER)}` lets it through, as root; or put it elsewhere"
+                mend = f"run `{who.mend(folder, _ENTER)}` as root, or put it elsewhere"
                 return f"{user} may not enter {_shown(folder)}, in which it lies; {mend}"
         verb, wanted = ("write to", _WRITE | _ENTER) if real.is_dir() else ("read", _READ)
         if who.lacks(real, wanted):
-            return f"{user} may not {verb} {_shown(real)}; `{who.mend(real, wanted)}`, as root"
+            return f"{user} may not {verb} {_shown(real)}; run `{who.mend(real, wanted)}` as root"
     except (OSError, RuntimeError):  # the latter for a loop of links
         pass
     return ""
@@ -44,7 +44,7 @@ class _User:
     groups: frozenset[int]
 
     def lacks(self, path: Path, wanted: int) -> int:
-        """Those of the `wanted` rights that the kernel would refuse (path_resolution(7), "Permissions")."""
+        """The `wanted` rights that the kernel would refuse (path_resolution(7), "Permissions")."""
         found = path.stat()
         if self.uid == 0 or _ACCESS_LIST in os.listxattr(path):
             return 0
@@ -52,7 +52,7 @@ class _User:
         return wanted & ~(found.st_mode >> shift)
 
     def mend(self, path: Path, wanted: int) -> str:
-        """The command that gives what is lacking."""
+        """The command that gives the missing rights."""
         found, where = path.stat(), shlex.quote(str(path))
         letters = "".join(letter for bit, letter in _LETTERS if self.lacks(path, wanted) & bit)
         if found.st_uid == self.uid:
@@ -61,7 +61,7 @@ class _User:
             return f"chmod g+{letters} {where}"
         if wanted == _ENTER:
             return f"chmod o+x {where}"
-        # What it may so far it may as anybody: as one of the group it needs that too.
+        # Its present rights are those of others. As a member of the group it needs them too.
         letters = "rwx" if stat.S_ISDIR(found.st_mode) else "r"
         return f"chgrp {_name(self.gid)} {where} && chmod g+{letters} {where}"
 

@@ -1,6 +1,6 @@
 """An SQLite file: durable at every return.
 
-Invariant: a change that returned has been synced to disk (WAL, `synchronous=FULL`); one that raised has
+Invariant: a change that returned has been flushed to disk (WAL, `synchronous=FULL`); one that raised has
 changed nothing. One thread owns the connection, so the event loop never waits for a disk.
 """
 
@@ -19,7 +19,10 @@ _Result = TypeVar("_Result")
 
 
 class Database:
-    """The file of the agent's journal; `schema` makes it, in `version`. Every coroutine may raise Failed."""
+    """The file of the agent's journal. The SQL of `schema` makes its tables, as schema number `version`.
+
+    Raises: Failed(disk_full, disk_error), from every coroutine.
+    """
 
     def __init__(self, path: Path, *, schema: str, version: int) -> None:
         self._path = path
@@ -29,20 +32,20 @@ class Database:
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
-        """Open it, making it if there is none. Raises: Failed, for one of a newer version."""
+        """Open the file, or make it. Raises: also Failed(configuration), if a newer agent wrote it."""
         await self._run(self._open)
 
     async def close(self) -> None:
-        """Close it; nothing can be asked after that."""
+        """Close the file. A later call raises RuntimeError."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)  # it has nothing left to do, and waiting would block the loop
 
     async def read(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        """The rows that answer a query."""
+        """The rows of a query."""
         return await self._run(lambda: self._db().execute(query, values).fetchall())
 
     async def write(self, change: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Make a change in one transaction; what it returns."""
+        """Make a change in one transaction. Returns what `change` returns."""
 
         def transact() -> _Result:
             with self._db() as db:
@@ -57,7 +60,7 @@ class Database:
             full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
             hint = "Make room on that filesystem" if full else "Check that filesystem and its permissions"
             if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                hint = "Move it away: an agent without a journal knows the live release, and others by name"
+                hint = "Move it away. Without a journal the agent knows the live release, and the others by name"
             raise Failed(
                 Code.DISK_FULL if full else Code.DISK_ERROR,
                 f"The journal {self._path} could not be used",
@@ -66,7 +69,7 @@ class Database:
             ) from error
 
     def _open(self) -> None:
-        # Only the agent may read it: hooks may print what others should not see.
+        # Only the agent may read it: hooks may print secrets.
         with contextlib.suppress(OSError):
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(self._path, isolation_level="IMMEDIATE", check_same_thread=False)

@@ -1,8 +1,11 @@
-"""Every change the agent makes to a filesystem, one method a kind, each labelled by its operation.
+"""Changes of the filesystem that must survive a power cut, one method a kind, each labelled by its operation.
 
-Invariant: nothing else in the agent changes a filesystem (SQLite's own files and what uv writes apart), and
-`_at(op)` is called before each change with a short stable name, so that a test can fail or stop at exactly
-one. A change made of several, such as replacing a link, names the later ones `op.rename`, `op.sync`.
+Invariant: what must survive a power cut is changed here, and nowhere else but by SQLite (the journal), by uv (a
+venv while it is built, flushed here) and by root's set-up commands, which can be run again. Files that only have
+to outlive the agent are changed by `volatile`. A test lists every other place.
+
+`_at(op)` is called before each change with a short stable name, so that a test can fail or stop at exactly one.
+A change made of several, such as replacing a link, names the later ones `op.rename`, `op.sync`.
 
 A flush that failed is never tried again: the kernel may have dropped the pages and would then report success
 (fsync(2), "ERRORS").
@@ -18,31 +21,39 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from agent.host.storage.errors import explained, path_of
 from pusher.wire import Code, Failed
 
 FSYNC_FILES_MOST = 1_000
-"""Up to so many files are flushed one by one; above, `syncfs` flushes the whole filesystem."""
+"""Up to this many files are flushed one by one; above, `syncfs` flushes the whole filesystem."""
 
 _SLICE = 1024 * 1024
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Libc(Protocol):
+    """The C library's calls that Python does not have. They return -1 and set errno if they fail."""
+
+    def renameat2(self, old_folder: int, old: bytes, new_folder: int, new: bytes, flags: int, /) -> int: ...
+
+    def syncfs(self, descriptor: int, /) -> int: ...
 
 
 class Disk:
     """The real disk. All methods block.
 
     Where a method takes `folder`, that is an open directory and `name` is one name in it, never a path.
-    Raises: Failed(disk_full, disk_error), from every method, naming what could not be done to which path.
+    Raises: Failed(disk_full, disk_error), from every method; it says what could not be done to which path.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, libc: Libc | None = None) -> None:
         self._clones = True
+        self._libc = libc or ctypes.CDLL(None, use_errno=True)
 
     def make_folder(
         self,
@@ -53,9 +64,9 @@ class Disk:
         mode: int | None = None,
         exist_ok: bool = True,
     ) -> None:
-        """A folder; its parent must exist. With `mode` it has just that, else what the umask leaves of 0777.
+        """Make a folder; its parent must exist. It has exactly `mode`, or what the umask leaves of 0777.
 
-        `exist_ok`: a folder already there will do, and keeps its mode; anything else, links too, will not.
+        `exist_ok`: a folder that is there will do, and keeps its mode. Anything else, a link too, will not.
         """
         with explained("make the folder", path, folder):
             self._at(op)
@@ -69,7 +80,7 @@ class Disk:
                 os.chmod(path, mode, dir_fd=folder)
 
     def make_folders(self, path: Path, *, op: str) -> None:
-        """A folder with all that is missing above it, each as `make_folder` makes it by default."""
+        """Make a folder with all that is missing above it, each as `make_folder` makes it by default."""
         missing = [path]
         with explained("make the folder", path):
             while not missing[-1].parent.exists():
@@ -80,9 +91,9 @@ class Disk:
     def create(
         self, name: Path | str, chunks: Iterable[bytes], *, op: str, mode: int, folder: int | None = None
     ) -> tuple[int, str]:
-        """A new file, which must not exist, of exactly this mode. Returns its size and SHA-256 (hex).
+        """Make a file, which must not exist, of exactly this mode. Returns size and SHA-256 (hex). Not flushed.
 
-        What `chunks` raises passes through; the unfinished file stays, for whoever drops the whole.
+        What `chunks` raises passes through. The unfinished file stays: the caller discards the whole tree.
         """
         digest, size = hashlib.sha256(), 0
         with explained("create", name, folder):
@@ -96,10 +107,10 @@ class Disk:
         return size, digest.hexdigest()
 
     def copy(self, name: str, source: int, *, op: str, mode: int, folder: int | None = None) -> tuple[int, str]:
-        """A new file with the content of the open file `source`, read from its start. Returns as `create`.
+        """Make a file with the content of the open file `source`, read from its start. Returns as `create`.
 
-        Shares blocks where the filesystem can (a reflink, copied on write); never a hard link, for one edit
-        in place would then damage both. Raises: Failed(release_damaged) if `source` cannot be read.
+        It shares blocks where the filesystem can (a reflink, copied on write). It is never a hard link: one edit
+        in place would damage both. Raises: Failed(release_damaged) if `source` cannot be read.
         """
         digest, size = hashlib.sha256(), 0
         with explained("create", name, folder):
@@ -115,7 +126,7 @@ class Disk:
         return size, digest.hexdigest()
 
     def write(self, path: Path, content: bytes, *, op: str, mode: int = 0o644, replace: bool = False) -> None:
-        """A small file, flushed, its name too. With `replace`: at any moment the old or the new one."""
+        """Write a small file; flush it and its name. With `replace`: the old or the new one at any moment."""
         written = path.with_name(f".{path.name}.new") if replace else path
         with explained("write", path):
             self._at(op)
@@ -132,13 +143,13 @@ class Disk:
         self.sync_folder(path.parent, op=f"{op}.sync")
 
     def link(self, path: Path | str, target: str, *, op: str, folder: int | None = None) -> None:
-        """A symbolic link, which must not exist."""
+        """Make a symbolic link, which must not exist. Not flushed."""
         with explained("link", path, folder):
             self._at(op)
             os.symlink(target, path, dir_fd=folder)
 
     def flip(self, path: Path, target: str, *, op: str) -> None:
-        """Point a symbolic link, there or not, at `target`: at any moment the old or the new. Flushed."""
+        """Point a symbolic link, which may exist, at `target`: the old or the new one at any moment. Flushed."""
         fresh = path.with_name(f".{path.name}.new")
         with explained("point", path):
             self._at(op)
@@ -149,21 +160,21 @@ class Disk:
         self.sync_folder(path.parent, op=f"{op}.sync")
 
     def rename(self, old: Path, new: Path, *, op: str) -> None:
-        """Move within a filesystem; what is already at `new` is an error. Neither folder is flushed."""
+        """Move within a filesystem; anything already at `new` is an error. Neither folder is flushed."""
         with explained("move", old, towards=new):
             self._at(op)
-            if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
+            if self._libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), _RENAME_NOREPLACE):
                 number = ctypes.get_errno()
                 if number != errno.EINVAL:
                     raise OSError(number, os.strerror(number))
-                # A filesystem that does not know the flag: NFS, or ZFS before 2.2. Nobody but the one agent makes
-                # names here, so that a look before is as good.
+                # A filesystem that does not know the flag: NFS, or ZFS before 2.2. Only this agent makes names
+                # here, so checking first is as good.
                 if os.path.lexists(new):
                     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
                 os.rename(old, new)
 
     def replace(self, name: str, new: str, *, folder: int, op: str) -> None:
-        """Rename within an open folder, over whatever file is called `new`. Not flushed."""
+        """Rename within an open folder, replacing a file that is called `new`. Not flushed."""
         with explained("replace", new, folder):
             self._at(op)
             os.replace(name, new, src_dir_fd=folder, dst_dir_fd=folder)
@@ -179,7 +190,7 @@ class Disk:
         with explained("flush", path), _opened(path, _OPEN_FOLDER) as top:
             self._at(op)
             if _count(top) > FSYNC_FILES_MOST:
-                if _LIBC.syncfs(top):
+                if self._libc.syncfs(top):
                     number = ctypes.get_errno()
                     raise OSError(number, os.strerror(number))
                 return
@@ -191,7 +202,7 @@ class Disk:
                 os.fsync(folder)
 
     def unlink(self, path: Path | str, *, op: str, folder: int | None = None) -> None:
-        """Take a file or link away, if it is there. Flushed, unless in an open `folder` (being built)."""
+        """Remove a file or link, if it is there. Flushed, unless in an open `folder` (a tree being built)."""
         with explained("remove", path, folder):
             self._at(op)
             try:
@@ -202,10 +213,10 @@ class Disk:
             self.sync_folder(Path(path).parent, op=f"{op}.sync")
 
     def remove(self, path: Path, *, trash: Path, op: str) -> None:
-        """Take a tree away: moved to `trash` (same filesystem) in one go, flushed, then deleted.
+        """Remove a tree: move it to `trash` (same filesystem), flush that, then delete it.
 
-        So that nothing half deleted is ever found under its own name. If there is nothing, or only what an
-        earlier call left in `trash`, it comes to the same.
+        So nothing half deleted is ever found under its own name. Idempotent: it also finishes what an earlier call
+        left in `trash`.
         """
         self.discard(trash, op=f"{op}.discard")
         if os.path.lexists(path):
@@ -243,11 +254,11 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def _content(source: int) -> Iterator[bytes]:
-    """An open file from its start, in slices: `pread`, for others may be reading from it too."""
+    """An open file from its start, in slices. By `pread`: the position of a descriptor may be shared."""
     at = 0
     try:
-        # Asking for no more than there is matters: a buffer of a whole slice for each small file costs more
-        # than copying it. A read that returns less than it asked for has met the end.
+        # A buffer of a whole slice for each small file costs more than copying the file. A read that returns
+        # less than it asked for has met the end.
         asked = min(os.fstat(source).st_size + 1, _SLICE)
         while chunk := os.pread(source, asked, at):
             yield chunk
@@ -270,7 +281,7 @@ def _cloned(source: int, descriptor: int) -> bool:
 
 
 def _count(folder: int) -> int:
-    """How many files lie beneath an open folder, counted no further than it matters."""
+    """How many files lie beneath an open folder; counting stops above FSYNC_FILES_MOST."""
     count = 0
     for _, _, files, _ in os.fwalk(".", onerror=_raise, dir_fd=folder):
         count += len(files)
@@ -280,5 +291,5 @@ def _count(folder: int) -> int:
 
 
 def _raise(error: OSError) -> NoReturn:
-    """For `os.fwalk`, which else passes over the folders that it cannot open."""
+    """For `os.fwalk`, which would otherwise skip folders that it cannot open."""
     raise error

@@ -1,4 +1,4 @@
-"""What the operating system says, told to people: what could not be done, to which path, why, what next."""
+"""Errors of the operating system in words: what could not be done to which path, why, and what to do next."""
 
 import errno
 import os
@@ -11,11 +11,11 @@ from pusher.wire import Code, Failed
 _HINTS = {
     errno.ENOSPC: "Make room on that filesystem (`df -h`, `df -i`), or lower keep_releases, and try again",
     errno.EDQUOT: "Raise the quota of the agent's user, or lower keep_releases, and try again",
-    errno.EACCES: "The agent's user must be allowed to do that there",
-    errno.EPERM: "The agent's user must be allowed to do that there",
+    errno.EACCES: "Give the agent's user the right to do that there",
+    errno.EPERM: "Give the agent's user the right to do that there",
     errno.EROFS: "The filesystem is mounted read-only: the kernel's log may say why",
-    errno.EIO: "The disk itself reported the error: see the kernel's log before trying again",
-    errno.EXDEV: "Both must lie on one filesystem",
+    errno.EIO: "The disk itself reported the error: see the kernel's log before you try again",
+    errno.EXDEV: "Put both on one filesystem",
     errno.EMFILE: "Raise the agent's limit of open files",
 }
 
@@ -24,7 +24,7 @@ _HINTS = {
 def explained(
     verb: str, path: Path | str, folder: int | None = None, *, towards: Path | None = None
 ) -> Iterator[None]:
-    """Turns an OSError into a problem: `verb` and `path` (a name in the open `folder`, if given) say at what.
+    """Turn an OSError into a problem that says "Could not `verb` `path`"; with `folder`, `path` is a name in it.
 
     Raises: Failed, with disk_full if there is no room or no quota left, else disk_error.
     """
@@ -41,7 +41,7 @@ def explained(
 
 
 def path_of(descriptor: int) -> str:
-    """Where an open file or folder lies now, for a message."""
+    """The present path of an open file or folder, for a message."""
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:

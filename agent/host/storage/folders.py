@@ -12,9 +12,9 @@ _OPEN_MOST = 64
 
 
 class Folders:
-    """Descriptors of the folders beneath `top`, kept open while they are likely to be asked for again.
+    """Descriptors of the folders beneath `top`, kept open while they are likely to be needed again.
 
-    Not for use by several threads at once. Raises: Failed(disk_error), also for a folder that is a link.
+    Not thread-safe. Blocking. Raises: Failed(disk_error), also for a folder that is a link.
     """
 
     def __init__(self, top: Path) -> None:
@@ -32,10 +32,7 @@ class Folders:
         os.close(self._top)
 
     def of(self, path: str) -> tuple[int, str]:
-        """The open folder that a relative path lies in, and its name there.
-
-        The descriptor is good until the next call.
-        """
+        """The open folder that a relative path lies in, and its name there. Valid until the next call."""
         if len(self._open) > _OPEN_MOST:
             self._close()
         folder, _, name = path.rpartition("/")

@@ -1,6 +1,6 @@
-"""What was attempted, how far it came, and which releases are good.
+"""The journal: which deployments were begun, how far each came, and which releases are good.
 
-Invariant: a method that returned has been synced to disk; one that raised has changed nothing.
+Invariant: a method that returned has been flushed to disk; one that raised has changed nothing.
 """
 
 import json
@@ -33,13 +33,13 @@ create table releases (
     made_by text not null default '', primary key (app, id)) without rowid;
 create table accepted (app text primary key, created integer not null) without rowid;
 """
-_HISTORY = 200
-"""Deployments of an app whose events are kept; the deployments themselves stay."""
+HISTORY = 200
+"""How many deployments of an app keep their events; the deployments themselves stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A deployment as the journal has it. Times in ms since 1970; `problem` is its document, if it failed."""
+    """A deployment as the journal has it. Times are ms since 1970; `problem` is its document, if it failed."""
 
     attempt: Attempt
     phase: Phase
@@ -51,21 +51,25 @@ class Record:
 
 
 class Journal:
-    """The journal of one host. Every coroutine may raise Failed(disk_full, disk_error)."""
+    """The journal of one host. Times are ms since 1970. Every coroutine may raise Failed(disk_full, disk_error).
 
-    def __init__(self, path: Path, *, database: type[Database] = Database) -> None:
+    `history` is how many deployments of an app keep their events; `database` opens the file.
+    """
+
+    def __init__(self, path: Path, *, history: int = HISTORY, database: type[Database] = Database) -> None:
         self._database = database(path, schema=_SCHEMA, version=_SCHEMA_VERSION)
+        self._history = history
 
     async def open(self) -> None:
-        """Open it, making it if there is none. Raises: Failed, for one a newer agent wrote."""
+        """Open it; make it if there is none. Raises: also Failed(configuration), if a newer agent wrote it."""
         await self._database.open()
 
     async def close(self) -> None:
-        """Close it; nothing can be asked after that."""
+        """Close it. A later call raises RuntimeError."""
         await self._database.close()
 
     async def begin(self, attempt: Attempt, *, manifest: str, created: int, now: int) -> None:
-        """Note that a deployment was accepted; for a deploy, its release and the app's newest `created`."""
+        """Record that a deployment was accepted; for a deploy, also its release and the app's newest `created`."""
 
         def write(db: sqlite3.Connection) -> None:
             db.execute(
@@ -114,7 +118,7 @@ class Journal:
         phase: Phase | None = None,
         events: Sequence[Event] = (),
     ) -> None:
-        """Change what releases count as, and the deployment's phase, in one transaction."""
+        """Change the standing of releases and the deployment's phase, in one transaction."""
 
         def write(db: sqlite3.Connection) -> None:
             for release, standing in standings.items():
@@ -139,7 +143,7 @@ class Journal:
         standing: Standing | None = None,
         forget: bool = False,
     ) -> None:
-        """End a deployment, with its last events; its release counts as `standing` now, or is forgotten."""
+        """End a deployment, with its last events. Its release gets this `standing`, or is forgotten."""
         deployment = attempt.id
         document = json.dumps(problem.to_document()) if problem else None
 
@@ -158,7 +162,7 @@ class Journal:
         await self._database.write(write)
 
     async def adopt(self, app: str, releases: Iterable[Release]) -> None:
-        """Add releases that were found on disk and are not known."""
+        """Add releases that were found on disk; known ones stay as they are."""
         rows = [(app, one.id, one.version, one.standing, one.created, one.venv, one.by) for one in releases]
         await self._database.write(
             lambda db: db.executemany(
@@ -175,7 +179,7 @@ class Journal:
         )
 
     async def set_venv(self, app: str, release: str, key: str) -> None:
-        """Note which venv a release needs."""
+        """Record which venv a release needs."""
         await self._database.write(
             lambda db: db.execute("update releases set venv = ? where app = ? and id = ?", (key, app, release))
         )
@@ -195,7 +199,7 @@ class Journal:
             lambda db: db.execute(
                 "delete from events where deployment in (select id from deployments where app = ?"
                 " order by id desc limit -1 offset ?)",
-                (app, _HISTORY),
+                (app, self._history),
             )
         )
 
@@ -219,7 +223,7 @@ class Journal:
         ]
 
     async def newest_accepted(self, app: str) -> int | None:
-        """The newest `created` of an accepted manifest, never below that of a kept release."""
+        """The newest `created` of an accepted manifest or of a release on disk; None if there is none."""
         rows = await self._database.read(
             "select max(created) as newest from (select created from accepted where app = ?1"
             " union all select created from releases where app = ?1)",
@@ -229,24 +233,24 @@ class Journal:
         return None if newest is None else int(newest)
 
     async def unfinished(self, app: str) -> list[Record]:
-        """The deployments that an agent left in the middle, oldest first."""
+        """The deployments that no agent has ended, oldest first."""
         return await self._records("where app = ? and finished is null order by id", (app,))
 
     async def deployment(self, deployment: str) -> Record | None:
-        """One deployment, if there is one of that id."""
+        """The deployment of this id, if there is one."""
         return next(iter(await self._records("where id = ?", (deployment,))), None)
 
     async def of_manifest(self, app: str, manifest: str) -> Record | None:
-        """The newest deployment of a manifest, named by its SHA-256."""
+        """The newest deployment of a manifest, which is named by its SHA-256 (hex)."""
         found = await self._records("where app = ? and manifest = ? order by id desc limit 1", (app, manifest))
         return found[0] if found else None
 
     async def history(self, app: str, *, most: int) -> list[Record]:
-        """The newest deployments, newest first."""
+        """At most `most` deployments, newest first."""
         return await self._records("where app = ? order by id desc limit ?", (app, most))
 
     async def ids(self, app: str) -> list[str]:
-        """The ids of every deployment there ever was and of every release."""
+        """The ids of every deployment that ever was, and of every release."""
         rows = await self._database.read(
             "select id from deployments where app = ?1 union select id from releases where app = ?1", (app,)
         )

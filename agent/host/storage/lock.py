@@ -18,7 +18,7 @@ class Lock:
         self._file = -1
 
     def acquire(self) -> None:
-        """Take the lock. Raises: Refused(busy), naming the process that has it."""
+        """Take the lock; never wait. Raises: Refused(busy), naming the process that has it; OSError."""
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -29,14 +29,14 @@ class Lock:
                 Code.BUSY,
                 f"Another agent (process {holder}) serves this root",
                 why=f"it holds {self._path}",
-                hint="Stop that one first, or use another --root",
+                hint="Stop that agent first, or use another --root",
             ) from None
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         self._file = file
 
     def release(self) -> None:
-        """Let go. Idempotent."""
+        """Give the lock up. Idempotent."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

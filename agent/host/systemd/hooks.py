@@ -1,14 +1,13 @@
-"""Hooks under systemd: the hook unit of the app runs what the agent has written down for it.
+"""Hooks under systemd: the app's hook unit runs a script that the agent writes.
 
-Invariant: whatever a hook is, it runs as the app's user in the unit that root has rendered. What it writes comes
-through a FIFO that only the app's group may write to, and is read to its end, but no longer than the unit lives.
+Invariant: every hook runs as the app's user in the unit that root has rendered. Its output comes through a FIFO
+that only the app's group may write to. It is read to its end, but hardly longer than the unit runs.
 """
 
 import asyncio
 import contextlib
 import os
 import shlex
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import Units
 from agent.host.ports import Lines
 from agent.host.run.process import OutputLines
+from agent.host.storage import volatile
 from agent.host.systemd import systemctl
 from pusher.wire import Failed
 
@@ -45,7 +45,7 @@ class SystemdHookRunner:
         script = hook_script(executable, folder=folder, environment=environment, output=self._layout.hook_output)
         output = OutputLines(line)
         try:
-            await asyncio.to_thread(write_private, self._layout.hook, script)
+            await asyncio.to_thread(volatile.write, self._layout.hook, script, mode=0o640)
             with await asyncio.to_thread(_Fifo, self._layout.hook_output) as fifo:
                 fifo.feed(output)
                 ending = await self._run_unit(deadline_s)
@@ -56,37 +56,37 @@ class SystemdHookRunner:
         return ending
 
     async def _run_unit(self, deadline_s: float) -> str:
-        """Not `start`: one that a dead agent left running would be taken for ours."""
+        # Not `start`: a hook that a dead agent left running would be mistaken for this one.
         try:
             async with asyncio.timeout(deadline_s):
-                await systemctl.tell("restart", self._unit, deadline_s=deadline_s + _START_S)
+                await systemctl.control("restart", self._unit, deadline_s=deadline_s + _START_S)
             return ""
         except TimeoutError:
             return f"no end after {deadline_s:g} s"
         except Failed as problem:
             return await self._why(problem)
         finally:
-            # One that did not end must not outlive this call, however the call itself ends.
-            await asyncio.shield(self._tidy())
+            # A hook that did not end must not outlive this call, however the call itself ends.
+            await asyncio.shield(self._end_unit())
 
     async def _why(self, problem: Failed) -> str:
         try:
-            state = (await systemctl.look(self._unit))[self._unit]
+            state = await systemctl.state_of(self._unit)
         except Failed:
             return f"{problem.what}: {problem.why}"
         return state.why if state.result not in ("", "success") else f"{problem.what}: {problem.why}"
 
-    async def _tidy(self) -> None:
+    async def _end_unit(self) -> None:
         with contextlib.suppress(Failed):
-            state = (await systemctl.look(self._unit))[self._unit]
+            state = await systemctl.state_of(self._unit)
             if state.active in ("activating", "deactivating", "active"):
-                await systemctl.tell("stop", self._unit, deadline_s=_STOP_S)
+                await systemctl.control("stop", self._unit, deadline_s=_STOP_S)
             if state.active == "failed":
-                await systemctl.tell("reset-failed", self._unit, deadline_s=_STOP_S)
+                await systemctl.control("reset-failed", self._unit, deadline_s=_STOP_S)
 
 
 def hook_script(executable: Path, *, folder: Path, environment: Mapping[str, str], output: Path) -> str:
-    """What /bin/sh reads in the hook unit: where the output goes, the folder, the variables, then the hook."""
+    """The script of the hook unit, for /bin/sh: it sets output, folder and variables, then becomes the hook."""
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items()))
     venv = shlex.quote(str(folder / "venv"))
     return (
@@ -98,25 +98,13 @@ def hook_script(executable: Path, *, folder: Path, environment: Mapping[str, str
     )
 
 
-def write_private(path: Path, text: str) -> None:
-    """A file for the app's group to read, replaced in one go. Blocking. Raises: OSError."""
-    descriptor, fresh = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        os.fchmod(file.fileno(), 0o640)
-    os.replace(fresh, path)
-
-
 class _Fifo:
-    """A FIFO made anew, and read while the context lasts. Its folder's group is the app's (setgid)."""
+    """A fresh FIFO, read within the context. Its folder's group is the app's (setgid). Raises: OSError."""
 
     def __init__(self, path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        os.mkfifo(path, 0o600)
-        os.chmod(path, 0o620)
+        volatile.make_fifo(path, mode=0o620)
         self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        # While this end is open, the reading one does not see an end between two writers.
+        # While this end is open, the reader sees no end of file between two writers.
         self._writing: int | None = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self._ended = asyncio.Event()
 
@@ -129,11 +117,11 @@ class _Fifo:
         os.close(self._descriptor)
 
     def feed(self, output: OutputLines) -> None:
-        """From now on, what arrives goes to `output`."""
+        """Pass what arrives on to `output` from now on."""
         asyncio.get_running_loop().add_reader(self._descriptor, self._read, output)
 
     async def drained(self) -> None:
-        """All that was written has been read; or somebody holds it open, and that is long enough."""
+        """Wait until everything that was written is read; if a process holds the FIFO open, only for a moment."""
         self._close_writing()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):

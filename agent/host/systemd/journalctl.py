@@ -1,8 +1,8 @@
-"""The log of an app under systemd: what `journalctl` says about exactly its units, as it comes.
+"""The log of an app under systemd: the entries of its units, read from `journalctl` as they come.
 
-Invariant: what is not read stays in journalctl's pipe, so that a slow reader holds up nothing and fills no memory;
-and journalctl ends with whoever reads, however that ends. The agent may read the whole journal (group
-`systemd-journal`): which units are asked for is never a caller's word, but one of the app's own names.
+Invariant: entries that are not read stay in journalctl's pipe, so a slow reader holds up nothing and fills no
+memory. journalctl ends with its reader, however that ends. The agent may read the whole journal (group
+`systemd-journal`), so the units are never a caller's words, only the app's own names.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from agent.core.environment import CLEAN_PATH
 from agent.core.units import Units
 from agent.host.run.process import how_it_ended, kill_group, plain_text
 from pusher.wire import PRIORITY, Code, Failed, LogLine, LogUnit
+from pusher.wire.stream import LineSplitter
 
 _ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8"}
 _MACHINE = Path("/etc/machine-id")
@@ -27,13 +28,13 @@ _FIELDS = ("MESSAGE", "PRIORITY", "_PID", "_SYSTEMD_UNIT", "UNIT", "OBJECT_SYSTE
 
 
 def log_argv(*units: str, lines: int, follow: bool, machine: str) -> tuple[str, ...]:
-    """The last `lines` of these units' log, what systemd said about them too; then what comes, with `follow`.
+    """Show the last `lines` entries of and about these units; with `follow`, new ones too (journalctl(1)).
 
-    `machine` is this one's id (machine-id(5)), whose entries are meant.
+    `machine` is the id of this machine (machine-id(5)): entries of others are left out.
     """
     return (
-        # With --follow alone, journalctl wants the id of this boot, which the agent cannot see (ProcSubset=pid).
-        # With --merge it does not, but would take what was collected from other machines.
+        # With --follow alone, journalctl needs the id of this boot, which the agent cannot see (ProcSubset=pid).
+        # With --merge it does not, but would include entries that were collected from other machines.
         *("journalctl", "--merge", f"_MACHINE_ID={machine}"),
         # Without --all, journalctl leaves out every field longer than 4,096 bytes.
         *("--quiet", "--no-pager", "--all", "--output=json", f"--output-fields={','.join(_FIELDS)}"),
@@ -43,7 +44,7 @@ def log_argv(*units: str, lines: int, follow: bool, machine: str) -> tuple[str, 
 
 
 def units_of(app: str) -> dict[str, LogUnit]:
-    """What the units of an app are called in its log."""
+    """The units of an app, and what each is called in its log."""
     units = Units.of(app)
     return {
         units.service: LogUnit.SERVICE,
@@ -57,7 +58,7 @@ def units_of(app: str) -> dict[str, LogUnit]:
 async def journal_of(
     app: str, *, lines: int, follow: bool, unit: str = "", environment: Mapping[str, str] = _ENVIRONMENT
 ) -> AsyncIterator[LogLine]:
-    """As `Service.log`; closing it ends journalctl. Raises: Failed(service_failed)."""
+    """The log of an app, as `Service.log`. Closing it ends journalctl. Raises: Failed(service_failed)."""
     names = {name: part for name, part in units_of(app).items() if unit in ("", part)}
     try:
         machine = (await asyncio.to_thread(_MACHINE.read_text)).strip()
@@ -78,17 +79,17 @@ async def journal_of(
         if process.returncode is None:
             kill_group(process.pid)  # not by its own `kill`: see process.Child.signal
             while await out.read(_PIECE):
-                pass  # with its pipe full of what nobody read, asyncio would not see it end
+                pass  # while its pipe is full, asyncio does not see it end
             await process.wait()
     if code:
         raise _unreadable(app, said.partition("\n")[0] or how_it_ended(code))
 
 
 def parse_entry(raw: bytes, *, units: Mapping[str, LogUnit]) -> LogLine | None:
-    """A line of `journalctl --output=json`; None for what is no entry with a message.
+    """A line of `journalctl --output=json`; None if it is no entry with a message.
 
-    Format: systemd's "Journal JSON Format". A field is a string; an array of numbers where it is no printable
-    UTF-8; an array of those where it was given several times; null where it is too long.
+    Format: systemd's "Journal JSON Format". A field is a string; an array of numbers if it is not printable UTF-8;
+    an array of those if it was given several times; null if it is too long.
     """
     try:
         members = json.loads(raw)
@@ -100,24 +101,20 @@ def parse_entry(raw: bytes, *, units: Mapping[str, LogUnit]) -> LogLine | None:
         return None
     if len(message) > _MESSAGE_CHARACTERS:
         message = message[:_MESSAGE_CHARACTERS] + _CUT
-    said = (members.get(name) for name in ("_SYSTEMD_UNIT", "UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT"))
-    # Whoever names a unit in a field of his own is not believed: journalctl has chosen by who wrote it.
-    unit = next((units[name] for name in said if isinstance(name, str) and name in units), LogUnit.SERVICE)
+    named = (members.get(name) for name in ("_SYSTEMD_UNIT", "UNIT", "OBJECT_SYSTEMD_UNIT", "COREDUMP_UNIT"))
+    # A process can write the last three itself. That is harmless: journalctl has already chosen by the writer.
+    unit = next((units[name] for name in named if isinstance(name, str) and name in units), LogUnit.SERVICE)
     priority, pid = _number(members.get("PRIORITY")), _number(members.get("_PID"))
     return LogLine(time, unit, message, priority=PRIORITY if priority is None else priority, pid=pid)
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    """Whole lines; one that is too long is left out. Not `readline`, which gives up at such a one."""
-    rest, cut = b"", False
+    """Whole lines without their newline; a line that is too long is left out. `readline` would raise at one."""
+    splitter = LineSplitter(_ENTRY_BYTES)
     while piece := await stream.read(_PIECE):
-        *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
-            if not cut:
+        for line in splitter.feed(piece):
+            if len(line) <= _ENTRY_BYTES:
                 yield line
-            cut = False
-        if len(rest) > _ENTRY_BYTES:
-            rest, cut = b"", True
 
 
 def _text(field: Any) -> str | None:
@@ -139,5 +136,5 @@ def _unreadable(app: str, why: str) -> Failed:
         Code.SERVICE_FAILED,
         f"The log of {app} cannot be read",
         why=why,
-        hint="The agent's user has to be a member of group systemd-journal",
+        hint="Make the agent's user a member of group systemd-journal",
     )

@@ -1,13 +1,13 @@
 """The main process of a release that systemd started: the `Running` of the systemd service.
 
-Invariant: one run of a unit is known by its invocation id, so that what is told about it (how it ended, what it
-wrote) is never another run's.
+Invariant: one run of a unit is known by its invocation id, so its end and its output are never those of another
+run.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from agent.host.net import accepting
+from agent.host.net.accepting import accepts_at
 from agent.host.ports import Clock, Placed
 from agent.host.systemd import systemctl
 from agent.host.systemd.systemctl import State
@@ -16,13 +16,13 @@ from pusher.wire import Failed
 _SETTLED_S = 2.0
 _LOG_S = 1.0
 _DISMISSAL_S = 1.0
-_LOOK_AGAIN_S = 0.02
-_EXIT_TOLD = "process exited, code="
-"""What systemd logs about an end (its messages are not translated); the unit's own lines are there by then."""
+_POLL_S = 0.02
+_EXIT_LOGGED = "process exited, code="
+"""systemd logs this about an end (its messages are not translated), after the unit's own lines."""
 
 
 class UnitMain:
-    """`Running`: one run of `unit`. `leave` ends a candidate's units; told to wait for that, or not."""
+    """`Running`: one run of `unit`. `leave(wait)` ends it; with `wait`, it returns when that is done."""
 
     def __init__(
         self,
@@ -50,47 +50,47 @@ class UnitMain:
         began, text = self._clock.elapsed(), ""
         while self._clock.elapsed() - began < _LOG_S:
             text = await systemctl.log_of(self.state.invocation)
-            if self.alive or _EXIT_TOLD in text:
+            if self.alive or _EXIT_LOGGED in text:
                 break
-            await self._clock.sleep(_LOOK_AGAIN_S)  # the journal is written a moment after the fact
+            await self._clock.sleep(_POLL_S)  # the journal is written a moment after the fact
         return text
 
     async def end(self) -> None:
         await self._leave(True)
 
     def dismiss(self) -> None:
-        self._dismissal = asyncio.create_task(self._go_later())  # kept: the loop itself holds tasks weakly
+        self._dismissal = asyncio.create_task(self._leave_later())  # the loop itself holds tasks only weakly
 
-    async def took_socket(self) -> bool:
-        return await asyncio.to_thread(accepting.taken, self.address)
+    async def accepts(self) -> bool:
+        return await asyncio.to_thread(accepts_at, self.address)
 
     @property
     def alive(self) -> bool:
-        """Whether its main process has not been seen to end."""
+        """Whether its main process runs, as far as we know."""
         return not self._ended.done()
 
     def forget(self) -> None:
-        """Watch it no longer."""
+        """Stop watching it."""
         self._ended.cancel()
 
-    async def _go_later(self) -> None:
-        # Its shutting down costs as much as half a start: the restart that follows now goes first.
+    async def _leave_later(self) -> None:
+        # Its end costs half as much as a start: the restart that follows now goes first.
         await self._clock.sleep(_DISMISSAL_S)
         await self._leave(False)
 
     async def _find_out(self) -> str:
-        """How it ended. systemd hears of it at the same moment as we do, so it may not know yet."""
+        """How it ended. systemd learns of it at the same moment as we do, so it may not know yet."""
         began = self._clock.elapsed()
         while True:
             try:
-                state = (await systemctl.look(self._unit))[self._unit]
+                state = await systemctl.state_of(self._unit)
             except Failed as problem:
                 return f"its main process ended, and {problem.what}: {problem.why}"
             if state.invocation != self.state.invocation:
-                # Its socket was open: whoever asked next, we ourselves perhaps, had systemd start it again.
+                # Its socket was open: the next request, perhaps our own, let systemd start it again.
                 return systemctl.end_in(await self.tail()) or "its main process ended, and was started again since"
             if state.pid != self.state.pid or not state.pid:
                 return state.why
             if self._clock.elapsed() - began > _SETTLED_S:
                 return "its main process ended"
-            await self._clock.sleep(_LOOK_AGAIN_S)
+            await self._clock.sleep(_POLL_S)

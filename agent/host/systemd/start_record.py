@@ -1,45 +1,42 @@
-"""Which release systemd started: told by when it did, for nothing in a running process says it reliably.
+"""The start record: which release the agent last asked systemd to start, and when.
 
-Invariant: a release is only named where it is certain. Times are CLOCK_MONOTONIC in microseconds, as systemd gives
-them; the note lies in /run, so that it is about this boot, and has to survive nothing else.
+Invariant: a release is named only where it is certain; nothing in a running process says it reliably. Times are
+CLOCK_MONOTONIC in microseconds, as systemd gives them. The record lies in /run: it is about this boot, and need
+not survive a power cut.
 """
 
-import contextlib
-import os
 import time
 from pathlib import Path
 
 from agent.host.ports import Placed
 from agent.host.releases.store import ReleaseStore
+from agent.host.storage import volatile
+from agent.host.storage.errors import explained
 from pusher.wire import Code, Failed, WireError
 
 
 def now_us() -> int:
-    """The time that is compared with systemd's."""
+    """The present time, comparable with systemd's."""
     return time.monotonic_ns() // 1000
 
 
-def note_start(note: Path, release: str) -> None:
-    """Remember what is going to be started, before it is. Blocking. Raises: Failed."""
-    fresh = note.with_suffix(".new")
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(f"{release} {now_us()}\n")
-        fresh.replace(note)
-    except OSError as error:
-        raise Failed(Code.DISK_ERROR, f"Could not write {note}", why=error.strerror or str(error)) from error
+def write_start_record(path: Path, release: str) -> None:
+    """Record the release that is about to be started. Blocking. Raises: Failed(disk_full, disk_error)."""
+    with explained("write", path):
+        volatile.make_folder(path.parent)
+        volatile.write(path, f"{release} {now_us()}\n")
 
 
-def started_since(note: Path, started_us: int, *, store: ReleaseStore) -> Placed | None:
-    """The live release, if what was started at that moment must be it. Blocking.
+def started_release(record: Path, started_us: int, *, store: ReleaseStore) -> Placed | None:
+    """The live release, if a process that started at `started_us` must be running it. Blocking.
 
-    It is not if it began before the agent last asked for a start, or the link was moved after that. In a boot
-    in which the agent asked for none, systemd started what the link said.
+    It need not if the process began before the agent last asked for a start, or if the link `current` was moved
+    after that. Without a record in this boot, systemd started the release that the link names.
     """
     live = store.live()
     try:
-        noted, since = note.read_text().split()
-        if noted != live or started_us < int(since):
+        recorded, since = record.read_text().split()
+        if recorded != live or started_us < int(since):
             return None
     except (OSError, ValueError):
         pass
@@ -49,14 +46,10 @@ def started_since(note: Path, started_us: int, *, store: ReleaseStore) -> Placed
         return None
 
 
-def replace_link(link: Path, target: str) -> None:
-    """Point a link that matters until the next one: replaced in one go, not flushed. Blocking. Raises: Failed."""
-    fresh = link.with_name(f"{link.name}.new")
+def point_candidate(link: Path, release: Path) -> None:
+    """Point the link that the preflight unit starts from at a release. Blocking. Raises: Failed(disk_error)."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh)
-        os.symlink(target, fresh)
-        os.replace(fresh, link)
+        volatile.point(link, str(release))
     except OSError as error:
         raise Failed(
             Code.DISK_ERROR,

@@ -1,7 +1,7 @@
-"""Talking to systemd as an unprivileged user: through `systemctl`, which polkit lets do what root allowed.
+"""Controlling systemd as an unprivileged user: by `systemctl`, as far as root's polkit rule allows it.
 
-Invariant: nothing here changes what a unit is, only whether it runs; every call has an end; what systemd says
-is passed on in its own words.
+Invariant: nothing here changes a unit, only whether it runs. Every call has a deadline. systemd's messages are
+passed on in its own words.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from agent.host.run import process
 from pusher.wire import Code, Failed
 
 LINES = 60
-"""So many lines of a unit's log are shown."""
+"""How many lines of a unit's log are shown."""
 
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Result", "NeedDaemonReload", "InvocationID"),
     *("UnitFileState", "MainPID", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestampMonotonic"),
 )
 _ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
-_LOOK_S = 15.0
+_QUERY_S = 15.0
 _EXITED = "1"  # CLD_EXITED; others are signals (sigaction(2))
 _RESULTS = {
     "oom-kill": "the kernel ended it: out of memory",
@@ -38,17 +38,16 @@ _EXIT_CODES = {  # systemd.exec(5), "Process exit codes"
     203: "its command could not be run",
     208: "its standard input could not be opened",
     209: "its standard output could not be opened",
-    216: "its group could not be taken on",
-    217: "its user could not be taken on",
+    216: "its group could not be set",
+    217: "its user could not be set",
     226: "its view of the file system could not be set up",
     228: "its system call filter could not be set up",
     127: "the program in its first line (#!), or one it calls, does not exist",
     126: "the program in its first line (#!), or one it calls, may not be run",
 }
-
 _ENDED = re.compile(r"process exited, code=(exited|killed|dumped), status=(\d+)/")
 
-_BUS_LOST = (  # what systemctl says of it before a call, and in the middle of one
+_BUS_LOST = (  # the words of systemctl if the bus is lost before a call, or in the middle of one
     *("connect to bus", "is not connected", "D-Bus is shutting down", "D-Bus connection terminated"),
     *("disconnected from message bus", "Connection reset by peer", "Connection timed out"),
 )
@@ -56,7 +55,10 @@ _BUS_LOST = (  # what systemctl says of it before a call, and in the middle of o
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A unit as systemd sees it. `started_us` is CLOCK_MONOTONIC in microseconds; `pid` 0 is no main process."""
+    """A unit as systemd sees it. `started_us` is CLOCK_MONOTONIC in microseconds; `pid` 0 means no main process.
+
+    The other members are properties of `systemctl show`; `status` is an exit code if `exited`, else a signal.
+    """
 
     load: str
     active: str
@@ -72,7 +74,7 @@ class State:
 
     @property
     def why(self) -> str:
-        """How its last main process ended, or what else kept it from running; for people."""
+        """How its last main process ended, or why it did not run; for people."""
         if self.load not in ("loaded", ""):
             return "it is masked" if self.load == "masked" else f"its unit is {self.load}"
         if self.result in _RESULTS:
@@ -84,59 +86,64 @@ class State:
         return f"{how}: {more}" if more else how
 
 
-def tell_argv(verb: str, *units: str, wait: bool = True) -> tuple[str, ...]:
-    """Have something done to units, now; with `wait`, it returns when it is done."""
+def control_argv(verb: str, *units: str, wait: bool = True) -> tuple[str, ...]:
+    """Start, stop, restart or reset units; with `wait`, return when that is done (systemctl(1))."""
     return ("systemctl", "--no-ask-password", *(() if wait else ("--no-block",)), verb, "--", *units)
 
 
 def show_argv(*units: str) -> tuple[str, ...]:
-    """The properties of units, in blocks, in the same order."""
+    """Show the properties of units: a block for each, in the same order (systemctl(1))."""
     return ("systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *units)
 
 
 def journal_argv(invocation: str) -> tuple[str, ...]:
-    """The last lines of one run of a unit: what it wrote, and what systemd said about it."""
+    """Show the last lines of one run of a unit: its own, and systemd's about it (journalctl(1))."""
     return (
         *("journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={LINES}"),
         *(f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"),
     )
 
 
-async def tell(verb: str, *units: str, deadline_s: float, wait: bool = True) -> None:
-    """Have something done to units. Raises: Failed(service_failed), in systemd's words."""
+async def control(verb: str, *units: str, deadline_s: float, wait: bool = True) -> None:
+    """Start, stop, restart or reset units. Raises: Failed(service_failed), in systemd's words."""
     try:
-        ending, said = await _run(tell_argv(verb, *units, wait=wait), deadline_s)
+        ending, said = await _run(control_argv(verb, *units, wait=wait), deadline_s)
     except OSError as error:
         ending, said = error.strerror or str(error), ""
     if ending:
-        raise failed(f"systemd could not {verb} {' and '.join(units)}", said or ending)
+        raise refusal(f"systemd could not {verb} {' and '.join(units)}", said or ending)
 
 
-async def look(*units: str) -> dict[str, State]:
-    """The state of units, by name. Raises: Failed(service_failed), if systemd cannot be asked."""
+async def states_of(*units: str) -> dict[str, State]:
+    """The state of units, by name. Raises: Failed(service_failed), if systemd does not answer."""
     try:
-        ending, said = await _run(show_argv(*units), _LOOK_S)
+        ending, said = await _run(show_argv(*units), _QUERY_S)
     except OSError as error:
         ending, said = error.strerror or str(error), ""
     blocks = [parse_state(block) for block in said.split("\n\n")]
     if ending or len(blocks) != len(units):
-        raise failed(f"systemd could not be asked about {' and '.join(units)}", said or ending)
+        raise refusal(f"systemd did not show the state of {' and '.join(units)}", said or ending)
     return dict(zip(units, blocks, strict=True))
 
 
+async def state_of(unit: str) -> State:
+    """The state of one unit. Raises: Failed(service_failed), if systemd does not answer."""
+    return (await states_of(unit))[unit]
+
+
 async def log_of(invocation: str) -> str:
-    """The last lines of one run of a unit, newline-separated; what journalctl says if it cannot be read."""
+    """The last lines of one run of a unit, newline-separated; journalctl's error if they cannot be read."""
     if not invocation:
         return ""
     try:
-        _, said = await _run(journal_argv(invocation), _LOOK_S)
+        _, said = await _run(journal_argv(invocation), _QUERY_S)
     except OSError as error:
         return f"journalctl cannot be run: {error.strerror}"
     return said
 
 
 def end_in(log: str) -> str:
-    """How a main process ended, by what systemd logged of it (untranslated); empty where it did not."""
+    """How a main process ended, from systemd's own log line (which is not translated); empty if there is none."""
     found = _ENDED.search(log)
     if found is None:
         return ""
@@ -145,10 +152,9 @@ def end_in(log: str) -> str:
 
 
 async def until_pid_ends(pid: int) -> None:
-    """Wait for the end of any process, a stranger's too; returns at once if there is none (0: there was none).
+    """Wait for the end of any process, also another user's. Returns at once if there is none (or `pid` is 0).
 
-    No polling: a pidfd becomes readable when its process has ended (pidfd_open(2)), which needs no right to
-    that process.
+    A pidfd becomes readable when its process has ended (pidfd_open(2)): no polling, no right to that process.
     """
     if not pid:
         return
@@ -166,7 +172,7 @@ async def until_pid_ends(pid: int) -> None:
 
 
 def parse_state(block: str) -> State:
-    """One block of what `systemctl show` writes: NAME=VALUE lines."""
+    """One block of `systemctl show`: NAME=VALUE lines. A property that is missing counts as empty or 0."""
     values = dict(line.partition("=")[::2] for line in block.splitlines())
     return State(
         load=values.get("LoadState", ""),
@@ -183,8 +189,8 @@ def parse_state(block: str) -> State:
     )
 
 
-def failed(what: str, said: str, *, output: str = "") -> Failed:
-    """systemd's refusal as a problem: its first line is the reason."""
+def refusal(what: str, said: str) -> Failed:
+    """The message of systemctl as a problem: its first line is the reason."""
     why = " ".join(line.strip() for line in said.splitlines()[:1]).removesuffix(".")
     hints = (
         *((sign, "Is dbus running? `systemctl status dbus` as root says more") for sign in _BUS_LOST),
@@ -193,7 +199,7 @@ def failed(what: str, said: str, *, output: str = "") -> Failed:
         ("not found", "`pusher-agent app apply NAME` as root renders the units"),
     )
     hint = next((hint for sign, hint in hints if sign in said), "")
-    return Failed(Code.SERVICE_FAILED, what, why=why, hint=hint, output=output)
+    return Failed(Code.SERVICE_FAILED, what, why=why, hint=hint)
 
 
 def _number(values: Mapping[str, str], name: str) -> int:
@@ -202,8 +208,4 @@ def _number(values: Mapping[str, str], name: str) -> int:
 
 
 async def _run(argv: tuple[str, ...], deadline_s: float) -> tuple[str, str]:
-    return await process.run(argv, folder=Path("/"), environment=_ENVIRONMENT, deadline_s=deadline_s, line=_nobody)
-
-
-def _nobody(_: str) -> None:
-    pass
+    return await process.run(argv, folder=Path("/"), environment=_ENVIRONMENT, deadline_s=deadline_s)

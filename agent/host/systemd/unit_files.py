@@ -1,4 +1,4 @@
-"""The files that root renders for an app: their templates, and whether they are what they should be."""
+"""The units that root renders for an app: their templates, and whether the files agree with the configuration."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from agent.core.layout import HostLayout
 from agent.core.units import HARDENING, MARK, Units, render_units
 
 TEMPLATES = Path(__file__).parent / "templates"
-"""Comes with the package; in the source tree it is a link to packaging/systemd/app."""
+"""Part of the package; in the source tree, a link to packaging/systemd/app."""
 
 
 def read_templates() -> dict[str, str]:
@@ -17,7 +17,7 @@ def read_templates() -> dict[str, str]:
 
 
 def rendered(app: str, config: AppConfig, *, host: HostLayout) -> dict[str, str]:
-    """What the units of an app should say, by name. Blocking. Raises: Refused(configuration)."""
+    """The text that each unit of an app should have, by name. Blocking. Raises: Refused(configuration)."""
     return render_units(app, config, templates=read_templates(), host=host)
 
 
@@ -31,16 +31,16 @@ def is_ours(path: Path, app: str) -> bool:
 
 
 def established(host: HostLayout) -> list[str]:
-    """The apps that have a file, usable or not, and at least one rendered unit. Blocking."""
+    """The apps that have a configuration file, usable or not, and at least one rendered unit. Blocking."""
     apps = sorted(file.stem for file in host.apps.glob("*.toml"))
     return [app for app in apps if any(is_ours(host.units / unit, app) for unit in Units.of(app).all)]
 
 
 def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
-    """What keeps the units of an app from being what its file says; empty if they agree. Blocking.
+    """The first difference between the units of an app and its file, in words; empty if they agree. Blocking.
 
-    `config` is what the agent works with; the file may say something else by now. Raises: Refused(configuration),
-    for a file that cannot be used.
+    `config` is what the agent works with: a file that has changed since is a difference too.
+    Raises: Refused(configuration), for a file that cannot be used.
     """
     file = host.app_toml(app)
     try:
@@ -55,7 +55,7 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
             if path.is_symlink() and str(path.readlink()) == os.devnull:
                 return f"{path} is masked"
             if path.read_text() != wanted:
-                return f"{path} is not what {file} asks for"
+                return f"{path} does not agree with {file}"
         except (OSError, UnicodeDecodeError):
-            return f"{path} is not there, or cannot be read"
+            return f"{path} does not exist, or cannot be read"
     return ""
