@@ -137,7 +137,7 @@ async def test_an_app_whose_port_was_occupied_at_the_start_comes_up_when_it_is_f
     squatter = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", host.ports["flask-demo"])
     async with running(host):
         _, status = await host.request("GET", "/status")
-        assert (status["running"], "taken" in status["trouble"]) == (False, True)
+        assert (status["running"], "listens there" in status["trouble"]) == (False, True)
         squatter.close()
         await squatter.wait_closed()
         while not status["running"]:
