@@ -54,7 +54,7 @@ async def test_the_others_are_served_and_every_request_about_it_is_refused_with_
     with capture_logs() as logs:
         async with running(host_off) as host:
             reported = [one for one in logs if one["event"] == "app_left_alone"]
-            said = f"{file}: unknown key 'listn'. Did you mean listen? Mend it, then start the agent again"
+            said = f"{file}: unknown key 'listn'. Did you mean listen? Correct it, then start the agent again"
             assert reported == [{"event": "app_left_alone", "log_level": "error", "app": BLOG, "problem": said}]
             await host.deploy(wsgi("v1"), "v1")
             assert await host.serving() == "v1"
@@ -75,7 +75,7 @@ async def test_the_others_are_served_and_every_request_about_it_is_refused_with_
                 status, answer = await host.request(method, f"/apps/{BLOG}/{path}", data=body)
                 found = (status, answer["code"], answer["title"], answer["outcome"])
                 assert found == (409, "configuration", f"{file}: unknown key 'listn'", "refused"), path
-                assert answer["hint"] == "Did you mean listen? Mend it, then start the agent again"
+                assert answer["hint"] == "Did you mean listen? Correct it, then start the agent again"
             for method, path in (("GET", "/status"), ("POST", "/rollback")):
                 status, answer = await host.request(method, path)
                 assert (status, answer["code"], answer["detail"]) == (
