@@ -57,7 +57,7 @@ def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
     assert "is not named after an app" in capsys.readouterr().out
 
 
-def test_check_says_of_a_release_without_papers_that_nothing_removes_it(root: Path, key: Path, capsys):
+def test_check_says_that_nothing_removes_a_release_without_a_manifest(root: Path, key: Path, capsys):
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     (root / "opt/flask-demo/releases/20261123020055Z").mkdir(parents=True)
     capsys.readouterr()
