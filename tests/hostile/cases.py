@@ -331,8 +331,8 @@ def _changed_index(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
 
 def _unsigned_index() -> bytes:
     other = {**TREE, "app.py": b"app = 2\n"}
-    honest, others = signed(), signed(other)
-    return squeeze(honest[:2048] + others[2048:] + payload(other) + END)
+    ours, others = signed(), signed(other)
+    return squeeze(ours[:2048] + others[2048:] + payload(other) + END)
 
 
 def _wrong_count() -> bytes:
