@@ -114,5 +114,5 @@ async def test_the_index_of_a_release_comes_as_it_was_signed(at: Visitor, client
     with pytest.raises(Refused, match="no release x"):
         await asyncio.to_thread(lambda: list(client.index("shop", "x")))
     at.shop.refusal = None
-    with pytest.raises(Problem, match="not an agent"):
+    with pytest.raises(Problem, match="not from an agent"):
         await asyncio.to_thread(lambda: list(client.index("shop", "x")))

@@ -84,7 +84,7 @@ class Place:
         """The deployment, by as many agents as it takes."""
         known = [
             Release(id=path.name, version="", standing=Standing.GOOD, created=1)
-            for path in await asyncio.to_thread(self.store.kept)
+            for path in await asyncio.to_thread(self.store.folders)
         ]
         await self.journal.adopt("app", known)
         await self.journal.begin(self.attempt, manifest="", created=2, now=2)
