@@ -1,4 +1,4 @@
-"""What others may put into a drop directory: each is refused or waited for, told, and does no harm."""
+"""Whatever people put into a drop directory is refused or waited for, gets a result, and does no harm."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ KINDS = {"fifo": make_fifo, "socket": make_socket, "folder": make_folder, "link"
 )
 
 
-async def test_what_is_no_file_but_has_the_name_of_one_is_waited_for(served: Host) -> None:
+async def test_a_drop_waits_while_something_else_has_the_name_of_a_file(served: Host) -> None:
     where = served.layout.drop(APP)
     one = await asyncio.to_thread(load, served, wsgi("v2"), "v2")
     for kind, make in KINDS.items():
@@ -70,7 +70,7 @@ async def test_what_is_no_file_but_has_the_name_of_one_is_waited_for(served: Hos
         told = await settled(served, f"{kind}.tar.zst", state="waiting")
         assert told["awaited"] == "arrival"
         assert f"a regular file {kind}.tar.zst (there is a" in told["waiting_for"], told
-        # The same in the place of a paper, and of a file in the folder.
+        # The same in the place of the manifest, and of a file in the folder.
         make(where / "tree.manifest.json")
         await until(lambda: "a regular file tree.manifest.json" in result(served).get("waiting_for", ""))
         await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
@@ -85,7 +85,7 @@ async def test_what_is_no_file_but_has_the_name_of_one_is_waited_for(served: Hos
         )
 
 
-async def test_a_folder_that_is_a_link_is_not_gone_through(served: Host) -> None:
+async def test_a_link_in_the_place_of_a_folder_is_not_followed(served: Host) -> None:
     where = served.layout.drop(APP)
     one = await asyncio.to_thread(load, served, wsgi("v2", data__x="1"), "v2")
     (where / "tree").symlink_to(one.folder)
@@ -97,12 +97,10 @@ async def test_a_folder_that_is_a_link_is_not_gone_through(served: Host) -> None
     await asyncio.to_thread(shutil.rmtree, where / "tree/data")
     (where / "tree/data").symlink_to(one.folder / "data")
     one.put_manifest(where)
-    await until(lambda: "tree/data/x, in whose place" in result(served).get("waiting_for", ""))
+    await until(lambda: "tree/data/x (something else is in its place" in result(served).get("waiting_for", ""))
 
 
-async def test_links_in_the_place_of_results_are_replaced_and_never_written_through(
-    served: Host, tmp_path: Path
-) -> None:
+async def test_links_in_the_place_of_results_are_replaced_and_never_followed(served: Host, tmp_path: Path) -> None:
     where, victim = served.layout.drop(APP), tmp_path / "victim"
     victim.write_text("untouched")
     for end in (".result.json", ".result.json.new"):
@@ -116,7 +114,7 @@ async def test_links_in_the_place_of_results_are_replaced_and_never_written_thro
     put(where / "y.tar.zst", b"nothing good")
     put(where / "z.tar.zst", b"nothing good")
     await settled(served, "z.tar.zst", state="waiting")
-    (where / "y.tar.zst").unlink()  # nor can it be removed when the landing goes
+    (where / "y.tar.zst").unlink()  # nor can it be removed when the drop goes
     put(where / "z.tar.zst", b"nothing better")
     os.unlink(where / "z.tar.zst")
     await until(lambda: not (where / "z.tar.zst.result.json").exists())
@@ -135,7 +133,7 @@ async def test_results_that_others_write_decide_nothing(served: Host) -> None:
         await until(lambda: "x.tar.zst.result.json" in os.listdir(where))
 
 
-async def test_a_crowd_of_names_keeps_no_bundle_from_being_deployed(host_off: Host) -> None:  # noqa: F811
+async def test_a_crowd_of_files_keeps_no_bundle_from_being_deployed(host_off: Host) -> None:  # noqa: F811
     where = host_off.layout.drop(APP)
     where.mkdir(parents=True)
     good = {version: await asyncio.to_thread(host_off.bundle, wsgi(version), version) for version in ("v1", "v2")}
@@ -146,19 +144,19 @@ async def test_a_crowd_of_names_keeps_no_bundle_from_being_deployed(host_off: Ho
         (where / f"a{number:03}-more.tar.zst").write_bytes(b"nothing better")
     async with running(host_off):
         assert (await settled(host_off, "n.tar.zst"))["state"] == "deployed"
-        # The newest of those that wait are told of, and no others.
+        # The newest of those that wait have results, and no others.
         assert (await settled(host_off, "a149-more.tar.zst", state="waiting"))["awaited"] == "arrival"
         await until(lambda: not result(host_off, "a000.tar.zst"))
         put(where / "z.tar.zst", good["v2"])
         assert (await settled(host_off, "z.tar.zst"))["state"] == "deployed"
-        # What was passed over is looked at when it changes.
+        # A rejected file is examined when it changes.
         put(where / "a000.tar.zst", await asyncio.to_thread(host_off.bundle, wsgi("v3"), "v3"))
         assert (await settled(host_off, "a000.tar.zst"))["state"] == "deployed"
         assert await host_off.serving() == "v3"
 
 
 @pytest.mark.timeout(240)
-async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host) -> None:
+async def test_a_hundred_thousand_files_do_not_hold_up_the_door(served: Host) -> None:
     where = served.layout.drop(APP)
     one = await asyncio.to_thread(load, served, wsgi("v2"), "v2")
     (where / "tree").mkdir()
@@ -180,6 +178,38 @@ async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host)
     one.put_manifest(where)
     assert longest < 5.0
     await until(lambda: "tree/app.py" in result(served).get("waiting_for", ""))
+
+
+async def test_many_folders_and_links_to_others_cost_no_watches(served: Host) -> None:
+    where = served.layout.drop(APP)
+    one = await asyncio.to_thread(load, served, wsgi("v2", data__x="1"), "v2")
+    await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
+    folders = "mkdir -p $(seq --separator=/ 500); seq -f data/%.0f 5000 | xargs mkdir"
+    script = f"cd tree; ln -s / everything; {folders}; rm data/x"
+    await asyncio.to_thread(subprocess.run, ("sh", "-ec", script), cwd=where, check=True)
+    one.put_manifest(where)
+    await until(lambda: "tree/data/x" in result(served).get("waiting_for", ""))
+    # The folder above, the directory, `tree` and `data`; and while one watch follows another, the same once more.
+    assert await asyncio.to_thread(watches) <= 8
+
+
+def watches() -> int:
+    """How many folders this process watches, by all of its inotify descriptors (proc(5), fdinfo)."""
+    found = 0
+    for entry in Path("/proc/self/fdinfo").iterdir():
+        try:
+            found += entry.read_text().count("inotify wd:")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+async def test_names_that_are_not_utf_8_do_not_end_the_watching(served: Host) -> None:
+    where = served.layout.drop(APP)
+    for number in range(3):
+        os.mkdir(os.fsencode(where) + b"/\xff%d" % number)
+        put(where / f"{number}.tar.zst", b"nothing good")
+        assert (await settled(served, f"{number}.tar.zst", state="waiting"))["awaited"] == "arrival"
 
 
 async def test_paths_that_lead_out_of_the_tree_are_refused_before_anything_is_opened(served: Host) -> None:
@@ -231,8 +261,8 @@ async def test_a_bundle_that_was_deployed_and_rolled_back_from_is_not_replayed(h
     assert await host.serving() == "v1"
 
 
-async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waited_for(host: Host) -> None:  # noqa: F811
-    """Between the look and the copy: the copy hashes, so it is found and undone. Three times, then no more."""
+async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_but_waited_for(host: Host) -> None:  # noqa: F811
+    """Edited between check and copy: the copy hashes, finds it, and is undone. Three times, then no more."""
     where, good = host.layout.drop(APP), "y" * 100
     files = wsgi("v1", data__a="x" * 30_000_000, data__b=good)
     one = await asyncio.to_thread(load, host, files, "v1")
@@ -255,14 +285,14 @@ async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waite
         (where / "tree/data/b").write_text(good)
     assert (told["problem"]["code"], told["step"]) == ("content_mismatch", "unpack")
     assert host.state()["releases"] == []
-    # What is signed anew is a new deployment.
+    # A new signature is a new deployment.
     again = await asyncio.to_thread(load, host, files, "v1")
     again.put_manifest(where)
     assert (await settled(host, manifest=again.digest))["state"] == "deployed"
     assert (host.app.current / "data/b").read_text() == good
 
 
-async def test_an_index_that_is_half_there_is_waited_for_whatever_it_says(host: Host) -> None:  # noqa: F811
+async def test_an_index_that_arrived_in_part_is_waited_for_whatever_it_says(host: Host) -> None:  # noqa: F811
     where = host.layout.drop(APP)
     one = await asyncio.to_thread(load, host, wsgi("v1"), "v1")
     await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
