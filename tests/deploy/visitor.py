@@ -1,4 +1,4 @@
-"""Requests to an open door: by curl, as any user, and by raw sockets."""
+"""Callers of an open door: curl as any user, raw sockets, and aiohttp's test client."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ class Answer:
 
 @dataclass
 class Visitor:
-    """An open door, and a visitor who sends requests."""
+    """An open door, and its callers."""
 
     door: HttpDoor
     agent: SimulatedAgent
@@ -34,7 +34,7 @@ class Visitor:
     async def curl(
         self, path: str, *options: str, uid: int | None = None, unix: bool = False, body: bytes = b""
     ) -> Answer:
-        """What the real curl gets, as the user `uid`."""
+        """The response that real curl gets, as the user `uid`."""
         argv: tuple[str, ...] = ("curl", "--silent", "--show-error", "--include", "--max-time", "20", *options)
         if unix:
             argv += ("--unix-socket", str(self.door.path), f"http://localhost{path}")
@@ -64,7 +64,7 @@ class Visitor:
         return "\r\n".join((f"{line} HTTP/1.1", f"Host: {self.door.address}", *more, "", "")).encode()
 
     async def raw(self, request: bytes, *, unix: bool = False) -> Answer:
-        """What a visitor gets who sends just these bytes, and reads to the end."""
+        """The response to exactly these bytes, read to the end."""
         return parse(await self.raw_bytes(request, unix=unix))
 
     async def raw_bytes(self, request: bytes, *, unix: bool = False) -> bytes:

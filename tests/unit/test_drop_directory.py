@@ -56,11 +56,11 @@ async def test_a_directory_that_comes_late_is_served_from_then_on(door: DropDire
     with capture_logs() as logs:
         await door.start()
         with pytest.raises(Refused) as caught:
-            await door.look()
+            await door.scan()
         os.mkdir(path)
         drop(path)
         await until(scanned(path))
-        await door.look()
+        await door.scan()
     assert caught.value.code is Code.CONFIGURATION
     assert [one["event"] for one in logs if one["event"] != "drop_result"] == ["drop_not_open", "drop_open_again"]
 
@@ -117,7 +117,7 @@ async def test_a_door_that_stopped_scans_no_more_and_leaves_nothing_open(door: D
     await door.stop()
     await until(lambda: open_files() <= before)
     with pytest.raises(Refused):
-        await door.look()
+        await door.scan()
 
 
 def open_files() -> int:

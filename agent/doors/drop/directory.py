@@ -86,13 +86,13 @@ class DropDirectory:
                 directory, self._directory = self._directory, None
                 await asyncio.to_thread(directory.close)
 
-    async def look(self) -> None:
+    async def scan(self) -> None:
         """Scan everything now, as if an event had woken the door. Raises: Refused, without a directory; Failed."""
         with explained("scan", self._path):
             self._queue.renew()
-            await self._scan()
+            await self._scan_part()
             for _ in range(self._queue.left):
-                await self._scan()
+                await self._scan_part()
         if self._directory is None:
             raise Refused(
                 Code.CONFIGURATION,
@@ -130,7 +130,7 @@ class DropDirectory:
                 self._queue.renew()
             scanned = False
             try:
-                await self._scan()
+                await self._scan_part()
                 scanned = self._directory is not None
             except (Problem, OSError, WireError) as error:
                 self._log.error("drop_not_scanned", problem=str(error))
@@ -138,7 +138,7 @@ class DropDirectory:
                 await self._wakeup.wait(scanned=scanned, unreported=self._unreported)
                 self._queue.renew()
 
-    async def _scan(self) -> None:
+    async def _scan_part(self) -> None:
         """Check as many drops as one scan examines, begin what is ready, and write the results."""
         async with self._scanning:
             if self._stopped:
