@@ -1,6 +1,7 @@
 """The HTTP door over real sockets: who may use it, which requests are meant for it, and its responses."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -16,7 +17,7 @@ from agent.doors.http.guards import allowed_hosts
 from agent.doors.http.responses import STATUS, problem_response
 from agent.doors.http.routes import ROUTES, Match, Policy, Row, find
 from agent.doors.http.server import HttpDoor
-from pusher.wire import Code, Failed, Happened, Refused, Route, Stuck
+from pusher.wire import Code, Happened, Refused, Route, Stuck
 from tests.deploy.simulated_agent import SimulatedAgent, bundle, until
 from tests.deploy.visitor import Visitor, visiting
 
@@ -247,106 +248,6 @@ def test_every_path_of_the_contract_has_a_route():
     assert {row.path for row in ROUTES} == set(Route)
 
 
-# --- the routes --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["/status", "/apps/shop/status"])
-async def test_status_is_canonical_json_that_a_terminal_can_show(at, path):
-    answer = await at.curl(path)
-    assert answer.body == b'{"app":"shop","live":null}\n'
-    assert answer.headers["content-type"] == "application/json"
-
-
-@pytest.mark.parametrize("path", ["/releases", "/apps/shop/releases"])
-async def test_releases_are_listed(at, path):
-    assert (await at.curl(path)).json == {"app": "shop", "releases": []}
-
-
-@pytest.mark.parametrize("path", ["/rollback", "/apps/shop/rollback"])
-async def test_the_response_to_a_rollback_is_its_outcome(at, path):
-    answer = await at.curl(path, "-X", "POST")
-    assert answer.status == 200
-    assert answer.json == {"app": "shop", "deployment": "shop-1", "outcome": "done"}
-
-
-async def test_a_rollback_goes_to_the_release_in_the_request(at):
-    await at.curl("/rollback?to=20261123020055Z", "-X", "POST")
-    assert at.calls[0][2] == "20261123020055Z"
-
-
-@pytest.mark.parametrize(
-    "prefer", [["respond-async"], ["wait=10, Respond-Async; x=1"], ["wait=3", "respond-async"]]
-)
-async def test_a_caller_that_prefers_not_to_wait_gets_the_path_of_the_deployment(at, prefer):
-    at.shop.goes_on.clear()
-    headers = [option for value in prefer for option in ("-H", f"Prefer: {value}")]
-    answer = await at.curl("/rollback", "-X", "POST", *headers)
-    assert (answer.status, answer.json) == (202, {"app": "shop", "deployment": "shop-1"})
-    assert answer.headers["location"] == "/deployments/shop-1"
-    assert answer.headers["preference-applied"] == "respond-async"
-    assert (await at.curl(answer.headers["location"])).json["outcome"] is None
-    at.shop.goes_on.set()
-
-
-async def test_a_rollback_that_failed_is_answered_with_a_problem_that_names_its_deployment(at):
-    at.shop.failure = Failed(Code.APP_UNHEALTHY, "It does not answer", why="500", hint="Look", output="Traceback")
-    answer = await at.curl("/rollback", "-X", "POST")
-    assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
-    assert answer.json == {
-        "code": "app_unhealthy", "detail": "500", "hint": "Look", "instance": "/deployments/shop-1",
-        "outcome": "failed", "output": "Traceback", "status": 422, "title": "It does not answer",
-        "type": "about:blank",
-    }  # fmt: skip
-
-
-async def test_a_rollback_that_is_refused_is_answered_at_once(at):
-    at.shop.refusal = Refused(Code.BUSY, "alice (uid 1000) is deploying v3 on shop")
-    assert (await at.curl("/rollback", "-X", "POST")).status == 409
-
-
-@pytest.mark.parametrize("method", ["POST", "DELETE"])
-async def test_a_release_is_pinned_and_unpinned(at, method):
-    answer = await at.curl("/apps/shop/pin?release=R", "-X", method)
-    assert answer.json == {"release": "R", "pinned": method == "POST"}
-    assert at.calls[0][:3] == ("pin", "R", method == "POST")
-
-
-async def test_a_pin_needs_a_release(at):
-    answer = await at.curl("/apps/shop/pin", "-X", "POST")
-    assert (answer.status, answer.json["code"]) == (400, "bad_request")
-
-
-async def test_the_hint_for_an_unknown_app_lists_the_known_ones(at):
-    answer = await at.curl("/apps/blog/status")
-    assert (answer.status, answer.json["code"], answer.json["hint"]) == (404, "unknown_app", "Available: shop")
-
-
-async def test_a_deployment_that_does_not_exist_is_unknown(at):
-    answer = await at.curl("/deployments/shop-9")
-    assert (answer.status, answer.json["code"]) == (404, "unknown_deployment")
-
-
-@pytest.mark.parametrize(("method", "path"), [("GET", "/status"), ("GET", "/releases"), ("POST", "/rollback")])
-async def test_short_forms_with_several_apps_ask_for_a_name(method, path):
-    async with visiting("shop", "blog") as at:
-        answer = await at.curl(path, "-X", method)
-        assert (answer.status, answer.json["code"]) == (409, "several_apps")
-        assert answer.json["detail"] == "they are blog, shop"
-        assert answer.json["hint"] == f"Name one: /apps/blog{path}, or with `pusher`: --app blog"
-        assert at.calls == []
-        assert (await at.curl(f"/apps/blog{path}", "-X", method)).status == 200
-
-
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/status"), ("POST", "/rollback"), ("GET", "/apps/a1/status")]
-)
-async def test_on_a_host_without_apps_the_hint_is_how_to_add_one(method, path):
-    async with visiting() as at:
-        answer = await at.curl(path, "-X", method)
-        assert (answer.status, answer.json["code"]) == (404, "unknown_app")
-        assert "pusher-agent app add" in answer.json["hint"]
-
-
 # --- responses ---------------------------------------------------------------------------------------------------
 
 
@@ -421,7 +322,8 @@ async def test_a_request_head_that_arrives_byte_by_byte_is_cut_off():
                 await asyncio.sleep(0.02)
 
         creeping = asyncio.create_task(creep())
-        assert await reader.read() == b""
+        with contextlib.suppress(ConnectionResetError):  # a byte may arrive after the end
+            assert await reader.read() == b""
         creeping.cancel()
         writer.close()
 

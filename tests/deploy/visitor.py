@@ -8,6 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp.test_utils import BaseTestServer
+from aiohttp.web import BaseRunner
+from yarl import URL
+
 from agent.doors.http.server import HttpDoor
 from tests.deploy.simulated_agent import SimulatedAgent, SimulatedApp, opened
 
@@ -79,6 +83,26 @@ class Visitor:
     @property
     def calls(self) -> list[tuple[object, ...]]:
         return [call for app in self.agent.apps.values() for call in app.calls]
+
+
+class DoorServer(BaseTestServer):
+    """An open door, for the `aiohttp_client` of pytest-aiohttp. Whoever opened it closes it."""
+
+    def __init__(self, door: HttpDoor) -> None:
+        super().__init__()
+        self._door = door
+
+    async def start_server(self, loop: asyncio.AbstractEventLoop | None = None, **_: Any) -> None:
+        return
+
+    def make_url(self, path: URL | str) -> URL:
+        return URL(f"http://{self._door.address}").join(URL(path))
+
+    async def close(self) -> None:
+        return
+
+    async def _make_runner(self, **_: Any) -> BaseRunner:
+        raise NotImplementedError
 
 
 def parse(raw: bytes) -> Answer:
