@@ -136,16 +136,16 @@ async def until(true: Callable[[], Any], *, deadline_s: float = DEADLINE_S) -> A
     return found
 
 
-async def settled(host: Host, name: str = "tree", *, state: str = "", manifest: str = "") -> dict[str, Any]:
+async def await_result(host: Host, name: str = "tree", *, state: str = "", manifest: str = "") -> dict[str, Any]:
     """The result beside a drop, once it has this state and this manifest."""
     try:
         found: dict[str, Any] = await until(
             lambda: (
-                (told := result(host, name))
-                and told["state"] == (state or told["state"])
-                and (state or told["state"] != "waiting")
-                and told.get("manifest", "") == (manifest or told.get("manifest", ""))
-                and told
+                (found := result(host, name))
+                and found["state"] == (state or found["state"])
+                and (state or found["state"] != "waiting")
+                and found.get("manifest", "") == (manifest or found.get("manifest", ""))
+                and found
             )
         )
     except TimeoutError:

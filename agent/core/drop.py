@@ -94,8 +94,8 @@ class Result:
         return known
 
 
-class Settled(NamedTuple):
-    """A drop that no longer waits, for retention. `since` is when it was settled, in milliseconds since 1970."""
+class Final(NamedTuple):
+    """A drop that no longer waits, for retention. `since` is when it ceased to, in milliseconds since 1970."""
 
     name: str
     since: int
@@ -150,9 +150,9 @@ def awaited(problem: Problem) -> Awaited:
     return Awaited.TURN if problem.code is Code.BUSY else Awaited.HOST
 
 
-def surplus(settled: Iterable[Settled], *, now: int, keep: int, days: float) -> list[str]:
+def surplus(final: Iterable[Final], *, now: int, keep: int, days: float) -> list[str]:
     """The names of the drops to remove: all but the `keep` newest, and of these the ones older than `days`."""
-    newest = sorted(settled, key=lambda one: (one.since, one.name), reverse=True)
+    newest = sorted(final, key=lambda one: (one.since, one.name), reverse=True)
     return [one.name for at, one in enumerate(newest) if at >= keep or one.since < now - days * _DAY_MS]
 
 

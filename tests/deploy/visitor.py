@@ -86,7 +86,7 @@ class Visitor:
 
 
 class DoorServer(BaseTestServer):
-    """An open door, for the `aiohttp_client` of pytest-aiohttp. Whoever opened it closes it."""
+    """An open door, for the `aiohttp_client` of pytest-aiohttp. The test that opened it closes it."""
 
     def __init__(self, door: HttpDoor) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def result(server: Server, name: str = "tree") -> dict[str, object]:
     return found
 
 
-def settled(server: Server, name: str = "tree", **members: object) -> dict[str, object]:
+def await_result(server: Server, name: str = "tree", **members: object) -> dict[str, object]:
     """The result, once it has these members."""
     try:
         server.machine.until(lambda: members.items() <= result(server, name).items(), seconds=40)
@@ -117,7 +117,7 @@ def test_rsync_by_hand_exactly_as_the_documentation_has_it(dropping: Server, ssh
     for line in drop:
         subprocess.run(("sh", "-ec", line), cwd=tmp_path, env=environment, check=True, timeout=60)
     digest = subprocess.run(("sha256sum", tmp_path / "signed/tree.manifest.json"), capture_output=True, text=True)
-    settled(dropping, state="deployed", manifest=digest.stdout.split()[0])
+    await_result(dropping, state="deployed", manifest=digest.stdout.split()[0])
     said = subprocess.run(("sh", "-ec", see), cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert json.loads(said.stdout)["version"] == "v3"
 
@@ -129,7 +129,7 @@ def test_what_lands_while_the_agent_is_stopped_is_deployed_when_it_starts(droppi
     assert "has landed on web1" in said
     assert dropping.version() == "v3"
     dropping.machine.run("systemctl", "start", "pusher-agent.service")
-    settled(dropping, state="deployed", version="v1")
+    await_result(dropping, state="deployed", version="v1")
     assert dropping.version() == "v1"
 
 
@@ -155,7 +155,7 @@ def test_rsync_that_is_killed_at_ten_random_places_and_run_again_deploys_once(
         # All of it may have arrived when rsync was killed: then it is deployed, and else nothing is.
         assert dropping.version() in (before, version), f"seed {seed}"
     rsync(ssh, *_sources(tmp_path / "load", chance), f"web1:{DROP}/")
-    settled(dropping, state="deployed", version=version)
+    await_result(dropping, state="deployed", version=version)
     assert len(dropping.curl("/releases")["deployments"]) == count + 1, f"seed {seed}"
 
 
@@ -179,10 +179,10 @@ def test_of_two_drops_at_once_the_newer_wins_and_the_older_is_told_so(dropping: 
         assert [one.wait(30) for one in both] == [0, 0]
     finally:
         dropping.machine.run("kill", "-CONT", pid)
-    settled(dropping, newer.name, state="deployed")
-    told = settled(dropping, older.name, state="refused")
-    assert isinstance(told["problem"], dict)
-    assert told["problem"]["code"] == "older_than_accepted"
+    await_result(dropping, newer.name, state="deployed")
+    found = await_result(dropping, older.name, state="refused")
+    assert isinstance(found["problem"], dict)
+    assert found["problem"]["code"] == "older_than_accepted"
     assert dropping.version() == "v2"
 
 
@@ -200,9 +200,9 @@ def test_what_members_of_the_group_may_put_there_harms_nobody(dropping: Server, 
         ("d", "permission to read d.tar.zst"),
         ("e", "the rest of e.tar.zst"),
     ):
-        told = settled(dropping, f"{name}.tar.zst", state="waiting")
-        assert words in str(told["waiting_for"]), told
-        assert "root:" not in json.dumps(told)
+        found = await_result(dropping, f"{name}.tar.zst", state="waiting")
+        assert words in str(found["waiting_for"]), found
+        assert "root:" not in json.dumps(found)
     assert dropping.machine.says("cat", "/etc/pusher-agent/agent.toml") == configuration
     assert dropping.curl("/healthz")["status"] == "ok"
     assert dropping.version() == before

@@ -4,8 +4,8 @@ import pytest
 
 from agent.core.drop import (
     Awaited,
+    Final,
     Result,
-    Settled,
     State,
     awaited,
     changed_meanwhile,
@@ -37,7 +37,7 @@ def test_drops_are_known_by_their_names() -> None:
         "tree.result.json",
     ]
     assert drops([*bundles, *others]) == sorted(bundles)
-    assert drops([*bundles, "tree"])[0] == "tree"  # first, so that no crowd of files keeps it from being checked
+    assert drops([*bundles, "tree"])[0] == "tree"  # however many files there are
     for part in ("tree", "tree.manifest.json", "tree.manifest.json.sig", "tree.index.jsonl"):
         assert drops([part, "notes.txt"]) == ["tree"]
         assert not is_ignored(part)
@@ -88,11 +88,11 @@ def test_a_deployment_whose_files_changed_meanwhile_is_known_by_its_problem() ->
 
 
 def test_retention_counts_from_the_newest_and_compares_the_age() -> None:
-    settled = [Settled("old", 1 * DAY), Settled("new", 9 * DAY), Settled("middle", 8 * DAY)]
-    assert surplus(settled, now=10 * DAY, keep=3, days=30) == []
-    assert surplus(settled, now=10 * DAY, keep=1, days=30) == ["middle", "old"]
-    assert surplus(settled, now=10 * DAY, keep=3, days=5) == ["old"]
-    assert surplus(settled, now=10 * DAY, keep=3, days=1.5) == ["middle", "old"]
+    final = [Final("old", 1 * DAY), Final("new", 9 * DAY), Final("middle", 8 * DAY)]
+    assert surplus(final, now=10 * DAY, keep=3, days=30) == []
+    assert surplus(final, now=10 * DAY, keep=1, days=30) == ["middle", "old"]
+    assert surplus(final, now=10 * DAY, keep=3, days=5) == ["old"]
+    assert surplus(final, now=10 * DAY, keep=3, days=1.5) == ["middle", "old"]
 
 
 def test_a_result_has_only_known_members_and_its_time_makes_no_difference() -> None:

@@ -182,10 +182,10 @@ def test_a_bundle_file_that_was_checked_is_not_read_again_before_it_changes_or_f
     )
     less = Load(one.folder, one.manifest, one.signature, one.index.split(b"\n", 1)[1])
     dropped = DroppedFile(directory, path.name)
-    for again in (lambda: os.utime(path), dropped.forget):
+    for change in (lambda: os.utime(path), dropped.forget):
         _check(dropped, one)
         _check(dropped, less)
-        again()
+        change()
         with pytest.raises(Refused, match="not what its index lists"):
             _check(dropped, less)
 

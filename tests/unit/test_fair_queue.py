@@ -67,12 +67,12 @@ def test_a_file_that_is_neither_rejected_nor_held_is_chosen_in_each_round_and_ea
     assert len(scans) == 7
 
 
-def test_the_file_that_changed_last_does_not_wait_for_a_crowd() -> None:
+def test_the_file_that_changed_last_does_not_wait_for_many_others() -> None:
     queue: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
     assert "zz" in one_round(queue, junk(1000) | {"zz": Stamp(5000)})[0]
 
 
-def test_a_crowd_that_grows_faster_than_it_is_examined_keeps_no_file_from_being_chosen() -> None:
+def test_files_that_arrive_faster_than_they_are_examined_keep_no_file_from_being_chosen() -> None:
     queue: FairQueue[Stamp] = FairQueue(most=10, remembered=50)
     there = junk(200) | {"zz": Stamp(200)}
     for time in range(1000):

@@ -139,7 +139,7 @@ async def test_without_a_watch_a_scan_is_made_now_and_then_and_watching_begins_a
             assert await pause(wakeup, clock, unreported=False) == 30
         os.mkdir(path.parent)
         await wakeup.watch(None, [])
-    assert [entry["event"] for entry in logs] == ["drop_not_watched", "drop_watched_again"]
+    assert [entry["event"] for entry in logs] == ["drop_not_watched", "drop_rewatched"]
     assert logs[0]["log_level"] == "error"
     assert wakeup.clear()
     os.mkdir(path)

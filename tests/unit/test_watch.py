@@ -101,13 +101,13 @@ def test_a_link_to_a_folder_is_not_followed(watching: Watching, tmp_path: Path) 
     assert not wakes(watching, inside, (outside / "x").touch)
 
 
-def test_a_folder_that_is_made_again_is_another_folder(watching: Watching, tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_and_made_is_another_folder(watching: Watching, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     watch = watching({folder: None})
-    for again in (False, True):
+    for other in (False, True):
         descriptor = os.open(folder, os.O_RDONLY)
-        assert watch.covers([descriptor]) is not again
+        assert watch.covers([descriptor]) is not other
         os.close(descriptor)
         folder.rmdir()
         folder.mkdir()

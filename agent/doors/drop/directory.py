@@ -54,13 +54,13 @@ class DropDirectory:
         self._scanning = asyncio.Lock()
         self._queue: FairQueue[Stamp] = FairQueue(most=SCANNED_MOST, remembered=REMEMBERED_MOST)
         self._stopped = False
-        self._crowded = False
+        self._many = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._readings: set[asyncio.Task[None]] = set()
         """The tasks that last as long as a deployment reads from the directory."""
-        self._turn: asyncio.Task[None] | None = None
+        self._idle: asyncio.Task[None] | None = None
         """Waits until no deployment is under way."""
-        self._stale_turns: Sequence[Result] = ()
+        self._stale: Sequence[Result] = ()
         """What still waited for a deployment when none was under way: no event will end that."""
         self._unreported = False
         """Whether a drop waits for a condition the kernel cannot report, as the last scan found it."""
@@ -180,7 +180,7 @@ class DropDirectory:
                 return None
             if self._not_open:
                 self._not_open = False
-                self._log.info("drop_open_again")
+                self._log.info("drop_reopened")
         return self._directory
 
     def _open(self) -> OpenDirectory:
@@ -191,9 +191,9 @@ class DropDirectory:
     async def _gather(self, directory: OpenDirectory, names: Iterable[str]) -> None:
         """Keep the drops that are still there, and take in those that the queue chooses."""
         found = drops(names)
-        if (len(found) > SCANNED_MOST) is not self._crowded:
-            self._crowded = not self._crowded
-            self._log.warning("drop_crowded" if self._crowded else "drop_not_crowded", drops=len(found))
+        if (len(found) > SCANNED_MOST) is not self._many:
+            self._many = not self._many
+            self._log.warning("drop_scanned_in_parts" if self._many else "drop_scanned_whole", drops=len(found))
         for name in self._drops.keys() - set(found):
             await self._let_go(directory, name)
         files = await asyncio.to_thread(_files, directory, found)
@@ -237,20 +237,20 @@ class DropDirectory:
                     self._keep(drop.reading)
         waiting = self._waiting(Awaited.TURN)
         if not waiting:
-            self._stale_turns = ()
-        elif self._turn is None or self._turn.done():
-            self._turn = self._spawn(self._await_turn(waiting), "drop turn")
+            self._stale = ()
+        elif self._idle is None or self._idle.done():
+            self._idle = self._spawn(self._await_idle(waiting), "drop idle")
 
-    async def _await_turn(self, waiting: Sequence[Result]) -> None:
+    async def _await_idle(self, waiting: Sequence[Result]) -> None:
         await self._app.status.idle()
         # A deployment whose end could not be journalled seems to be under way for ever: do not wake in a loop.
-        if waiting != self._stale_turns:
-            self._stale_turns = waiting
+        if waiting != self._stale:
+            self._stale = waiting
             self._wakeup.wake()
 
     def _waits_unreported(self) -> bool:
         waiting = self._waiting(Awaited.TURN)
-        stale = bool(waiting) and waiting == self._stale_turns
+        stale = bool(waiting) and waiting == self._stale
         return bool(self._waiting(Awaited.HOST)) or stale or self._result_files.wait_for_disk
 
     def _waiting(self, what: Awaited) -> Sequence[Result]:

@@ -10,8 +10,8 @@ import structlog
 
 from agent.core.config import Drop as Settings
 from agent.core.drop import (
+    Final,
     Result,
-    Settled,
     State,
     document,
     result_name,
@@ -89,9 +89,9 @@ class ResultFiles:
         files = {name: file for file, name in results(names).items() if name not in unknown}
         for waiting in [one for one in drops.values() if one.result.state is State.WAITING]:
             files.pop(waiting.name, None)
-        settled = await asyncio.to_thread(_settled, directory, files)
+        final = await asyncio.to_thread(_final, directory, files)
         gone = []
-        for name in surplus(settled, now=self._clock.now(), keep=self._settings.keep, days=self._settings.days):
+        for name in surplus(final, now=self._clock.now(), keep=self._settings.keep, days=self._settings.days):
             drop = drops.get(name)
             if drop is not None and drop.stamps:
                 await self._remove(directory, name, only=drop.stamps[0])
@@ -109,7 +109,7 @@ class ResultFiles:
             self._log.warning("drop_not_removed", name=name, problem=str(problem))
 
 
-def _settled(directory: OpenDirectory, files: Mapping[str, str]) -> list[Settled]:
-    """Settled drops, from the files with their results: the time of the file is when the drop was settled."""
+def _final(directory: OpenDirectory, files: Mapping[str, str]) -> list[Final]:
+    """Drops with a final state, from the files with their results, which are as old as that state."""
     stamps = {name: directory.stamp(file) for name, file in files.items()}
-    return [Settled(name, stamp.modified // 1_000_000) for name, stamp in stamps.items() if stamp is not None]
+    return [Final(name, stamp.modified // 1_000_000) for name, stamp in stamps.items() if stamp is not None]

@@ -90,7 +90,7 @@ class Wakeup:
             self.wake()
         if self._unwatched:
             self._unwatched = False
-            self._log.info("drop_watched_again")
+            self._log.info("drop_rewatched")
 
     async def _listen(self, watch: Watch) -> None:
         loop = asyncio.get_running_loop()

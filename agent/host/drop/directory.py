@@ -86,7 +86,7 @@ class OpenDirectory:
         return stamp_of(state)
 
     def result(self, name: str) -> dict[str, Any]:
-        """The result beside a drop as it is there, whoever wrote it. Empty if there is none that can be read."""
+        """The result beside a drop as it is there, written by anyone. Empty if there is none that can be read."""
         try:
             file = open_regular(result_name(name), self.descriptor)
             try:

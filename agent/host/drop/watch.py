@@ -1,7 +1,7 @@
 """Folders that are watched for changes, by `watchfiles` (inotify(7) underneath).
 
-Invariant: a change is a hint and nothing more. Whoever is woken by one scans and decides by content. The path in
-an event serves one purpose: to ignore names that cannot matter.
+Invariant: a change is a hint and nothing more. It makes the agent scan, and the scan decides by content. The path
+in an event serves one purpose: to ignore names that cannot matter.
 """
 
 import os
