@@ -375,8 +375,8 @@ async def test_anybody_can_connect_to_the_unix_socket(at):
 
 
 async def test_an_occupied_port_is_refused_with_what_to_do(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        address = f"127.0.0.1:{occupied.getsockname()[1]}"
         door = closed_door(address, tmp_path / "api.sock")
         with pytest.raises(Refused) as caught:
             await door.start()
