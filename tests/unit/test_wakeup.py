@@ -46,7 +46,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def wakeup(path: Path, clock: ManualClock) -> AsyncIterator[Wakeup]:
-    one = Wakeup(path, rescan_s=30, clock=clock, log=structlog.get_logger())
+    one = Wakeup(path, rescan_s=30, clock=clock, log=structlog.get_logger(), step_s=0.01)
     yield one
     await one.close()
 

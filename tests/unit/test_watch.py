@@ -24,7 +24,7 @@ def watching() -> Iterator[Watching]:
 
         def watch(paths: Mapping[Path, Ignores | None]) -> Watch:
             folders = {os.open(path, os.O_RDONLY | os.O_DIRECTORY): ignores for path, ignores in paths.items()}
-            one = Watch(folders)
+            one = Watch(folders, step_s=0.01)
             made.callback(one.close)
             for folder in folders:
                 os.close(folder)

@@ -16,7 +16,7 @@ import structlog
 from agent.core.backoff import Backoff
 from agent.core.drop import FIRST_PAUSE_S, LONGEST_PAUSE_S, is_ignored
 from agent.host.drop.directory import Chain, OpenDirectory
-from agent.host.drop.watch import Ignores, Watch
+from agent.host.drop.watch import STEP_S, Ignores, Watch
 from agent.host.ports import Clock
 
 
@@ -27,9 +27,18 @@ class Wakeup:
     ends.
     """
 
-    def __init__(self, path: Path, *, rescan_s: float, clock: Clock, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rescan_s: float,
+        clock: Clock,
+        log: structlog.stdlib.BoundLogger,
+        step_s: float = STEP_S,
+    ) -> None:
         self._path = path
         self._rescan_s = rescan_s
+        self._step_s = step_s
         self._clock = clock
         self._log = log
         self._pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
@@ -77,7 +86,7 @@ class Wakeup:
         """
         before = self._watch
         try:
-            watch = await asyncio.to_thread(_watch, self._path, directory, missing, before)
+            watch = await asyncio.to_thread(_watch, self._path, directory, missing, before, self._step_s)
         except OSError as error:
             self._lose(error)
             return
@@ -133,7 +142,9 @@ class Wakeup:
             await asyncio.gather(woken, pause, return_exceptions=True)
 
 
-def _watch(path: Path, directory: OpenDirectory | None, missing: Iterable[str], before: Watch | None) -> Watch:
+def _watch(
+    path: Path, directory: OpenDirectory | None, missing: Iterable[str], before: Watch | None, step_s: float
+) -> Watch:
     """A watch of all that matters: the one `before`, if that watches the same folders. Raises: OSError."""
     with ExitStack() as opened:
         above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -144,4 +155,4 @@ def _watch(path: Path, directory: OpenDirectory | None, missing: Iterable[str], 
             for way in sorted({one.rpartition("/")[0] for one in missing} - {""}):
                 chain = opened.enter_context(Chain(directory.descriptor))
                 folders |= dict.fromkeys(chain.folders(way)[1:])
-        return before if before is not None and before.covers(folders) else Watch(folders)
+        return before if before is not None and before.covers(folders) else Watch(folders, step_s=step_s)

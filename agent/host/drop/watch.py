@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 # does not say from which moment on it watches, and it logs every change.
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
-_STEP_MS = 250
+STEP_S = 0.25
 """How often `watchfiles` asks for changes. They are reported when none was added for one step."""
 _DEBOUNCE_MS = 1_000
 """Changes are reported after this time even if more are added all the time."""
@@ -32,7 +32,8 @@ class Watch:
     Raises: OSError, also when the kernel gives this user no more watches.
     """
 
-    def __init__(self, folders: Mapping[int, Ignores | None]) -> None:
+    def __init__(self, folders: Mapping[int, Ignores | None], *, step_s: float = STEP_S) -> None:
+        self._step_ms = int(step_s * 1000)
         self._ignores = {f"/proc/self/fd/{folder}": ignores for folder, ignores in folders.items()}
         self._closed = threading.Event()
         self._open: list[int] = []
@@ -56,7 +57,7 @@ class Watch:
         """
         while True:
             try:
-                news = self._notify.watch(_DEBOUNCE_MS, _STEP_MS, _TIMEOUT_MS, self._closed)
+                news = self._notify.watch(_DEBOUNCE_MS, self._step_ms, _TIMEOUT_MS, self._closed)
             except WatchfilesRustInternalError as error:
                 raise OSError(str(error)) from error
             if self._closed.is_set():
@@ -65,7 +66,7 @@ class Watch:
                 return True
 
     def close(self) -> None:
-        """End `wait`, within a quarter of a second. Idempotent."""
+        """End `wait`, within a step. Idempotent."""
         self._closed.set()
         while self._open:
             os.close(self._open.pop())
