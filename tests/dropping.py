@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.core.drop import longer
+from agent.core.drop import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from agent.host.clock import SystemClock
 from pusher.bundle import sign
 from pusher.bundle.tree import read_tree
@@ -24,7 +24,7 @@ DEADLINE_S = 30.0
 
 @dataclass(frozen=True)
 class Load:
-    """A version that was signed: its folder, and what belongs beside it."""
+    """A signed version: its folder, and the files that belong beside it."""
 
     folder: Path
     manifest: bytes
@@ -36,7 +36,7 @@ class Load:
         return hashlib.sha256(self.manifest).hexdigest()
 
     def put_manifest(self, where: Path) -> None:
-        """Write them there, each at once."""
+        """Write manifest, signature and index, each whole."""
         for name, content in self.named().items():
             put(where / name, content)
 
@@ -78,20 +78,20 @@ def put(path: Path, content: bytes) -> None:
 
 
 def rsync(source: Path | str, target: Path | str, *options: str) -> str:
-    """Run rsync as the documentation says; what it says."""
+    """Run rsync as the documentation says; returns its output."""
     argv = (*RSYNC, *options, str(source), str(target))
     return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def drop_folder(host: Host, one: Load) -> None:
-    """Folder and papers, by rsync."""
+    """The folder by rsync, and then the files beside it."""
     where = host.layout.drop(APP)
     rsync(f"{one.folder}/", f"{where}/tree/", "--delete")
     one.put_manifest(where)
 
 
 def result(host: Host, name: str = "tree") -> dict[str, Any]:
-    """What is written beside a landing; empty if nothing is."""
+    """The result beside a drop; empty without one."""
     try:
         text = (host.layout.drop(APP) / f"{name}.result.json").read_text()
     except (FileNotFoundError, ValueError):
@@ -104,15 +104,15 @@ def result(host: Host, name: str = "tree") -> dict[str, Any]:
 
 
 class Patience(SystemClock):
-    """A clock on which the pauses between looks end when a test says so; `pausing` are those under way, and
-    `begun` is how many there were."""
+    """A clock on which the pauses between scans end when a test says so. `pausing` are those under way, `begun`
+    counts them."""
 
     def __init__(self) -> None:
         self.begun = 0
         self.pausing: dict[float, asyncio.Event] = {}
 
     async def sleep(self, seconds: float) -> None:
-        if seconds not in (longer(0), 10, 20, 40, longer(1000)):
+        if seconds not in (FIRST_PAUSE_S, 10, 20, 40, LONGEST_PAUSE_S):
             return await super().sleep(seconds)
         self.begun += 1
         self.pausing[seconds] = asyncio.Event()
@@ -122,30 +122,30 @@ class Patience(SystemClock):
             del self.pausing[seconds]
 
     async def end(self, seconds: float) -> None:
-        """Wait until somebody pauses so long, and end it."""
+        """Wait until a pause of this length has begun, and end it."""
         await until(lambda: seconds in self.pausing)
         assert list(self.pausing) == [seconds]
         self.pausing[seconds].set()
 
 
 async def until(true: Callable[[], Any], *, deadline_s: float = DEADLINE_S) -> Any:
-    """What is true, as soon as it is."""
+    """Wait until it is true; returns its value."""
     async with asyncio.timeout(deadline_s):
-        while not (found := await asyncio.to_thread(true)):  # noqa: ASYNC110 - nobody tells
+        while not (found := await asyncio.to_thread(true)):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.01)
     return found
 
 
-async def settled(host: Host, name: str = "tree", *, state: str = "", manifest: str = "") -> dict[str, Any]:
-    """The result beside a landing, once it is of this state and about this manifest."""
+async def await_result(host: Host, name: str = "tree", *, state: str = "", manifest: str = "") -> dict[str, Any]:
+    """The result beside a drop, once it has this state and this manifest."""
     try:
         found: dict[str, Any] = await until(
             lambda: (
-                (told := result(host, name))
-                and told["state"] == (state or told["state"])
-                and (state or told["state"] != "waiting")
-                and told.get("manifest", "") == (manifest or told.get("manifest", ""))
-                and told
+                (found := result(host, name))
+                and found["state"] == (state or found["state"])
+                and (state or found["state"] != "waiting")
+                and found.get("manifest", "") == (manifest or found.get("manifest", ""))
+                and found
             )
         )
     except TimeoutError:

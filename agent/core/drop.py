@@ -1,7 +1,7 @@
-"""What lies in a drop directory: which names are landings, what can become of one, what is kept how long.
+"""Drops, which are what lies in a drop directory: their names, what becomes of one, and how long it is kept.
 
-Invariant: names, codes and times in, words out. What no later arrival can mend is refused; for everything else
-somebody waits, and it is said for what (docs/reference/drop-directory.md has the table).
+Invariant: names, codes and times in, words out. A drop is refused only for what no later arrival can mend;
+otherwise it waits, and says for what (docs/reference/drop-directory.md has the table).
 """
 
 import re
@@ -21,12 +21,13 @@ from pusher.wire import (
     format_timestamp,
 )
 
-LANDINGS_MOST = 100
-"""So many bundles' files are looked at at a time, each in its turn (`agent.core.fair_queue`)."""
+SCANNED_MOST = 100
+"""How many bundle files one scan examines; `agent.core.fair_queue` chooses them."""
 REMEMBERED_MOST = 10_000
-"""Of so many files that are of no use it is remembered, as long as they do not change: about 4 MB."""
+"""How many rejected files to remember until they change: about 4 MB."""
 
-_PAUSE_S, _PAUSE_MOST_S = 5.0, 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 60.0
+"""The pauses between scans while a drop waits for a condition the kernel cannot report."""
 
 _BUNDLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\.tar\.zst", re.ASCII)
 _DAY_MS = 24 * 3600 * 1000
@@ -45,13 +46,13 @@ _FINAL = frozenset(
         Code.DEPENDENCIES_FAILED,
     }
 )
-_TORN = frozenset({Code.CONTENT_MISMATCH, Code.BUNDLE_MALFORMED, Code.UPLOAD_BROKEN})
-# Not UPLOAD_BROKEN: what is there and cannot be read is this host's trouble, and nothing that arrives ends it.
+_CHANGED = frozenset({Code.CONTENT_MISMATCH, Code.BUNDLE_MALFORMED, Code.UPLOAD_BROKEN})
+# Not UPLOAD_BROKEN: a file that is there and cannot be read is a fault of this host, which no arrival mends.
 _INCOMPLETE = frozenset({Code.CONTENT_MISMATCH, Code.BUNDLE_MALFORMED, Code.BUNDLE_INCOMPLETE})
 
 
 class State(StrEnum):
-    """What became of a landing."""
+    """What became of a drop."""
 
     WAITING = "waiting"
     DEPLOYED = "deployed"
@@ -60,16 +61,16 @@ class State(StrEnum):
 
 
 class Awaited(StrEnum):
-    """What a waiting landing waits for, for programs."""
+    """What a waiting drop waits for, for programs."""
 
-    ARRIVAL = "arrival"  # something of it has yet to come
-    TURN = "turn"  # a deployment under way, its own or another's
-    HOST = "host"  # this host: it would be deployed, were it not for something that is wrong here
+    ARRIVAL = "arrival"  # a part of it has yet to arrive
+    TURN = "turn"  # a deployment is under way: its own, or another one
+    HOST = "host"  # something is wrong on this host, and nothing else keeps it from being deployed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one landing so far; `waiting_for` is for people. Empty is what is not known, or is not."""
+    """What became of one drop so far. `waiting_for` is for people. A member that is unknown or absent is empty."""
 
     name: str
     state: State
@@ -83,7 +84,7 @@ class Result:
     problem: Mapping[str, Any] | None = None
 
     def members(self) -> dict[str, Any]:
-        """As JSON members: those that say something."""
+        """As JSON members, without the empty ones."""
         known: dict[str, Any] = {"name": self.name, "state": self.state.value}
         if self.awaited is not None:
             known |= {"awaited": self.awaited.value, "waiting_for": self.waiting_for}
@@ -93,17 +94,17 @@ class Result:
         return known
 
 
-class Kept(NamedTuple):
-    """A settled landing, for retention: when it was settled, in milliseconds since 1970."""
+class Final(NamedTuple):
+    """A drop that no longer waits, for retention. `since` is when it ceased to, in milliseconds since 1970."""
 
     name: str
-    settled: int
+    since: int
 
 
-def landings(names: Iterable[str]) -> list[str]:
-    """The names of the landings among the names in a drop directory: the folder, then bundles' files, sorted.
+def drops(names: Iterable[str]) -> list[str]:
+    """The names of the drops among the names in a drop directory: the folder first, then the bundle files, sorted.
 
-    Names that rsync gives to what is under way begin with a dot, and are none.
+    The names that rsync gives to unfinished files begin with a dot, and are not among them.
     """
     found = set(names)
     bundles = {name for name in found if _BUNDLE.fullmatch(name)}
@@ -112,62 +113,61 @@ def landings(names: Iterable[str]) -> list[str]:
 
 
 def results(names: Iterable[str]) -> dict[str, str]:
-    """The landings that have a result, by the name of its file, whether they are still there or not."""
+    """The drops that have a result, by the name of the result's file. The drop itself may be gone."""
     files = {name: name.removesuffix(DROP_RESULT_END) for name in names if name.endswith(DROP_RESULT_END)}
     return {file: name for file, name in files.items() if name == DROP_FOLDER or _BUNDLE.fullmatch(name)}
 
 
 def result_name(name: str) -> str:
-    """The file that says what became of the landing `name`."""
+    """The name of the file that says what became of the drop `name`."""
     return f"{name}{DROP_RESULT_END}"
 
 
-def concerns_nobody(name: str) -> bool:
-    """Whether what happens to a name in a drop directory can be passed over: it has no part in any landing."""
-    return not landings([name])
+def is_ignored(name: str) -> bool:
+    """Whether a name in a drop directory belongs to no drop, so that a change of it does not matter."""
+    return not drops([name])
 
 
 def is_final(problem: Problem, *, manifest_apart: bool) -> bool:
-    """Whether no later arrival can mend it. `manifest_apart`: manifest and signature come as two files, in any
-    order, so that a signature which does not fit may be followed by one that does."""
+    """Whether no later arrival can mend a problem.
+
+    `manifest_apart`: manifest and signature are two files and arrive in any order, so a signature that does not
+    fit may be followed by one that does.
+    """
     return problem.code in _FINAL and not (manifest_apart and problem.code is Code.SIGNATURE_INVALID)
 
 
-def is_torn(problem: Mapping[str, Any] | None) -> bool:
-    """Whether a deployment failed only because what it read was changed meanwhile: a later arrival mends that."""
-    return problem is not None and problem.get("code") in _TORN
+def changed_meanwhile(problem: Mapping[str, Any] | None) -> bool:
+    """Whether a deployment failed only because its files were changed meanwhile, which a later arrival can
+    mend."""
+    return problem is not None and problem.get("code") in _CHANGED
 
 
 def awaited(problem: Problem) -> Awaited:
-    """What has to come about before what met this problem, which is not final, can be deployed."""
+    """What must happen before a drop with this problem, which is not final, can be deployed."""
     if problem.code in _INCOMPLETE or problem.code is Code.SIGNATURE_INVALID:
         return Awaited.ARRIVAL
     return Awaited.TURN if problem.code is Code.BUSY else Awaited.HOST
 
 
-def longer(pause: float) -> float:
-    """The pause, in seconds, after which to look again what nothing tells of, when the last one was `pause`."""
-    return min(max(2 * pause, _PAUSE_S), _PAUSE_MOST_S)
-
-
-def surplus(settled: Iterable[Kept], *, now: int, keep: int, days: float) -> list[str]:
-    """The names that retention lets go: all but the `keep` newest, and of these the ones older than `days`."""
-    newest = sorted(settled, key=lambda one: (one.settled, one.name), reverse=True)
-    return [one.name for at, one in enumerate(newest) if at >= keep or one.settled < now - days * _DAY_MS]
+def surplus(final: Iterable[Final], *, now: int, keep: int, days: float) -> list[str]:
+    """The names of the drops to remove: all but the `keep` newest, and of these the ones older than `days`."""
+    newest = sorted(final, key=lambda one: (one.since, one.name), reverse=True)
+    return [one.name for at, one in enumerate(newest) if at >= keep or one.since < now - days * _DAY_MS]
 
 
 def document(app: str, result: Result, *, since: int) -> dict[str, Any]:
-    """A result as it is written beside the landing; `since` (ms since 1970) is when it came to be so."""
+    """A result as it is written beside the drop. `since` is when it became so, in milliseconds since 1970."""
     return {"app": app, **result.members(), "since": format_timestamp(since)}
 
 
 def says_the_same(document: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two result documents differ in nothing but their times."""
+    """Whether two result documents differ in their times only."""
     return _timeless(document) == _timeless(other)
 
 
 def failed_step(events: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """The step (or hook) at which a deployment failed, from its events' names and data; empty if none did."""
+    """The step (or hook) at which a deployment failed, from its events' names and data. Empty if none failed."""
     for event, data in events:
         if event in ("step_failed", "hook_failed"):
             return str(data.get("step") or data.get("hook"))

@@ -117,12 +117,12 @@ class App(Protocol):
 class Drop(Protocol):
     """The drop directory of one app."""
 
-    async def look(self) -> None:
-        """Look at everything that is there now. Raises: Refused, if it is not open; Failed."""
+    async def scan(self) -> None:
+        """Scan everything that is there now. Raises: Refused, without a directory; Failed."""
         ...
 
     def results(self, manifest: str) -> AsyncIterator[Event]:
-        """What becomes of the landing with this manifest (its SHA-256), until it is settled."""
+        """What becomes of the drop with this manifest (its SHA-256), each time it changes, until it is settled."""
         ...
 
 

@@ -20,8 +20,8 @@ _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
 _MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
 # Nobody rolls back before a candidate has gone.
 _AFTERWARDS_S = 3
-# The watchdog is fed every 10 to 15 s, each time with a wake-up or two.
-_SETTLED_S, _REST_S, _WATCHDOG_WAKES = 15, 60, 20
+# `watchfiles` asks for changes 4 times a second; the watchdog is fed every 10 to 15 s, with a wake-up or two.
+_SETTLED_S, _REST_S, _WAKES_MOST = 15, 60, 4 * 60 + 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,10 @@ def server_rest(bench: Bench) -> Iterator[Result]:
         memory = place.agent("VmRSS") * 1024
         yield Result("server: the agent's memory at rest", _size(memory), goal="< 70 MB", met=memory < 70 * _MB)
         yield Result(
-            f"server: wake-ups at rest in {_REST_S} s", str(woken), goal="watchdog's", met=woken <= _WATCHDOG_WAKES
+            f"server: wake-ups at rest in {_REST_S} s",
+            str(woken),
+            goal=f"< {_WAKES_MOST}",
+            met=woken < _WAKES_MOST,
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 from agent.assembly import Machine
 from agent.host.storage.database import Database
 from pusher.wire import Code, Failed
-from tests.dropping import Patience, put, settled
+from tests.dropping import Patience, await_result, put
 from tests.host import APP, Host, hook, running, wsgi
 
 
@@ -157,8 +157,8 @@ async def test_a_drop_whose_end_could_not_be_written_is_retried_after_pauses_and
         put(host.layout.drop(APP) / "v1.tar.zst", await asyncio.to_thread(host.bundle, bad, "v1"))
         for seconds in (5, 10):
             await clock.end(seconds)  # and not at once again and again
-        assert (await settled(host, "v1.tar.zst", state="waiting"))["awaited"] == "turn"
+        assert (await await_result(host, "v1.tar.zst", state="waiting"))["awaited"] == "turn"
         full(host).unlink()
         put(host.layout.drop(APP) / "v2.tar.zst", await asyncio.to_thread(host.bundle, wsgi("v2"), "v2"))
-        assert (await settled(host, "v2.tar.zst"))["state"] == "deployed"
-        assert (await settled(host, "v1.tar.zst"))["state"] == "failed"
+        assert (await await_result(host, "v2.tar.zst"))["state"] == "deployed"
+        assert (await await_result(host, "v1.tar.zst"))["state"] == "failed"

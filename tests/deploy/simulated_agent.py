@@ -6,7 +6,7 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +15,7 @@ import zstandard
 
 from agent.core.config import BundleLimits
 from agent.deploy.deployer import Rollback, Send
-from agent.doors.http.server import HttpDoor
+from agent.doors.http.server import DoorLimits, HttpDoor
 from agent.host.ports import Bundle
 from pusher.wire import Event, Happened, LogLine, Problem
 
@@ -219,7 +219,7 @@ class SimulatedApp:
 class SimulatedDrop:
     """A drop directory where everything has arrived, and was deployed."""
 
-    async def look(self) -> None:
+    async def scan(self) -> None:
         return
 
     async def results(self, manifest: str) -> AsyncIterator[Event]:
@@ -241,13 +241,15 @@ class SimulatedAgent:
 
 @asynccontextmanager
 async def opened(*apps: str, **options: Any) -> AsyncIterator[tuple[HttpDoor, SimulatedAgent]]:
-    """An open door over a simulated agent."""
+    """An open door over a simulated agent. `options` are those of `HttpDoor` and of its `DoorLimits`."""
     agent = SimulatedAgent(*apps)
+    own = {one.name: options.pop(one.name) for one in fields(DoorLimits) if one.name in options}
     limits = BundleLimits(stall_s=5, total_s=20)
     with TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # pytest's own folders are closed to other users
         path = Path(folder, "api.sock")
-        defaults = {"address": "127.0.0.1:0", "path": path, "group": OWN_GROUP, "limits": limits}
+        defaults: dict[str, Any] = {"address": "127.0.0.1:0", "path": path, "group": OWN_GROUP, "limits": limits}
+        defaults["door_limits"] = DoorLimits(**own)
         door = HttpDoor(agent, **{**defaults, **options})
         await door.start()
         try:

@@ -1,8 +1,7 @@
-"""Following a deployment through the HTTP door: from where one was, at one's own speed, without holding it up."""
+"""Following a deployment through the HTTP door: from any event on, at any speed, without holding it up."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -19,8 +18,16 @@ async def at() -> AsyncIterator[Visitor]:
         visitor.shop.goes_on.set()
 
 
+@pytest.fixture
+async def short() -> AsyncIterator[Visitor]:
+    """A door that is quick to fill a silence, and to cut off a reader."""
+    async with visiting("shop", silence_s=0.05, unread_s=0.2) as visitor:
+        yield visitor
+        visitor.shop.goes_on.set()
+
+
 async def begun(at: Visitor) -> SimulatedDeployment:
-    """A rollback that goes on until `goes_on` is set."""
+    """A rollback that lasts until `goes_on` is set."""
     at.shop.goes_on.clear()
     await at.curl("/rollback", "-X", "POST", "-H", "Prefer: respond-async")
     await until(lambda: len(at.shop.deployments[0].happened) == 2)
@@ -28,7 +35,7 @@ async def begun(at: Visitor) -> SimulatedDeployment:
 
 
 async def follow(at: Visitor, after: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A stream of events, its head read. HTTP/1.0, so that nothing stands between the lines."""
+    """A stream of events, after its head. HTTP/1.0, so that there is nothing between the lines."""
     reader, writer = await at.connect()
     line = f"GET /deployments/shop-1/events?after={after} HTTP/1.0\r\nHost: {at.door.address}\r\n\r\n"
     writer.write(line.encode())
@@ -38,7 +45,7 @@ async def follow(at: Visitor, after: int = 0) -> tuple[asyncio.StreamReader, asy
     return reader, writer
 
 
-async def test_the_events_of_a_deployment_come_one_a_line_until_it_has_finished(at):
+async def test_events_come_one_a_line_until_the_deployment_has_finished(at):
     await at.curl("/rollback", "-X", "POST")
     answer = await at.curl("/deployments/shop-1/events")
     assert answer.headers["content-type"] == "application/x-ndjson"
@@ -48,7 +55,7 @@ async def test_the_events_of_a_deployment_come_one_a_line_until_it_has_finished(
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 4, 99])
-async def test_a_reader_picks_up_where_he_was(at, after):
+async def test_a_reader_goes_on_after_any_event(at, after):
     await at.curl("/rollback", "-X", "POST")
     reader, writer = await follow(at, after)
     lines = (await reader.read()).splitlines(keepends=True)
@@ -71,17 +78,17 @@ async def test_events_come_as_they_happen(at):
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "", "%D9%A1", "9999999999"])
-async def test_what_is_no_number_of_an_event_is_refused(at, after):
+async def test_a_value_that_is_not_the_number_of_an_event_is_refused(at, after):
     await at.curl("/rollback", "-X", "POST")
     answer = await at.curl(f"/deployments/shop-1/events?after={after}")
     assert (answer.status, answer.json["code"]) == (400, "bad_request")
 
 
-async def test_a_deployment_that_never_was_has_no_events(at):
+async def test_a_deployment_that_does_not_exist_has_no_events(at):
     assert (await at.curl("/deployments/shop-9/events")).json["code"] == "unknown_deployment"
 
 
-async def test_a_reader_who_vanishes_is_forgotten_and_the_deployment_goes_on(at):
+async def test_a_reader_that_vanishes_is_forgotten_and_the_deployment_goes_on(at):
     deployment = await begun(at)
     _, writer = await follow(at)
     await until(lambda: deployment.watchers == 1)
@@ -92,7 +99,7 @@ async def test_a_reader_who_vanishes_is_forgotten_and_the_deployment_goes_on(at)
     await until(lambda: deployment.outcome == "done")
 
 
-async def test_who_waits_for_a_rollback_and_hangs_up_is_forgotten_and_the_rollback_goes_on(at):
+async def test_a_caller_that_hangs_up_is_forgotten_and_its_rollback_goes_on(at):
     at.shop.goes_on.clear()
     with capture_logs() as logs:
         _, writer = await at.connect()
@@ -105,25 +112,25 @@ async def test_who_waits_for_a_rollback_and_hangs_up_is_forgotten_and_the_rollba
     await until(lambda: at.shop.deployments[0].outcome == "done")
 
 
-async def test_who_hangs_up_before_there_is_anything_to_wait_for_is_forgotten_too(at):
+async def test_a_caller_that_hangs_up_before_the_rollback_begins_is_forgotten_too(at):
     at.shop.goes_on.clear()
     submit = at.shop.submit
 
     async def slowly(request):
         writer.close()
-        await until(lambda: not at.door._server.connections[0].transport)
+        await until(lambda: not at.door.connections)
         return await submit(request)
 
     at.shop.submit = slowly
     _, writer = await at.connect()
     writer.write(at.head("POST /rollback"))
     await until(lambda: at.shop.deployments)
-    await until(lambda: not at.door._server.connections)
+    await at.door.stop()  # waits for the request to end
     assert at.shop.deployments[0].watchers == 0
 
 
-async def test_a_reader_who_takes_nothing_holds_nothing_up_and_is_cut_off(at):
-    at.door._desk = replace(at.door._desk, unread_s=0.2)
+async def test_a_reader_that_reads_nothing_holds_nothing_up_and_is_cut_off(short):
+    at = short
     deployment = await begun(at)
     _, writer = await follow(at)
     writer.transport.pause_reading()
@@ -132,13 +139,13 @@ async def test_a_reader_who_takes_nothing_holds_nothing_up_and_is_cut_off(at):
     at.shop.goes_on.set()
     await until(lambda: deployment.outcome == "done")
     await until(lambda: deployment.watchers == 0)
-    await until(lambda: not at.door._server.connections)
+    await until(lambda: not at.door.connections)
     writer.close()
     assert (await at.curl("/healthz")).status == 200
 
 
-async def test_a_long_silence_is_filled_with_empty_lines(at):
-    at.door._desk = replace(at.door._desk, silence_s=0.05)
+async def test_a_long_silence_is_filled_with_empty_lines(short):
+    at = short
     await begun(at)
     reader, writer = await follow(at, after=2)
     assert [await reader.readline() for _ in range(3)] == [b"\n"] * 3
@@ -148,7 +155,7 @@ async def test_a_long_silence_is_filled_with_empty_lines(at):
     writer.close()
 
 
-async def test_events_that_cannot_be_read_end_the_stream_early_and_are_logged(at):
+async def test_an_error_in_the_events_ends_the_stream_early_and_is_logged(at):
     deployment = await begun(at)
 
     async def events(*, after=0):
@@ -164,7 +171,7 @@ async def test_events_that_cannot_be_read_end_the_stream_early_and_are_logged(at
     writer.close()
 
 
-async def test_following_ends_when_the_door_closes_and_not_before(at):
+async def test_a_closing_door_sends_the_rest_of_the_events_first(at):
     await begun(at)
     reader, writer = await follow(at)
     stopping = asyncio.create_task(at.door.stop())
@@ -175,7 +182,7 @@ async def test_following_ends_when_the_door_closes_and_not_before(at):
     writer.close()
 
 
-async def test_a_connection_serves_on_after_a_stream_of_events(at):
+async def test_a_connection_can_be_used_again_after_a_stream_of_events(at):
     await at.curl("/rollback", "-X", "POST")
     reader, writer = await at.connect()
     writer.write(at.head("GET /deployments/shop-1/events"))

@@ -1,4 +1,4 @@
-"""Bundles through the HTTP door: any client, any end."""
+"""Bundles through the HTTP door, from any client, with any end."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ async def test_over_the_unix_socket_it_is_the_same(at, archive):
     assert at.shop.received == [FILES]
 
 
-async def test_who_asks_whether_to_go_on_is_told_to_before_he_sends(at):
+async def test_a_client_that_expects_100_continue_gets_it_before_it_sends(at):
     body = bundle({"a": b"1"})
     reader, writer = await begin(at, f"Content-Length: {len(body)}", "Expect: 100-continue", "Connection: close")
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -68,7 +68,7 @@ async def test_who_asks_whether_to_go_on_is_told_to_before_he_sends(at):
     writer.close()
 
 
-async def test_who_prefers_not_to_wait_is_answered_when_all_is_taken_in_and_not_before(at):
+async def test_a_client_that_prefers_not_to_wait_is_answered_when_the_whole_bundle_was_read(at):
     at.shop.goes_on.clear()
     body = bundle(FILES)
     reader, writer = await begin(at, f"Content-Length: {len(body)}", "Prefer: respond-async", "Connection: close")
@@ -86,7 +86,7 @@ async def test_who_prefers_not_to_wait_is_answered_when_all_is_taken_in_and_not_
 
 
 @pytest.mark.parametrize("headers", [("Content-Length: 9000000",), ("Transfer-Encoding: chunked",)])
-async def test_a_refusal_is_answered_while_the_bundle_is_still_on_its_way(at, headers):
+async def test_a_refusal_is_sent_while_the_bundle_is_still_on_its_way(at, headers):
     at.shop.refusal = Refused(Code.SIGNER_UNKNOWN, "Nobody here knows the key")
     reader, writer = await begin(at, *headers)
     part = bundle(FILES)[:200_000]
@@ -98,7 +98,7 @@ async def test_a_refusal_is_answered_while_the_bundle_is_still_on_its_way(at, he
     writer.close()
 
 
-async def test_curl_shows_the_refusal_however_much_it_wanted_to_send(at, tmp_path):
+async def test_curl_shows_the_refusal_of_a_large_bundle(at, tmp_path):
     at.shop.refusal = Refused(Code.SIGNER_UNKNOWN, "Nobody here knows the key")
     (tmp_path / "large").write_bytes(bundle({"blob": os.urandom(40_000_000)}))
     answer = await at.curl(PATH, "--data-binary", f"@{tmp_path / 'large'}")
@@ -116,9 +116,7 @@ async def test_a_deployment_that_fails_while_its_bundle_arrives_is_answered_at_o
     writer.close()
 
 
-async def test_a_bundle_that_was_deployed_before_is_taken_to_its_end_and_answered_with_that_deployment(
-    at, archive
-):
+async def test_a_bundle_that_was_deployed_before_is_read_to_its_end_and_answered_with_that_deployment(at, archive):
     at.shop.known = SimulatedDeployment("shop-0", "shop")
     at.shop.known.finish()
     answer = await at.curl(PATH, "--data-binary", f"@{archive}")
@@ -138,7 +136,7 @@ async def test_the_same_bundle_sent_by_two_is_one_deployment(at, archive):
 
 
 @pytest.mark.parametrize("headers", [("Content-Length: 9000000",), ("Transfer-Encoding: chunked",)])
-async def test_a_sender_who_vanishes_breaks_his_upload_and_nothing_else(at, headers):
+async def test_a_sender_that_vanishes_breaks_its_upload_and_nothing_else(at, headers):
     _, writer = await begin(at, *headers)
     part = bundle(FILES)[:2_000_000]
     writer.write(b"%x\r\n%s\r\n" % (len(part), part) if "chunked" in headers[0] else part)
@@ -149,7 +147,7 @@ async def test_a_sender_who_vanishes_breaks_his_upload_and_nothing_else(at, head
     assert (await at.curl("/healthz")).status == 200
 
 
-async def test_a_sender_who_resets_the_connection_breaks_his_upload_and_nothing_else(at):
+async def test_a_sender_that_resets_the_connection_breaks_its_upload_and_nothing_else(at):
     _, writer = await begin(at, "Content-Length: 9000000")
     writer.write(bundle(FILES)[:2_000_000])
     await until(lambda: at.shop.deployments)
@@ -185,7 +183,7 @@ async def test_an_upload_that_stalls_before_its_first_byte_is_cut_off(impatient)
     writer.close()
 
 
-async def test_the_rest_of_an_upload_is_not_waited_for_for_ever_either(impatient):
+async def test_the_rest_of_an_upload_is_not_awaited_for_ever_either(impatient):
     impatient.shop.known = SimulatedDeployment("shop-0", "shop")
     impatient.shop.known.finish()
     reader, writer = await begin(impatient, "Content-Length: 9000000")
@@ -195,7 +193,7 @@ async def test_the_rest_of_an_upload_is_not_waited_for_for_ever_either(impatient
     writer.close()
 
 
-async def test_what_is_no_bundle_is_refused(at):
+async def test_a_body_that_is_not_a_bundle_is_refused(at):
     answer = await at.curl(PATH, "--data-binary", "hello")
     assert (answer.status, answer.json["code"]) == (400, "bundle_malformed")
 
@@ -205,7 +203,7 @@ async def test_an_empty_body_is_refused(at):
     assert (answer.status, answer.json["outcome"]) == (400, "refused")
 
 
-async def test_a_bundle_in_a_second_wrapping_is_refused(at, archive):
+async def test_a_body_with_a_content_encoding_is_refused(at, archive):
     answer = await at.curl(PATH, "--data-binary", f"@{archive}", "-H", "Content-Encoding: gzip")
     assert (answer.status, answer.json["code"]) == (400, "bad_request")
 
@@ -217,7 +215,7 @@ async def test_an_upload_for_an_unknown_app_is_refused_before_it_is_read(at):
     writer.close()
 
 
-async def test_papers_are_answered_with_what_is_missing_and_the_connection_serves_on(at):
+async def test_a_manifest_with_its_index_is_answered_with_the_missing_digests_and_the_connection_stays_usable(at):
     reader, writer = await at.connect()
     body = bundle()
     for _ in range(2):
@@ -228,7 +226,7 @@ async def test_papers_are_answered_with_what_is_missing_and_the_connection_serve
     writer.close()
 
 
-async def test_papers_that_are_refused_are_not_answered_with_digests(at):
+async def test_a_manifest_that_is_refused_is_not_answered_with_digests(at):
     at.shop.refusal = Refused(Code.EXPIRED, "The bundle has expired")
     answer = await at.curl("/apps/shop/missing", "--data-binary", "@-", body=bundle())
     assert (answer.status, answer.json["code"]) == (422, "expired")
@@ -245,7 +243,7 @@ async def test_a_door_that_closes_leaves_no_thread_waiting_for_an_upload():
         writer.close()
 
 
-async def test_an_agent_that_stops_breaks_off_what_is_still_on_its_way():
+async def test_an_agent_that_stops_ends_the_uploads_under_way():
     stop = asyncio.Event()
     async with visiting("shop", stop=stop, limits=BundleLimits(stall_s=60, total_s=60)) as at:
         _, writer = await begin(at, "Content-Length: 9000000")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.deploy.shell import Shell
-from tests.dropping import result, settled
+from tests.dropping import await_result, result
 from tests.host import APP, hook, wsgi
 from tests.sshd import MISSING, USER, Server
 
@@ -24,7 +24,7 @@ async def test_a_folder_and_then_only_what_changed_of_it_is_dropped_and_followed
         assert f"{APP} {version} is live" in said
         assert "confirm" in said
         assert await shell.host.serving() == version
-    assert "rsync: 4 files" in said, said  # app.py and the papers
+    assert "rsync: 4 files" in said, said  # app.py, manifest, signature and index
     tree = shell.host.layout.drop(APP) / "tree"
     lying = {str(one.relative_to(tree)) for one in tree.rglob("*") if one.is_file()}
     assert lying == {*wsgi("v2"), *odd}
@@ -41,7 +41,7 @@ async def test_over_ssh_with_the_users_own_command_as_a_folder_and_as_a_file(she
         shell.version(version)
         code, said = await shell.pusher("drop", version, "--host", "web1", *how)
         assert code == 0, said
-    assert (await settled(shell.host, f"{APP}-v2.tar.zst"))["state"] == "deployed"
+    assert (await await_result(shell.host, f"{APP}-v2.tar.zst"))["state"] == "deployed"
     shell.version("v3")
     assert (await shell.pusher("pack", "v3"))[0] == 0
     code, said = await shell.pusher("drop", f"{APP}-v3.tar.zst", "--host", "web1")
@@ -76,15 +76,15 @@ async def test_rsync_by_hand_as_documented_with_pusher_only_to_sign(shell: Shell
     for version in ("v1", "v2"):
         shell.version(version)
         drop = shell.host.layout.drop(APP)
-        code, said = await shell.pusher("pack", version, "--manifest", "papers")
+        code, said = await shell.pusher("pack", version, "--manifest", "signed")
         assert code == 0, said
         for argv in (
             ("-rlp", "--checksum", "--chmod=D2775,F664", "--delete", f"app-src/{version}/", f"{drop}/tree/"),
-            ("-rlp", "--checksum", "--chmod=F664", "papers/", f"{drop}/"),
+            ("-rlp", "--checksum", "--chmod=F664", "signed/", f"{drop}/"),
         ):
             done = await asyncio.to_thread(
                 subprocess.run, ("rsync", *argv), cwd=shell.project, env=os.environ, check=True
             )
             assert done.returncode == 0
-        assert (await settled(shell.host, state="deployed"))["state"] == "deployed"
+        assert (await await_result(shell.host, state="deployed"))["state"] == "deployed"
         assert await asyncio.to_thread(lambda: result(shell.host)["name"]) == "tree"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.assembly import Machine
-from tests.dropping import Patience, put, settled, until
+from tests.dropping import Patience, await_result, put, until
 from tests.host import APP, Host, hook, running, wsgi
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs as root")
@@ -73,11 +73,11 @@ async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room(
         filler.write_bytes(bytes(room - 10 * MIB))
         assert not clock.pausing
         put(host.layout.drop(APP) / "v2.tar.zst", raw)
-        reported = await settled(host, "v2.tar.zst", state="waiting")
+        reported = await await_result(host, "v2.tar.zst", state="waiting")
         assert (reported["awaited"], reported["problem"]["code"]) == ("host", "disk_full"), reported
         # One of no use with the same manifest, looked at before it: who asks by the manifest hears of the other.
         put(host.layout.drop(APP) / "a.tar.zst", raw[:-1])
-        assert (await settled(host, "a.tar.zst", manifest=reported["manifest"], state="waiting"))[
+        assert (await await_result(host, "a.tar.zst", manifest=reported["manifest"], state="waiting"))[
             "awaited"
         ] == "arrival"
         async with host.session.get(f"/apps/{APP}/drops/{reported['manifest']}") as answer:
@@ -88,7 +88,7 @@ async def test_a_drop_that_waits_for_room_is_deployed_when_there_is_room(
         await until(lambda: 40 in clock.pausing)
         filler.unlink()
         await clock.end(40)
-        assert (await settled(host, "v2.tar.zst"))["state"] == "deployed"
+        assert (await await_result(host, "v2.tar.zst"))["state"] == "deployed"
         assert await host.serving() == "v2"
         assert not clock.pausing
 

@@ -1,4 +1,4 @@
-"""Uploads that do not go on: they are nobody's trouble but their sender's."""
+"""Stalled uploads: they hold up nothing but themselves."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ async def begin(host: Host, stack: contextlib.AsyncExitStack) -> asyncio.StreamR
     return reader
 
 
-async def test_uploads_that_stand_still_keep_nothing_else_from_going_on(host: Host):
+async def test_stalled_uploads_hold_up_nothing_else(host: Host):
     await host.deploy(wsgi("v1"), "v1")
     await host.deploy(wsgi("v2"), "v2")
     async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
@@ -29,7 +29,7 @@ async def test_uploads_that_stand_still_keep_nothing_else_from_going_on(host: Ho
         assert status["live"]["version"] == "v2"
         _, answer = await host.rollback()
         assert answer["version"] == "v1"
-        # One caller may have so many under way; the door tells him, and has room for others.
+        # One caller may have eight uploads under way. The door refuses more, and has room for other callers.
         done = [reader for reader, one in zip(readers, answers, strict=True) if one.done()]
         assert len(done) == 4
         problem = json.loads(await done[0].read())

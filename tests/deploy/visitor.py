@@ -1,4 +1,4 @@
-"""Requests to an open door: by curl, as any user, and by raw sockets."""
+"""Callers of an open door: curl as any user, raw sockets, and aiohttp's test client."""
 
 import asyncio
 import json
@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from aiohttp.test_utils import BaseTestServer
+from aiohttp.web import BaseRunner
+from yarl import URL
 
 from agent.doors.http.server import HttpDoor
 from tests.deploy.simulated_agent import SimulatedAgent, SimulatedApp, opened
@@ -26,7 +30,7 @@ class Answer:
 
 @dataclass
 class Visitor:
-    """An open door, and a visitor who sends requests."""
+    """An open door, and its callers."""
 
     door: HttpDoor
     agent: SimulatedAgent
@@ -34,7 +38,7 @@ class Visitor:
     async def curl(
         self, path: str, *options: str, uid: int | None = None, unix: bool = False, body: bytes = b""
     ) -> Answer:
-        """What the real curl gets, as the user `uid`."""
+        """The response that real curl gets, as the user `uid`."""
         argv: tuple[str, ...] = ("curl", "--silent", "--show-error", "--include", "--max-time", "20", *options)
         if unix:
             argv += ("--unix-socket", str(self.door.path), f"http://localhost{path}")
@@ -64,7 +68,7 @@ class Visitor:
         return "\r\n".join((f"{line} HTTP/1.1", f"Host: {self.door.address}", *more, "", "")).encode()
 
     async def raw(self, request: bytes, *, unix: bool = False) -> Answer:
-        """What a visitor gets who sends just these bytes, and reads to the end."""
+        """The response to exactly these bytes, read to the end."""
         return parse(await self.raw_bytes(request, unix=unix))
 
     async def raw_bytes(self, request: bytes, *, unix: bool = False) -> bytes:
@@ -79,6 +83,26 @@ class Visitor:
     @property
     def calls(self) -> list[tuple[object, ...]]:
         return [call for app in self.agent.apps.values() for call in app.calls]
+
+
+class DoorServer(BaseTestServer):
+    """An open door, for the `aiohttp_client` of pytest-aiohttp. The test that opened it closes it."""
+
+    def __init__(self, door: HttpDoor) -> None:
+        super().__init__()
+        self._door = door
+
+    async def start_server(self, loop: asyncio.AbstractEventLoop | None = None, **_: Any) -> None:
+        return
+
+    def make_url(self, path: URL | str) -> URL:
+        return URL(f"http://{self._door.address}").join(URL(path))
+
+    async def close(self) -> None:
+        return
+
+    async def _make_runner(self, **_: Any) -> BaseRunner:
+        raise NotImplementedError
 
 
 def parse(raw: bytes) -> Answer:

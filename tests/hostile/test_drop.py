@@ -1,4 +1,4 @@
-"""What others may put into a drop directory: each is refused or waited for, told, and does no harm."""
+"""Whatever people put into a drop directory is refused or waited for, gets a result, and does no harm."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import pytest
 
 from pusher.wire import Link, index_line
 from tests.deploy.conftest import host, host_off  # noqa: F401 - fixtures
-from tests.dropping import Load, drop_folder, load, put, result, rsync, settled, until
+from tests.dropping import Load, await_result, drop_folder, load, put, result, rsync, until
 from tests.host import APP, Host, make_key, running, wsgi
 
 ROOT = os.geteuid() == 0
@@ -25,8 +25,8 @@ async def served(host: Host) -> AsyncIterator[Host]:  # noqa: F811
     await host.deploy(wsgi("v1"), "v1")
     yield host
     assert await host.serving() == "v1"
-    status, told = await host.request("GET", "/status")
-    assert (status, told["live"]["version"], told["trouble"]) == (200, "v1", "")
+    status, found = await host.request("GET", "/status")
+    assert (status, found["live"]["version"], found["trouble"]) == (200, "v1", "")
     assert len((await host.request("GET", "/releases"))[1]["deployments"]) == 1
 
 
@@ -62,15 +62,15 @@ KINDS = {"fifo": make_fifo, "socket": make_socket, "folder": make_folder, "link"
 )
 
 
-async def test_what_is_no_file_but_has_the_name_of_one_is_waited_for(served: Host) -> None:
+async def test_a_drop_waits_while_something_else_has_the_name_of_a_file(served: Host) -> None:
     where = served.layout.drop(APP)
     one = await asyncio.to_thread(load, served, wsgi("v2"), "v2")
     for kind, make in KINDS.items():
         make(where / f"{kind}.tar.zst")
-        told = await settled(served, f"{kind}.tar.zst", state="waiting")
-        assert told["awaited"] == "arrival"
-        assert f"a regular file {kind}.tar.zst (there is a" in told["waiting_for"], told
-        # The same in the place of a paper, and of a file in the folder.
+        found = await await_result(served, f"{kind}.tar.zst", state="waiting")
+        assert found["awaited"] == "arrival"
+        assert f"a regular file {kind}.tar.zst (there is a" in found["waiting_for"], found
+        # The same in the place of the manifest, and of a file in the folder.
         make(where / "tree.manifest.json")
         await until(lambda: "a regular file tree.manifest.json" in result(served).get("waiting_for", ""))
         await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
@@ -78,14 +78,14 @@ async def test_what_is_no_file_but_has_the_name_of_one_is_waited_for(served: Hos
         make(where / "tree/app.py")
         await asyncio.to_thread(subprocess.run, ("rm", "-r", where / "tree.manifest.json"), check=True)
         one.put_manifest(where)
-        told = await until(lambda: "tree/app.py" in result(served).get("waiting_for", "") and result(served))
-        assert told["awaited"] == "arrival"
+        found = await until(lambda: "tree/app.py" in result(served).get("waiting_for", "") and result(served))
+        assert found["awaited"] == "arrival"
         await asyncio.to_thread(
             subprocess.run, ("rm", "-r", where / "tree", where / "tree.manifest.json"), check=True
         )
 
 
-async def test_a_folder_that_is_a_link_is_not_gone_through(served: Host) -> None:
+async def test_a_link_in_the_place_of_a_folder_is_not_followed(served: Host) -> None:
     where = served.layout.drop(APP)
     one = await asyncio.to_thread(load, served, wsgi("v2", data__x="1"), "v2")
     (where / "tree").symlink_to(one.folder)
@@ -97,12 +97,10 @@ async def test_a_folder_that_is_a_link_is_not_gone_through(served: Host) -> None
     await asyncio.to_thread(shutil.rmtree, where / "tree/data")
     (where / "tree/data").symlink_to(one.folder / "data")
     one.put_manifest(where)
-    await until(lambda: "tree/data/x, in whose place" in result(served).get("waiting_for", ""))
+    await until(lambda: "tree/data/x (something else is in its place" in result(served).get("waiting_for", ""))
 
 
-async def test_links_in_the_place_of_results_are_replaced_and_never_written_through(
-    served: Host, tmp_path: Path
-) -> None:
+async def test_links_in_the_place_of_results_are_replaced_and_never_followed(served: Host, tmp_path: Path) -> None:
     where, victim = served.layout.drop(APP), tmp_path / "victim"
     victim.write_text("untouched")
     for end in (".result.json", ".result.json.new"):
@@ -115,8 +113,8 @@ async def test_links_in_the_place_of_results_are_replaced_and_never_written_thro
         (where / f"y.tar.zst{end}").mkdir()
     put(where / "y.tar.zst", b"nothing good")
     put(where / "z.tar.zst", b"nothing good")
-    await settled(served, "z.tar.zst", state="waiting")
-    (where / "y.tar.zst").unlink()  # nor can it be removed when the landing goes
+    await await_result(served, "z.tar.zst", state="waiting")
+    (where / "y.tar.zst").unlink()  # nor can it be removed when the drop goes
     put(where / "z.tar.zst", b"nothing better")
     os.unlink(where / "z.tar.zst")
     await until(lambda: not (where / "z.tar.zst.result.json").exists())
@@ -129,13 +127,13 @@ async def test_results_that_others_write_decide_nothing(served: Host) -> None:
     for text in (json.dumps(lie), "[1]", "{", "\xff", "[" * 100_000, ""):
         put(where / "x.tar.zst.result.json", text.encode("latin-1"))
         put(where / "x.tar.zst", raw)
-        told = await settled(served, "x.tar.zst", state="refused")
-        assert told["problem"]["code"] == "wrong_app"
+        found = await await_result(served, "x.tar.zst", state="refused")
+        assert found["problem"]["code"] == "wrong_app"
         os.unlink(where / "x.tar.zst")
         await until(lambda: "x.tar.zst.result.json" in os.listdir(where))
 
 
-async def test_a_crowd_of_names_keeps_no_bundle_from_being_deployed(host_off: Host) -> None:  # noqa: F811
+async def test_many_other_files_keep_no_bundle_from_being_deployed(host_off: Host) -> None:  # noqa: F811
     where = host_off.layout.drop(APP)
     where.mkdir(parents=True)
     good = {version: await asyncio.to_thread(host_off.bundle, wsgi(version), version) for version in ("v1", "v2")}
@@ -145,20 +143,20 @@ async def test_a_crowd_of_names_keeps_no_bundle_from_being_deployed(host_off: Ho
     for number in range(150):
         (where / f"a{number:03}-more.tar.zst").write_bytes(b"nothing better")
     async with running(host_off):
-        assert (await settled(host_off, "n.tar.zst"))["state"] == "deployed"
-        # The newest of those that wait are told of, and no others.
-        assert (await settled(host_off, "a149-more.tar.zst", state="waiting"))["awaited"] == "arrival"
+        assert (await await_result(host_off, "n.tar.zst"))["state"] == "deployed"
+        # The newest of those that wait have results, and no others.
+        assert (await await_result(host_off, "a149-more.tar.zst", state="waiting"))["awaited"] == "arrival"
         await until(lambda: not result(host_off, "a000.tar.zst"))
         put(where / "z.tar.zst", good["v2"])
-        assert (await settled(host_off, "z.tar.zst"))["state"] == "deployed"
-        # What was passed over is looked at when it changes.
+        assert (await await_result(host_off, "z.tar.zst"))["state"] == "deployed"
+        # A rejected file is examined when it changes.
         put(where / "a000.tar.zst", await asyncio.to_thread(host_off.bundle, wsgi("v3"), "v3"))
-        assert (await settled(host_off, "a000.tar.zst"))["state"] == "deployed"
+        assert (await await_result(host_off, "a000.tar.zst"))["state"] == "deployed"
         assert await host_off.serving() == "v3"
 
 
 @pytest.mark.timeout(240)
-async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host) -> None:
+async def test_a_hundred_thousand_files_do_not_hold_up_the_door(served: Host) -> None:
     where = served.layout.drop(APP)
     one = await asyncio.to_thread(load, served, wsgi("v2"), "v2")
     (where / "tree").mkdir()
@@ -182,13 +180,45 @@ async def test_a_hundred_thousand_files_keep_nobody_from_an_answer(served: Host)
     await until(lambda: "tree/app.py" in result(served).get("waiting_for", ""))
 
 
+async def test_many_folders_and_links_to_others_cost_no_watches(served: Host) -> None:
+    where = served.layout.drop(APP)
+    one = await asyncio.to_thread(load, served, wsgi("v2", data__x="1"), "v2")
+    await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
+    folders = "mkdir -p $(seq --separator=/ 500); seq -f data/%.0f 5000 | xargs mkdir"
+    script = f"cd tree; ln -s / everything; {folders}; rm data/x"
+    await asyncio.to_thread(subprocess.run, ("sh", "-ec", script), cwd=where, check=True)
+    one.put_manifest(where)
+    await until(lambda: "tree/data/x" in result(served).get("waiting_for", ""))
+    # The folder above, the directory, `tree` and `data`; and while one watch follows another, the same once more.
+    assert await asyncio.to_thread(watches) <= 8
+
+
+def watches() -> int:
+    """How many folders this process watches, by all of its inotify descriptors (proc(5), fdinfo)."""
+    found = 0
+    for entry in Path("/proc/self/fdinfo").iterdir():
+        try:
+            found += entry.read_text().count("inotify wd:")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+async def test_names_that_are_not_utf_8_do_not_end_the_watching(served: Host) -> None:
+    where = served.layout.drop(APP)
+    for number in range(3):
+        os.mkdir(os.fsencode(where) + b"/\xff%d" % number)
+        put(where / f"{number}.tar.zst", b"nothing good")
+        assert (await await_result(served, f"{number}.tar.zst", state="waiting"))["awaited"] == "arrival"
+
+
 async def test_paths_that_lead_out_of_the_tree_are_refused_before_anything_is_opened(served: Host) -> None:
     for bad in ("../../../../etc/passwd", "/etc/passwd", "a/../b"):
         line = index_line(Link("x", "y")).replace(b'"x"', json.dumps(bad).encode())
         one = await asyncio.to_thread(load, served, wsgi("v2"), "v2", index=line, files=1, unpacked_size=0)
         await asyncio.to_thread(drop_folder, served, one)
-        told = await settled(served, manifest=one.digest, state="waiting")
-        assert "is not a plain relative path" in told["waiting_for"], told
+        found = await await_result(served, manifest=one.digest, state="waiting")
+        assert "is not a plain relative path" in found["waiting_for"], found
 
 
 async def test_strangers_forgeries_and_replays_are_refused_or_waited_for(served: Host, tmp_path: Path) -> None:
@@ -196,23 +226,23 @@ async def test_strangers_forgeries_and_replays_are_refused_or_waited_for(served:
     await asyncio.to_thread(make_key, tmp_path / "stranger")
     by_stranger = await asyncio.to_thread(load, served, wsgi("v2"), "v2", key=tmp_path / "stranger")
     await asyncio.to_thread(drop_folder, served, by_stranger)
-    assert (await settled(served, manifest=by_stranger.digest))["problem"]["code"] == "signer_unknown"
+    assert (await await_result(served, manifest=by_stranger.digest))["problem"]["code"] == "signer_unknown"
     # A signature of something else may be followed by the right one.
     genuine = await asyncio.to_thread(load, served, wsgi("v2"), "v2", app="other-app")
     forged = Load(genuine.folder, genuine.manifest, by_stranger.signature, genuine.index)
     forged.put_manifest(where)
-    told = await settled(served, manifest=genuine.digest, state="waiting")
-    assert told["waiting_for"].startswith("a tree.manifest.json.sig that belongs to tree.manifest.json")
+    found = await await_result(served, manifest=genuine.digest, state="waiting")
+    assert found["waiting_for"].startswith("a tree.manifest.json.sig that belongs to tree.manifest.json")
     genuine.put_manifest(where)
-    assert (await settled(served, manifest=genuine.digest))["problem"]["code"] == "wrong_app"
+    assert (await await_result(served, manifest=genuine.digest))["problem"]["code"] == "wrong_app"
     old = await asyncio.to_thread(load, served, wsgi("v0"), "v0", created=1_700_000_000_000)
     await asyncio.to_thread(drop_folder, served, old)
-    assert (await settled(served, manifest=old.digest))["problem"]["code"] == "older_than_accepted"
+    assert (await await_result(served, manifest=old.digest))["problem"]["code"] == "older_than_accepted"
     bundle = bytearray(await asyncio.to_thread(served.bundle, wsgi("v2"), "v2"))
     for at in range(40, len(bundle), 211):
         bundle[at] ^= 0x20
     put(where / "x.tar.zst", bytes(bundle))
-    assert (await settled(served, "x.tar.zst", state="waiting"))["awaited"] == "arrival"
+    assert (await await_result(served, "x.tar.zst", state="waiting"))["awaited"] == "arrival"
 
 
 async def test_a_bundle_that_was_deployed_and_rolled_back_from_is_not_replayed(host: Host) -> None:  # noqa: F811
@@ -220,19 +250,19 @@ async def test_a_bundle_that_was_deployed_and_rolled_back_from_is_not_replayed(h
     bundles = {version: await asyncio.to_thread(host.bundle, wsgi(version), version) for version in ("v1", "v2")}
     for version, raw in bundles.items():
         put(where / f"{version}.tar.zst", raw)
-        assert (await settled(host, f"{version}.tar.zst"))["state"] == "deployed"
-    put(where / "again.tar.zst", bundles["v1"])
-    assert (await settled(host, "again.tar.zst"))["problem"]["code"] == "older_than_accepted"
+        assert (await await_result(host, f"{version}.tar.zst"))["state"] == "deployed"
+    put(where / "second.tar.zst", bundles["v1"])
+    assert (await await_result(host, "second.tar.zst"))["problem"]["code"] == "older_than_accepted"
     assert result(host, "v1.tar.zst")["state"] == "deployed"
     assert await host.serving() == "v2"
     await host.rollback()
     put(where / "more.tar.zst", bundles["v2"])
-    assert (await settled(host, "more.tar.zst"))["problem"]["code"] == "older_than_accepted"
+    assert (await await_result(host, "more.tar.zst"))["problem"]["code"] == "older_than_accepted"
     assert await host.serving() == "v1"
 
 
-async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waited_for(host: Host) -> None:  # noqa: F811
-    """Between the look and the copy: the copy hashes, so it is found and undone. Three times, then no more."""
+async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_but_waited_for(host: Host) -> None:  # noqa: F811
+    """Edited between check and copy: the copy hashes, finds it, and is undone. Three times, then no more."""
     where, good = host.layout.drop(APP), "y" * 100
     files = wsgi("v1", data__a="x" * 30_000_000, data__b=good)
     one = await asyncio.to_thread(load, host, files, "v1")
@@ -242,7 +272,7 @@ async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waite
         # The index is copied from before `data/a` is, and `data/b` after it.
         await until(lambda: list(host.app.staging.glob("*/data/a")))
         (where / "tree/data/b").write_text("evil" * 25)
-        told = await until(
+        found = await until(
             lambda: (
                 (
                     (found := result(host)).get("state") == "failed"
@@ -251,28 +281,28 @@ async def test_a_file_that_is_edited_during_the_copy_is_never_deployed_and_waite
                 and found
             )
         )
-        assert told["state"] == ("failed" if time == 3 else "waiting"), told
+        assert found["state"] == ("failed" if time == 3 else "waiting"), found
         (where / "tree/data/b").write_text(good)
-    assert (told["problem"]["code"], told["step"]) == ("content_mismatch", "unpack")
+    assert (found["problem"]["code"], found["step"]) == ("content_mismatch", "unpack")
     assert host.state()["releases"] == []
-    # What is signed anew is a new deployment.
-    again = await asyncio.to_thread(load, host, files, "v1")
-    again.put_manifest(where)
-    assert (await settled(host, manifest=again.digest))["state"] == "deployed"
+    # A new signature is a new deployment.
+    second = await asyncio.to_thread(load, host, files, "v1")
+    second.put_manifest(where)
+    assert (await await_result(host, manifest=second.digest))["state"] == "deployed"
     assert (host.app.current / "data/b").read_text() == good
 
 
-async def test_an_index_that_is_half_there_is_waited_for_whatever_it_says(host: Host) -> None:  # noqa: F811
+async def test_an_index_that_arrived_in_part_is_waited_for_whatever_it_says(host: Host) -> None:  # noqa: F811
     where = host.layout.drop(APP)
     one = await asyncio.to_thread(load, host, wsgi("v1"), "v1")
     await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
     one.put_manifest(where)
-    await settled(host)
+    await await_result(host)
     # Of the right size, with a name that would be refused for good if the manifest vouched for it.
     other = await asyncio.to_thread(load, host, wsgi("v2"), "v2")
     bad = (index_line(Link("REVISION", "x")) * 99)[: len(other.index)]
     Load(other.folder, other.manifest, other.signature, bad).put_manifest(where)
-    told = await until(lambda: "the index that" in (found := result(host)).get("waiting_for", "") and found)
-    assert (told["manifest"], told["awaited"]) == (other.digest, "arrival")
+    found = await until(lambda: "the index that" in (found := result(host)).get("waiting_for", "") and found)
+    assert (found["manifest"], found["awaited"]) == (other.digest, "arrival")
     await asyncio.to_thread(drop_folder, host, other)
-    assert (await settled(host, manifest=other.digest))["state"] == "deployed"
+    assert (await await_result(host, manifest=other.digest))["state"] == "deployed"

@@ -1,20 +1,19 @@
-"""What lies in a drop directory, in words: names, states, and what stays how long."""
+"""Drops in words: their names, what becomes of them, and how long they are kept."""
 
 import pytest
 
 from agent.core.drop import (
     Awaited,
-    Kept,
+    Final,
     Result,
     State,
     awaited,
-    concerns_nobody,
+    changed_meanwhile,
     document,
+    drops,
     failed_step,
     is_final,
-    is_torn,
-    landings,
-    longer,
+    is_ignored,
     result_name,
     results,
     says_the_same,
@@ -25,7 +24,7 @@ from pusher.wire import Code, Refused
 DAY = 24 * 3600 * 1000
 
 
-def test_landings_are_told_by_their_names() -> None:
+def test_drops_are_known_by_their_names() -> None:
     bundles = ["flask-demo-v3.tar.zst", "a+b_c.1.tar.zst"]
     others = [
         ".flask-demo-v3.tar.zst.x7Gh2a",
@@ -37,15 +36,15 @@ def test_landings_are_told_by_their_names() -> None:
         "flask-demo-v3.tar.zst.result.json",
         "tree.result.json",
     ]
-    assert landings([*bundles, *others]) == sorted(bundles)
-    assert landings([*bundles, "tree"])[0] == "tree"  # no crowd of files keeps it from being looked at
+    assert drops([*bundles, *others]) == sorted(bundles)
+    assert drops([*bundles, "tree"])[0] == "tree"  # however many files there are
     for part in ("tree", "tree.manifest.json", "tree.manifest.json.sig", "tree.index.jsonl"):
-        assert landings([part, "notes.txt"]) == ["tree"]
-        assert not concerns_nobody(part)
-    assert all(concerns_nobody(name) for name in others)
+        assert drops([part, "notes.txt"]) == ["tree"]
+        assert not is_ignored(part)
+    assert all(is_ignored(name) for name in others)
 
 
-def test_results_name_the_landings_they_tell_of() -> None:
+def test_a_result_is_named_after_its_drop() -> None:
     names = [result_name("tree"), result_name("x.tar.zst"), "other.result.json", "x.tar.zst", ".result.json"]
     assert results(names) == {"tree.result.json": "tree", "x.tar.zst.result.json": "x.tar.zst"}
 
@@ -62,7 +61,7 @@ def test_results_name_the_landings_they_tell_of() -> None:
         (Code.DISK_FULL, False, False),
     ],
 )
-def test_only_what_no_later_arrival_can_mend_is_final(code: Code, apart: bool, final: bool) -> None:
+def test_a_problem_is_final_only_if_no_later_arrival_can_mend_it(code: Code, apart: bool, final: bool) -> None:
     assert is_final(Refused(code, "x"), manifest_apart=apart) is final
 
 
@@ -78,32 +77,25 @@ def test_only_what_no_later_arrival_can_mend_is_final(code: Code, apart: bool, f
         (Code.STOPPING, Awaited.HOST),
     ],
 )
-def test_for_everything_else_somebody_waits(code: Code, what: Awaited) -> None:
+def test_a_drop_with_any_other_problem_waits(code: Code, what: Awaited) -> None:
     assert awaited(Refused(code, "x")) is what
 
 
-def test_a_deployment_is_torn_if_what_it_read_was_changed_meanwhile() -> None:
-    assert is_torn(Refused(Code.CONTENT_MISMATCH, "x").to_document())
-    assert not is_torn(Refused(Code.APP_EXITED, "x").to_document())
-    assert not is_torn(None)
+def test_a_deployment_whose_files_changed_meanwhile_is_known_by_its_problem() -> None:
+    assert changed_meanwhile(Refused(Code.CONTENT_MISMATCH, "x").to_document())
+    assert not changed_meanwhile(Refused(Code.APP_EXITED, "x").to_document())
+    assert not changed_meanwhile(None)
 
 
-def test_pauses_double_up_to_a_minute() -> None:
-    pauses = [longer(0)]
-    while longer(pauses[-1]) != pauses[-1]:
-        pauses.append(longer(pauses[-1]))
-    assert pauses == [5, 10, 20, 40, 60]
+def test_retention_counts_from_the_newest_and_compares_the_age() -> None:
+    final = [Final("old", 1 * DAY), Final("new", 9 * DAY), Final("middle", 8 * DAY)]
+    assert surplus(final, now=10 * DAY, keep=3, days=30) == []
+    assert surplus(final, now=10 * DAY, keep=1, days=30) == ["middle", "old"]
+    assert surplus(final, now=10 * DAY, keep=3, days=5) == ["old"]
+    assert surplus(final, now=10 * DAY, keep=3, days=1.5) == ["middle", "old"]
 
 
-def test_retention_counts_from_the_newest_and_looks_at_the_age() -> None:
-    kept = [Kept("old", 1 * DAY), Kept("new", 9 * DAY), Kept("middle", 8 * DAY)]
-    assert surplus(kept, now=10 * DAY, keep=3, days=30) == []
-    assert surplus(kept, now=10 * DAY, keep=1, days=30) == ["middle", "old"]
-    assert surplus(kept, now=10 * DAY, keep=3, days=5) == ["old"]
-    assert surplus(kept, now=10 * DAY, keep=3, days=1.5) == ["middle", "old"]
-
-
-def test_a_result_says_what_is_known_and_its_time_is_no_difference() -> None:
+def test_a_result_has_only_known_members_and_its_time_makes_no_difference() -> None:
     waiting = Result(name="tree", state=State.WAITING, awaited=Awaited.TURN, waiting_for="its turn")
     written = document("flask-demo", waiting, since=0)
     assert written == {
@@ -120,7 +112,7 @@ def test_a_result_says_what_is_known_and_its_time_is_no_difference() -> None:
     assert not says_the_same(written, document("flask-demo", refused, since=0))
 
 
-def test_the_step_of_a_failure_is_its_first() -> None:
+def test_the_failed_step_is_the_first_that_failed() -> None:
     events = [("started", {}), ("hook_failed", {"hook": "before-symlink"}), ("step_failed", {"step": "unpack"})]
     assert failed_step(events) == "before-symlink"
     assert failed_step(events[2:]) == "unpack"

@@ -1,4 +1,4 @@
-"""A drop directory as bundles: what is there, what is lacking, and going on where one stopped."""
+"""Drops as bundles: what is there, what is missing, and going on where a check stopped."""
 
 import asyncio
 import errno
@@ -13,12 +13,12 @@ import pytest
 from agent.core.drop import Awaited, awaited
 from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployer import Send
-from agent.doors.drop.upload import Landing
+from agent.doors.drop.drop import Drop
 from agent.doors.ports import App
+from agent.host.drop.directory import Chain, Missing, OpenDirectory, Stamp, unreadable
+from agent.host.drop.dropped import index_holds
 from agent.host.drop.dropped_file import DroppedFile
 from agent.host.drop.dropped_folder import DroppedFolder
-from agent.host.drop.folder import Chain, Dropbox, Lacking, Stamp, lacking
-from agent.host.drop.upload import index_holds
 from agent.host.ports import Bundle
 from agent.host.storage.disk import Disk
 from pusher.bundle.archive import write_bundle
@@ -32,9 +32,9 @@ FILES = {"a": b"1", "b/c": b"22", "b/d": b"333", "z/y/x": b"4444"}
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Dropbox]:
+def directory(tmp_path: Path) -> Iterator[OpenDirectory]:
     (tmp_path / "drop").mkdir()
-    one = Dropbox(tmp_path / "drop", Disk())
+    one = OpenDirectory(tmp_path / "drop", Disk())
     yield one
     one.close()
 
@@ -54,166 +54,172 @@ def entries(load: Load) -> list[Entry]:
     return [parse_index_line(line) for line in load.index.splitlines(keepends=True)]
 
 
-def lacks(folder: DroppedFolder, load: Load) -> str:
+def missing(folder: DroppedFolder, load: Load) -> str:
     try:
         folder.open().check(folder.bundle(), entries(load))
-    except Lacking as problem:
+    except Missing as problem:
         return problem.what
     return ""
 
 
-def land(box: Dropbox, name: str, content: bytes) -> Path:
-    path = box.path / "tree" / name
+def drop(directory: OpenDirectory, name: str, content: bytes) -> Path:
+    path = directory.path / "tree" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
 
-def test_a_folder_says_what_it_lacks_first_by_size_then_by_content(box: Dropbox, one: Load) -> None:
-    folder = DroppedFolder(box)
-    with pytest.raises(Lacking, match=r"tree\.manifest\.json, which is not there"):
+def test_a_folder_says_what_is_missing_first_by_size_then_by_content(directory: OpenDirectory, one: Load) -> None:
+    folder = DroppedFolder(directory)
+    with pytest.raises(Missing, match=r"tree\.manifest\.json, which is not there"):
         folder.bundle().signed_manifest()
-    one.put_manifest(box.path)
-    assert lacks(folder, one) == "tree/a, which is not there"
-    land(box, "a", b"x")  # of the right size
-    assert lacks(folder, one) == "tree/b/c, which is not there"
-    land(box, "b/c", b"2")
-    assert lacks(folder, one) == "tree/b/c of 2 bytes (there are 1)"
-    land(box, "b/c", b"22")
-    land(box, "b/d", b"333")
-    assert lacks(folder, one) == "the symbolic link tree/link -> b/c"
-    (box.path / "tree/link").symlink_to("b/d")
-    assert lacks(folder, one) == "the symbolic link tree/link -> b/c"
-    (box.path / "tree/link").unlink()
-    (box.path / "tree/link").symlink_to("b/c")
-    land(box, "z/y/x", b"4444")
-    assert lacks(folder, one) == "tree/a as it was signed (its content is another)"
-    land(box, "a", b"1")
-    assert lacks(folder, one) == ""
+    one.put_manifest(directory.path)
+    assert missing(folder, one) == "tree/a, which is not there"
+    drop(directory, "a", b"x")  # of the right size
+    assert missing(folder, one) == "tree/b/c, which is not there"
+    drop(directory, "b/c", b"2")
+    assert missing(folder, one) == "tree/b/c of 2 bytes (there are 1)"
+    drop(directory, "b/c", b"22")
+    drop(directory, "b/d", b"333")
+    assert missing(folder, one) == "the symbolic link tree/link -> b/c"
+    (directory.path / "tree/link").symlink_to("b/d")
+    assert missing(folder, one) == "the symbolic link tree/link -> b/c"
+    (directory.path / "tree/link").unlink()
+    (directory.path / "tree/link").symlink_to("b/c")
+    drop(directory, "z/y/x", b"4444")
+    assert missing(folder, one) == "tree/a as it was signed (its content differs)"
+    drop(directory, "a", b"1")
+    assert missing(folder, one) == ""
     assert {path: b"".join(content) for path, _, content in _read(folder, one).files()} == FILES
 
 
-def test_what_was_found_well_is_not_looked_at_again_until_it_is_to_be_forgotten(box: Dropbox, one: Load) -> None:
-    folder = DroppedFolder(box)
-    one.put_manifest(box.path)
+def test_a_file_that_was_checked_is_not_checked_again_before_forget(directory: OpenDirectory, one: Load) -> None:
+    folder = DroppedFolder(directory)
+    one.put_manifest(directory.path)
     for name in ("a", "b/c"):
-        land(box, name, FILES[name])
-    assert lacks(folder, one) == "tree/b/d, which is not there"
-    land(box, "a", b"too long by now")
-    assert lacks(folder, one) == "tree/b/d, which is not there"
+        drop(directory, name, FILES[name])
+    assert missing(folder, one) == "tree/b/d, which is not there"
+    drop(directory, "a", b"too long by now")
+    assert missing(folder, one) == "tree/b/d, which is not there"
     folder.forget()
-    assert lacks(folder, one) == "tree/a of 1 bytes (there are 15)"
+    assert missing(folder, one) == "tree/a of 1 bytes (there are 15)"
 
 
-def test_papers_and_index_that_do_not_belong_together_are_lacking(box: Dropbox, one: Load) -> None:
-    folder, manifest = DroppedFolder(box), Manifest.from_bytes(one.manifest)
-    one.put_manifest(box.path)
+def test_a_manifest_and_an_index_that_do_not_belong_together_are_missing(
+    directory: OpenDirectory, one: Load
+) -> None:
+    folder, manifest = DroppedFolder(directory), Manifest.from_bytes(one.manifest)
+    one.put_manifest(directory.path)
     assert index_holds(folder.bundle(), manifest)
-    (box.path / "tree.index.jsonl").write_bytes(one.index[:-1] + b" ")
+    (directory.path / "tree.index.jsonl").write_bytes(one.index[:-1] + b" ")
     assert not index_holds(folder.bundle(), manifest)
-    (box.path / "tree.index.jsonl").write_bytes(b"")
+    (directory.path / "tree.index.jsonl").write_bytes(b"")
     assert not index_holds(folder.bundle(), manifest)
-    with pytest.raises(Lacking, match="there are 0"):
+    with pytest.raises(Missing, match="there are 0"):
         list(folder.bundle().index(5))
-    (box.path / "tree.manifest.json").write_bytes(b"x" * 70_000)
-    with pytest.raises(Lacking, match="at most 65536 bytes"):
+    (directory.path / "tree.manifest.json").write_bytes(b"x" * 70_000)
+    with pytest.raises(Missing, match="at most 65536 bytes"):
         folder.bundle().signed_manifest()
 
 
-def test_an_index_that_changes_under_the_look_is_lacking_and_leads_nowhere(box: Dropbox, one: Load) -> None:
-    folder = DroppedFolder(box)
-    one.put_manifest(box.path)
+def test_an_index_that_changes_during_the_check_is_missing_and_no_path_of_it_is_opened(
+    directory: OpenDirectory, one: Load
+) -> None:
+    folder = DroppedFolder(directory)
+    one.put_manifest(directory.path)
     for name, content in FILES.items():
-        land(box, name, content)
+        drop(directory, name, content)
     for line in (b"{}\n", b'{"path":"../x","target":"y"}\n', b"x" * 100_000):
         folder.forget()
-        (box.path / "tree.index.jsonl").write_bytes(line)
-        assert "the tree.index.jsonl that tree.manifest.json names" in lacks(folder, one)
-    (box.path / "tree.index.jsonl").unlink()
-    assert lacks(folder, one) == "tree.index.jsonl, which is not there"
+        (directory.path / "tree.index.jsonl").write_bytes(line)
+        assert "the tree.index.jsonl that tree.manifest.json names" in missing(folder, one)
+    (directory.path / "tree.index.jsonl").unlink()
+    assert missing(folder, one) == "tree.index.jsonl, which is not there"
 
 
-def test_what_changes_between_look_and_copy_is_no_longer_what_was_signed(box: Dropbox, one: Load) -> None:
-    folder = DroppedFolder(box)
-    one.put_manifest(box.path)
+def test_a_file_that_changes_between_check_and_copy_is_not_the_one_that_was_signed(
+    directory: OpenDirectory, one: Load
+) -> None:
+    folder = DroppedFolder(directory)
+    one.put_manifest(directory.path)
     for name, content in FILES.items():
-        land(box, name, content)
+        drop(directory, name, content)
     reading = _read(folder, one)
-    (box.path / "tree/b/c").unlink()
+    (directory.path / "tree/b/c").unlink()
     with pytest.raises(Refused, match="The file b/c is not the one that was signed"):
         [b"".join(content) for _, _, content in reading.files()]
 
 
-def test_a_bundles_file_is_read_to_its_end_as_often_as_is_wanted(box: Dropbox, one: Load) -> None:
+def test_a_bundle_file_is_read_to_its_end_as_often_as_is_wanted(directory: OpenDirectory, one: Load) -> None:
     tree = read_tree(one.folder)
     raw = b"".join(write_bundle(SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
-    dropped = DroppedFile(box, "x.tar.zst")
+    dropped = DroppedFile(directory, "x.tar.zst")
     assert dropped.stamps() == (None,)
-    with pytest.raises(Lacking):
+    with pytest.raises(Missing):
         dropped.open()
-    (box.path / "x.tar.zst").write_bytes(raw)
+    (directory.path / "x.tar.zst").write_bytes(raw)
     for _ in range(2):
         _check(dropped, one)
-    (box.path / "x.tar.zst").write_bytes(raw[:-1])
+    (directory.path / "x.tar.zst").write_bytes(raw[:-1])
     with pytest.raises(Refused, match="ends early"):
         _check(dropped, one)
     other = write_bundle(SignedManifest(one.manifest, one.signature, one.index), _others(tree))
-    (box.path / "x.tar.zst").write_bytes(b"".join(other))
+    (directory.path / "x.tar.zst").write_bytes(b"".join(other))
     with pytest.raises(Refused, match="The file a is not the one"):
         _check(dropped, one)
     less = Load(one.folder, one.manifest, one.signature, one.index.split(b"\n", 1)[1])
-    (box.path / "x.tar.zst").write_bytes(raw)
+    (directory.path / "x.tar.zst").write_bytes(raw)
     with pytest.raises(Refused, match="not what its index lists"):
         _check(dropped, less)
 
 
-def test_a_bundles_file_that_was_found_well_is_not_read_again_until_it_changes_or_is_to_be_forgotten(
-    box: Dropbox, one: Load
+def test_a_bundle_file_that_was_checked_is_not_read_again_before_it_changes_or_forget(
+    directory: OpenDirectory, one: Load
 ) -> None:
-    tree, path = read_tree(one.folder), box.path / "x.tar.zst"
+    tree, path = read_tree(one.folder), directory.path / "x.tar.zst"
     path.write_bytes(
         b"".join(write_bundle(SignedManifest(one.manifest, one.signature, one.index), tree.contents()))
     )
     less = Load(one.folder, one.manifest, one.signature, one.index.split(b"\n", 1)[1])
-    dropped = DroppedFile(box, path.name)
-    for again in (lambda: os.utime(path), dropped.forget):
+    dropped = DroppedFile(directory, path.name)
+    for change in (lambda: os.utime(path), dropped.forget):
         _check(dropped, one)
         _check(dropped, less)
-        again()
+        change()
         with pytest.raises(Refused, match="not what its index lists"):
             _check(dropped, less)
 
 
-def test_what_cannot_be_read_is_this_hosts_trouble_and_waits_for_nothing_to_arrive() -> None:
+def test_a_file_that_cannot_be_read_waits_for_this_host_and_not_for_an_arrival() -> None:
     for number in (errno.EIO, errno.EMFILE):
-        assert awaited(lacking("tree/a", OSError(number, os.strerror(number)))) is Awaited.HOST
+        assert awaited(unreadable("tree/a", OSError(number, os.strerror(number)))) is Awaited.HOST
     for number in (errno.ENOENT, errno.EACCES, errno.ELOOP):
-        assert awaited(lacking("tree/a", OSError(number, os.strerror(number)))) is Awaited.ARRIVAL
+        assert awaited(unreadable("tree/a", OSError(number, os.strerror(number)))) is Awaited.ARRIVAL
 
 
-async def test_what_changed_just_before_a_look_is_looked_at_again_though_its_stamp_is_the_same(
-    box: Dropbox,
+async def test_a_file_that_changed_just_before_a_check_is_checked_again_though_its_stamp_is_the_same(
+    directory: OpenDirectory,
 ) -> None:
-    path = box.path / "x.tar.zst"
+    path = directory.path / "x.tar.zst"
     path.write_bytes(b"")
-    dropped = DroppedFile(box, path.name)
+    dropped = DroppedFile(directory, path.name)
     stamps = await asyncio.to_thread(dropped.stamps)
     assert stamps[0] is not None
     changed = stamps[0].changed // 1_000_000
-    landing = Landing(dropped, cast("App", None), before={})  # nothing of it is good enough to be asked about
-    await landing.look(stamps, now=changed)
-    assert "the rest of x.tar.zst" in landing.result.waiting_for
+    checked = Drop(dropped, cast("App", None), before={})  # it is asked only about what was read
+    await checked.check(stamps, now=changed)
+    assert "the rest of x.tar.zst" in checked.result.waiting_for
     path.unlink()
     os.mkfifo(path)
-    await landing.look(stamps, now=changed + 1000)
-    assert "there is a fifo" in (said := landing.result.waiting_for)
+    await checked.check(stamps, now=changed + 1000)
+    assert "there is a fifo" in (said := checked.result.waiting_for)
     path.unlink()
-    await landing.look(stamps, now=changed + 2000)
-    assert landing.result.waiting_for == said
+    await checked.check(stamps, now=changed + 2000)
+    assert checked.result.waiting_for == said
 
 
 class Asked:
-    """An app of which nothing was deployed yet, and its parts; `begun` is what it was asked to deploy: manifest,
+    """An app of which nothing was deployed yet, and its parts. `begun` is what it was asked to deploy: manifest,
     signature and index."""
 
     def __init__(self) -> None:
@@ -248,46 +254,46 @@ class Asked:
 
 
 @pytest.mark.parametrize("name", ["tree.manifest.json", "tree.manifest.json.sig"])
-async def test_what_is_deployed_is_the_manifest_that_was_verified_whatever_stands_there_by_now(
-    box: Dropbox, one: Load, name: str
+async def test_the_manifest_that_was_verified_is_deployed_whatever_is_there_by_now(
+    directory: OpenDirectory, one: Load, name: str
 ) -> None:
     def arrive() -> tuple[Stamp | None, ...]:
-        one.put_manifest(box.path)
+        one.put_manifest(directory.path)
         for path, content in FILES.items():
-            land(box, path, content)
-        (box.path / "tree/link").symlink_to("b/c")
-        return DroppedFolder(box).stamps()
+            drop(directory, path, content)
+        (directory.path / "tree/link").symlink_to("b/c")
+        return DroppedFolder(directory).stamps()
 
     stamps = await asyncio.to_thread(arrive)
     asked = Asked()
-    landing = Landing(DroppedFolder(box), cast("App", asked), before={})
-    await landing.look(stamps, now=0)
-    assert landing.ready
-    await asyncio.to_thread((box.path / name).write_bytes, b"another")
-    await landing.begin()
-    assert landing.result.awaited is Awaited.HOST
+    checked = Drop(DroppedFolder(directory), cast("App", asked), before={})
+    await checked.check(stamps, now=0)
+    assert checked.ready
+    await asyncio.to_thread((directory.path / name).write_bytes, b"another")
+    await checked.begin()
+    assert checked.result.awaited is Awaited.HOST
     assert asked.begun == [(one.manifest, one.signature, one.index)]
 
 
-def test_a_stamp_tells_of_a_change_and_only_what_was_looked_at_is_removed(box: Dropbox) -> None:
-    path = box.path / "x.tar.zst"
+def test_a_changed_file_has_another_stamp_and_is_not_removed(directory: OpenDirectory) -> None:
+    path = directory.path / "x.tar.zst"
     path.write_bytes(b"1")
-    before = box.stamp("x.tar.zst")
+    before = directory.stamp("x.tar.zst")
     path.write_bytes(b"22")
-    box.remove("x.tar.zst", only=before)
+    directory.remove("x.tar.zst", only=before)
     assert path.exists()
-    box.remove("x.tar.zst", only=box.stamp("x.tar.zst"))
+    directory.remove("x.tar.zst", only=directory.stamp("x.tar.zst"))
     assert not path.exists()
 
 
-def test_a_chain_goes_from_folder_to_folder_and_through_no_link(box: Dropbox) -> None:
+def test_a_chain_goes_from_folder_to_folder_and_through_no_link(directory: OpenDirectory) -> None:
     for name in ("a/b/c", "a/d"):
-        (box.path / name).mkdir(parents=True)
-    (box.path / "a/link").symlink_to("b")
-    with Chain(box.folder) as chain:
+        (directory.path / name).mkdir(parents=True)
+    (directory.path / "a/link").symlink_to("b")
+    with Chain(directory.descriptor) as chain:
         for name in ("a/b/c", "a/b", "a/d", "", "a"):
             here = os.fstat(chain.folder(name))
-            assert here.st_ino == (box.path / name).stat().st_ino
+            assert here.st_ino == (directory.path / name).stat().st_ino
         with pytest.raises(NotADirectoryError):
             chain.folder("a/link/c")
         assert len(chain.folders("a/b/nothing/x")) == 3

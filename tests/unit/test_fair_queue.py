@@ -1,4 +1,4 @@
-"""Whose turn it is among more files than are looked at at a time: everybody's, sooner or later."""
+"""Fair scheduling: of more files than one scan examines, each is examined sooner or later."""
 
 from typing import NamedTuple
 
@@ -15,71 +15,71 @@ def junk(count: int, *, since: int = 0) -> dict[str, Stamp]:
     return {f"a{number:05}": Stamp(since + number) for number in range(count)}
 
 
-def in_turn(crowd: FairQueue[Stamp], there: dict[str, Stamp], *, useless: bool = True) -> list[list[str]]:
-    """The names of one look: everybody's turn, with what is found to be of no use passed over."""
-    crowd.renew()
-    turns = []
-    while not turns or crowd.left:
-        turns.append(crowd.chosen(there, held=()))
-        assert len(turns[-1]) <= 10
-        for name in turns[-1] if useless else ():
-            crowd.pass_over(name, there[name])
-    return turns
+def one_round(queue: FairQueue[Stamp], there: dict[str, Stamp], *, reject: bool = True) -> list[list[str]]:
+    """The names of one round, in which every file is chosen. Unless told otherwise each is then rejected."""
+    queue.renew()
+    scans: list[list[str]] = []
+    while not scans or queue.left:
+        scans.append(queue.choose(there, held=()))
+        assert len(scans[-1]) <= 10
+        for name in scans[-1] if reject else ():
+            queue.reject(name, there[name])
+    return scans
 
 
-def test_as_many_as_are_looked_at_at_a_time_are_looked_at_together() -> None:
-    crowd: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
+def test_as_many_files_as_one_scan_examines_are_examined_together() -> None:
+    queue: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
     there = junk(10)
-    assert in_turn(crowd, there, useless=False) == [list(there)]
-    assert in_turn(crowd, there, useless=False) == [list(there)]
-    assert crowd.chosen(there, held=list(there)[:9]) == [list(there)[9]]
+    assert one_round(queue, there, reject=False) == [list(there)]
+    assert one_round(queue, there, reject=False) == [list(there)]
+    assert queue.choose(there, held=list(there)[:9]) == [list(there)[9]]
 
 
-def test_what_is_of_no_use_is_passed_over_until_it_changes() -> None:
-    crowd: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
+def test_a_rejected_file_is_passed_over_until_it_changes() -> None:
+    queue: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
     there = junk(35)
-    turns = in_turn(crowd, there)
-    assert sorted(name for turn in turns for name in turn) == list(there)
-    assert in_turn(crowd, there) == [[]]
+    scans = one_round(queue, there)
+    assert sorted(name for scan in scans for name in scan) == list(there)
+    assert one_round(queue, there) == [[]]
     there["a00007"] = Stamp(99)
-    assert in_turn(crowd, there) == [["a00007"]]
+    assert one_round(queue, there) == [["a00007"]]
     gone = there.pop("a00008")
-    assert in_turn(crowd, there) == [[]]
-    assert in_turn(crowd, there | {"a00008": gone}) == [["a00008"]]
+    assert one_round(queue, there) == [[]]
+    assert one_round(queue, there | {"a00008": gone}) == [["a00008"]]
 
 
 @pytest.mark.parametrize("remembered", [1000, 20, 0])
-def test_everybody_has_his_turn_however_little_is_remembered(remembered: int) -> None:
-    crowd: FairQueue[Stamp] = FairQueue(most=10, remembered=remembered)
+def test_every_file_is_chosen_however_few_rejected_ones_are_remembered(remembered: int) -> None:
+    queue: FairQueue[Stamp] = FairQueue(most=10, remembered=remembered)
     there = junk(101)
     for _ in range(3):
-        in_turn(crowd, there)
-        assert len(crowd._useless) <= remembered
+        one_round(queue, there)
+        assert queue.rejected <= remembered
         there["zz"] = Stamp(50)  # in the middle, as by a clock that was set back
-        assert "zz" in {name for turn in in_turn(crowd, there) for name in turn}
+        assert "zz" in {name for scan in one_round(queue, there) for name in scan}
         del there["zz"]
 
 
-def test_what_is_of_use_and_not_held_has_one_turn_in_each_look_and_no_look_is_without_end() -> None:
-    crowd: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
-    turns = in_turn(crowd, junk(33), useless=False)
-    assert {name for turn in turns for name in turn} == set(junk(33))
-    assert len(turns) == 7
+def test_a_file_that_is_neither_rejected_nor_held_is_chosen_in_each_round_and_each_round_ends() -> None:
+    queue: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
+    scans = one_round(queue, junk(33), reject=False)
+    assert {name for scan in scans for name in scan} == set(junk(33))
+    assert len(scans) == 7
 
 
-def test_what_changed_last_does_not_wait_for_a_crowd() -> None:
-    crowd: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
-    assert "zz" in in_turn(crowd, junk(1000) | {"zz": Stamp(5000)})[0]
+def test_the_file_that_changed_last_does_not_wait_for_many_others() -> None:
+    queue: FairQueue[Stamp] = FairQueue(most=10, remembered=100)
+    assert "zz" in one_round(queue, junk(1000) | {"zz": Stamp(5000)})[0]
 
 
-def test_a_crowd_that_grows_faster_than_it_is_looked_at_keeps_nobody_from_his_turn() -> None:
-    crowd: FairQueue[Stamp] = FairQueue(most=10, remembered=50)
+def test_files_that_arrive_faster_than_they_are_examined_keep_no_file_from_being_chosen() -> None:
+    queue: FairQueue[Stamp] = FairQueue(most=10, remembered=50)
     there = junk(200) | {"zz": Stamp(200)}
     for time in range(1000):
-        crowd.renew()  # somebody changed something
+        queue.renew()  # somebody changed something
         there |= {f"b{time}-{number}": Stamp(201 + time) for number in range(10)}
-        if "zz" in (chosen := crowd.chosen(there, held=())):
+        if "zz" in (chosen := queue.choose(there, held=())):
             break
         for name in chosen:
-            crowd.pass_over(name, there[name])
+            queue.reject(name, there[name])
     assert time < 50

@@ -1,7 +1,4 @@
-"""No test reaches into the private parts of the product: what a test needs is a parameter of the constructor.
-
-`PENDING` lists what is left. It may only become shorter.
-"""
+"""No test reaches into the private parts of the product: what a test needs is a parameter of the constructor."""
 
 import ast
 from collections.abc import Iterator
@@ -14,16 +11,6 @@ STANDARD = {"os._exit", "files[0]._replace", "found._replace"}
 
 STANDARD_ATTRIBUTES = {"_actions", "_option_string_actions", "_SubParsersAction"}
 """Parts of argparse that have no public form: the tests compare documents and completion with the real parser."""
-
-PENDING: dict[str, set[str]] = {
-    "tests/deploy/test_door.py": {
-        *("at.door._server", "patch _ACCEPT_AGAIN_S", "patch _CONNECTIONS_EACH", "patch _WELCOMES"),
-    },
-    "tests/deploy/test_door_client.py": {"at.door._desk"},
-    "tests/deploy/test_door_events.py": {"at.door._desk", "at.door._server"},
-    "tests/deploy/test_door_logs.py": {"at.door._desk"},
-    "tests/unit/test_fair_queue.py": {"crowd._useless"},
-}
 
 
 def private_uses(path: Path) -> Iterator[str]:
@@ -55,15 +42,13 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def test_no_test_uses_private_parts_beyond_those_that_are_known() -> None:
-    used: dict[str, set[str]] = {}
-    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
-        if uses := set(private_uses(path)):
-            used[str(path.relative_to(REPOSITORY))] = uses
-    new = {file: uses - PENDING.get(file, set()) for file, uses in used.items()}
-    assert not {file: uses for file, uses in new.items() if uses}
-    gone = {file: uses - used.get(file, set()) for file, uses in PENDING.items()}
-    assert not {file: uses for file, uses in gone.items() if uses}, "take these off the list"
+def test_no_test_uses_private_parts() -> None:
+    used = {
+        str(path.relative_to(REPOSITORY)): uses
+        for path in sorted((REPOSITORY / "tests").rglob("*.py"))
+        if (uses := set(private_uses(path)))
+    }
+    assert not used
 
 
 def test_each_way_to_reach_into_private_parts_is_recognised(tmp_path: Path) -> None:

@@ -1,22 +1,24 @@
-"""What wakes the door of a drop directory: the kernel, and a clock only for what the kernel cannot tell of."""
+"""What wakes the door of a drop directory: the kernel, and a clock only for what the kernel cannot report."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from agent.doors.drop.wakeup import Wakeup
 from agent.host.clock import SystemClock
-from agent.host.drop.folder import Dropbox
+from agent.host.drop.directory import OpenDirectory
 from agent.host.storage.disk import Disk
 
 DEADLINE_S = 10
 
 
-class Waited(SystemClock):
-    """A clock for which somebody waits until the test lets him go on."""
+class ManualClock(SystemClock):
+    """A clock whose pauses end when the test says so."""
 
     def __init__(self) -> None:
         self.pauses: asyncio.Queue[tuple[float, asyncio.Event]] = asyncio.Queue()
@@ -33,69 +35,88 @@ class Waited(SystemClock):
 
 
 @pytest.fixture
-def clock() -> Waited:
-    return Waited()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-async def waking(clock: Waited) -> AsyncIterator[Wakeup]:
-    one = Wakeup(structlog.get_logger(), rescan_s=30, clock=clock)
-    one.open()
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "drop/flask-demo"
+
+
+@pytest.fixture
+async def wakeup(path: Path, clock: ManualClock) -> AsyncIterator[Wakeup]:
+    one = Wakeup(path, rescan_s=30, clock=clock, log=structlog.get_logger(), step_s=0.01)
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+def directory(path: Path) -> Iterator[OpenDirectory]:
+    path.mkdir(parents=True)
+    one = OpenDirectory(path, Disk())
     yield one
     one.close()
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Dropbox]:
-    one = Dropbox(tmp_path, Disk())
-    yield one
-    one.close()
+async def watched(wakeup: Wakeup, directory: OpenDirectory) -> Wakeup:
+    """One that watches, as after a first scan and a second."""
+    await wakeup.watch(directory, [])
+    assert wakeup.clear()
+    await wakeup.watch(directory, [])
+    assert not wakeup.clear()
+    return wakeup
 
 
-async def passed(waking: Wakeup, clock: Waited, *, well: bool = True, untold: bool) -> float:
-    """How long it waits, with nothing that wakes."""
+async def pause(wakeup: Wakeup, clock: ManualClock, *, scanned: bool = True, unreported: bool) -> float:
+    """How long it waits when nothing wakes it."""
     async with asyncio.timeout(DEADLINE_S):
-        waiting = asyncio.create_task(waking.wait(well=well, untold=untold))
+        waiting = asyncio.create_task(wakeup.wait(scanned=scanned, unreported=unreported))
         seconds, over = await clock.pauses.get()
         over.set()
         await waiting
     return seconds
 
 
-async def test_at_rest_only_the_kernel_wakes_and_no_timer_exists(
-    waking: Wakeup, clock: Waited, box: Dropbox
+async def woken(wakeup: Wakeup) -> None:
+    """Return when something wakes it."""
+    async with asyncio.timeout(DEADLINE_S):
+        await wakeup.wait(scanned=True, unreported=False)
+    assert wakeup.clear()
+
+
+async def test_at_rest_only_the_kernel_wakes_and_no_timer_runs(
+    watched: Wakeup, clock: ManualClock, path: Path
 ) -> None:
-    await waking.watch(box, [])
-    assert waking.clear()  # the watch is new
-    assert not waking.clear()
-    waiting = asyncio.create_task(waking.wait(well=True, untold=False))
-    (box.path / "x.tar.zst").touch()
+    waiting = asyncio.create_task(watched.wait(scanned=True, unreported=False))
+    (path / "x.tar.zst").touch()
     async with asyncio.timeout(DEADLINE_S):
         await waiting
     assert clock.pauses.empty()
 
 
-async def test_what_nobody_tells_is_looked_at_after_longer_and_longer_pauses(
-    waking: Wakeup, clock: Waited
+async def test_a_condition_the_kernel_cannot_report_is_checked_after_longer_and_longer_pauses(
+    watched: Wakeup, clock: ManualClock
 ) -> None:
-    assert [await passed(waking, clock, untold=True) for _ in range(6)] == [5, 10, 20, 40, 60, 60]
-    waking.wake()
-    await waking.wait(well=True, untold=False)
-    assert await passed(waking, clock, untold=True) == 5
+    assert [await pause(watched, clock, unreported=True) for _ in range(6)] == [5, 10, 20, 40, 60, 60]
+    watched.wake()
+    await watched.wait(scanned=True, unreported=False)
+    assert await pause(watched, clock, unreported=True) == 5
 
 
-async def test_an_event_ends_a_pause_and_leaves_no_timer_behind_nor_makes_the_next_longer(
-    waking: Wakeup, clock: Waited
+async def test_an_event_ends_a_pause_leaves_no_timer_and_does_not_make_the_next_pause_longer(
+    watched: Wakeup, clock: ManualClock
 ) -> None:
     for _ in range(3):
-        waiting = asyncio.create_task(waking.wait(well=True, untold=True))
+        waiting = asyncio.create_task(watched.wait(scanned=True, unreported=True))
         async with asyncio.timeout(DEADLINE_S):
             seconds, _over = await clock.pauses.get()
-            waking.wake()
+            watched.wake()
             await waiting
         assert (seconds, clock.running) == (5, 0)
-        waking.clear()
-    waiting = asyncio.create_task(waking.wait(well=True, untold=True))
+        watched.clear()
+    waiting = asyncio.create_task(watched.wait(scanned=True, unreported=True))
     async with asyncio.timeout(DEADLINE_S):
         await clock.pauses.get()
     waiting.cancel()
@@ -103,6 +124,70 @@ async def test_an_event_ends_a_pause_and_leaves_no_timer_behind_nor_makes_the_ne
     assert clock.running == 0
 
 
-async def test_a_look_that_failed_is_made_again_by_and_by(waking: Wakeup, clock: Waited) -> None:
-    assert await passed(waking, clock, well=False, untold=False) == 30
-    assert [await passed(waking, clock, well=False, untold=True) for _ in range(4)] == [5, 10, 20, 30]
+async def test_a_scan_that_failed_is_repeated_after_a_time(watched: Wakeup, clock: ManualClock) -> None:
+    assert await pause(watched, clock, scanned=False, unreported=False) == 30
+    assert [await pause(watched, clock, scanned=False, unreported=True) for _ in range(4)] == [5, 10, 20, 30]
+
+
+async def test_without_a_watch_a_scan_is_made_now_and_then_and_watching_begins_again_when_it_can(
+    wakeup: Wakeup, clock: ManualClock, path: Path, tmp_path: Path
+) -> None:
+    with capture_logs() as logs:
+        for _ in range(2):
+            await wakeup.watch(None, [])  # the folder above does not exist
+            wakeup.clear()
+            assert await pause(wakeup, clock, unreported=False) == 30
+        os.mkdir(path.parent)
+        await wakeup.watch(None, [])
+    assert [entry["event"] for entry in logs] == ["drop_not_watched", "drop_rewatched"]
+    assert logs[0]["log_level"] == "error"
+    assert wakeup.clear()
+    os.mkdir(path)
+    await woken(wakeup)
+
+
+async def test_a_directory_that_is_replaced_wakes(watched: Wakeup, path: Path) -> None:
+    os.rename(path, path.with_name("old"))
+    await woken(watched)
+    os.mkdir(path)
+    await woken(watched)
+
+
+async def test_the_folders_on_the_way_to_what_is_missing_wake_as_far_as_they_exist(
+    watched: Wakeup, directory: OpenDirectory, path: Path
+) -> None:
+    for step in ("tree", "tree/a", "tree/a/b"):
+        await watched.watch(directory, ["tree/a/b/file"])
+        watched.clear()
+        (path / step).mkdir()
+        await woken(watched)
+    await watched.watch(directory, ["tree/a/b/file"])
+    assert watched.clear()
+    (path / "tree/a/b/file").touch()
+    await woken(watched)
+
+
+async def test_a_watch_that_breaks_wakes_and_is_replaced(
+    watched: Wakeup, directory: OpenDirectory, path: Path
+) -> None:
+    with capture_logs() as logs:
+        os.mkdir(os.fsencode(path) + b"/\xff")
+        await woken(watched)
+        await watched.watch(directory, [])
+        assert watched.clear()
+        (path / "x.tar.zst").touch()
+        await woken(watched)
+    assert [entry["event"] for entry in logs] == ["drop_watch_broken"]
+
+
+async def test_closing_leaves_no_thread_behind(watched: Wakeup, path: Path) -> None:
+    threads = set(os.listdir("/proc/self/task"))
+    await watched.close()
+    await watched.close()
+
+    def ended() -> int:
+        return len(threads - set(os.listdir("/proc/self/task")))
+
+    async with asyncio.timeout(DEADLINE_S):
+        while ended() < 2:  # noqa: ASYNC110 - of Python and of watchfiles
+            await asyncio.sleep(0.01)

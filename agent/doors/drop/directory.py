@@ -1,38 +1,26 @@
-"""The drop directory: what lands there complete and signed is deployed, exactly as if it had been sent.
+"""The drop directory: a drop that is complete and signed is deployed, exactly as if it had been sent.
 
-Invariant: events only wake; one look at what is there decides, and it comes to the same at any time. No timer
-decides anything, and none runs while nothing waits for what no event tells of. Of several landings that are ready
-the newest is begun first, the others then have their turn.
+Invariant: events wake, one scan decides. A scan compares what is there with what was signed, and comes to the same
+at any time. Of several drops that are ready the newest is begun first; the others follow.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Sequence
 from pathlib import Path
 
 import structlog
 
-from agent.core.config import Drop
-from agent.core.drop import (
-    LANDINGS_MOST,
-    REMEMBERED_MOST,
-    Awaited,
-    Kept,
-    Result,
-    State,
-    document,
-    landings,
-    result_name,
-    results,
-    says_the_same,
-    surplus,
-)
+from agent.core.config import Drop as Settings
+from agent.core.drop import REMEMBERED_MOST, SCANNED_MOST, Awaited, Result, State, drops
 from agent.core.fair_queue import FairQueue
-from agent.doors.drop.upload import Landing
+from agent.doors.drop.drop import Drop
+from agent.doors.drop.result_files import ResultFiles
 from agent.doors.drop.wakeup import Wakeup
 from agent.doors.ports import App
+from agent.host.changes import Changes
+from agent.host.drop.directory import OpenDirectory, Stamp
 from agent.host.drop.dropped_file import DroppedFile
 from agent.host.drop.dropped_folder import DroppedFolder
-from agent.host.drop.folder import Dropbox, Stamp
 from agent.host.ports import Clock
 from agent.host.storage.disk import Disk
 from agent.host.storage.errors import explained
@@ -44,9 +32,9 @@ _EVENT = "landing"
 
 
 class DropDirectory:
-    """The drop directory of one app, as a door. With `make` a folder that is not there is made."""
+    """The drop directory of one app, as a door. With `make` the agent makes a directory that does not exist."""
 
-    def __init__(self, app: App, *, path: Path, disk: Disk, clock: Clock, settings: Drop, make: bool) -> None:
+    def __init__(self, app: App, *, path: Path, disk: Disk, clock: Clock, settings: Settings, make: bool) -> None:
         self._app = app
         self._path = path
         self._disk = disk
@@ -54,237 +42,219 @@ class DropDirectory:
         self._settings = settings
         self._make = make
         self._log = _log.bind(app=app.name, drop=str(path))
-        self._waking = Wakeup(self._log, rescan_s=settings.rescan_s, clock=clock)
-        self._box: Dropbox | None = None
-        self._landings: dict[str, Landing] = {}
-        self._written: dict[str, tuple[Result, object]] = {}
-        self._unwritten: set[str] = set()
-        """The landings whose results are written as soon as the disk takes them."""
-        self._told: Sequence[Result] = ()
-        """What the last look came to: in the middle of one, a landing has no result."""
-        self._news = asyncio.Event()
-        self._looking = asyncio.Lock()
-        self._crowd: FairQueue[Stamp] = FairQueue(most=LANDINGS_MOST, remembered=REMEMBERED_MOST)
-        self._crowded = False
+        self._wakeup = Wakeup(path, rescan_s=settings.rescan_s, clock=clock, log=self._log)
+        self._result_files = ResultFiles(app.name, settings=settings, clock=clock, log=self._log)
+        self._directory: OpenDirectory | None = None
+        self._not_open = False
+        """Whether it was logged that there is no directory."""
+        self._drops: dict[str, Drop] = {}
+        self._results: Sequence[Result] = ()
+        """The results of the last whole scan. During a scan, a drop may have none."""
+        self._changes = Changes()
+        self._scanning = asyncio.Lock()
+        self._queue: FairQueue[Stamp] = FairQueue(most=SCANNED_MOST, remembered=REMEMBERED_MOST)
+        self._stopped = False
+        self._many = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting_for_turn: asyncio.Task[None] | None = None
-        self._turns: Sequence[Result] = ()
-        """What waited for its turn when one was over the last time: if it still does, no event will end that."""
-        self._untold = False
-        """Whether something waits for what no event tells of, as the last look found it."""
+        self._readings: set[asyncio.Task[None]] = set()
+        """The tasks that last as long as a deployment reads from the directory."""
+        self._idle: asyncio.Task[None] | None = None
+        """Waits until no deployment is under way."""
+        self._stale: Sequence[Result] = ()
+        """What still waited for a deployment when none was under way: no event will end that."""
+        self._unreported = False
+        """Whether a drop waits for a condition the kernel cannot report, as the last scan found it."""
 
     async def start(self) -> None:
-        """Look at what landed while nobody watched, and from then on at what lands.
+        """Scan what arrived before the agent started, and from then on whatever arrives.
 
-        Without a folder there is nothing to watch, and the agent serves all the same: that is logged.
+        Without a directory the agent serves all the same: that is logged, and the directory is awaited.
         """
-        try:
-            self._box = await asyncio.to_thread(self._open)
-        except (OSError, Problem) as error:
-            self._log.error("drop_not_open", problem=str(error), hint=f"pusher-agent app apply {self._app.name}")
-            return
-        self._waking.open()
+        await self._reopen()
         self._spawn(self._serve(), "drop")
 
     async def stop(self) -> None:
-        """Look no more. What is under way has ended by then, or is left to the next start."""
+        """Scan no more. Deployments under way have ended by then, or are left to the next start."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._waking.close()
-        if self._box is not None:
-            box, self._box = self._box, None
-            await asyncio.to_thread(box.close)
+        async with self._scanning:  # by a request, which may have begun one meanwhile
+            self._stopped = True
+            await self._wakeup.close()
+            if self._directory is not None:
+                directory, self._directory = self._directory, None
+                await asyncio.to_thread(directory.close)
 
-    async def look(self) -> None:
-        """Look at everything now, as if an event had told of it. Raises: Refused, if it is not open; Failed."""
-        if self._box is None:
+    async def scan(self) -> None:
+        """Scan everything now, as if an event had woken the door. Raises: Refused, without a directory; Failed."""
+        with explained("scan", self._path):
+            self._queue.renew()
+            await self._scan_part()
+            for _ in range(self._queue.left):
+                await self._scan_part()
+        if self._directory is None:
             raise Refused(
                 Code.CONFIGURATION,
                 f"The drop directory of {self._app.name} is not open",
-                why=f"{self._path} could not be opened when the agent started",
+                why=f"{self._path} cannot be opened",
                 hint=f"As root: pusher-agent app apply {self._app.name}",
             )
-        with explained("look into", self._path):
-            self._crowd.renew()
-            await self._look()
-            for _ in range(self._crowd.left):
-                await self._look()
-        if self._untold:
-            self._waking.wake()  # whoever waits for events is to wait for the time, too
+        if self._unreported:
+            self._wakeup.wake()  # a `wait` under way has no timer yet
 
     async def results(self, manifest: str) -> AsyncIterator[Event]:
-        """What becomes of the landing with this manifest (its SHA-256), until it is settled.
+        """What becomes of the drop with this manifest (its SHA-256), each time it changes, until it is settled.
 
-        Without such a landing: that it is waited for.
+        Without such a drop, the first event says that it is awaited.
         """
         last: Result | None = None
         sequence = 0
         while True:
-            news = self._news
-            # Anybody may put a manifest into a bundle of no use: the landing that comes furthest tells.
-            found = max((one for one in self._told if one.manifest == manifest), key=_furthest, default=None)
+            change = self._changes.next()
+            # Anyone can put this manifest into a bundle that is worth nothing: the drop that got furthest counts.
+            found = max((one for one in self._results if one.manifest == manifest), key=_progress, default=None)
             if found is None:
                 found = Result(name="", state=State.WAITING, awaited=Awaited.ARRIVAL, manifest=manifest,
-                               waiting_for="papers with this manifest")  # fmt: skip
+                               waiting_for="a drop with this manifest")  # fmt: skip
             if found != last:
                 last, sequence = found, sequence + 1
                 yield Event(sequence, self._clock.now(), _EVENT, {"app": self._app.name, **found.members()})
             if found.state is not State.WAITING:
                 return
-            await news.wait()
+            await change.wait()
 
     async def _serve(self) -> None:
         while True:
-            if self._waking.clear():
-                self._crowd.renew()
-            well = True
+            if self._wakeup.clear():
+                self._queue.renew()
+            scanned = False
             try:
-                await self._look()
+                await self._scan_part()
+                scanned = self._directory is not None
             except (Problem, OSError, WireError) as error:
-                well = False
-                self._log.error("drop_not_read", problem=str(error))
-            if not well or not self._crowd.left:
-                await self._waking.wait(well=well, untold=self._untold)
-                self._crowd.renew()
+                self._log.error("drop_not_scanned", problem=str(error))
+            if not scanned or not self._queue.left:
+                await self._wakeup.wait(scanned=scanned, unreported=self._unreported)
+                self._queue.renew()
 
-    async def _look(self) -> None:
-        """Look at as much as is looked at at a time, begin what can be begun, and say what became of what."""
-        async with self._looking:
-            box = self._box
-            if box is None:
+    async def _scan_part(self) -> None:
+        """Check as many drops as one scan examines, begin what is ready, and write the results."""
+        async with self._scanning:
+            if self._stopped:
                 return
-            names = await asyncio.to_thread(box.names)
-            await self._gather(box, names)
-            now = self._clock.now()
-            stamps = await asyncio.to_thread(_stamps, list(self._landings.values()))
-            for name, landing in self._landings.items():
-                await landing.look(stamps[name], now=now)
-            await self._begin_ready()
-            await self._thin_out(box)
-            await self._tell(box)
-            await self._let_go(box, names)
-            await self._waking.watch(box, [landing.lacks for landing in self._landings.values()])
-            self._told = [landing.result for landing in self._landings.values()]
-            self._untold = self._waits_untold()
-            news, self._news = self._news, asyncio.Event()
-            news.set()
+            directory = await self._reopen()
+            if directory is not None:
+                names = await asyncio.to_thread(directory.names)
+                await self._gather(directory, names)
+                now = self._clock.now()
+                stamps = await asyncio.to_thread(_stamps, list(self._drops.values()))
+                for name, drop in self._drops.items():
+                    await drop.check(stamps[name], now=now)
+                await self._begin_ready()
+                await self._thin_out(directory)
+                await self._result_files.write(directory, self._drops)
+                for name in await self._result_files.expire(directory, names, self._drops):
+                    self._drops.pop(name, None)
+            await self._wakeup.watch(directory, [drop.missing for drop in self._drops.values() if drop.missing])
+            self._results = [drop.result for drop in self._drops.values()]
+            self._unreported = self._waits_unreported()
+            self._changes.announce()
 
-    async def _gather(self, box: Dropbox, names: Iterable[str]) -> None:
-        """Know the landings that are there and that were known, and those whose turn it is."""
-        found = landings(names)
-        if (len(found) > LANDINGS_MOST) is not self._crowded:
-            self._crowded = not self._crowded
-            self._log.warning("drop_crowded" if self._crowded else "drop_not_crowded", landings=len(found))
-        for name in self._landings.keys() - set(found):
-            await self._drop(box, name)
-        bundles = await asyncio.to_thread(_bundles, box, found)
-        chosen = self._crowd.chosen(bundles, held=self._landings)
-        for name in sorted({*chosen, *(name for name in found if name == DROP_FOLDER)} - self._landings.keys()):
-            dropped = DroppedFolder(box) if name == DROP_FOLDER else DroppedFile(box, name)
-            before = await asyncio.to_thread(box.result, name)
-            self._landings[name] = Landing(dropped, self._app, before=before)
-
-    async def _thin_out(self, box: Dropbox) -> None:
-        """Know no more landings than are told of: first those of which something becomes, then the newest."""
-        bundles = sorted(
-            (landing for landing in self._landings.values() if landing.name != DROP_FOLDER), key=_use, reverse=True
-        )
-        for landing in bundles[LANDINGS_MOST + self._settings.keep :]:
-            stamp = landing.stamps[0] if landing.stamps else None
-            if landing.result.awaited is Awaited.ARRIVAL and stamp is not None and not landing.warm:
-                self._crowd.pass_over(landing.name, stamp)
-            await self._drop(box, landing.name)
-
-    async def _drop(self, box: Dropbox, name: str) -> None:
-        gone = self._landings.pop(name)
-        self._written.pop(name, None)
-        if gone.result.state is State.WAITING:  # also where it is only thinned out: nobody tells of it now
-            await self._remove(box, result_name(name))
-
-    async def _begin_ready(self) -> None:
-        """Begin the newest; older ones get their turn, and are judged again then."""
-        begun = None
-        for landing in sorted(self._landings.values(), key=lambda one: one.created, reverse=True):
-            if not landing.ready:
-                continue
-            if begun is not None:
-                landing.wait_for(begun)
-            else:
-                begun = await landing.begin()
-                if landing.reading is not None:
-                    self._keep(landing.reading)
-        waiting = self._waiting(Awaited.TURN)
-        if not waiting:
-            self._turns = ()
-        elif self._waiting_for_turn is None or self._waiting_for_turn.done():
-            self._waiting_for_turn = self._spawn(self._await_turn(waiting), "drop turn")
-
-    async def _await_turn(self, waiting: Sequence[Result]) -> None:
-        await self._app.status.idle()
-        # One whose end could not be written down is under way for ever, and is nobody's turn.
-        if waiting != self._turns:
-            self._turns = waiting
-            self._waking.wake()
-
-    def _waits_untold(self) -> bool:
-        waiting = self._waiting(Awaited.TURN)
-        return bool(self._waiting(Awaited.HOST) or (waiting and waiting == self._turns) or self._unwritten)
-
-    def _waiting(self, what: Awaited) -> Sequence[Result]:
-        return [one.result for one in self._landings.values() if one.result.awaited is what]
-
-    async def _tell(self, box: Dropbox) -> None:
-        """Write what became of each landing beside it, and into the log when it is news."""
-        full, self._unwritten = self._unwritten, set()
-        for name, landing in self._landings.items():
-            result, (before, stamps) = landing.result, self._written.get(name, (None, None))
-            if result == before and stamps == landing.stamps and name not in full:
-                continue
-            self._written[name] = (result, landing.stamps)
-            if before is None or (before.state, before.awaited) != (result.state, result.awaited):
-                bad = result.state in (State.REFUSED, State.FAILED)
-                (self._log.warning if bad else self._log.info)("drop_result", **result.members())
-            words = document(self._app.name, result, since=self._clock.now())
+    async def _reopen(self) -> OpenDirectory | None:
+        """The directory that is at the path now. It may have been made, removed or replaced since the last
+        scan."""
+        if self._directory is not None and not await asyncio.to_thread(self._directory.is_current):
+            closing, self._directory = self._directory, None
+            self._drops.clear()
+            self._result_files.forget_all()
+            self._spawn(_close(closing, set(self._readings)), "drop close")
+        if self._directory is None:
             try:
-                if not says_the_same(await asyncio.to_thread(box.result, name), words):
-                    await asyncio.to_thread(box.write_result, name, words)
-            except Problem as problem:
-                # Somebody's folder of that name, say. The journal and the log have it.
-                if problem.code is Code.DISK_FULL:
-                    self._unwritten.add(name)
-                if name not in full:
-                    self._log.warning("drop_result_not_written", name=name, problem=str(problem))
+                self._directory = await asyncio.to_thread(self._open)
+            except (OSError, Problem) as error:
+                if not self._not_open:
+                    hint = f"As root: pusher-agent app apply {self._app.name}"
+                    self._log.error("drop_not_open", problem=str(error), hint=hint)
+                self._not_open = True
+                return None
+            if self._not_open:
+                self._not_open = False
+                self._log.info("drop_reopened")
+        return self._directory
 
-    async def _let_go(self, box: Dropbox, names: Collection[str]) -> None:
-        """Retention, of what is settled and of results whose landing is gone; the folder stays, for rsync."""
-        unknown = set(names) - self._landings.keys() | {DROP_FOLDER}
-        told = {name: file for file, name in results(names).items() if name not in unknown}
-        for waiting in [one for one in self._landings.values() if one.result.state is State.WAITING]:
-            told.pop(waiting.name, None)
-        settled = await asyncio.to_thread(_settled, box, told)
-        keep, days = self._settings.keep, self._settings.days
-        for name in surplus(settled, now=self._clock.now(), keep=keep, days=days):
-            landing = self._landings.get(name)
-            if landing is not None and landing.stamps:
-                await self._remove(box, name, only=landing.stamps[0])
-            if await asyncio.to_thread(box.stamp, name) is None:
-                await self._remove(box, result_name(name))
-                self._landings.pop(name, None)
-                self._written.pop(name, None)
-                self._log.info("drop_let_go", name=name)
-
-    async def _remove(self, box: Dropbox, name: str, *, only: Stamp | None = None) -> None:
-        try:
-            await asyncio.to_thread(box.remove, name, only=only)
-        except Problem as problem:
-            self._log.warning("drop_not_removed", name=name, problem=str(problem))  # somebody's folder, say
-
-    def _open(self) -> Dropbox:
+    def _open(self) -> OpenDirectory:
         if self._make:
             self._disk.make_folders(self._path, op="drop.folder")
-        return Dropbox(self._path, self._disk)
+        return OpenDirectory(self._path, self._disk)
+
+    async def _gather(self, directory: OpenDirectory, names: Iterable[str]) -> None:
+        """Keep the drops that are still there, and take in those that the queue chooses."""
+        found = drops(names)
+        if (len(found) > SCANNED_MOST) is not self._many:
+            self._many = not self._many
+            self._log.warning("drop_scanned_in_parts" if self._many else "drop_scanned_whole", drops=len(found))
+        for name in self._drops.keys() - set(found):
+            await self._let_go(directory, name)
+        files = await asyncio.to_thread(_files, directory, found)
+        chosen = self._queue.choose(files, held=self._drops)
+        for name in sorted({*chosen, *(name for name in found if name == DROP_FOLDER)} - self._drops.keys()):
+            dropped = DroppedFolder(directory) if name == DROP_FOLDER else DroppedFile(directory, name)
+            before = await asyncio.to_thread(directory.result, name)
+            self._drops[name] = Drop(dropped, self._app, before=before)
+
+    async def _thin_out(self, directory: OpenDirectory) -> None:
+        """Keep no more drops than get a result: first those that can be or were deployed, then the newest."""
+        files = [drop for drop in self._drops.values() if drop.name != DROP_FOLDER]
+        files.sort(key=_worth, reverse=True)
+        for drop in files[SCANNED_MOST + self._settings.keep :]:
+            stamp = drop.stamps[0] if drop.stamps else None
+            if drop.result.awaited is Awaited.ARRIVAL and stamp is not None and not drop.recent:
+                self._queue.reject(drop.name, stamp)
+            await self._let_go(directory, drop.name)
+
+    async def _let_go(self, directory: OpenDirectory, name: str) -> None:
+        gone = self._drops.pop(name)
+        if gone.result.state is State.WAITING:  # the result would never be updated
+            await self._result_files.remove(directory, name)
+        else:
+            self._result_files.forget(name)
+
+    async def _begin_ready(self) -> None:
+        """Begin the newest drop that is ready. The older ones wait for its deployment, and are checked again
+        then."""
+        begun = None
+        for drop in sorted(self._drops.values(), key=lambda one: one.created, reverse=True):
+            if not drop.ready:
+                continue
+            if begun is not None:
+                drop.wait_for(begun)
+            else:
+                begun = await drop.begin()
+                if drop.reading is not None:
+                    self._readings.add(drop.reading)
+                    drop.reading.add_done_callback(self._readings.discard)
+                    self._keep(drop.reading)
+        waiting = self._waiting(Awaited.TURN)
+        if not waiting:
+            self._stale = ()
+        elif self._idle is None or self._idle.done():
+            self._idle = self._spawn(self._await_idle(waiting), "drop idle")
+
+    async def _await_idle(self, waiting: Sequence[Result]) -> None:
+        await self._app.status.idle()
+        # A deployment whose end could not be journalled seems to be under way for ever: do not wake in a loop.
+        if waiting != self._stale:
+            self._stale = waiting
+            self._wakeup.wake()
+
+    def _waits_unreported(self) -> bool:
+        waiting = self._waiting(Awaited.TURN)
+        stale = bool(waiting) and waiting == self._stale
+        return bool(self._waiting(Awaited.HOST)) or stale or self._result_files.wait_for_disk
+
+    def _waiting(self, what: Awaited) -> Sequence[Result]:
+        return [drop.result for drop in self._drops.values() if drop.result.awaited is what]
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"{name} {self._app.name}")
@@ -298,31 +268,36 @@ class DropDirectory:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("drop_broken", exc_info=error)  # a bug of ours; the other doors are open still
+            self._log.error("drop_broken", exc_info=error)  # a bug of ours; the other doors stay open
 
 
-def _stamps(landings: Iterable[Landing]) -> dict[str, tuple[Stamp | None, ...]]:
-    return {landing.name: landing.dropped.stamps() for landing in landings}
+def _stamps(found: Iterable[Drop]) -> dict[str, tuple[Stamp | None, ...]]:
+    return {drop.name: drop.dropped.stamps() for drop in found}
 
 
-def _bundles(box: Dropbox, found: Collection[str]) -> dict[str, Stamp]:
-    """What stands there under the names of bundles' files."""
-    stamps = {name: box.stamp(name) for name in found if name != DROP_FOLDER}
+def _files(directory: OpenDirectory, found: Collection[str]) -> dict[str, Stamp]:
+    """The stamps of the bundle files."""
+    stamps = {name: directory.stamp(name) for name in found if name != DROP_FOLDER}
     return {name: stamp for name, stamp in stamps.items() if stamp is not None}
 
 
-def _use(landing: Landing) -> tuple[bool, bool, int]:
-    """Orders landings by whether anything can become of one, or has, then by their last change."""
-    stamp = landing.stamps[0] if landing.stamps else None
-    waits = landing.result.awaited in (Awaited.TURN, Awaited.HOST)
-    return waits, landing.result.state is not State.WAITING, stamp.changed if stamp else 0
+def _worth(drop: Drop) -> tuple[bool, bool, int]:
+    """Orders drops: those that can be deployed last, before them those that are settled, then by their last
+    change."""
+    stamp = drop.stamps[0] if drop.stamps else None
+    waits = drop.result.awaited in (Awaited.TURN, Awaited.HOST)
+    return waits, drop.result.state is not State.WAITING, stamp.changed if stamp else 0
 
 
-def _furthest(result: Result) -> tuple[bool, bool]:
+def _progress(result: Result) -> tuple[bool, bool]:
+    """Orders results by how far the drop got."""
     return bool(result.deployment), result.awaited in (Awaited.TURN, Awaited.HOST)
 
 
-def _settled(box: Dropbox, told: Mapping[str, str]) -> list[Kept]:
-    """Landings by the files that tell of them, for retention."""
-    stamps = {name: box.stamp(file) for name, file in told.items()}
-    return [Kept(name, stamp.modified // 1_000_000) for name, stamp in stamps.items() if stamp is not None]
+async def _close(directory: OpenDirectory, readings: Collection["asyncio.Task[None]"]) -> None:
+    """Close it when no deployment reads from it: its descriptor's number could be given to another folder."""
+    try:
+        if readings:
+            await asyncio.wait(readings)
+    finally:
+        await asyncio.to_thread(directory.close)

@@ -1,89 +1,133 @@
-"""When to look at a drop directory again: the kernel tells, or else the time.
+"""When to scan a drop directory again: after a change, or else after a time.
 
-Invariant: whatever may have changed wakes. A look too many comes to the same; one too few would leave somebody
-waiting. No timer runs but for what the kernel cannot tell of.
+Invariant: whatever may have changed wakes. One scan too many does no harm; one too few would leave somebody
+waiting. Timers run only while something waits for a condition the kernel cannot report.
 """
 
 import asyncio
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import structlog
 
-from agent.core.drop import concerns_nobody, longer
-from agent.host.drop.folder import Chain, Dropbox
-from agent.host.drop.inotify import Names, Watches
+from agent.core.backoff import Backoff
+from agent.core.drop import FIRST_PAUSE_S, LONGEST_PAUSE_S, is_ignored
+from agent.host.drop.directory import Chain, OpenDirectory
+from agent.host.drop.watch import STEP_S, Ignores, Watch
 from agent.host.ports import Clock
 
 
 class Wakeup:
-    """What wakes the door of one drop directory. Without watches it looks every `rescan_s` seconds.
+    """Wakes the door of one drop directory, which is, or will be, at `path`.
 
-    `log` takes that the kernel does not tell any more, or does again.
+    While the directory cannot be watched it wakes every `rescan_s` seconds. `log` is told when that begins and
+    ends.
     """
 
-    def __init__(self, log: structlog.stdlib.BoundLogger, *, rescan_s: float, clock: Clock) -> None:
-        self._log = log
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rescan_s: float,
+        clock: Clock,
+        log: structlog.stdlib.BoundLogger,
+        step_s: float = STEP_S,
+    ) -> None:
+        self._path = path
         self._rescan_s = rescan_s
+        self._step_s = step_s
         self._clock = clock
-        self._pause = 0.0
-        self._watches: Watches | None = None
+        self._log = log
+        self._pauses = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._woken = asyncio.Event()
-        self._blind = False
+        self._watch: Watch | None = None
+        self._unwatched = False
+        # A thread of its own: a watch keeps it for as long as it lasts, and the agent's threads are for bundles.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"watch {path.name}")
+        self._listening: set[asyncio.Task[None]] = set()
 
-    def open(self) -> None:
-        """Have the kernel wake us. If it does not, that is said loudly, and we look now and then."""
-        try:
-            self._watches = Watches()
-        except OSError as error:
-            self._lose(error)
-            return
-        asyncio.get_running_loop().add_reader(self._watches.descriptor, self._heard, self._watches)
-
-    def close(self) -> None:
-        """Have nothing wake us any more. Idempotent."""
-        if self._watches is not None:
-            asyncio.get_running_loop().remove_reader(self._watches.descriptor)
-            self._watches.close()
-            self._watches = None
+    async def close(self) -> None:
+        """Stop watching; return when the thread has ended. Idempotent."""
+        self._end_watch()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+        self._thread.shutdown(wait=False)
 
     def wake(self) -> None:
-        """End the `wait`, this one or the next."""
+        """End the `wait` under way, or the next one."""
         self._woken.set()
 
     def clear(self) -> bool:
-        """Note that a look begins: what happened up to now, it sees. Whether something did."""
+        """Note that a scan begins, which sees all that happened so far. Whether anything did."""
         woken = self._woken.is_set()
         self._woken.clear()
         return woken
 
-    async def wait(self, *, well: bool, untold: bool) -> None:
-        """Return when something may be another; soon, if the last look did not go `well`.
+    async def wait(self, *, scanned: bool, unreported: bool) -> None:
+        """Return when something may have changed; after `rescan_s` at the latest if the last scan did not succeed.
 
-        While the end of what is waited for is `untold` by any event, also after pauses, each longer than the last.
+        `unreported`: something waits for a condition the kernel cannot report. Then also return after a pause,
+        each longer than the last.
         """
-        self._pause = (self._pause or longer(0)) if untold else 0.0
-        # Nobody tells when the kernel has watches again, or the folder can be read.
-        pauses = [self._rescan_s] if self._watches is None or not well else []
-        pauses += [self._pause] if untold else []
-        if not await self._woken_within(min(pauses, default=None)) and untold:
-            self._pause = longer(self._pause)
-        if self._watches is None:
-            self.open()
+        if not unreported:
+            self._pauses.reset()
+        pauses = [self._rescan_s] if self._watch is None or not scanned else []
+        pauses += [self._pauses.coming] if unreported else []
+        if not await self._woken_within(min(pauses, default=None)) and unreported:
+            self._pauses.next()
 
-    async def watch(self, box: Dropbox, lacks: Iterable[str]) -> None:
-        """Watch the folder itself, and what is on the way to what is lacking (paths in it), and nothing else."""
-        if self._watches is None:
-            return
+    async def watch(self, directory: OpenDirectory | None, missing: Iterable[str]) -> None:
+        """Watch the directory, the folder above it, and the folders on the way to what is `missing` (its paths).
+
+        Each of them alone, without the folders inside. If they are other folders than before, this wakes: nobody
+        was told what happened in them until now.
+        """
+        before = self._watch
         try:
-            if await asyncio.to_thread(_watch, box, self._watches, lacks):
-                self.wake()  # what came into a folder before it was watched woke nobody
+            watch = await asyncio.to_thread(_watch, self._path, directory, missing, before, self._step_s)
         except OSError as error:
             self._lose(error)
             return
-        if self._blind:
-            self._blind = False
-            self._log.info("drop_watched_again")
+        if watch is not before:
+            self._end_watch()
+            self._watch = watch
+            listening = asyncio.create_task(self._listen(watch), name=f"watch {self._path.name}")
+            self._listening.add(listening)
+            listening.add_done_callback(self._listening.discard)
+            self.wake()
+        if self._unwatched:
+            self._unwatched = False
+            self._log.info("drop_rewatched")
+
+    async def _listen(self, watch: Watch) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._watch is watch and await loop.run_in_executor(self._thread, watch.wait):
+                self.wake()
+        except OSError as error:
+            self._log.debug("drop_watch_broken", problem=str(error))
+            if self._watch is watch:
+                self._end_watch()
+            self.wake()  # the next scan makes another watch
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _lose(self, error: OSError) -> None:
+        self._end_watch()
+        if not self._unwatched:
+            self._unwatched = True
+            self.wake()  # a `wait` under way relies on the kernel
+            self._log.error(
+                "drop_not_watched",
+                problem=error.strerror or str(error),
+                hint="Raise fs.inotify.max_user_watches and max_user_instances (sysctl)",
+                scans_every_s=self._rescan_s,
+            )
 
     async def _woken_within(self, seconds: float | None) -> bool:
         if seconds is None:
@@ -97,28 +141,18 @@ class Wakeup:
             pause.cancel()
             await asyncio.gather(woken, pause, return_exceptions=True)
 
-    def _heard(self, watches: Watches) -> None:
-        if watches.heard(passing=concerns_nobody):
-            self.wake()
 
-    def _lose(self, error: OSError) -> None:
-        self.close()
-        if not self._blind:
-            self._blind = True
-            self.wake()  # whoever waits for the kernel is to wait for the time instead
-            self._log.error(
-                "drop_not_watched",
-                problem=error.strerror,
-                hint="Raise fs.inotify.max_user_watches and max_user_instances (sysctl)",
-                looks_every_s=self._rescan_s,
-            )
-
-
-def _watch(box: Dropbox, watches: Watches, lacks: Iterable[str]) -> bool:
-    """Whether some of it is new."""
-    with ExitStack() as chains:
-        folders: list[tuple[int, Names]] = [(box.folder, None)]
-        for names in [path.split("/") for path in lacks if path]:
-            way = chains.enter_context(Chain(box.folder)).folders("/".join(names[:-1]))
-            folders += [(folder, frozenset({name})) for folder, name in zip(way, names, strict=False)]
-        return watches.only(folders)
+def _watch(
+    path: Path, directory: OpenDirectory | None, missing: Iterable[str], before: Watch | None, step_s: float
+) -> Watch:
+    """A watch of all that matters: the one `before`, if that watches the same folders. Raises: OSError."""
+    with ExitStack() as opened:
+        above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, above)
+        folders: dict[int, Ignores | None] = {above: lambda name: name != path.name}
+        if directory is not None:
+            folders[directory.descriptor] = is_ignored
+            for way in sorted({one.rpartition("/")[0] for one in missing} - {""}):
+                chain = opened.enter_context(Chain(directory.descriptor))
+                folders |= dict.fromkeys(chain.folders(way)[1:])
+        return before if before is not None and before.covers(folders) else Watch(folders, step_s=step_s)

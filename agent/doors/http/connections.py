@@ -1,7 +1,7 @@
-"""One connection of the door: who opened it, how long it may be idle, what its breakdowns answer.
+"""One connection of the door: who opened it, how long it may be idle, how its errors are answered.
 
-Invariant: what goes wrong on a connection stays on it. A malformed request, a caller that hangs up and a bug of
-ours each end this one request; the daemon lives.
+Invariant: an error on a connection stays there. A malformed request, a caller that hangs up and a bug of ours each
+end one request, and the daemon goes on.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from agent.doors.http.guards import printable
-from agent.doors.http.responses import problem_answer
+from agent.doors.http.responses import problem_response
 from agent.host.net.peer import Caller
 from pusher.wire import Code, Failed, Refused
 
@@ -28,8 +28,8 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """A connection whose caller was identified before a byte was read.
 
-    `hosts` are the `Host` values it may carry. `idle_s` is how long it may take to bring the next whole request
-    head, so it bounds those that are idle and those that send a byte now and then alike.
+    `hosts` are the `Host` values its requests may have. `idle_s` is how long the next whole request head may take:
+    a limit for idle connections, and for those that send a byte now and then.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Connection(web.RequestHandler):
             server,
             loop=loop,
             keepalive_timeout=idle_s,
-            # After an early answer what is still coming is read for a while: closing on unread bytes would
-            # reset the connection, and the caller would never see the answer.
+            # After an early response, what still arrives is read for a while: closing with unread bytes would
+            # reset the connection, and the caller would never see the response.
             lingering_time=_LINGER_S,
             auto_decompress=False,
-            access_log=None,  # type: ignore[arg-type]  # its annotation forgets that None turns it off
+            access_log=None,  # type: ignore[arg-type]  # None turns it off, which the annotation lacks
             max_line_size=_HEAD_BYTES,
             max_field_size=_HEAD_BYTES,
             max_headers=_HEADERS,
@@ -59,13 +59,13 @@ class Connection(web.RequestHandler):
         self._waiting: asyncio.Task[Any] | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End what only this caller waited for."""
+        """Cancel the work that only this caller waits for."""
         super().connection_lost(exc)
         if self._waiting is not None:
             self._waiting.cancel()
 
     async def while_open(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of `work`, which is cancelled when the caller hangs up: it must change nothing.
+        """The result of `work`, which is cancelled if the caller hangs up, so it must change nothing.
 
         Raises: ConnectionResetError, if that happens.
         """
@@ -77,7 +77,7 @@ class Connection(web.RequestHandler):
         except asyncio.CancelledError:
             here = asyncio.current_task()
             if here is not None and here.cancelling():
-                raise  # it is we who are cancelled
+                raise  # this request is cancelled, not only the work
             raise ConnectionResetError("the caller hung up") from None
         finally:
             self._waiting = None
@@ -89,21 +89,21 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is not HTTP, and what no other place expected: the one boundary for bugs of this door.
+        """Respond to bytes that are not HTTP, and to unexpected exceptions: the boundary for bugs of this door.
 
-        Raises: ConnectionResetError, if there is nobody, or no way, to answer any more.
+        Raises: ConnectionResetError, if no response can be sent any more.
         """
         if status < 500:
             why = printable(" ".join((message or "").split()))
-            answer = problem_answer(Refused(Code.BAD_REQUEST, "The request cannot be read", why=why))
+            response = problem_response(Refused(Code.BAD_REQUEST, "The request cannot be read", why=why))
         elif self.transport is None and isinstance(exc, ConnectionError):
             raise exc
         else:
-            answer = _bug(request, exc)
+            response = _bug(request, exc)
         if self.transport is None or request.writer.output_size > 0:
-            raise ConnectionResetError("no answer can be given any more") from exc
-        answer.force_close()
-        return answer
+            raise ConnectionResetError("no response can be sent any more") from exc
+        response.force_close()
+        return response
 
 
 def _bug(request: web.BaseRequest, error: BaseException | None) -> web.Response:
@@ -115,7 +115,7 @@ def _bug(request: web.BaseRequest, error: BaseException | None) -> web.Response:
         path=printable(request.raw_path),
         exc_info=error or True,
     )
-    return problem_answer(
+    return problem_response(
         Failed(
             Code.INTERNAL,
             "The agent met a bug of its own",

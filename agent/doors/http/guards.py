@@ -1,7 +1,7 @@
-"""Whether a request was meant for this door: what a web page or a proxy could make others send is refused.
+"""Whether a request is meant for this door. Requests that a web page or a proxy could cause are refused.
 
-A browser on this host reaches every loopback port as its user. It can be told to post anywhere (but then sends
-`Origin`), and to take any name for 127.0.0.1 (but then sends that name as `Host`).
+A browser on this host reaches every loopback port as its user. A web page can make it post anywhere, but then it
+sends `Origin`. A name server can give any name the address 127.0.0.1, but then it sends that name as `Host`.
 """
 
 import difflib
@@ -20,7 +20,7 @@ def allowed_hosts(host: str, port: int) -> frozenset[str]:
 
 
 def check_origin(origins: Sequence[str]) -> None:
-    """Refuse what a web page sent. Raises: Refused(not_allowed)."""
+    """Refuse a request from a web page. Raises: Refused(not_allowed)."""
     if origins:
         raise Refused(
             Code.NOT_ALLOWED,
@@ -38,17 +38,17 @@ def check_host(hosts: Sequence[str], *, allowed: Collection[str]) -> None:
             Code.NOT_ALLOWED,
             "The request is for another server",
             why=f"its header is Host: {said}" if said else "it has no Host header",
-            hint=f"This one is called {', '.join(sorted(allowed))}",
+            hint=f"This server is called {', '.join(sorted(allowed))}",
         )
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Path and query of a request's target, neither decoded. Raises: Refused(not_allowed), if it is no path."""
+    """Path and query of a request's target, not decoded. Raises: Refused(not_allowed), if it is not a path."""
     if not target.startswith("/"):
         raise Refused(
             Code.NOT_ALLOWED,
             "This is not a proxy",
-            why=f"the request is for {printable(target)}, and not for a path",
+            why=f"the request is for {printable(target)}, which is not a path",
             hint="Where http_proxy is set, name this host in NO_PROXY: NO_PROXY=agent,localhost,127.0.0.1",
         )
     path, _, query = target.partition("?")
@@ -56,7 +56,7 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 def parse_query(query: str, *, known: Sequence[str]) -> dict[str, str]:
-    """The parameters of a query, each known and given once. Raises: Refused(bad_request)."""
+    """The parameters of a query: each must be known, and given once. Raises: Refused(bad_request)."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=16)
     except ValueError as error:
@@ -66,8 +66,8 @@ def parse_query(query: str, *, known: Sequence[str]) -> dict[str, str]:
         if key not in known:
             raise Refused(
                 Code.BAD_REQUEST,
-                f"The request has a parameter that is not known here: {printable(key)}",
-                hint=nearest(key, known) or "There are none here",
+                f"The request has an unknown parameter: {printable(key)}",
+                hint=nearest(key, known) or "This route has no parameters",
             )
         if key in found:
             raise Refused(Code.BAD_REQUEST, f"The request gives the parameter {key} twice")
@@ -76,13 +76,13 @@ def parse_query(query: str, *, known: Sequence[str]) -> dict[str, str]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """The hint that helps who wrote `word` and meant one of `known`."""
+    """The hint for a `word` that should be one of `known`."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {close[0]}?"
-    return f"There is {', '.join(known)}" if known else ""
+    return f"Available: {', '.join(known)}" if known else ""
 
 
 def printable(text: str) -> str:
-    """What a stranger sent, short and safe to show."""
+    """Text from an unknown sender, short and safe to show."""
     return text[:200].encode("ascii", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What the door answers with: JSON that a terminal can show, and problem documents (RFC 9457)."""
+"""Responses: JSON that a terminal can show, and problem documents (RFC 9457)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,9 @@ from aiohttp import web
 from pusher.wire import EVENTS_TYPE, PROBLEM_TYPE, Code, Problem, Stuck, canonical
 
 STATUS: Mapping[Code, int] = {
-    # 4xx: the request, or the release it brings, has to change. 5xx: this host has to. What a client's own
-    # retrying (`curl --retry`: 408, 429, 500, 502, 503, 504) cannot mend has no such status, so a release that
-    # fails is 422: understood, and not fit to be served.
+    # 4xx: the request must change, or the release it brings. 5xx: this host must. `curl --retry` repeats requests
+    # with status 408, 429, 500, 502, 503 and 504 by itself. What that cannot mend has another status: a release
+    # that fails is 422.
     Code.BAD_REQUEST: 400,
     Code.BUNDLE_MALFORMED: 400,
     Code.BUNDLE_INCOMPLETE: 409,
@@ -56,30 +56,32 @@ STATUS: Mapping[Code, int] = {
 _HEADERS = {"Server": "pusher-agent", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def json_answer(
+def json_response(
     members: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """`members` as canonical JSON and a newline."""
-    return _answer(members, "application/json", status, headers)
+    return _response(members, "application/json", status, headers)
 
 
-def problem_answer(
+def problem_response(
     problem: Problem, *, status: int | None = None, instance: str = "", headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A problem document, with the status of its code unless told. `instance` is the deployment's path."""
+    """A problem document; `status` replaces that of its code. `instance` is the path of the deployment."""
     if status is None:
         status = 500 if isinstance(problem, Stuck) else STATUS[problem.code]
     document = problem.to_document(status=status)
     if instance:
         document["instance"] = instance
-    return _answer(document, PROBLEM_TYPE, status, headers)
+    return _response(document, PROBLEM_TYPE, status, headers)
 
 
 def event_stream() -> web.StreamResponse:
-    """The head of an answer to which events are written as they happen."""
+    """The start of a response that is written line by line."""
     return web.StreamResponse(headers={**_HEADERS, "Content-Type": EVENTS_TYPE})
 
 
-def _answer(members: Mapping[str, Any], kind: str, status: int, headers: Mapping[str, str] | None) -> web.Response:
+def _response(
+    members: Mapping[str, Any], kind: str, status: int, headers: Mapping[str, str] | None
+) -> web.Response:
     everything = {**_HEADERS, "Content-Type": kind, **(headers or {})}
     return web.Response(body=canonical(members) + b"\n", status=status, headers=everything)

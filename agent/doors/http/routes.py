@@ -1,4 +1,4 @@
-"""The routes of the door: one literal table, with who may as a column."""
+"""The routes of the door: one literal table, with a column for who may use each."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from agent.doors.http import handlers
 from agent.doors.http.guards import nearest, printable
-from agent.doors.http.requests import Call, Desk
+from agent.doors.http.handlers import Handlers
+from agent.doors.http.requests import Request
 from pusher.wire import Route
 
-Answer = Callable[[Desk, Call], Awaitable[web.StreamResponse]]
+Handler = Callable[[Handlers, Request], Awaitable[web.StreamResponse]]
 
 
 class Policy(StrEnum):
-    """Who may: anybody who can connect, or those `agent.host.net.peer.may_deploy` lets."""
+    """Who may use a route: anybody who can connect, or those whom `agent.host.net.peer.may_deploy` admits."""
 
     ANYONE = "anyone"
     OPERATOR = "operator"
@@ -26,50 +26,50 @@ ANYONE, OPERATOR = Policy.ANYONE, Policy.OPERATOR
 
 
 class Row(NamedTuple):
-    """One route: `parameters` are all that its query may have."""
+    """One route. `parameters` are all that its query may have."""
 
     method: str
     path: Route
     policy: Policy
     parameters: tuple[str, ...]
-    answer: Answer
+    handler: Handler
 
 
 ROUTES = (
-    Row("GET", Route.HEALTHZ, ANYONE, (), handlers.healthz),
-    Row("HEAD", Route.HEALTHZ, ANYONE, (), handlers.healthz),  # what balancers and monitors ask, without the body
-    Row("GET", Route.STATUS, OPERATOR, (), handlers.status),
-    Row("HEAD", Route.STATUS, OPERATOR, (), handlers.status),
-    Row("GET", Route.RELEASES, OPERATOR, (), handlers.releases),
-    Row("GET", Route.LOGS, OPERATOR, ("lines", "follow", "unit"), handlers.logs),
-    Row("POST", Route.ROLLBACK, OPERATOR, ("to", "from"), handlers.rollback),
-    Row("GET", Route.APP_STATUS, OPERATOR, (), handlers.status),
-    Row("HEAD", Route.APP_STATUS, OPERATOR, (), handlers.status),
-    Row("GET", Route.APP_RELEASES, OPERATOR, (), handlers.releases),
-    Row("GET", Route.APP_LOGS, OPERATOR, ("lines", "follow", "unit"), handlers.logs),
-    Row("GET", Route.APP_INDEX, OPERATOR, ("release",), handlers.index),
-    Row("POST", Route.APP_MISSING, OPERATOR, (), handlers.missing),
-    Row("POST", Route.APP_DEPLOYMENTS, OPERATOR, (), handlers.deploy),
-    Row("POST", Route.APP_ROLLBACK, OPERATOR, ("to", "from"), handlers.rollback),
-    Row("POST", Route.APP_PIN, OPERATOR, ("release",), handlers.pin),
-    Row("DELETE", Route.APP_PIN, OPERATOR, ("release",), handlers.unpin),
-    Row("GET", Route.APP_DROP, OPERATOR, (), handlers.landing),
-    Row("GET", Route.DEPLOYMENT, OPERATOR, (), handlers.deployment),
-    Row("GET", Route.DEPLOYMENT_EVENTS, OPERATOR, ("after",), handlers.events),
+    Row("GET", Route.HEALTHZ, ANYONE, (), Handlers.healthz),
+    Row("HEAD", Route.HEALTHZ, ANYONE, (), Handlers.healthz),  # load balancers and monitors ask without the body
+    Row("GET", Route.STATUS, OPERATOR, (), Handlers.status),
+    Row("HEAD", Route.STATUS, OPERATOR, (), Handlers.status),
+    Row("GET", Route.RELEASES, OPERATOR, (), Handlers.releases),
+    Row("GET", Route.LOGS, OPERATOR, ("lines", "follow", "unit"), Handlers.logs),
+    Row("POST", Route.ROLLBACK, OPERATOR, ("to", "from"), Handlers.rollback),
+    Row("GET", Route.APP_STATUS, OPERATOR, (), Handlers.status),
+    Row("HEAD", Route.APP_STATUS, OPERATOR, (), Handlers.status),
+    Row("GET", Route.APP_RELEASES, OPERATOR, (), Handlers.releases),
+    Row("GET", Route.APP_LOGS, OPERATOR, ("lines", "follow", "unit"), Handlers.logs),
+    Row("GET", Route.APP_INDEX, OPERATOR, ("release",), Handlers.index),
+    Row("POST", Route.APP_MISSING, OPERATOR, (), Handlers.missing),
+    Row("POST", Route.APP_DEPLOYMENTS, OPERATOR, (), Handlers.deploy),
+    Row("POST", Route.APP_ROLLBACK, OPERATOR, ("to", "from"), Handlers.rollback),
+    Row("POST", Route.APP_PIN, OPERATOR, ("release",), Handlers.pin),
+    Row("DELETE", Route.APP_PIN, OPERATOR, ("release",), Handlers.unpin),
+    Row("GET", Route.APP_DROP, OPERATOR, (), Handlers.drop),
+    Row("GET", Route.DEPLOYMENT, OPERATOR, (), Handlers.deployment),
+    Row("GET", Route.DEPLOYMENT_EVENTS, OPERATOR, ("after",), Handlers.events),
 )
 
 
 class Match(NamedTuple):
-    """A row, and what stands in the places of its path."""
+    """A row, and the names in the places of its path."""
 
     row: Row
     names: dict[str, str]
 
 
 def find(method: str, path: str) -> Match | tuple[str, ...]:
-    """The row for a request, its path taken as it was sent: nothing is decoded, joined or normalised.
+    """The row for a request. Its path counts as it was sent: nothing is decoded, joined or normalised.
 
-    Without one: the methods that this path does have, none for a path that leads nowhere.
+    Without a row: the methods that the path has, none if there is no such path.
     """
     methods: list[str] = []
     for row, pattern in _PATTERNS:
@@ -82,7 +82,7 @@ def find(method: str, path: str) -> Match | tuple[str, ...]:
 
 
 def nearest_path(path: str) -> str:
-    """The hint for who sent a path that leads nowhere."""
+    """The hint for a path that does not exist."""
     return nearest(printable(path), sorted({str(row.path) for row in ROUTES}))
 
 

@@ -1,7 +1,7 @@
 """The HTTP door: a loopback address and a unix socket, the same routes and the same policy on both.
 
-Invariant: no byte of a connection is read before the kernel has said who opened it, and no request is served
-before its target, its host and its caller are judged. Whatever becomes of it, the answer is of our own making.
+Invariant: no byte of a connection is read before the kernel has said who opened it. No request is served before
+its target, its host and its caller are checked. Every response is our own, also to what is not HTTP.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -28,29 +29,48 @@ from agent.doors.http.guards import (
     printable,
     split_target,
 )
-from agent.doors.http.requests import Call, Desk
-from agent.doors.http.responses import problem_answer
+from agent.doors.http.handlers import Handlers
+from agent.doors.http.requests import Request
+from agent.doors.http.responses import problem_response
 from agent.doors.http.routes import Match, Policy, find, nearest_path
+from agent.doors.http.streams import Streams
+from agent.doors.http.uploads import Uploads
 from agent.doors.ports import Agent
 from agent.host.net import sockets
 from agent.host.net.peer import Caller, identify, may_deploy
 from pusher.wire import Code, Problem, Refused
 
-_CONNECTIONS_EACH = 64
-_WELCOMES = 32
 _CLOSING_S = 0.5
-_ACCEPT_AGAIN_S = 0.5
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorLimits:
+    """How much of the door one user can occupy, and for how long."""
+
+    connections_each: int = 64
+    """Open connections of one user."""
+    lookups: int = 32
+    """Connections whose callers are being identified at a time."""
+    idle_s: float = 15.0
+    """How long a connection may take to bring a request."""
+    silence_s: float = 15.0
+    """A stream of events brings an empty line this often."""
+    unread_s: float = 60.0
+    """How long the reader of a stream may leave it unread."""
+    drain_s: float = 5.0
+    """How long responses may take to end when the door stops."""
+    accept_retry_s: float = 0.5
+    """The pause after no connection could be accepted."""
+
+
 class HttpDoor:
     """Serves `agent` at `address` (as `127.0.0.1:9000`; with port 0 the kernel chooses) and at the socket `path`.
 
-    Besides root and `own_uid` (the process's own), members of `group` are operators. `idle_s` is how long a
-    connection may take to bring a request, `drain_s` how long answers under way may take when the door stops.
-    When `stop` is set, uploads end at once: nobody will make them live any more.
+    Besides root and `own_uid` (by default the process's own), members of `group` are operators. When `stop` is
+    set, uploads end at once: they would not be deployed any more.
     """
 
     def __init__(
@@ -61,28 +81,38 @@ class HttpDoor:
         path: Path,
         group: str,
         limits: BundleLimits,
+        door_limits: DoorLimits | None = None,
         stop: asyncio.Event | None = None,
         own_uid: int | None = None,
-        idle_s: float = 15.0,
-        drain_s: float = 5.0,
     ) -> None:
         self.address = address
         self.path = path
-        self._desk = Desk(agent, limits, stop or asyncio.Event())
+        self._limits = door_limits or DoorLimits()
+        stop = stop or asyncio.Event()
+        self._handlers = Handlers(
+            agent,
+            uploads=Uploads(limits=limits, stop=stop),
+            streams=Streams(silence_s=self._limits.silence_s, unread_s=self._limits.unread_s, stop=stop),
+        )
         self._group = group
         self._own_uid = os.geteuid() if own_uid is None else own_uid
-        self._idle_s = idle_s
-        self._drain_s = drain_s
-        # Its own threads, to look callers up: uploads may fill the loop's, and the door must answer still.
+        # Threads of its own, to identify callers: uploads may take all of the loop's, and the door must still
+        # respond.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="door")
         self._server: web.Server | None = None
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._welcoming: set[asyncio.Task[None]] = set()
+        self._identifying: set[asyncio.Task[None]] = set()
         self._running = 0
-        self._at_rest = asyncio.Event()
-        self._at_rest.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._stopping = False
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, as far as the door knows."""
+        known = self._server.connections if self._server is not None else []
+        return sum(one.transport is not None for one in known)
 
     async def start(self) -> None:
         """Open the door; `address` then has the port that was chosen.
@@ -98,7 +128,7 @@ class HttpDoor:
         host, port = tcp.getsockname()
         self.address = f"{host}:{port}"
         self._listeners = [tcp, unix]
-        self._server = web.Server(self._answer)
+        self._server = web.Server(self._respond)
         hosts = allowed_hosts(host, port)
         self._accepting = [
             asyncio.create_task(self._accept(tcp, hosts, self._server)),
@@ -107,9 +137,10 @@ class HttpDoor:
         _log.info("door_open", address=self.address, socket=str(self.path))
 
     async def stop(self) -> None:
-        """Take no more connections or requests; return when those under way are answered. Idempotent.
+        """Accept no more connections or requests; return when the requests under way have their responses.
+        Idempotent.
 
-        What they wait for has to end by other means: after `drain_s` they are cut off.
+        What they wait for must end by other means: after `drain_s` they are cut off.
         """
         self._stopping = True
         for task in self._accepting:
@@ -120,9 +151,9 @@ class HttpDoor:
         if self._listeners:
             await asyncio.to_thread(self.path.unlink, missing_ok=True)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_s):
-                await asyncio.gather(*self._welcoming, return_exceptions=True)
-                await self._at_rest.wait()
+            async with asyncio.timeout(self._limits.drain_s):
+                await asyncio.gather(*self._identifying, return_exceptions=True)
+                await self._idle.wait()
         if self._server is not None:
             await self._server.shutdown(_CLOSING_S)
         self._accepting, self._listeners, self._server = [], [], None
@@ -135,69 +166,69 @@ class HttpDoor:
                 sock, _ = await asyncio.get_running_loop().sock_accept(listener)
             except OSError as error:  # too many open files, most likely
                 _log.warning("accept_failed", error=str(error))
-                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                await asyncio.sleep(self._limits.accept_retry_s)
                 continue
-            # Beside this loop: one look-up that takes long must not keep others waiting.
-            welcome = asyncio.create_task(self._welcome(sock, hosts, server))
-            self._welcoming.add(welcome)
-            welcome.add_done_callback(self._welcoming.discard)
-            if len(self._welcoming) >= _WELCOMES:
-                await asyncio.wait(self._welcoming, return_when=asyncio.FIRST_COMPLETED)
+            # In a task of its own, so that one slow look-up does not keep others waiting.
+            identifying = asyncio.create_task(self._admit(sock, hosts, server))
+            self._identifying.add(identifying)
+            identifying.add_done_callback(self._identifying.discard)
+            if len(self._identifying) >= self._limits.lookups:
+                await asyncio.wait(self._identifying, return_when=asyncio.FIRST_COMPLETED)
 
-    async def _welcome(self, sock: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
-        """Find out who connected; only then let anything of the connection be read."""
+    async def _admit(self, sock: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
+        """Identify the caller, and only then let anything of the connection be read."""
         caller = await self._in_thread(partial(identify, sock))
         open_now = [one for one in server.connections if isinstance(one, Connection)]
-        if sum(one.caller.uid == caller.uid for one in open_now) >= _CONNECTIONS_EACH:
-            # Files that the agent may open are few: nobody may have so many that a deployment finds none left.
+        if sum(one.caller.uid == caller.uid for one in open_now) >= self._limits.connections_each:
+            # The agent may open a limited number of files: one user must not leave none for a deployment.
             _log.debug("connection_refused", caller=caller.name)
             sock.close()
             return
         loop = asyncio.get_running_loop()
-        connection = Connection(server, caller=caller, hosts=hosts, loop=loop, idle_s=self._idle_s)
+        connection = Connection(server, caller=caller, hosts=hosts, loop=loop, idle_s=self._limits.idle_s)
         await loop.connect_accepted_socket(lambda: connection, sock)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _respond(self, http: web.BaseRequest) -> web.StreamResponse:
         self._running += 1
-        self._at_rest.clear()
+        self._idle.clear()
         try:
-            answer = await self._judged(request)
+            response = await self._serve(http)
         except Problem as problem:
-            if request.writer.output_size > 0:
-                raise RuntimeError("a problem came up after the answer had begun") from problem
-            answer = problem_answer(problem)
+            if http.writer.output_size > 0:
+                raise RuntimeError("a problem came up after the response had begun") from problem
+            response = problem_response(problem)
         finally:
             self._running -= 1
             if not self._running:
-                self._at_rest.set()
-        if self._stopping or not request.content.is_eof():
-            answer.force_close()
-        return answer
+                self._idle.set()
+        if self._stopping or not http.content.is_eof():
+            response.force_close()
+        return response
 
-    async def _judged(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to a request that passes all guards. Raises: Problem."""
-        connection = cast(Connection, request.protocol)
+    async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
+        """The response to a request that passes all guards. Raises: Problem."""
+        connection = cast(Connection, http.protocol)
         if self._stopping:
             raise Refused(Code.STOPPING, "The agent is stopping", hint="Try again when it is up")
-        path, query = split_target(request.raw_path)
-        check_host(request.headers.getall("Host", []), allowed=connection.hosts)
-        check_origin(request.headers.getall("Origin", []))
-        match = find(request.method, path)
+        path, query = split_target(http.raw_path)
+        check_host(http.headers.getall("Host", []), allowed=connection.hosts)
+        check_origin(http.headers.getall("Origin", []))
+        match = find(http.method, path)
         if not isinstance(match, Match):
-            return _nothing_there(request.method, path, methods=match)
+            return _not_found(http.method, path, methods=match)
         if match.row.policy is Policy.OPERATOR:
             await self._check_operator(connection.caller)
-        call = Call(
-            request,
+        request = Request(
+            http,
             connection,
             by=connection.caller.name,
             names=match.names,
             query=parse_query(query, known=match.row.parameters),
         )
-        answer = await match.row.answer(self._desk, call)
+        response = await match.row.handler(self._handlers, request)
         if match.row.method not in ("GET", "HEAD"):
-            _log.info("request", by=call.by, method=request.method, path=path, status=answer.status)
-        return answer
+            _log.info("request", by=request.by, method=http.method, path=path, status=response.status)
+        return response
 
     async def _check_operator(self, caller: Caller) -> None:
         """Raises: Refused(not_allowed)."""
@@ -207,7 +238,7 @@ class HttpDoor:
         if caller.uid is None:
             raise Refused(
                 Code.NOT_ALLOWED,
-                "Nobody knows who is calling",
+                "The caller is unknown",
                 why="the kernel could not name the owner of the other end of this connection",
                 hint=f"Call from this host, or by ssh; or use the unix socket {self.path}",
             )
@@ -215,7 +246,7 @@ class HttpDoor:
             Code.NOT_ALLOWED,
             f"{caller.name} may not deploy on this host",
             why=f"only root, the agent's own user and members of group {self._group} may",
-            hint=f"Root can admit them: adduser {caller.login or 'LOGIN'} {self._group}",
+            hint=f"Root can add a member: adduser {caller.login or 'LOGIN'} {self._group}",
         )
 
     async def _in_thread(self, ask: Callable[[], _T]) -> _T:
@@ -233,10 +264,10 @@ def _listen(address: str) -> socket.socket:
         raise Refused(problem.code, problem.what, why=problem.why, hint=hint) from problem
 
 
-def _nothing_there(method: str, path: str, *, methods: tuple[str, ...]) -> web.Response:
+def _not_found(method: str, path: str, *, methods: tuple[str, ...]) -> web.Response:
     if methods:
-        said = f"{printable(path)} cannot be asked with {printable(method)}"
+        said = f"{printable(path)} has no method {printable(method)}"
         problem = Refused(Code.BAD_REQUEST, said, hint=f"Use {' or '.join(methods)}")
-        return problem_answer(problem, status=405, headers={"Allow": ", ".join(methods)})
+        return problem_response(problem, status=405, headers={"Allow": ", ".join(methods)})
     problem = Refused(Code.BAD_REQUEST, f"There is no {printable(path)} here", hint=nearest_path(path))
-    return problem_answer(problem, status=404)
+    return problem_response(problem, status=404)

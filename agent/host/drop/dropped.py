@@ -1,7 +1,7 @@
-"""What was dropped, as it is read: what a bundle's file and a plain folder have in common.
+"""Reading a drop: what a bundle file and a plain folder have in common.
 
-Invariant: it can be held against what was signed as often as is wanted, and changes nothing; what was found well
-is only a reason to begin a deployment, which copies and hashes all of it itself. Everything here blocks.
+Invariant: a drop can be checked as often as is wanted, and is never changed. A successful check is only a reason
+to begin a deployment, which copies and hashes everything itself. Everything here blocks.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from agent.host.drop.folder import Stamp
+from agent.host.drop.directory import Stamp
 from agent.host.ports import Bundle
 from pusher.wire import Code, Entry, Failed, Manifest, Refused
 
@@ -17,36 +17,37 @@ _SLICE = 1024 * 1024
 
 
 class Dropped(Protocol):
-    """A landing that can be read. `manifest_apart`: its manifest and signature are two files, in any order."""
+    """A drop that can be read. `manifest_apart`: manifest and signature are two files, which arrive in any
+    order."""
 
     name: str
     manifest_apart: bool
 
     def stamps(self) -> tuple[Stamp | None, ...]:
-        """What its papers are read from; equal ones spare a look."""
+        """The stamps of the files that hold manifest, signature and index. Equal ones make a check unnecessary."""
         ...
 
     def open(self) -> "Opened":
-        """What stands there now, to be read. Raises: Lacking."""
+        """Open what is there now. Raises: Missing."""
         ...
 
     def forget(self) -> None:
-        """Whatever was found well is to be looked at once more."""
+        """Check everything again next time, also what was checked successfully."""
         ...
 
 
 class Opened(Protocol):
-    """A landing that is being read. To be closed."""
+    """A drop that is being read. Close it."""
 
     def bundle(self) -> Bundle:
-        """It, from its start; as often as is wanted."""
+        """Its bundle, from the start, as often as is wanted."""
         ...
 
     def check(self, bundle: Bundle, entries: Iterable[Entry]) -> None:
-        """Hold everything against the index. `entries` are read from `bundle`, and judge it as they are read.
+        """Compare everything with the index. `entries` reads from `bundle`, and checks each entry as it is read.
 
-        Raises: Lacking, for the first thing that is not there as it was signed; Refused(bundle_malformed,
-        content_mismatch, and what `entries` raise).
+        Raises: Missing, for the first file that is not there as it was signed; Refused(bundle_malformed,
+        content_mismatch, and what `entries` raises).
         """
         ...
 
@@ -54,7 +55,7 @@ class Opened(Protocol):
 
 
 def index_holds(bundle: Bundle, manifest: Manifest) -> bool:
-    """Whether the index of a bundle, of which nothing was read yet, is the one that its manifest names."""
+    """Whether a bundle, of which nothing was read yet, has the index that the manifest names."""
     digest = hashlib.sha256()
     try:
         bundle.signed_manifest()
@@ -65,7 +66,7 @@ def index_holds(bundle: Bundle, manifest: Manifest) -> bool:
     return digest.hexdigest() == manifest.index_sha256
 
 
-class Reading:
+class Reader:
     """Reads an open file from its start, at most `size` bytes."""
 
     def __init__(self, descriptor: int, size: int) -> None:
@@ -79,22 +80,22 @@ class Reading:
             part = os.pread(self._descriptor, min(size, self._left), self._at)
         except OSError as error:
             why = error.strerror or str(error)
-            raise Failed(Code.UPLOAD_BROKEN, "What was dropped cannot be read", why=why) from error
+            raise Failed(Code.UPLOAD_BROKEN, "A dropped file cannot be read", why=why) from error
         self._at += len(part)
         self._left -= len(part)
         return part
 
     def chunks(self) -> Iterator[bytes]:
-        """All of it."""
+        """All bytes, in pieces."""
         while chunk := self.read(_SLICE):
             yield chunk
 
 
 def changed(path: str) -> Refused:
-    """What a file is refused with that was found well before, and is another now."""
+    """The refusal of a file that was checked successfully and is a different one now."""
     return Refused(
         Code.CONTENT_MISMATCH,
         f"The file {path} is not the one that was signed",
-        why="it was changed after all of it had been there",
-        hint="It is tried again when all is there as it was signed",
+        why="it was changed after everything had arrived",
+        hint="The drop is tried again when everything is there as it was signed",
     )

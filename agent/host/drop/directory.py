@@ -1,8 +1,8 @@
-"""A drop directory: a folder that belongs to the agent, and whose contents belong to others.
+"""A drop directory: the folder belongs to the agent, its contents belong to others.
 
-Invariant: nothing in it is opened by more than one name at a time, through a link, or if it is no regular file;
-nothing is linked or moved out of it. What stands there now need not stand there a moment later, so whatever is
-read is read as bytes of unknown origin. Everything here blocks.
+Invariant: only regular files and folders are opened, one name at a time and never through a link; nothing is
+linked or moved out of the directory. Anything in it may change at any moment, so its bytes are read as of unknown
+origin. Everything here blocks.
 """
 
 import errno
@@ -31,9 +31,9 @@ _KINDS = {
 }
 
 
-class Lacking(Refused):
-    """Something of a landing is not there, or not as it was signed. `what` says what is needed, in words that
-    follow "waiting for"; `path` is its name in the drop directory."""
+class Missing(Refused):
+    """A part of a drop is not there, or not as it was signed. `what` says what is needed, in words that follow
+    "waiting for"; `path` is its path in the drop directory."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(Code.BUNDLE_INCOMPLETE, what)
@@ -41,7 +41,7 @@ class Lacking(Refused):
 
 
 class Stamp(NamedTuple):
-    """What changes when a file does. A hint: equal stamps spare a look, they prove nothing."""
+    """Changes when the file does. A hint: equal stamps make a check unnecessary, and prove nothing."""
 
     kind: int
     device: int
@@ -51,37 +51,44 @@ class Stamp(NamedTuple):
     changed: int
 
 
-class Dropbox:
-    """One app's drop directory, open. `folder` is its descriptor; names are names in it, never paths.
+class OpenDirectory:
+    """One app's drop directory, open; `descriptor` is its own. Names are names in it, never paths.
 
-    Raises: OSError, from every method that says nothing else.
+    Raises: OSError, like every method here unless noted.
     """
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
         self._disk = disk
-        self.folder = os.open(path, _FOLDER)
+        self.descriptor = os.open(path, _FOLDER)
 
     def close(self) -> None:
-        """Look at it no more."""
-        os.close(self.folder)
+        """Close it. What is open inside stays open."""
+        os.close(self.descriptor)
+
+    def is_current(self) -> bool:
+        """Whether it is still the one at its path: it can be removed or replaced while it is open."""
+        try:
+            return os.path.samestat(os.stat(self.path, follow_symlinks=False), os.fstat(self.descriptor))
+        except OSError:
+            return False
 
     def names(self) -> list[str]:
-        """Everything that lies in it."""
-        return os.listdir(self.folder)
+        """All names in it."""
+        return os.listdir(self.descriptor)
 
     def stamp(self, name: str) -> Stamp | None:
-        """What stands there under a name, if anything does; nothing is opened."""
+        """The stamp of the file with this name, or None without one. Nothing is opened."""
         try:
-            state = os.stat(name, dir_fd=self.folder, follow_symlinks=False)
+            state = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
         return stamp_of(state)
 
     def result(self, name: str) -> dict[str, Any]:
-        """The result beside a landing as it stands there: by whomever it was written. Empty if there is none."""
+        """The result beside a drop as it is there, written by anyone. Empty if there is none that can be read."""
         try:
-            file = open_regular(result_name(name), self.folder)
+            file = open_regular(result_name(name), self.descriptor)
             try:
                 document = json.loads(os.pread(file, _RESULT_MOST, 0))
             finally:
@@ -91,25 +98,25 @@ class Dropbox:
         return document if isinstance(document, dict) else {}
 
     def write_result(self, name: str, document: dict[str, Any]) -> None:
-        """Say what became of a landing: at any moment the old words or the new ones. Raises: Failed.
+        """Write the result of a drop: readers see the old one or the new one. Raises: Failed.
 
-        Not flushed: what matters stands in the journal, and an agent that starts writes it again.
+        Not flushed: the journal has everything that matters, and an agent that starts writes the result again.
         """
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         fresh = f"{result_name(name)}.new"
-        self._disk.unlink(fresh, folder=self.folder, op="drop.unlink")
+        self._disk.unlink(fresh, folder=self.descriptor, op="drop.unlink")
         content = [text.encode(errors="backslashreplace")]
-        self._disk.create(fresh, content, folder=self.folder, mode=0o640, op="drop.result")
-        self._disk.replace(fresh, result_name(name), folder=self.folder, op="drop.rename")
+        self._disk.create(fresh, content, folder=self.descriptor, mode=0o640, op="drop.result")
+        self._disk.replace(fresh, result_name(name), folder=self.descriptor, op="drop.rename")
 
     def remove(self, name: str, *, only: Stamp | None = None) -> None:
-        """Take a file away; one that is not `only` (as it was looked at) stays. Raises: Failed."""
+        """Remove a file; with `only`, not if its stamp is another by now. Raises: Failed."""
         if only is None or self.stamp(name) == only:
-            self._disk.unlink(name, folder=self.folder, op="drop.remove")
+            self._disk.unlink(name, folder=self.descriptor, op="drop.remove")
 
 
 class Chain:
-    """The folders from an open one down to the one asked for last, each opened in the one above it."""
+    """Open folders, from `top` down to the one asked for last. Each is opened in the one above it."""
 
     def __init__(self, top: int) -> None:
         self._top = top
@@ -122,7 +129,7 @@ class Chain:
         self._close(0)
 
     def folder(self, path: str) -> int:
-        """The folder at a relative path; good until the next call. Raises: OSError, also for a link."""
+        """The folder at a relative path. Valid until the next call. Raises: OSError, also for a link."""
         names = path.split("/") if path else []
         same = sum(1 for _ in takewhile(lambda pair: pair[0][0] == pair[1], zip(self._open, names, strict=False)))
         self._close(same)
@@ -131,7 +138,7 @@ class Chain:
         return self._last
 
     def folders(self, path: str) -> list[int]:
-        """The open one and every folder on the way to `path`, as far as there are any."""
+        """The top and every folder on the way to `path`, as far as they exist. Valid until the next call."""
         with suppress(OSError):
             self.folder(path)
         return [self._top, *(descriptor for _, descriptor in self._open)]
@@ -146,47 +153,47 @@ class Chain:
 
 
 def stamp_of(state: os.stat_result) -> Stamp:
-    """The stamp of a file, from what `stat` or `fstat` says."""
+    """The stamp of a file, from its `stat` or `fstat`."""
     kind = stat.S_IFMT(state.st_mode)
     return Stamp(kind, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 def open_regular(name: str, folder: int, *, shown: str = "") -> int:
-    """A descriptor of the regular file `name` in an open folder; `shown` is its name for people.
+    """A descriptor of the regular file `name` in an open folder. `shown` is its name for people.
 
-    Raises: Lacking, for anything else and for what may not be read; Failed, as `lacking`.
+    Raises: Missing, if it is anything else or may not be read; Failed, as `unreadable`.
     """
     shown = shown or name
     try:
-        # To open a device may already do something.
+        # Before it is opened, because opening a device may already do something.
         _check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), shown)
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except OSError as error:
-        raise lacking(shown, error) from error
+        raise unreadable(shown, error) from error
     try:
         _check_regular(os.fstat(descriptor), shown)
-    except Lacking:
+    except Missing:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def lacking(shown: str, error: OSError) -> Lacking | Failed:
-    """What the operating system's error about something of a landing means for whoever waits for it.
+def unreadable(shown: str, error: OSError) -> Missing | Failed:
+    """What an error of the operating system means for a part of a drop; `shown` is its name for people.
 
-    Failed(upload_broken), if it is this host that has to be mended.
+    Missing, if a later arrival can mend it. Failed(upload_broken), if this host has a fault.
     """
     match error.errno:
         case errno.ENOENT:
-            return Lacking(shown, f"{shown}, which is not there")
+            return Missing(shown, f"{shown}, which is not there")
         case errno.EACCES | errno.EPERM:
-            return Lacking(shown, f"leave to read {shown} (chmod o+r, and o+rx for the folders above)")
+            return Missing(shown, f"permission to read {shown} (chmod o+r, and o+rx for the folders above)")
         case errno.ELOOP | errno.ENOTDIR:
-            return Lacking(shown, f"{shown}, in whose place, or above it, there is something else")
+            return Missing(shown, f"{shown} (something else is in its place, or in a folder's above it)")
     return Failed(Code.UPLOAD_BROKEN, f"{shown} cannot be read", why=error.strerror or str(error))
 
 
 def _check_regular(state: os.stat_result, shown: str) -> None:
     kind = stat.S_IFMT(state.st_mode)
     if kind != stat.S_IFREG:
-        raise Lacking(shown, f"a regular file {shown} (there is {_KINDS.get(kind, 'something else')})")
+        raise Missing(shown, f"a regular file {shown} (there is {_KINDS.get(kind, 'something else')})")
