@@ -16,7 +16,7 @@ def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Ser
     assert server.says("is-active", f"{OTHER}.socket", f"{OTHER}.service").split() == ["inactive", "inactive"]
     allowed = ("systemctl", "--no-ask-password", "reset-failed", f"{OTHER}.service")
     run(*allowed, user="pusher-agent")
-    assert run("pusher-agent", "app", "apply", OTHER).stdout.startswith(f"the units of {OTHER} stay as they are")
+    assert run("pusher-agent", "app", "apply", OTHER).stdout.startswith(f"the units of {OTHER} are up to date")
 
     said = run("pusher-agent", "app", "remove", OTHER, "--purge").stdout
     assert f"removed /opt/{OTHER}" in said
@@ -28,7 +28,7 @@ def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Ser
 
 def test_an_app_named_like_a_user_of_the_server_is_said_to_run_as_him(server: Server) -> None:
     said = server.machine.run("pusher-agent", "app", "add", "mallory", *ELSEWHERE).stdout
-    assert "mallory runs as mallory, who was there already" in said
+    assert "mallory runs as mallory, a user that existed before" in said
     assert "left: user mallory" in server.machine.run("pusher-agent", "app", "remove", "mallory", "--purge").stdout
 
 
@@ -59,7 +59,7 @@ def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(
     run("pusher-agent", "app", "add", OTHER, *ELSEWHERE)
     run("sh", "-c", f"echo 'lisen = 1' >>{file}")
     said = run("pusher-agent", "app", "apply", APP).stdout
-    assert f"careful: {file}: " in said
+    assert f"warning: {file}: " in said
     live.machine.until(lambda: "LEFT ALONE" in live.status_text())
     live.deploy("v2")
     for path, code in ((f"/apps/{OTHER}/status", "configuration"), ("/status", "several_apps")):
@@ -102,7 +102,7 @@ def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Serv
         assert said.startswith(f"{rule} is not there, so that the agent may not start the units of {APP}; ")
         (said,) = bad("pusher-agent")
         assert said.startswith(f"polkit does not let the agent start or stop the units of {APP}: ")
-        assert "`pusher-agent check`, as root" in said
+        assert "as root, `pusher-agent check`" in said
     live.machine.run("systemctl", "mask", "--runtime", "--now", "polkit.service")
     (said,) = bad("")
     assert f"although {rule} names them; is polkit running?" in said

@@ -125,7 +125,7 @@ def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: 
     run, place = two.machine.run, f"/opt/{OTHER}"
     said = run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001").stdout
     assert f"{OTHER} is set up again, and the agent starts the release that was live" in said
-    assert "takes it up when" not in said
+    assert "from its next restart on" not in said
     assert "who was there already" not in said
     status = two.curl(f"/apps/{OTHER}/status")
     assert (status["live"]["version"], status["running"]) == ("lunixrunotherappappsock", True)
@@ -144,5 +144,5 @@ def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: 
     assert two.machine.run("id", OTHER, check=False).returncode == 1
     run("mkdir", place)  # somebody else's: not to be told how to remove it
     again = run("pusher-agent", "app", "remove", OTHER, check=False).stderr
-    assert f"There is no app {OTHER}. There are: {APP}" in again, again
+    assert f"There is no app {OTHER}. Available: {APP}" in again, again
     run("rmdir", place)

@@ -57,15 +57,15 @@ def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
     assert "is not named after an app" in capsys.readouterr().out
 
 
-def test_check_says_of_a_release_without_papers_that_nothing_removes_it(root: Path, key: Path, capsys):
+def test_check_reports_a_release_without_a_signed_manifest(root: Path, key: Path, capsys):
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     (root / "opt/flask-demo/releases/20261123020055Z").mkdir(parents=True)
     capsys.readouterr()
     assert run("check", "--root", root) == 4
     bad, nothing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
-    assert "release 20261123020055Z is not known" in bad
+    assert "release 20261123020055Z is unknown" in bad
     assert "delete it by hand" in bad
-    assert "nothing is current" in nothing
+    assert "no release is current" in nothing
 
 
 def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: Path, key: Path, capsys):
@@ -79,7 +79,7 @@ def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: P
     polkit_rule.write_rule(layout, Disk())
     capsys.readouterr()
     assert run("check", "--root", root) == 0
-    assert "ok    flask-demo: its units are what its file asks for" in capsys.readouterr().out
+    assert "ok    flask-demo: its units agree with its file" in capsys.readouterr().out
     (layout.units / "flask-demo.socket").write_text("[Socket]\n")
     assert run("check", "--root", root) == 4
     (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
@@ -102,9 +102,9 @@ def test_check_finds_a_rule_that_is_missing_or_lacks_units_and_says_what_writes_
         (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
         return bad
 
-    file, todo = layout.polkit_rules, "`pusher-agent app apply flask-demo`, as root"
-    lack = "so that the agent may not start"
-    assert found() == f"BAD   {file} is not there, {lack} the units of flask-demo; {todo}"
+    file, todo = layout.polkit_rules, "run `pusher-agent app apply flask-demo`, as root"
+    lack = "so the agent may not start"
+    assert found() == f"BAD   {file} does not exist, {lack} the units of flask-demo; {todo}"
     file.write_text(render_rule(["flask-demo"]).replace("flask-demo-hook.service", "other.service"))
     assert found() == f"BAD   {file} does not name flask-demo-hook.service, {lack} them; {todo}"
     file.unlink()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
+from agent.admin import NAMES, cli
 from agent.core.layout import HostLayout
 from agent.host.setup.config_files import read_agent, read_apps, set_apart
 
@@ -123,10 +124,10 @@ def test_a_file_that_cannot_be_used_keeps_no_other_app_from_being_added_or_liste
     (layout.apps / ".#two.toml").symlink_to("somebody@somewhere.123")  # an editor's
     capsys.readouterr()
     assert run("init", "--root", root, "--app", "three") == 0
-    careful = [line for line in capsys.readouterr().out.splitlines() if line.startswith("careful")]
-    assert careful == [
-        f"careful: {file}: unknown key 'lisen'. Did you mean listen?",
-        "careful: so nobody can tell whether three has the address, the folder or the user of one-app",
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warnings == [
+        f"warning: {file}: unknown key 'lisen'. Did you mean listen?",
+        "warning: three may have the same address, folder or user as one-app: this cannot be checked",
     ]
     assert run("app", "list", "--root", root) == 0
     one, three = capsys.readouterr().out.splitlines()
@@ -172,18 +173,18 @@ def test_our_own_bug_exits_with_3_and_keeps_its_traceback(monkeypatch, capsys):
     def broken(*_: object) -> None:
         raise ZeroDivisionError("one by zero")
 
-    monkeypatch.setattr("agent.__main__.init.app_list", broken)
+    monkeypatch.setattr("agent.__main__.run", broken)
     assert run("app", "list") == 3
     said = capsys.readouterr().err
     assert "Traceback" in said
-    assert "bug of its own" in said
+    assert "pusher-agent: This is a bug." in said
 
 
 def test_an_interrupted_command_exits_with_130(monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agent.__main__.init.app_list", interrupted)
+    monkeypatch.setattr("agent.__main__.run", interrupted)
     assert run("app", "list") == 130
 
 
@@ -203,3 +204,18 @@ def test_the_root_may_be_given_relative_to_where_one_stands(tmp_path: Path):
     )
     assert done.stdout == f"wrote {tmp_path}/b/etc/pusher-agent/agent.toml\n"
     assert stat.S_IMODE(os.stat(tmp_path / "b/etc/pusher-agent/agent.toml").st_mode) == 0o644
+
+
+def test_every_command_is_declared_in_the_file_of_its_name():
+    assert [cli.command(name).name for name in NAMES] == list(NAMES)
+    assert all(cli.command(name).help and cli.command(name).description for name in NAMES)
+
+
+@pytest.mark.parametrize("words", [("check", "--help"), ("app", "list", "--help")])
+def test_a_command_imports_nothing_of_the_daemon(words: tuple[str, ...]):
+    program = (
+        f"import sys; from agent.__main__ import main\ntry: main({words})\n"
+        "finally: print('aiohttp' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
