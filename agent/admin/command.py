@@ -9,7 +9,7 @@ from agent.core.layout import HostLayout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command. `options` declares its arguments except --root; `run` carries it out, and returns the exit code.
+    """One command. `options` declares its arguments except --root; `run` carries it out, for an exit code.
 
     `help` is its line in the list of commands, `description` the text in its own help.
     """

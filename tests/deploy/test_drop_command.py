@@ -76,11 +76,11 @@ async def test_rsync_by_hand_as_documented_with_pusher_only_to_sign(shell: Shell
     for version in ("v1", "v2"):
         shell.version(version)
         drop = shell.host.layout.drop(APP)
-        code, said = await shell.pusher("pack", version, "--manifest", "papers")
+        code, said = await shell.pusher("pack", version, "--manifest", "signed")
         assert code == 0, said
         for argv in (
             ("-rlp", "--checksum", "--chmod=D2775,F664", "--delete", f"app-src/{version}/", f"{drop}/tree/"),
-            ("-rlp", "--checksum", "--chmod=F664", "papers/", f"{drop}/"),
+            ("-rlp", "--checksum", "--chmod=F664", "signed/", f"{drop}/"),
         ):
             done = await asyncio.to_thread(
                 subprocess.run, ("rsync", *argv), cwd=shell.project, env=os.environ, check=True

@@ -256,7 +256,7 @@ def test_folders_that_are_too_deep_are_named_however_deep(folder: Path) -> None:
     for _ in range(400):
         deepest /= "d"
         deepest.mkdir()
-    with pytest.raises(Usage, match=r"cannot be packed: .* is 65 folders deep; 64 is the most"):
+    with pytest.raises(Usage, match=r"cannot be packed: .* is 65 folders deep; the limit is 64"):
         read_tree(folder)
 
 
