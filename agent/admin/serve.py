@@ -1,4 +1,4 @@
-"""`pusher-agent serve`: run the agent until it is told to stop."""
+"""`pusher-agent serve`: run the agent until SIGTERM or SIGINT."""
 
 import argparse
 import asyncio

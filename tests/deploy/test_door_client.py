@@ -34,7 +34,7 @@ def pieces(body: bytes) -> Iterator[bytes]:
     yield from (body[at : at + 65_536] for at in range(0, len(body), 65_536))
 
 
-async def test_a_bundle_is_sent_followed_and_known_to_have_ended(at, client):
+async def test_a_bundle_is_sent_and_followed_to_its_end(at, client):
     blob = os.urandom(1_000_000)
     assert await asyncio.to_thread(client.missing, "shop", pieces(bundle())) == {"ab" * 32}
     deployment = await asyncio.to_thread(client.deploy, "shop", pieces(bundle({"blob": blob})))
@@ -47,7 +47,7 @@ async def test_a_bundle_is_sent_followed_and_known_to_have_ended(at, client):
 @pytest.mark.parametrize(
     "problem", [Refused(Code.BUSY, "alice is deploying v3 on shop"), Failed(Code.DISK_FULL, "Full")]
 )
-async def test_what_stops_an_upload_reaches_the_sender_while_he_still_sends(at, client, problem):
+async def test_a_refusal_reaches_the_sender_during_the_upload(at, client, problem):
     at.shop.refusal = problem
     body = bundle({"blob": os.urandom(30_000_000)})
     with pytest.raises(Problem) as caught:
@@ -56,7 +56,7 @@ async def test_what_stops_an_upload_reaches_the_sender_while_he_still_sends(at, 
     assert await asyncio.to_thread(client.status) == {"app": "shop", "live": None}
 
 
-async def test_who_lost_the_connection_picks_up_where_he_was(at, client):
+async def test_after_a_lost_connection_events_go_on_where_they_were(at, client):
     at.door._desk = replace(at.door._desk, silence_s=0.02)
     at.shop.goes_on.clear()
     deployment = await asyncio.to_thread(client.rollback)

@@ -1,4 +1,4 @@
-"""What a person sees of several hosts at once: a terminal is played, and looked at."""
+"""The output of several hosts at once, as a simulated terminal shows it."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from pusher.wire import Event, Happened
 
 
 class Terminal(io.StringIO):
-    """Knows the four movements that are used, and shows what is on it."""
+    """Understands the four control sequences that are used."""
 
     def isatty(self) -> bool:
         return True
@@ -48,7 +48,7 @@ def happen(screen: Screen, happened: str, **data: object) -> None:
     screen.event(Event(1, 0, happened, data))
 
 
-def test_a_terminal_has_a_line_a_host_and_above_it_what_stays(terminal: Terminal) -> None:
+def test_a_terminal_shows_one_line_for_each_host_below_the_lines_that_stay(terminal: Terminal) -> None:
     board = Board(Screen(terminal), ["web1", "database"])
     one, two = board.of("web1"), board.of("database")
     one.passing("  asking ...")

@@ -1,4 +1,4 @@
-"""`pusher logs` and `pusher diff` show what a host says, and nothing else; the door is scripted."""
+"""`pusher logs` and `pusher diff` show the answers of a host, and nothing else. The agent is scripted."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def streaming(*lines: bytes) -> Script:
     return script
 
 
-def test_the_log_is_shown_a_line_a_line_and_moves_no_terminal(
+def test_each_line_of_the_log_is_one_safe_line(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (LogLine(AT, LogUnit.SERVICE, "hello", 6, 42), LogLine(AT + 1, LogUnit.HOOK, "two\nlines \x1b[2J"))
@@ -145,7 +145,7 @@ def test_every_difference_is_shown_with_its_size(
     assert told["changes"][1]["new"] == {"target": "run"}
 
 
-def test_where_nothing_is_live_everything_is_new(
+def test_without_a_live_release_everything_is_new(
     door: ScriptedDoor, pusher: Run, version: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"live": None}))
