@@ -11,7 +11,7 @@ _OUR_BUG, _INTERRUPTED = 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `pusher-agent` with these arguments; its exit code (docs/concepts.md, 3 for our own bug)."""
+    """Run `pusher-agent` with these arguments; its exit code (docs/explanation/concepts.md, 3 for our own bug)."""
     try:
         return run(argv)
     except Problem as problem:

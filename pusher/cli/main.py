@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         exit_code = command(first).run(arguments, screen)
     finally:
-        screen.settle()
+        screen.clear()
     return _with_lost_output(exit_code, screen, command(first), arguments)
 
 

@@ -2,8 +2,8 @@
 
 Invariant: no I/O, and only the standard library, so that both sides read and write a document with the same code
 and the command line starts fast (docs/adr/0001). Every parser is strict: its result, written again, gives the same
-bytes. The formats are described in docs/reference/bundle-format.md. The agent may import this package and nothing else of
-`pusher`.
+bytes. The formats are described in docs/reference/bundle-format.md. The agent may import this package and nothing
+else of `pusher`.
 """
 
 from pusher.wire.drop import DROP_FOLDER, DROP_INDEX, DROP_MANIFEST, DROP_RESULT_END, DROP_ROOT, DROP_SIGNATURE

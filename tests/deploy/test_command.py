@@ -106,12 +106,12 @@ async def test_diff_shows_what_a_send_would_change_and_logs_the_apps_log(shell: 
     shell.version("v2", wsgi("v2") | {"requirements.txt": "gunicorn==22.0.0\nclick==8.1.7\n"})
     code, said = await shell.pusher("diff", "v2", "--json")
     assert code == 0, said
-    told = json.loads(said)
-    assert [(one["change"], one["path"]) for one in told["changes"]] == [
+    reported = json.loads(said)
+    assert [(one["change"], one["path"]) for one in reported["changes"]] == [
         ("changed", "app.py"),
         ("changed", "requirements.txt"),
     ]
-    assert told["requirements_changed"]
+    assert reported["requirements_changed"]
     code, said = await shell.pusher("diff", "v1")
     assert (code, "2 the same" in said) == (0, True), said
     code, said = await shell.pusher("diff", "v1", "--release", "20200101000000Z")

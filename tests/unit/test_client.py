@@ -53,7 +53,7 @@ def test_every_request_uses_the_documented_route(door: ScriptedDoor, client: Cli
     assert client.rollback() == "d"
     assert client.rollback("a", to="r1", leaving="r2") == "d"
     assert client.rollback("a", to="20261123020055Z") == "d"
-    assert client.missing("a", [b"papers"]) == {"x"}
+    assert client.missing("a", [b"signed"]) == {"x"}
     assert client.deploy("a", [b"one", b"", b"two"]) == "d"
     client.pin("a", "r")
     client.unpin("a", "r")

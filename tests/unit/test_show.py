@@ -66,8 +66,8 @@ def test_a_passing_line_never_wraps_and_is_removed(monkeypatch: pytest.MonkeyPat
     out = Terminal()
     screen = Screen(out)
     screen.of_host("web1", width=5).passing("a line\nthat is much too long")
-    screen.settle()
-    screen.settle()
+    screen.clear()
+    screen.clear()
     assert out.getvalue() == "web1   a line that \r\x1b[K"
 
 
