@@ -79,8 +79,8 @@ def load(
 def find(start: Path) -> Path | None:
     """The nearest `pusher.toml` from `start` upwards.
 
-    It can name a command to run (`ssh`). So one that anybody put into a shared folder must not be used: its owner
-    must be the user, root, or the owner of `start`. Raises: Usage.
+    It can name a command to run (`ssh`). So a file that another user put into a shared folder must not be used:
+    its owner must be the user, root, or the owner of `start`. Raises: Usage.
     """
     here = start.resolve()
     for folder in (here, *here.parents):

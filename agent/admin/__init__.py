@@ -1,1 +1,8 @@
-"""What root types on a server: set up, check, add and remove apps."""
+"""The commands of `pusher-agent`, one file each: its name, help, options and function together.
+
+Invariant: a file that is named after a command (`app_add.py`: `app add`) declares it as `COMMAND`, and is imported
+only when the command runs, or when its help is asked for.
+"""
+
+NAMES = ("init", "serve", "check", "trust", "app list", "app add", "app apply", "app remove")
+"""Every command, in the order of `pusher-agent --help`."""

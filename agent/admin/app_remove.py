@@ -1,14 +1,16 @@
-"""What root takes down again of an app on a server, and what is left of it.
+"""`pusher-agent app remove`: stop an app for good, and remove what was set up for it.
 
-Invariant: what was set up for the app goes, and nothing of somebody else's; what only the app's file could name is
-left alone where the file cannot be used. Cut off in the middle, it can be run again.
+Invariant: nothing that others own is removed. If the file of the app cannot be used, what only the file names
+stays. If the command is interrupted, it can be run again.
 """
 
+import argparse
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from agent.admin.app_add import Run, check_root, config_of, run
+from agent.admin.app_setup import Run, check_root, config_of, run
+from agent.admin.command import Command
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT, Units
@@ -21,14 +23,34 @@ from agent.host.systemd.unit_files import is_ours
 from pusher.wire import Code, Failed, Refused
 
 
-def remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run = run) -> Iterator[str]:
-    """Stop an app for good and take down what was set up; with `purge` its releases, data and user as well.
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the name of the app")
+    parser.add_argument("--purge", action="store_true", help="also remove its releases, its data and its user")
 
-    Says what it leaves. Raises: Refused, with nothing changed; Failed.
+
+def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
+    for line in _remove(layout, arguments.name, purge=arguments.purge, disk=Disk(), run=run):
+        print(line, flush=True)
+    return 0
+
+
+COMMAND = Command(
+    name="app remove",
+    help="stop an app for good, and remove its units",
+    description="Stops an app for good and removes its units, as root. Reports what it leaves.",
+    options=_options,
+    run=_run,
+)
+
+
+def _remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run) -> Iterator[str]:
+    """Stop an app for good and remove what was set up; with `purge` also its releases, data and user.
+
+    Reports what it did and what it leaves, in lines. Raises: Refused, with nothing changed; Failed.
     """
     check_root(layout)
     file, going = layout.app_toml(app), layout.app_going(app)
-    config = _config_of_leaving(layout, app, purge=purge)
+    config = _config_before_removal(layout, app, purge=purge)
     ours = [name for name in Units.of(app).all if is_ours(layout.units / name, app)]
     if purge and config:
         app_folders.check_purgeable(layout.beneath(config.path))
@@ -42,13 +64,13 @@ def remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run = 
     yield f"removed {file}"
     if ours:
         run(("systemctl", "disable", "--now", "--quiet", *ours))
-        with suppress(Failed):  # only those that failed can be told to forget it
+        with suppress(Failed):  # systemd refuses this for units that have not failed
             run(("systemctl", "reset-failed", *ours))
         for name in ours:
             disk.unlink(layout.units / name, op="apps.unit")
         run(("systemctl", "daemon-reload"))
         yield f"stopped and removed {', '.join(ours)}"
-    _tidy_run(layout, app)
+    _remove_run_files(layout, app)
     if config is None:
         yield from _left_unknown(layout, app)
         return
@@ -58,8 +80,8 @@ def remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run = 
     yield from _left(layout, app, config, purge=purge)
 
 
-def _config_of_leaving(layout: HostLayout, app: str, *, purge: bool) -> AppConfig | None:
-    """That of an app that is to go, or whose going was cut off; None if its file cannot be used."""
+def _config_before_removal(layout: HostLayout, app: str, *, purge: bool) -> AppConfig | None:
+    """The configuration of an app, removed in part or not at all; None if its file cannot be used."""
     file, going = layout.app_toml(app), layout.app_going(app)
     try:
         if os.path.lexists(file) or not going.exists():
@@ -70,7 +92,7 @@ def _config_of_leaving(layout: HostLayout, app: str, *, purge: bool) -> AppConfi
             left = layout.beneath(f"/opt/{app}")
             if not app_folders.is_agents(left):
                 raise
-            hint = f"If it was removed, and what it left in {left} is to go as well: `rm -r {left}`"
+            hint = f"If it was removed, and what it left is to be removed as well: `rm -r {left}`"
             raise Refused(problem.code, problem.what, hint=hint) from problem
         if not purge:
             return None
@@ -78,16 +100,16 @@ def _config_of_leaving(layout: HostLayout, app: str, *, purge: bool) -> AppConfi
         raise Refused(
             problem.code,
             f"{app} cannot be purged",
-            why=f"only its file could say where its releases and its data are, and {problem.what}",
-            hint=f"Mend {used}, or leave out --purge, and remove by hand what that leaves",
+            why=f"only its file says where its releases and its data are, and {problem.what}",
+            hint=f"Fix {used}; or leave out --purge, and then remove the rest by hand",
         ) from problem
 
 
-def _tidy_run(layout: HostLayout, app: str) -> None:
-    """What would be gone after the next boot: the agent's notes, the folder that systemd made for a socket."""
+def _remove_run_files(layout: HostLayout, app: str) -> None:
+    """Remove what the next boot would remove: the agent's notes, and the folder that systemd made for a socket."""
     if layout.notes(app).exists():
         app_folders.remove(layout.notes(app))
-    with suppress(OSError):  # it is not there, or not empty
+    with suppress(OSError):  # it does not exist, or is not empty
         (layout.root / "run" / app).rmdir()
 
 
@@ -98,12 +120,12 @@ def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iter
         yield f"removed {path}"
     drop = layout.drop(app)
     if drop.exists():
-        # Above it, the agent may put other things in the place of folders.
+        # The agent owns the folders above, and could replace them by links.
         with Entered(layout.state) as state, Entered(drop.parent.name, folder=state) as folder:
             app_folders.remove(app, folder=folder)
         yield f"removed {drop}"
     apps = read_apps(layout)
-    # What an app runs as whose file cannot be used is not known: it may be this user.
+    # The user of an app with an unusable file is not known: it may be this one.
     others = [*apps.unusable, *(name for name, other in apps.usable.items() if other.user == config.user)]
     if app_user.made_for(app, config.user) and not others:
         run(("userdel", config.user))
@@ -115,7 +137,7 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
     if not purge:
         yield f"left: {path} (releases and shared data), user {config.user}"
     elif app_user.exists(config.user):
-        yield f"left: user {config.user}, who was not made for {app}, or may be another app's too"
+        yield f"left: user {config.user}, which was not created for {app}, or is perhaps used by another app"
     for place in (
         layout.hooks(app),
         *([] if purge else [layout.drop(app)]),
@@ -127,11 +149,11 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
 
 
 def _left_unknown(layout: HostLayout, app: str) -> Iterator[str]:
-    """What is left of an app whose file cannot be used: the file itself as well, for it says where the rest is."""
+    """What is left of an app with an unusable file: also the file itself, because it says where the rest is."""
     going = layout.app_going(app)
-    yield f"left: its releases and shared data, and its user, which only its file could name: it is {going} now"
+    yield f"left: its releases, shared data and user, which only its file names; the file is now {going}"
     for place in (layout.hooks(app), layout.drop(app)):
         if place.exists():
             yield f"left: {place}"
     yield "left: the history of its deployments, in the agent's journal"
-    yield f"For these to go too, mend {going} and run `pusher-agent app remove {app} --purge`"
+    yield f"To remove these as well, fix {going} and run `pusher-agent app remove {app} --purge`"

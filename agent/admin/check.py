@@ -1,14 +1,16 @@
-"""What `pusher-agent check` finds: all that would keep the agent from working, and what is well.
+"""`pusher-agent check`: check the configuration and the host.
 
-Invariant: nothing is changed, and nothing that cannot be looked at ends the look.
+Invariant: nothing is changed. What cannot be read is reported, and does not end the check.
 """
 
+import argparse
 import pwd
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.admin.command import Command, no_options
 from agent.core.config import AppConfig, clashes
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import AGENT, Units
@@ -27,11 +29,27 @@ from agent.host.systemd.unit_files import disagreement, established
 from pusher.wire import Problem, Refused
 
 Finding = tuple[bool, str]
-"""Whether something is well, and a sentence about it."""
+"""Whether something is in order, and a sentence about it."""
 
 
-def check(layout: HostLayout) -> Iterator[Finding]:
-    """Look over configuration and host."""
+def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
+    findings = list(_findings(layout))
+    for well, sentence in findings:
+        print(f"{'ok  ' if well else 'BAD '}  {sentence}")
+    return 0 if all(well for well, _ in findings) else Refused.exit_code
+
+
+COMMAND = Command(
+    name="check",
+    help="check the configuration and the host; change nothing",
+    description="Checks the configuration and the host, and reports what would keep the agent from working. "
+    "Changes nothing. Exits with 4 if something is wrong.",
+    options=no_options,
+    run=_run,
+)
+
+
+def _findings(layout: HostLayout) -> Iterator[Finding]:
     service = ""
     try:
         agent = read_agent(layout)
@@ -41,13 +59,13 @@ def check(layout: HostLayout) -> Iterator[Finding]:
         yield False, str(problem)
     for command in ("ssh-keygen", "setpriv"):
         found = shutil.which(command)
-        yield bool(found), f"{command}: {found or 'not on PATH; install openssh-client and util-linux'}"
+        yield bool(found), f"{command}: {found or 'not found; install openssh-client and util-linux'}"
     signers = signer_lines(layout.allowed_signers)
     yield (
         bool(signers),
         f"{layout.allowed_signers}: {len(signers)} key(s)"
         if signers
-        else f"{layout.allowed_signers}: nobody may sign yet; `pusher-agent trust KEY.pub --as WHO`",
+        else f"{layout.allowed_signers}: no key is trusted yet; run `pusher-agent trust KEY.pub --as WHO`",
     )
     try:
         apps = read_apps(layout)
@@ -65,18 +83,18 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str) -> Iterator[Fin
     for name, unusable in apps.unusable.items():
         yield False, f"{name}: {after_mending(name, unusable, service=service)}"
     for clash in clashes(apps.usable):
-        yield False, f"{clash.sentence}; change that of one in {layout.apps}, for the agent leaves both alone"
+        yield False, f"{clash.sentence}; change one of them in {layout.apps}: until then the agent uses neither"
     for name, config in apps.usable.items():
-        for look in (_host_of, _releases_of, _shared_of):
+        for check in (_check_host, _check_releases, _check_shared):
             try:
-                yield from look(name, config, layout)
+                yield from check(name, config, layout)
             except OSError as error:
-                yield False, f"{name}: {error.filename} cannot be looked at: {error.strerror}"
+                yield False, f"{name}: {error.filename} cannot be read: {error.strerror}"
         if service == "systemd":
-            yield from _units_of(name, config, layout)
+            yield from _check_units(name, config, layout)
 
 
-def _host_of(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+def _check_host(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
     python = Path(config.dependencies.python)
     yield python.exists(), f"{name}: python {python}{'' if python.exists() else ' does not exist'}"
     try:
@@ -85,20 +103,20 @@ def _host_of(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Findi
     except KeyError:
         yield False, f"{name}: user {config.user} does not exist"
     if absent := missing_environment(config, layout):
-        yield False, f"{name}: {absent}, and systemd starts nothing without it"
+        yield False, f"{name}: {absent}, and systemd does not start the app without it"
 
 
-def _releases_of(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+def _check_releases(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
     store = ReleaseStore(AppLayout(layout.beneath(config.path)))
     for release in store.strange():
-        why = "it has no signed papers, so that nothing goes back to it and nothing removes it"
-        yield False, f"{name}: release {release} is not known: {why}; look at it, and delete it by hand"
+        why = "it has no signed manifest, so no rollback uses it and no cleanup removes it"
+        yield False, f"{name}: release {release} is unknown: {why}; look into it, and delete it by hand"
     if store.live() is None and store.folders():
-        yield False, f"{name}: nothing is current, and nothing starts at the next boot; roll back --to a release"
+        yield False, f"{name}: no release is current, so nothing starts at boot; use rollback --to ID"
 
 
-def _shared_of(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
-    """What the first deployment would stumble over, and what the app would."""
+def _check_shared(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+    """What would make the first deployment fail, or the app itself."""
     shared = AppLayout(layout.beneath(config.path)).shared
     for one in config.shared_files:
         if not (shared / one).is_file():
@@ -107,26 +125,26 @@ def _shared_of(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Fin
         try:
             found = hindrance(shared / one, user=config.user)
         except KeyError:
-            return  # there is no such user, as was said
+            return  # the user does not exist, as reported above
         if found:
             yield False, f"{name}: {one}: {found}"
 
 
-def _units_of(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
-    with suppress(KeyError):  # there is no agent here
+def _check_units(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+    with suppress(KeyError):  # the agent has no user here
         if found := hindrance(layout.app_toml(name), user=AGENT):
             yield False, f"{name}: {found}"
     try:
         different = disagreement(name, config, host=layout)
-    except Refused as problem:  # it says something that no unit can hold
+    except Refused as problem:  # a value that no unit can contain
         yield False, f"{name}: {after_mending(name, problem, service='systemd')}"
         return
-    hint = f"{different}; `pusher-agent app apply {name}`, as root"
-    yield not different, f"{name}: {hint if different else 'its units are what its file asks for'}"
+    hint = f"{different}; run `pusher-agent app apply {name}`, as root"
+    yield not different, f"{name}: {hint if different else 'its units agree with its file'}"
 
 
 def _check_rule(apps: Apps, layout: HostLayout) -> Iterator[Finding]:
-    """Whether polkit lets the agent drive its apps; where that cannot be asked, whether the rule says so."""
+    """Whether polkit lets the agent start and stop its apps. If polkit cannot be asked: whether the rule does."""
     names = sorted({*apps.usable, *established(layout)})
     units = [unit for name in names for unit in Units.of(name).all]
     if not units:
@@ -139,30 +157,30 @@ def _check_rule(apps: Apps, layout: HostLayout) -> Iterator[Finding]:
             return
         units, words = list(denied), next(iter(denied.values()))
     file = layout.polkit_rules
-    # Whichever it is applied to, the whole rule is written; but one that never was has no units to be named yet.
-    mend = [name for name in apps.usable if {*Units.of(name).all} & {*units}] or [*apps.usable, *names]
-    todo = f"`pusher-agent app apply {mend[0]}`, as root"
-    denial = f"polkit does not let the agent start or stop {_told(units, names)}: {words}"
+    # `app apply` writes the whole rule, for any app. An app that was never applied has no units in it yet.
+    candidates = [name for name in apps.usable if {*Units.of(name).all} & {*units}] or [*apps.usable, *names]
+    todo = f"run `pusher-agent app apply {candidates[0]}`, as root"
+    denial = f"polkit does not let the agent start or stop {_named(units, names)}: {words}"
     try:
         unnamed = polkit_rule.unnamed(units, layout)
     except FileNotFoundError:
-        yield False, f"{file} is not there, so that the agent may not start {_told(units, names)}; {todo}"
+        yield False, f"{file} does not exist, so the agent may not start {_named(units, names)}; {todo}"
     except OSError:
         if words:
-            yield False, f"{denial}; `pusher-agent check`, as root, can look into {file}"
+            yield False, f"{denial}; as root, `pusher-agent check` can read {file}"
     else:
         if unnamed:
-            them = _told(unnamed, names)
-            yield False, f"{file} does not name {them}, so that the agent may not start them; {todo}"
+            them = _named(unnamed, names)
+            yield False, f"{file} does not name {them}, so the agent may not start them; {todo}"
         elif words:
-            todo = "is polkit running? `systemctl restart polkit`, as root, and see `journalctl -u polkit`"
+            todo = "is polkit running? Run `systemctl restart polkit`, as root, and see `journalctl -u polkit`"
             yield False, f"{denial}, although {file} names them; {todo}"
         else:
             yield True, f"{file} names the units of {', '.join(names)}"
 
 
-def _told(units: Sequence[str], names: Sequence[str]) -> str:
-    """Units in few words: an app by its name, where all of its units are among them."""
+def _named(units: Sequence[str], names: Sequence[str]) -> str:
+    """Units in few words: an app by its name, if all of its units are among them."""
     whole = [name for name in names if {*Units.of(name).all} <= {*units}]
     others = {*units}.difference(*(Units.of(name).all for name in whole))
     return " and ".join([*([f"the units of {', '.join(whole)}"] if whole else []), *sorted(others)])

@@ -45,7 +45,7 @@ def manifest_for(
         version=version,
         created=created,
         expires=created + _LIFETIME_MS,
-        # Named, so that nobody can deploy on one host what was signed for another.
+        # Named, so that no other host accepts what was signed for these.
         hosts=sorted({name for name in names if isinstance(name, str)}) if all_answered and all(names) else (),
     )
 

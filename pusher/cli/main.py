@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         exit_code = command(first).run(arguments, screen)
     finally:
-        screen.settle()
+        screen.clear()
     return _with_lost_output(exit_code, screen, command(first), arguments)
 
 
@@ -57,6 +57,6 @@ def _with_lost_output(
 
     if command.reads(arguments) and not exit_code:
         raise Unwritten(screen.lost)
-    # Its work is done, whether or not anybody can read about it.
+    # Its work is done, although its output is lost.
     print_problem(Unwritten(screen.lost, hint="The exit code says how the command ended"))
     return exit_code

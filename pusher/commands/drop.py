@@ -160,7 +160,7 @@ def _deliver(
     target, shell = rsync.target(host, place), rsync.remote_shell(host, ssh=ssh, may_ask=alone)
     what = f"{manifest.app} {manifest.version}"
     screen.line(f"dropping {what} on {host.name}: {amount(manifest.files, manifest.unpacked_size)}")
-    screen.settle()
+    screen.clear()
     done = []
     try:
         if shipment.folder is not None and shipment.hidden is not None:

@@ -122,11 +122,11 @@ def run_on(
         try:
             return act(client, lines)
         finally:
-            lines.settle()
+            lines.clear()
 
     works = [partial(work, client) for client in clients]
     results, interrupted = run_pool(works, at_once=at_once, abandon=abandon, enough=enough)
-    screen.settle()
+    screen.clear()
     board.print_grouped()
     return {client.host.name: result for client, result in zip(clients, results, strict=True)}, interrupted
 

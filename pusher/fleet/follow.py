@@ -107,7 +107,7 @@ def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:
         return event.data
     live = event.data.get("live")
     if isinstance(live, Mapping):
-        # `current` points at this release. Of an app that is stuck, nobody knows whether it answers.
+        # `current` points at this release. Whether an app that is stuck answers is not known.
         state = "is current, but the app is stuck" if outcome == "stuck" else "is still live"
         screen.line(f"{event.data.get('app')} {live.get('version')} {state}: release {live.get('release')}")
     elif "live" in event.data:

@@ -52,7 +52,7 @@ def print_outcomes(rows: Mapping[str, Row], screen: Screen, *, summary: bool) ->
         head = ("HOST", "OUTCOME", "RELEASE", "TOOK", "")
         for line in ["", *table(head, [(name, *row[:4]) for name, row in rows.items()])]:
             screen.line(line)
-    screen.settle()
+    screen.clear()
     problems = [(name, row.problem) for name, row in rows.items() if row.problem is not None]
     for name, problem in sorted(problems, key=lambda one: bool(one[1].output)):
         print_problem(problem, host=name)

@@ -24,7 +24,7 @@ class Board:
         self._lock = threading.Lock()
 
     def of(self, name: str) -> Screen:
-        """The screen of one host. The host counts as begun from its first line on, and as ended once settled."""
+        """The screen of one host. The host counts as begun from its first line on, and as ended once cleared."""
         return _HostScreen(self, self._screen, name, self._width)
 
     def print_grouped(self) -> None:
@@ -61,7 +61,7 @@ class _HostScreen(Screen):
     def draw(self, text: str, passing: Sequence[str] = ()) -> None:
         self._board.show(self._name, text, passing[0] if passing else None)
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         self._board.show(self._name, "", "")
 
     def _done(self, name: str, data: Mapping[str, Any]) -> None:

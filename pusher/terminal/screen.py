@@ -61,7 +61,7 @@ class Screen:
         """Show a line until the next one. In a pipe, nothing."""
         self.draw("", [f"{self._prefix}{printable(text)}"])
 
-    def settle(self) -> None:
+    def clear(self) -> None:
         """Remove the passing lines: another program, or another stream, is about to write."""
         if self._passing:
             self.draw("")

@@ -1,9 +1,9 @@
-"""The contract between `pusher` and the agent: papers, index, events, problems and routes.
+"""The contract between `pusher` and the agent: manifest, index, tar, events, problems and routes.
 
-Invariant: no I/O and the standard library alone, so that both sides read and write a document by the
-same code and the command line starts fast (docs/adr/0001). Every parser is strict: what it returns,
-written again, gives the same bytes. The formats are described in docs/reference/bundle-format.md. This is all of
-`pusher` that the agent may import.
+Invariant: no I/O, and only the standard library, so that both sides read and write a document with the same code
+and the command line starts fast (docs/adr/0001). Every parser is strict: its result, written again, gives the same
+bytes. The formats are described in docs/reference/bundle-format.md. The agent may import this package and nothing
+else of `pusher`.
 """
 
 from pusher.wire.drop import DROP_FOLDER, DROP_INDEX, DROP_MANIFEST, DROP_RESULT_END, DROP_ROOT, DROP_SIGNATURE

@@ -1,4 +1,4 @@
-"""The names in a drop directory that both sides spell (docs/reference/drop-directory.md)."""
+"""The names in a drop directory that both sides use (docs/reference/drop-directory.md)."""
 
 from pusher.wire.manifest import INDEX_NAME, MANIFEST_NAME, SIGNATURE_NAME
 

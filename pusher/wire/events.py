@@ -1,4 +1,4 @@
-"""A deployment's progress as NDJSON: an event a line, numbered, so that a reader can pick up where it was."""
+"""The progress of a deployment as NDJSON: one event a line, numbered, so that a reader can go on where it was."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ EVENTS_TYPE = "application/x-ndjson"
 
 
 class Happened(StrEnum):
-    """The events of a deployment, in the order they can come; the members each carries besides.
+    """The events of a deployment, in the order they can come, each with its own members.
 
-    A client that meets an event it does not know passes over it. `finished` is always the last.
+    A client ignores events that it does not know. `finished` is always the last.
     """
 
     STARTED = "started"  # deployment app kind version release previous by
@@ -46,7 +46,7 @@ class Event:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """The event that a line spells. Unknown members are its data. Raises: WireError."""
+        """The event in a line. Unknown members are its data. Raises: WireError."""
         members = parse_object(line, "an event")
         seq, time = take_count(members, "seq"), parse_timestamp(take(members, "time", str))
         event = take(members, "event", str)

@@ -1,6 +1,6 @@
 """The index: every file and link of a tree, a line each, sorted; and which names may be in it.
 
-Lines, so that 100,000 of them are read in slices. Its digest stands in the manifest.
+It consists of lines so that 100,000 of them can be read in slices. Its digest is in the manifest.
 """
 
 import json
@@ -13,7 +13,7 @@ from pusher.wire.text import LimitError, WireError, canonical, check_sha256, par
 
 RESERVED_NAMES = frozenset({".pusher", ".complete", "REVISION", "venv"})
 
-# A file's line in canonical form whose path needs no escapes: nearly every line, so read five times as fast.
+# The canonical line of a file whose path needs no escapes. Nearly every line is one; this is five times as fast.
 _PLAIN = re.compile(
     rb'\{"mode":"(0644|0755)","path":"([^"\\\x00-\x1f]*)","sha256":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,17})\}\n'
 )
@@ -22,7 +22,7 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest bundle a side takes. Sizes in bytes; `depth` in path components."""
+    """The largest bundle that a side accepts. Sizes in bytes; `depth` in path components."""
 
     files: int = 100_000
     unpacked: int = 4 * 1024**3
@@ -54,14 +54,14 @@ def index_line(entry: Entry) -> bytes:
     if isinstance(entry, Link):
         return canonical({"path": entry.path, "target": entry.target}) + b"\n"
     mode, quoted = f"{entry.mode:04o}", _quoted(entry.path)
-    if quoted.isascii():  # as `canonical` would spell it, at a sixth of the time
+    if quoted.isascii():  # the same as `canonical` gives, in a sixth of the time
         return f'{{"mode":"{mode}","path":{quoted},"sha256":"{entry.sha256}","size":{entry.size}}}\n'.encode()
     members = {"path": entry.path, "mode": mode, "size": entry.size, "sha256": entry.sha256}
     return canonical(members) + b"\n"
 
 
 def parse_index_line(line: bytes) -> Entry:
-    """The entry that one line spells, its path not yet judged. Raises: WireError."""
+    """The entry in a line. Its path is not checked yet. Raises: WireError."""
     if plain := _PLAIN.fullmatch(line):
         try:
             return File(plain[2].decode(), int(plain[1], 8), int(plain[4]), plain[3].decode())
@@ -74,7 +74,7 @@ def parse_index_line(line: bytes) -> Entry:
     else:
         mode = {"0644": 0o644, "0755": 0o755}.get(take(members, "mode", str))
         if mode is None:
-            raise WireError(f"an index line has mode {members['mode']!r}; only 0644 and 0755 travel")
+            raise WireError(f"an index line has mode {members['mode']!r}; only 0644 and 0755 are allowed")
         path, size = take(members, "path", str), take_count(members, "size")
         entry = File(path, mode, size, check_sha256(take(members, "sha256", str)))
     if index_line(entry) != line:
@@ -83,7 +83,7 @@ def parse_index_line(line: bytes) -> Entry:
 
 
 def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Iterator[Entry]:
-    """The entries of a whole index, in order, each judged as it is reached.
+    """The entries of a whole index, in order, each checked when it is reached.
 
     Promises: strictly ascending paths, every path and target safe (`check_path`, `check_target`), no path
     beneath a file or link, counts and sizes within `limits`. Raises: WireError.
@@ -102,7 +102,7 @@ def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Itera
         above = path.rpartition("/")[0]
         while above not in folders:
             if above in leaves:
-                raise WireError(f"{path!r} lies beneath {above!r}, which is not a folder")
+                raise WireError(f"{path!r} is beneath {above!r}, which is not a folder")
             folders.add(above)
             above = above.rpartition("/")[0]
         leaves.add(path)
@@ -118,7 +118,7 @@ def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Itera
 
 
 def check_path(path: str, *, limits: Limits | None = None) -> str:
-    """`path` itself, if it can only name something inside the tree. Raises: WireError."""
+    """`path` itself, if it is a plain path inside the tree. Raises: WireError."""
     limits = limits or Limits()
     try:
         length = len(path.encode())
@@ -128,17 +128,17 @@ def check_path(path: str, *, limits: Limits | None = None) -> str:
     if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > 255 for part in parts):
         raise WireError(f"{path!r} is not a plain relative path")
     if length > limits.path:
-        raise LimitError(f"{path[:60]!r}... has {length} bytes; {limits.path} is the most for a path")
+        raise LimitError(f"{path[:60]!r}... has {length} bytes; the limit for a path is {limits.path}")
     if len(parts) > limits.depth:
-        raise LimitError(f"{path[:60]!r}... is {len(parts)} folders deep; {limits.depth} is the most")
+        raise LimitError(f"{path[:60]!r}... is {len(parts)} folders deep; the limit is {limits.depth}")
     return path
 
 
 def check_target(path: str, target: str, *, limits: Limits | None = None) -> str:
     """`target` itself, if the link at `path` stays in the tree. Raises: WireError.
 
-    `..` may only lead: after a name it could step out of a folder that is itself a link, and no look at
-    the text alone can tell where that ends.
+    `..` is allowed only at the start. After a name it could leave a folder that is itself a link, and the text
+    alone does not say where that leads.
     """
     climbs, rest = 0, target
     while rest == ".." or rest.startswith("../"):
@@ -156,7 +156,7 @@ def check_target(path: str, target: str, *, limits: Limits | None = None) -> str
 
 
 def reserved(path: str, *, shared: Iterable[str] = ()) -> bool:
-    """Whether the agent itself needs the name: its own marks, or one of the app's shared paths."""
+    """Whether the agent reserves the name: for its own files, or for one of the app's shared paths."""
     if path.partition("/")[0] in RESERVED_NAMES:
         return True
     return any(f"{path}/".startswith(f"{name}/") or f"{name}/".startswith(f"{path}/") for name in shared)

@@ -1,4 +1,4 @@
-"""The app's own log as NDJSON: one JSON object a line, of whichever of its units wrote it."""
+"""The log of an app as NDJSON: one JSON object a line, from any of its units."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,17 +8,17 @@ from pusher.wire.problems import Problem
 from pusher.wire.text import WireError, canonical, format_timestamp, parse_object, parse_timestamp, take
 
 LOG_LINES = 100
-"""So many lines are shown unless told otherwise."""
+"""How many lines are shown by default."""
 
 LOG_LINES_MOST = 10_000
-"""So many lines can be asked for."""
+"""How many lines can be asked for."""
 
 PRIORITY = 6
-"""What somebody writes who says nothing else: "informational" (syslog(3))."""
+"""The default priority: "informational" (syslog(3))."""
 
 
 class LogUnit(StrEnum):
-    """Who writes the log of an app: its units under systemd, and what answers to them without."""
+    """The sources of the log of an app: its units under systemd, or their equivalents without."""
 
     SERVICE = "service"
     SOCKET = "socket"
@@ -28,9 +28,9 @@ class LogUnit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """Something that a unit of the app wrote, or that was said about it; `message` may have several lines.
+    """A message from a unit of the app, or from systemd about it; it may have several lines.
 
-    `time` is milliseconds since 1970 (UTC), `priority` that of syslog(3), `pid` None where it is not known.
+    `time` is milliseconds since 1970 (UTC), `priority` that of syslog(3), `pid` None if it is not known.
     """
 
     time: int
@@ -40,7 +40,7 @@ class LogLine:
     pid: int | None = None
 
     def to_line(self) -> bytes:
-        """It as one NDJSON line, newline included."""
+        """The message as one NDJSON line, newline included."""
         members = {"time": format_timestamp(self.time), "unit": self.unit, "message": self.message}
         return canonical({**members, "priority": self.priority, "pid": self.pid}) + b"\n"
 
@@ -51,7 +51,7 @@ class LogLine:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """What a line spells; members that are not known are passed over.
+        """The message in a line. Unknown members are ignored.
 
         Raises: Problem, for the last line of a log that could not be read to its end; WireError.
         """

@@ -1,4 +1,4 @@
-"""The manifest: the small document that is signed, and so vouches for everything else of a bundle."""
+"""The manifest: the small document that is signed. Through its digests, the signature covers the whole bundle."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -27,10 +27,10 @@ BUNDLE_TYPE = "application/zstd"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a signature covers: one version of one app, its tree named by the digest of its index.
+    """One version of one app, with the digest of the index of its tree.
 
-    `created` and `expires` are milliseconds since 1970 (UTC); `created` is the sequence number as well.
-    `hosts` is empty for a bundle that any host may take. `files` counts index lines.
+    `created` and `expires` are milliseconds since 1970 (UTC); `created` is also the sequence number. `hosts` is
+    empty for a bundle that any host may deploy. `files` counts the lines of the index.
     """
 
     app: str
@@ -61,9 +61,9 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """The manifest that `raw` spells. Raises: WireError, for anything but its one canonical spelling."""
+        """The manifest in `raw`. Raises: WireError, for anything but its canonical form."""
         if len(raw) > MANIFEST_BYTES:
-            raise WireError(f"the manifest has {len(raw)} bytes; {MANIFEST_BYTES} is the most")
+            raise WireError(f"the manifest has {len(raw)} bytes; the limit is {MANIFEST_BYTES}")
         members = parse_object(raw, "the manifest")
         if members.get("schema") != SCHEMA:
             raise WireError(f"the manifest's schema is {members.get('schema')!r}; this version reads {SCHEMA}")

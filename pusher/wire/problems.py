@@ -1,4 +1,4 @@
-"""What can go wrong, in the words both sides use: codes, and the one error base.
+"""What can go wrong, for both sides: the codes, and the one error base.
 
 The document form is RFC 9457 (problem details for HTTP APIs).
 """
@@ -58,8 +58,8 @@ class Code(StrEnum):
 class Problem(Exception):
     """Something could not be done: what, why, and what to do next.
 
-    The one error base of both sides. `output` holds lines somebody else wrote (a traceback, a hook's
-    output) and is shown last. `to_document` is an RFC 9457 problem document.
+    The one error base of both sides. `output` has the lines of other programs (a traceback, the output of a hook)
+    and is shown last. `to_document` is an RFC 9457 problem document.
     """
 
     outcome = "failed"
@@ -90,9 +90,9 @@ class Problem(Exception):
 
     @staticmethod
     def from_document(document: Mapping[str, Any]) -> "Problem":
-        """The problem that a document describes, of the class its `outcome` names.
+        """The problem in a document, of the class that its `outcome` names.
 
-        An unknown code (a newer agent's) reads as `internal` with the code kept in `why`.
+        An unknown code, of a newer agent, becomes `internal`; `why` has the code.
         """
         kinds: dict[str, type[Problem]] = {kind.outcome: kind for kind in (Refused, Failed, Stuck)}
         kind = kinds.get(str(document.get("outcome")), Failed)
@@ -111,14 +111,14 @@ class Problem(Exception):
 
 
 class Refused(Problem):
-    """Bad input: nothing was done, nothing running changed."""
+    """Bad input. Nothing was done."""
 
     outcome = "refused"
     exit_code = 4
 
 
 class Failed(Problem):
-    """A step failed and everything before it was undone."""
+    """A step failed, and everything before it was undone."""
 
     outcome = "failed"
     exit_code = 1

@@ -1,4 +1,4 @@
-"""JSON, timestamps and names as the contract spells them: one spelling for one value, nothing lenient."""
+"""JSON, timestamps and names in the form of the contract: exactly one spelling for each value."""
 
 import json
 import re
@@ -18,7 +18,7 @@ class WireError(ValueError):
 
 
 class LimitError(WireError):
-    """A document is well formed, but larger than the reader takes."""
+    """A document is well formed, but larger than the reader accepts."""
 
 
 def canonical(value: Any) -> bytes:
@@ -51,14 +51,14 @@ def parse_timestamp(text: str) -> int:
 
 
 def check_app(name: str) -> str:
-    """`name` itself, if it can be an app's. Raises: WireError."""
+    """`name` itself, if it is a valid name of an app. Raises: WireError."""
     if not _APP.fullmatch(name):
         raise WireError(f"{name!r} is not an app's name: 2 to 31 of a-z, 0-9 and -, a letter first")
     return name
 
 
 def check_version(version: str) -> str:
-    """`version` itself, if it can be a version's. Raises: WireError."""
+    """`version` itself, if it is a valid version. Raises: WireError."""
     if not _VERSION.fullmatch(version):
         raise WireError(f"{version!r} is not a version: up to 64 of letters, digits and . _ + -")
     return version
@@ -72,7 +72,7 @@ def check_sha256(digest: str) -> str:
 
 
 def parse_object(raw: bytes, name: str) -> dict[str, Any]:
-    """The JSON object that `raw` spells; `name` is for the message. Raises: WireError."""
+    """The JSON object in `raw`; `name` is for the message. Raises: WireError."""
     try:
         value = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
@@ -83,15 +83,15 @@ def parse_object(raw: bytes, name: str) -> dict[str, Any]:
 
 
 def take(members: Mapping[str, Any], key: str, kind: type[_Kind]) -> _Kind:
-    """The member `key`, which must be there and of this type. Raises: WireError."""
+    """The member `key`, which must exist and have this type. Raises: WireError."""
     value = members.get(key)
     if not isinstance(value, kind):
-        raise WireError(f"{key!r} is missing, or is not of the type it must have ({kind.__name__})")
+        raise WireError(f"{key!r} is missing, or is not of the type {kind.__name__}")
     return value
 
 
 def take_count(members: Mapping[str, Any], key: str) -> int:
-    """The member `key`, which must be a whole number from 0. Raises: WireError."""
+    """The member `key`, which must be a whole number, 0 or more. Raises: WireError."""
     value = take(members, key, int)
     if isinstance(value, bool) or value < 0:
         raise WireError(f"{key!r} is not a count")

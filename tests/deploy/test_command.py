@@ -12,7 +12,7 @@ from tests.host import APP, hook, wsgi
 from tests.sshd import MISSING, USER, Server
 
 
-async def test_send_status_rollback_and_releases_tell_what_they_did(shell: Shell):
+async def test_send_status_rollback_and_releases_report_what_they_did(shell: Shell):
     for version in ("v1", "v2"):
         shell.version(version)
         code, said = await shell.pusher("send", version)
@@ -48,7 +48,7 @@ async def test_a_refusal_exits_with_4_and_an_unreachable_host_with_5(shell: Shel
     assert code == 5
 
 
-async def test_an_interrupted_send_says_that_the_deployment_goes_on_and_how_to_pick_it_up(shell: Shell):
+async def test_an_interrupted_send_says_how_to_follow_the_deployment(shell: Shell):
     gate = hook("touch ../../started; while [ ! -e ../../go ]; do sleep 0.02; done")
     shell.version("v1", wsgi("v1") | {"hooks/before-symlink": gate})
     process = await shell.start("send", "v1")
@@ -80,7 +80,7 @@ async def test_with_one_file_changed_only_that_file_travels(shell: Shell):
 
 
 @pytest.mark.skipif(MISSING, reason="runs sshd as root")
-async def test_from_elsewhere_a_key_held_to_the_door_by_permitopen_is_enough(shell: Shell, server: Server):
+async def test_a_key_restricted_to_the_door_by_permitopen_is_enough_over_ssh(shell: Shell, server: Server):
     server.admit(f'restrict,port-forwarding,permitopen="127.0.0.1:{shell.host.door}"')
     (shell.project / "pusher.toml").write_text(
         f'app = "{APP}"\nssh = "{server.ssh}"\n[hosts.web1]\n'
@@ -97,7 +97,7 @@ async def test_from_elsewhere_a_key_held_to_the_door_by_permitopen_is_enough(she
     assert status["last"]["by"] == "root (uid 0)"
 
 
-async def test_diff_tells_what_a_send_would_change_and_logs_what_the_app_wrote(shell: Shell):
+async def test_diff_shows_what_a_send_would_change_and_logs_the_apps_log(shell: Shell):
     talking = {
         "app.py": wsgi("v1")["app.py"] + "\nprint('hello from', os.environ['PUSHER_VERSION'], flush=True)\n"
     }
@@ -106,12 +106,12 @@ async def test_diff_tells_what_a_send_would_change_and_logs_what_the_app_wrote(s
     shell.version("v2", wsgi("v2") | {"requirements.txt": "gunicorn==22.0.0\nclick==8.1.7\n"})
     code, said = await shell.pusher("diff", "v2", "--json")
     assert code == 0, said
-    told = json.loads(said)
-    assert [(one["change"], one["path"]) for one in told["changes"]] == [
+    reported = json.loads(said)
+    assert [(one["change"], one["path"]) for one in reported["changes"]] == [
         ("changed", "app.py"),
         ("changed", "requirements.txt"),
     ]
-    assert told["requirements_changed"]
+    assert reported["requirements_changed"]
     code, said = await shell.pusher("diff", "v1")
     assert (code, "2 the same" in said) == (0, True), said
     code, said = await shell.pusher("diff", "v1", "--release", "20200101000000Z")

@@ -12,7 +12,7 @@ from tests.host import APP, hook, wsgi
 from tests.sshd import MISSING, USER, Server
 
 
-async def test_a_folder_and_then_only_what_changed_of_it_is_dropped_and_followed(shell: Shell) -> None:
+async def test_a_folder_is_dropped_and_later_only_its_changes(shell: Shell) -> None:
     odd = {"static/[a]*?\\.css": "a", "static/ b.css": "b", ".env": "x", "big.bin": "z" * 500_000}
     stays = {"__pycache__/app.pyc": "stays", "static/__pycache__/x[1].pyc": "stays", "venv/bin/python": "stays"}
     for version, more in (("v1", {"gone.txt": "1"}), ("v2", {})):
@@ -31,7 +31,7 @@ async def test_a_folder_and_then_only_what_changed_of_it_is_dropped_and_followed
 
 
 @pytest.mark.skipif(MISSING, reason="runs sshd as root")
-async def test_over_ssh_with_the_users_own_command_as_a_folder_and_as_a_file(shell: Shell, server: Server) -> None:
+async def test_a_drop_uses_the_users_ssh_for_a_folder_and_for_a_bundle_file(shell: Shell, server: Server) -> None:
     server.admit("")
     (shell.project / "pusher.toml").write_text(
         f'app = "{APP}"\nssh = "{server.ssh}"\n[hosts.web1]\n'
@@ -49,7 +49,7 @@ async def test_over_ssh_with_the_users_own_command_as_a_folder_and_as_a_file(she
     assert await shell.host.serving() == "v3"
 
 
-async def test_what_fails_and_what_is_refused_ends_as_it_does_for_send(shell: Shell) -> None:
+async def test_a_failed_or_refused_drop_ends_as_for_send(shell: Shell) -> None:
     shell.version("v1", wsgi("v1") | {"hooks/before-symlink": hook("echo the table is locked; exit 3")})
     code, said = await shell.pusher("drop", "v1")
     assert code == 1, said
@@ -63,7 +63,7 @@ async def test_what_fails_and_what_is_refused_ends_as_it_does_for_send(shell: Sh
     assert "older" in said
 
 
-async def test_while_one_of_several_hosts_would_refuse_nothing_is_dropped_on_any(shell: Shell) -> None:
+async def test_if_one_host_would_refuse_nothing_is_dropped_on_any(shell: Shell) -> None:
     shell.version("v1")
     both = f"http://127.0.0.1:{shell.host.door} unix:{shell.host.layout.api_socket}"
     code, said = await shell.pusher("drop", "v1", PUSHER_HOST=both, PUSHER_APP="other")
@@ -72,7 +72,7 @@ async def test_while_one_of_several_hosts_would_refuse_nothing_is_dropped_on_any
     assert "rsync" not in said
 
 
-async def test_rsync_by_hand_as_documented_with_pusher_only_to_sign(shell: Shell) -> None:
+async def test_the_documented_rsync_commands_deploy_what_pusher_only_signed(shell: Shell) -> None:
     for version in ("v1", "v2"):
         shell.version(version)
         drop = shell.host.layout.drop(APP)

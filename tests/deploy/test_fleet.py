@@ -74,9 +74,7 @@ async def test_all_or_none_takes_back_what_went_live_and_says_so(shell: Shell, h
     assert [await one.serving() for one in (host, other)] == ["v2", "v1"]
 
 
-async def test_what_somebody_deployed_meanwhile_and_what_was_there_before_is_left_alone(
-    shell: Shell, host: Host, other: Host
-):
+async def test_a_later_deployment_and_an_earlier_release_are_left_alone(shell: Shell, host: Host, other: Host):
     assert (await shell.pusher("send", "v1"))[0] == 0
     gate = other.root / "go"
     host_hook(other, WAITS.format(gate))
@@ -101,9 +99,7 @@ async def test_what_somebody_deployed_meanwhile_and_what_was_there_before_is_lef
     assert await host.serving() == "v3"
 
 
-async def test_a_first_release_cannot_be_taken_back_and_somebody_has_to_look(
-    shell: Shell, host: Host, other: Host
-):
+async def test_a_first_release_cannot_be_taken_back_and_needs_a_person(shell: Shell, host: Host, other: Host):
     host_hook(other, FAILS)
     code, said = await shell.pusher("send", "v1", "--all-or-none")
     assert code == 6, said
@@ -112,7 +108,7 @@ async def test_a_first_release_cannot_be_taken_back_and_somebody_has_to_look(
     assert await host.serving() == "v1"
 
 
-async def test_papers_that_one_host_refuses_change_none(shell: Shell, host: Host, other: Host):
+async def test_a_manifest_that_one_host_refuses_changes_none(shell: Shell, host: Host, other: Host):
     other.layout.allowed_signers.write_text("")
     code, said = await shell.pusher("send", "v1")
     assert code == 4, said
@@ -139,7 +135,7 @@ async def test_unreachable_hosts_are_named_and_skipped_only_when_asked_to(shell:
     assert [await one.serving() for one in (host, other)] == ["v1", "v1"]
 
 
-async def test_ctrl_c_ends_at_once_and_says_what_goes_on_where(shell: Shell, host: Host, other: Host):
+async def test_ctrl_c_ends_at_once_and_says_for_each_host_what_goes_on(shell: Shell, host: Host, other: Host):
     gate = host.root / "go"
     for one in (host, other):
         host_hook(one, f"#!/bin/sh\ntouch {one.root}/begun; while [ ! -e {gate} ]; do sleep 0.02; done\n")

@@ -16,7 +16,7 @@ def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Ser
     assert server.says("is-active", f"{OTHER}.socket", f"{OTHER}.service").split() == ["inactive", "inactive"]
     allowed = ("systemctl", "--no-ask-password", "reset-failed", f"{OTHER}.service")
     run(*allowed, user="pusher-agent")
-    assert run("pusher-agent", "app", "apply", OTHER).stdout.startswith(f"the units of {OTHER} stay as they are")
+    assert run("pusher-agent", "app", "apply", OTHER).stdout.startswith(f"the units of {OTHER} are up to date")
 
     said = run("pusher-agent", "app", "remove", OTHER, "--purge").stdout
     assert f"removed /opt/{OTHER}" in said
@@ -26,17 +26,17 @@ def test_an_app_is_set_up_and_taken_down_again_without_a_trace_of_it(server: Ser
     assert server.machine.run("id", OTHER, check=False).returncode == 1
 
 
-def test_an_app_named_like_a_user_of_the_server_is_said_to_run_as_him(server: Server) -> None:
+def test_an_app_named_like_an_existing_user_is_reported_to_run_as_that_user(server: Server) -> None:
     said = server.machine.run("pusher-agent", "app", "add", "mallory", *ELSEWHERE).stdout
-    assert "mallory runs as mallory, who was there already" in said
+    assert "mallory runs as mallory, a user that existed before" in said
     assert "left: user mallory" in server.machine.run("pusher-agent", "app", "remove", "mallory", "--purge").stdout
 
 
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (("app", "add", APP), "is there already"),
-        (("app", "add", "ssh", *ELSEWHERE), "is a unit of something else"),
+        (("app", "add", APP), "exists already"),
+        (("app", "add", "ssh", *ELSEWHERE), "belongs to another unit"),
         (("app", "add", "flask-demo-preflight", *ELSEWHERE), ""),
         (("app", "add", "root", *ELSEWHERE), "cannot run as root"),
         (("app", "add", "alice", *ELSEWHERE), "cannot run as alice"),
@@ -59,7 +59,7 @@ def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(
     run("pusher-agent", "app", "add", OTHER, *ELSEWHERE)
     run("sh", "-c", f"echo 'lisen = 1' >>{file}")
     said = run("pusher-agent", "app", "apply", APP).stdout
-    assert f"careful: {file}: " in said
+    assert f"warning: {file}: " in said
     live.machine.until(lambda: "LEFT ALONE" in live.status_text())
     live.deploy("v2")
     for path, code in ((f"/apps/{OTHER}/status", "configuration"), ("/status", "several_apps")):
@@ -73,10 +73,10 @@ def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(
     assert f"BAD   {OTHER}: {file}: unknown key" in says("pusher-agent", "check")
 
     refused = run("pusher-agent", "app", "remove", OTHER, "--purge", check=False)
-    assert (refused.returncode, f"Mend {file}, or leave out --purge" in refused.stderr) == (4, True), refused
+    assert (refused.returncode, f"Fix {file}; or leave out --purge" in refused.stderr) == (4, True), refused
     said = run("pusher-agent", "app", "remove", OTHER).stdout
     assert f"stopped and removed {OTHER}.socket" in said
-    assert f"mend {file}.going and run `pusher-agent app remove {OTHER} --purge`" in said
+    assert f"fix {file}.going and run `pusher-agent app remove {OTHER} --purge`" in said
     assert live.says("is-active", f"{OTHER}.socket") == "inactive"
     run("sed", "-i", "/lisen/d", f"{file}.going")
     assert f"removed /opt/{OTHER}" in run("pusher-agent", "app", "remove", OTHER, "--purge").stdout
@@ -99,10 +99,10 @@ def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Serv
         assert bad(user) == []
     with live.without_its_rule():
         (said,) = bad("")
-        assert said.startswith(f"{rule} is not there, so that the agent may not start the units of {APP}; ")
+        assert said.startswith(f"{rule} does not exist, so the agent may not start the units of {APP}; ")
         (said,) = bad("pusher-agent")
         assert said.startswith(f"polkit does not let the agent start or stop the units of {APP}: ")
-        assert "`pusher-agent check`, as root" in said
+        assert "as root, `pusher-agent check`" in said
     live.machine.run("systemctl", "mask", "--runtime", "--now", "polkit.service")
     (said,) = bad("")
     assert f"although {rule} names them; is polkit running?" in said
@@ -118,4 +118,4 @@ def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Serv
 
 def test_only_root_sets_apps_up(server: Server) -> None:
     done = server.machine.run("pusher-agent", "app", "add", OTHER, user="alice", check=False)
-    assert (done.returncode, "set up by root" in done.stderr) == (4, True), done
+    assert (done.returncode, "Only root can set up apps" in done.stderr) == (4, True), done

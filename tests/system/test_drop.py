@@ -126,7 +126,7 @@ def test_what_lands_while_the_agent_is_stopped_is_deployed_when_it_starts(droppi
     dropping.machine.run("systemctl", "stop", "pusher-agent.service")
     code, said = pusher(dropping, ssh, "drop", "v1", "--host", "web1")
     assert code == 5, said
-    assert "has landed on web1" in said
+    assert "has arrived on web1" in said
     assert dropping.version() == "v3"
     dropping.machine.run("systemctl", "start", "pusher-agent.service")
     await_result(dropping, state="deployed", version="v1")

@@ -94,7 +94,7 @@ def test_an_app_that_lies_elsewhere_is_opened_to_the_agent_and_no_more_than_that
 ) -> None:
     two.machine.run("sed", "-i", 's|^listen = .*|listen = "0.0.0.0:80"|', FILE)
     done = change(two, "path", f"/srv/apps/{OTHER}")
-    assert f"so that the agent may write to /srv/apps/{OTHER}" in done.stdout, done
+    assert f"the agent may write to /srv/apps/{OTHER}" in done.stdout, done
     answer = two.send("moved", source=versions.write(tmp_path, "moved"), app=OTHER)
     assert answer["outcome"] == "done", answer
     assert answers(two, "127.0.0.1:80/version") == '{"version":"moved"}'
@@ -125,8 +125,8 @@ def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: 
     run, place = two.machine.run, f"/opt/{OTHER}"
     said = run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001").stdout
     assert f"{OTHER} is set up again, and the agent starts the release that was live" in said
-    assert "takes it up when" not in said
-    assert "who was there already" not in said
+    assert "from its next restart on" not in said
+    assert "a user that existed before" not in said
     status = two.curl(f"/apps/{OTHER}/status")
     assert (status["live"]["version"], status["running"]) == ("lunixrunotherappappsock", True)
     run("ln", "-s", "/etc/pusher-agent", f"{place}/shared/link")
@@ -144,5 +144,5 @@ def test_what_was_left_is_taken_up_again_and_purged_with_nothing_of_others(two: 
     assert two.machine.run("id", OTHER, check=False).returncode == 1
     run("mkdir", place)  # somebody else's: not to be told how to remove it
     again = run("pusher-agent", "app", "remove", OTHER, check=False).stderr
-    assert f"There is no app {OTHER}. There are: {APP}" in again, again
+    assert f"There is no app {OTHER}. Available: {APP}" in again, again
     run("rmdir", place)

@@ -1,4 +1,4 @@
-"""The `pusher` command in a project of its own, and a scripted host to speak with."""
+"""The `pusher` command in a project of its own, and a scripted agent."""
 
 import os
 import subprocess

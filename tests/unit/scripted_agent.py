@@ -1,4 +1,4 @@
-"""What an agent says to a command, and what came to it."""
+"""The answers of a scripted agent, and what was sent to it."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""A door that says what a test wants, also what no agent says: answers by the book come from the real one."""
+"""A scripted HTTP door. It also gives answers that no agent gives; correct ones come from the real door."""
 
 import json
 import socket
@@ -127,7 +127,7 @@ class ScriptedDoor:
 
 
 def note(exchange: Exchange, body: bytes = b"") -> None:
-    """Keep the request for the test to look at."""
+    """Record the request for the test."""
     connection = exchange.client_address[1]
     request = Request(exchange.command, exchange.path, dict(exchange.headers), body, connection)
     exchange.server.door.requests.append(request)
@@ -159,6 +159,6 @@ def events(*found: Event | None, ended: bool = True) -> Script:
 
 
 def silence(exchange: Exchange) -> None:
-    """Hang up on whoever asks."""
+    """Close the connection without an answer."""
     note(exchange)
     exchange.hang_up()

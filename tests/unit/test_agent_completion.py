@@ -1,4 +1,4 @@
-"""What bash offers for `pusher-agent` is what it takes."""
+"""The bash completion of `pusher-agent` offers what it accepts."""
 
 import argparse
 import subprocess
@@ -58,5 +58,5 @@ def test_an_app_that_is_to_be_changed_is_offered_by_its_name(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("words", [("trust", ""), ("init", "--trust", ""), ("app", "add", "x", "--listen", "")])
-def test_where_a_file_or_anything_may_stand_nothing_is_offered_but_files(words: tuple[str, ...]) -> None:
+def test_only_files_are_offered_for_free_text_and_files(words: tuple[str, ...]) -> None:
     assert offered(*words) == []

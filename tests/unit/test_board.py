@@ -1,4 +1,4 @@
-"""What a person sees of several hosts at once: a terminal is played, and looked at."""
+"""The output of several hosts at once, as a simulated terminal shows it."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from pusher.wire import Event, Happened
 
 
 class Terminal(io.StringIO):
-    """Knows the four movements that are used, and shows what is on it."""
+    """Understands the four control sequences that are used."""
 
     def isatty(self) -> bool:
         return True
@@ -48,7 +48,7 @@ def happen(screen: Screen, happened: str, **data: object) -> None:
     screen.event(Event(1, 0, happened, data))
 
 
-def test_a_terminal_has_a_line_a_host_and_above_it_what_stays(terminal: Terminal) -> None:
+def test_a_terminal_shows_one_line_for_each_host_below_the_lines_that_stay(terminal: Terminal) -> None:
     board = Board(Screen(terminal), ["web1", "database"])
     one, two = board.of("web1"), board.of("database")
     one.passing("  asking ...")
@@ -63,13 +63,13 @@ def test_a_terminal_has_a_line_a_host_and_above_it_what_stays(terminal: Terminal
         "database    unpack  12 ms",
     ]
     two.line("done, and with a name\nof two lines")
-    two.settle()
+    two.clear()
     assert terminal.seen()[1:] == [
         "database  done, and with a name",
         "database  of two lines",
         "web1        asking ...",
     ]
-    one.settle()
+    one.clear()
     assert terminal.seen()[-1] == ""
 
 
@@ -80,7 +80,7 @@ def test_no_more_lines_change_than_the_terminal_has_and_none_wraps(terminal: Ter
     for name in names:
         board.of(name).passing("x" * 100)
     assert terminal.seen() == [f"web{number}  {'x' * 33}" for number in range(4)]
-    screen.settle()
+    screen.clear()
     assert terminal.seen() == [""]
 
 
@@ -91,7 +91,7 @@ def test_a_pipe_gets_every_step_of_every_host_in_whole_lines() -> None:
         screen = board.of(name)
         screen.passing("  asking ...")
         happen(screen, Happened.STEP_DONE, step="unpack", ms=12)
-        screen.settle()
+        screen.clear()
     assert out.getvalue() == "".join(
         f"{name}    unpack                              12 ms\n" for name in ("web1", "web2")
     )
@@ -105,7 +105,7 @@ def test_grouped_lines_are_printed_host_by_host(terminal: Terminal) -> None:
     two.line("c")
     one.passing("still there")
     assert terminal.seen() == ["web1  still there"]
-    one.settle()
+    one.clear()
     two.document({})
     board.print_grouped()
     assert terminal.seen() == ["web1  b", "web2  a", "web2  c", "{}", ""]

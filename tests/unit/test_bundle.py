@@ -1,4 +1,4 @@
-"""A bundle is an ordinary zstd tar, and is only believed as far as its index vouches for it."""
+"""A bundle is an ordinary zstd tar, and its contents are checked against its index."""
 
 import shutil
 import subprocess
@@ -63,7 +63,7 @@ def test_what_was_written_is_read_back(written: Path, tree: Tree, signed: Signed
     assert drain(packed) == {file.path: b"".join(content) for file, content in tree.contents()}
 
 
-def test_only_what_is_wanted_is_taken_out_of_it(written: Path, tree: Tree) -> None:
+def test_only_wanted_contents_are_read(written: Path, tree: Tree) -> None:
     wanted = {next(file.sha256 for file in tree.files if file.path == "app.py")}
     assert [file.path for file, _ in read_bundle(written).contents(wanted)] == ["app.py", "pkg/same.py"]
 
@@ -88,7 +88,7 @@ def test_tar_lists_its_members_in_their_order(written: Path) -> None:
     assert "1970-01-01 00:00 files/app.py" in listed
 
 
-def test_papers_alone_are_a_bundle_too(signed: SignedManifest, tmp_path: Path) -> None:
+def test_a_signed_manifest_without_files_is_a_bundle(signed: SignedManifest, tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"".join(write_bundle(signed)))
     assert drain(read_bundle(tmp_path / "b")) == {}
 
@@ -126,7 +126,7 @@ def test_a_damaged_file_is_refused(written: Path, spoil: Callable[[bytes], bytes
         drain(read_bundle(written))
 
 
-def test_papers_out_of_order_are_refused(signed: SignedManifest, tmp_path: Path) -> None:
+def test_members_out_of_order_are_refused(signed: SignedManifest, tmp_path: Path) -> None:
     members = [("manifest.json", signed.manifest), ("index.jsonl", signed.index), ("manifest.json.sig", SIGNATURE)]
     for some in (members, members[1:], members[:1], []):
         (tmp_path / "b").write_bytes(squeezed(*some))
@@ -134,7 +134,7 @@ def test_papers_out_of_order_are_refused(signed: SignedManifest, tmp_path: Path)
             read_bundle(tmp_path / "b")
 
 
-def test_papers_larger_than_they_can_be_are_refused(tmp_path: Path) -> None:
+def test_a_manifest_that_is_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(squeezed(("manifest.json", b" " * 65537)))
     with pytest.raises(Refused, match=r"manifest\.json has 65537 bytes: the limit is 65536"):
         read_bundle(tmp_path / "b")
@@ -167,7 +167,7 @@ def test_an_index_that_breaks_the_contract_is_refused(tree: Tree, tmp_path: Path
         (("files/app.py", b"print('hello')\n\n"), "'app.py' differs from the index"),
     ],
 )
-def test_a_payload_that_is_not_the_indexs_is_refused(
+def test_a_payload_that_differs_from_the_index_is_refused(
     signed: SignedManifest, tmp_path: Path, member: tuple[str, bytes], why: str
 ) -> None:
     first = [("manifest.json", signed.manifest), ("manifest.json.sig", SIGNATURE), ("index.jsonl", signed.index)]
@@ -183,7 +183,7 @@ def test_a_repeated_name_is_refused(signed: SignedManifest, tree: Tree, tmp_path
         drain(read_bundle(tmp_path / "b"))
 
 
-def test_what_expands_to_much_is_read_a_little_at_a_time(tmp_path: Path) -> None:
+def test_a_highly_compressed_file_is_read_a_little_at_a_time(tmp_path: Path) -> None:
     size = 160 * 1024**2
     (tmp_path / "sparse").mkdir()
     with (tmp_path / "sparse/database").open("wb") as file:
@@ -203,6 +203,6 @@ def test_what_expands_to_much_is_read_a_little_at_a_time(tmp_path: Path) -> None
         tracemalloc.stop()
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(Usage, match=r"nothing\.tar\.zst cannot be read: No such file"):
         read_bundle(tmp_path / "nothing.tar.zst")

@@ -1,4 +1,4 @@
-"""`pusher-agent check`: what is wrong with a host, and what mends it."""
+"""`pusher-agent check` reports what is wrong with a host, and how to fix it."""
 
 import os
 import pwd
@@ -63,12 +63,12 @@ def test_check_says_that_nothing_removes_a_release_without_a_manifest(root: Path
     capsys.readouterr()
     assert run("check", "--root", root) == 4
     bad, nothing = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
-    assert "release 20261123020055Z is not known" in bad
+    assert "release 20261123020055Z is unknown" in bad
     assert "delete it by hand" in bad
-    assert "nothing is current" in nothing
+    assert "no release is current" in nothing
 
 
-def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: Path, key: Path, capsys):
+def test_check_compares_the_units_with_the_files_of_the_apps(root: Path, key: Path, capsys):
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     layout = HostLayout(root)
     layout.agent_toml.write_text('service = "systemd"\n')
@@ -79,7 +79,7 @@ def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: P
     polkit_rule.write_rule(layout, Disk())
     capsys.readouterr()
     assert run("check", "--root", root) == 0
-    assert "ok    flask-demo: its units are what its file asks for" in capsys.readouterr().out
+    assert "ok    flask-demo: its units agree with its file" in capsys.readouterr().out
     (layout.units / "flask-demo.socket").write_text("[Socket]\n")
     assert run("check", "--root", root) == 4
     (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
@@ -87,7 +87,7 @@ def test_check_compares_the_units_of_a_server_with_what_its_apps_ask_for(root: P
     assert "`pusher-agent app apply flask-demo`, as root" in bad
 
 
-def test_check_finds_a_rule_that_is_missing_or_lacks_units_and_says_what_writes_it(root: Path, key: Path, capsys):
+def test_check_reports_a_missing_or_incomplete_polkit_rule_and_its_fix(root: Path, key: Path, capsys):
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     layout = HostLayout(root)
     layout.agent_toml.write_text('service = "systemd"\n')
@@ -102,14 +102,14 @@ def test_check_finds_a_rule_that_is_missing_or_lacks_units_and_says_what_writes_
         (bad,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
         return bad
 
-    file, todo = layout.polkit_rules, "`pusher-agent app apply flask-demo`, as root"
-    lack = "so that the agent may not start"
-    assert found() == f"BAD   {file} is not there, {lack} the units of flask-demo; {todo}"
+    file, todo = layout.polkit_rules, "run `pusher-agent app apply flask-demo`, as root"
+    lack = "so the agent may not start"
+    assert found() == f"BAD   {file} does not exist, {lack} the units of flask-demo; {todo}"
     file.write_text(render_rule(["flask-demo"]).replace("flask-demo-hook.service", "other.service"))
     assert found() == f"BAD   {file} does not name flask-demo-hook.service, {lack} them; {todo}"
     file.unlink()
     file.parent.rmdir()
-    file.parent.write_text("")  # so that not even root can look into it
+    file.parent.write_text("")  # so that even root cannot read a rule in it
     assert run("check", "--root", root) == 0
 
 
@@ -117,7 +117,7 @@ def test_the_rule_names_what_root_has_rendered_whether_its_file_can_be_used_or_n
     run("init", "--root", root, "--app", "flask-demo")
     run("init", "--root", root, "--app", "new", "--listen", "127.0.0.1:1")
     layout = HostLayout(root)
-    layout.app_toml("ssh").write_text("")  # its units are somebody else's
+    layout.app_toml("ssh").write_text("")  # its units belong to another program
     for folder in (layout.units, layout.polkit_rules.parent):
         folder.mkdir(parents=True)
     (layout.units / "ssh.service").write_text("[Service]\n")
@@ -145,7 +145,7 @@ def test_what_systemd_says_tells_which_units_the_agent_may_drive():
     assert set(polkit_rule.read_denials(units, "").values()) == {"systemd said nothing"}
 
 
-def test_check_names_an_app_whose_file_cannot_be_used_and_looks_at_the_others(root: Path, key: Path, capsys):
+def test_check_reports_an_unusable_file_and_checks_the_other_apps(root: Path, key: Path, capsys):
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     run("init", "--root", root, "--app", "blog", "--listen", "127.0.0.1:8001")
     layout = HostLayout(root)
@@ -215,7 +215,7 @@ def test_whom_a_folder_belongs_to_is_told_to_open_it_to_himself(open_folder: Pat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the app's user has to be somebody else")
-def test_check_tells_what_is_shared_with_an_app_that_cannot_use_it(open_folder: Path, key: Path, capsys):
+def test_check_reports_shared_files_that_the_app_cannot_use(open_folder: Path, key: Path, capsys):
     root = open_folder / "root"
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     layout = HostLayout(root)
@@ -235,7 +235,7 @@ def test_check_tells_what_is_shared_with_an_app_that_cannot_use_it(open_folder: 
     assert f"flask-demo: .env: nobody may not read {shared}/.env (-rw-r----- root:root); run `chgrp nogroup" in env
 
 
-def test_check_of_a_root_that_is_none_points_to_init(root: Path, capsys):
+def test_check_without_a_root_points_to_init(root: Path, capsys):
     assert run("check", "--root", root) == 4
     out = capsys.readouterr().out
     assert f"pusher-agent init --root {root}" in out

@@ -1,4 +1,4 @@
-"""Commands say what happened, in words and by their exit code; the door they speak with is scripted."""
+"""Commands report what happened, in words and by their exit code. The agent is scripted."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_a_clock_that_is_behind_does_not_lock_out(door: ScriptedDoor, pusher: Ru
 
 
 @pytest.mark.parametrize("newest", ["yesterday", 7])
-def test_a_mark_that_cannot_be_read_is_none(door: ScriptedDoor, pusher: Run, newest: object) -> None:
+def test_an_unreadable_newest_created_is_ignored(door: ScriptedDoor, pusher: Run, newest: object) -> None:
     door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"newest_created": newest}))
     assert pusher("send", "v3", "--host", door.address) == 0
 
@@ -75,7 +75,7 @@ def large(project: Path) -> Path:
     return project / "app-src/v3/big"
 
 
-def test_of_a_large_payload_only_what_is_missing_travels(
+def test_only_missing_content_of_a_large_payload_is_sent(
     door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     large(project)
@@ -96,7 +96,7 @@ def test_of_a_large_payload_only_what_is_missing_travels(
     assert [file.path for file, _ in packed.contents()] == ["app.py"]
 
 
-def test_what_the_host_lost_meanwhile_is_sent_after_all(
+def test_content_that_the_host_lost_meanwhile_is_sent(
     door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     large(project)
@@ -113,7 +113,7 @@ def test_what_the_host_lost_meanwhile_is_sent_after_all(
     assert [file.path for file, _ in last.contents()] == ["app.py", "big"]
 
 
-def test_an_incomplete_bundle_that_was_sent_whole_is_not_sent_again(
+def test_a_complete_upload_that_is_called_incomplete_is_not_repeated(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("POST", UPLOAD, refusal(Refused(Code.BUNDLE_INCOMPLETE, "app.py is not in it")))
@@ -121,7 +121,7 @@ def test_an_incomplete_bundle_that_was_sent_whole_is_not_sent_again(
     assert capsys.readouterr().err == "pusher: app.py is not in it\n"
 
 
-def test_a_bundles_file_is_sent_as_it_was_signed(door: ScriptedDoor, pusher: Run, project: Path) -> None:
+def test_a_bundle_file_is_sent_as_it_was_signed(door: ScriptedDoor, pusher: Run, project: Path) -> None:
     large(project)
     assert pusher("pack", "v3", "-o", "b.tar.zst") == 0
     packed = read_bundle(Path("b.tar.zst"))
@@ -160,7 +160,7 @@ def test_the_exit_code_says_how_it_ended(door: ScriptedDoor, pusher: Run, event:
     assert pusher("send", "v3", "--host", door.address) == exit_code
 
 
-def test_of_an_app_that_is_stuck_nobody_says_that_it_is_live(
+def test_an_app_that_is_stuck_is_not_called_live(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     event = ended(Stuck(Code.NOT_UNDONE, "Look"), outcome="stuck")
@@ -171,7 +171,7 @@ def test_of_an_app_that_is_stuck_nobody_says_that_it_is_live(
     assert "flask-demo v2 is current, but the app is stuck: release 20261123020055Z\n" in capsys.readouterr().out
 
 
-def test_a_lost_connection_is_picked_up_where_it_was(
+def test_after_a_lost_connection_following_goes_on_where_it_was(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", EVENTS, events(STEP, ended=False), silence, events(), events(DONE))
@@ -219,7 +219,7 @@ def test_ctrl_c_says_that_the_deployment_goes_on(
     )
 
 
-def test_ctrl_c_while_sending_says_what_may_have_become_of_it(
+def test_ctrl_c_while_sending_says_how_to_see_the_result(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("POST", UPLOAD, interrupt)
@@ -228,7 +228,7 @@ def test_ctrl_c_while_sending_says_what_may_have_become_of_it(
     assert f"Interrupted while sending to {door.address}. It is deployed only if it arrived completely" in said
 
 
-def test_ctrl_c_while_a_rollback_is_asked_for_says_that_it_may_have_begun(
+def test_ctrl_c_while_asking_for_a_rollback_says_that_it_may_have_begun(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("POST", "/apps/flask-demo/rollback", interrupt)
@@ -244,7 +244,7 @@ def test_ctrl_c_while_a_rollback_is_asked_for_says_that_it_may_have_begun(
         (("rollback",), "/apps/flask-demo/rollback", "To see whether it began: pusher status --host "),
     ],
 )
-def test_a_connection_that_is_lost_before_the_answer_leaves_nobody_guessing(
+def test_after_a_connection_lost_before_the_answer_the_hint_says_how_to_see_the_result(
     door: ScriptedDoor,
     pusher: Run,
     capsys: pytest.CaptureFixture[str],
@@ -261,7 +261,7 @@ def test_a_connection_that_is_lost_before_the_answer_leaves_nobody_guessing(
     assert f"  {said}{door.address}" in capsys.readouterr().err
 
 
-def test_a_second_ctrl_c_takes_back_nothing_of_what_the_first_had_to_say(
+def test_a_second_ctrl_c_keeps_the_message_of_the_first(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def closing(client: Client) -> None:
@@ -273,7 +273,7 @@ def test_a_second_ctrl_c_takes_back_nothing_of_what_the_first_had_to_say(
     assert f"\npusher: Deployment {DEPLOYMENT} goes on at {door.address}. " in capsys.readouterr().err
 
 
-def test_ctrl_c_before_anything_happened_is_just_that(
+def test_ctrl_c_before_anything_happened_says_only_interrupted(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", "/apps/flask-demo/status", interrupt)
@@ -281,7 +281,7 @@ def test_ctrl_c_before_anything_happened_is_just_that(
     assert capsys.readouterr().err == "\npusher: Interrupted\n"
 
 
-def test_send_to_nobody_who_answers_signs_nothing(
+def test_send_to_unreachable_hosts_signs_nothing(
     project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "pusher.toml").write_text('app = "flask-demo"\nkey = "no-such-key"\n')
@@ -305,7 +305,7 @@ def test_send_to_nobody_who_answers_signs_nothing(
         ((), "COMMAND"),
     ],
 )
-def test_wrong_usage_is_told_with_exit_code_2(
+def test_wrong_usage_exits_with_2(
     project: Path, pusher: Run, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], said: str
 ) -> None:
     try:
@@ -351,7 +351,7 @@ def test_status_shows_what_is_live(door: ScriptedDoor, pusher: Run, capsys: pyte
     ]
 
 
-def test_json_is_the_agents_own_with_whom_we_asked(
+def test_json_is_the_agents_document_with_the_address(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", "/apps/flask-demo/releases", answer({"releases": [], "deployments": []}))
@@ -377,7 +377,7 @@ def test_one_deployment_is_shown_or_followed(
     assert capsys.readouterr().out.splitlines()[-1] == live
 
 
-def test_follow_takes_what_is_going_on(
+def test_follow_without_an_id_follows_the_running_deployment(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pusher("status", "--follow", "--host", door.address) == 4
@@ -516,7 +516,7 @@ def test_the_completion_scripts_are_printed(pusher: Run, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "verify\n"
 
 
-def test_a_bug_of_ours_says_so_and_keeps_its_traceback(
+def test_a_bug_in_pusher_is_reported_with_its_traceback(
     pusher: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pusher.cli.main.run", lambda argv: {}["key"])
@@ -526,7 +526,7 @@ def test_a_bug_of_ours_says_so_and_keeps_its_traceback(
     assert "KeyError: 'key'\npusher: This is a bug in pusher, not your mistake" in said
 
 
-def test_the_version_is_told_before_anything_slow_is_imported() -> None:
+def test_the_version_is_printed_before_anything_slow_is_imported() -> None:
     program = (
         "import sys; from pusher.__main__ import main; sys.argv = ['pusher', '--version']\ntry: main()\nfinally:"
     )
@@ -566,7 +566,7 @@ def test_a_command_imports_no_other(argv: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "['verify']"
 
 
-def test_no_command_imports_what_is_the_agents() -> None:
+def test_no_command_imports_the_agent_or_its_libraries() -> None:
     package = Path(pusher_main.__file__).parent
     modules = [
         ".".join(("pusher", *file.relative_to(package).with_suffix("").parts)) for file in package.rglob("*.py")

@@ -1,4 +1,4 @@
-"""`pusher logs` and `pusher diff` show what a host says, and nothing else; the door is scripted."""
+"""`pusher logs` and `pusher diff` show the answers of a host, and nothing else. The agent is scripted."""
 
 import json
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def streaming(*lines: bytes) -> Script:
     return script
 
 
-def test_the_log_is_shown_a_line_a_line_and_moves_no_terminal(
+def test_each_line_of_the_log_is_one_safe_line(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (LogLine(AT, LogUnit.SERVICE, "hello", 6, 42), LogLine(AT + 1, LogUnit.HOOK, "two\nlines \x1b[2J"))
@@ -61,8 +61,8 @@ def test_the_log_is_shown_a_line_a_line_and_moves_no_terminal(
     ]
     assert door.paths() == ["GET /apps/flask-demo/logs?lines=7&unit=hook"]
     assert pusher("logs", "--json") == 0
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert told[0] == json.loads(lines[0].to_line()) | {"address": door.address}
+    document = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert document[0] == json.loads(lines[0].to_line()) | {"address": door.address}
     assert door.paths()[-1] == f"GET /apps/flask-demo/logs?lines={LOG_LINES}"
 
 
@@ -133,19 +133,21 @@ def test_every_difference_is_shown_with_its_size(
         "requirements.txt or wheels/ changed: the dependencies are installed anew",
     ]
     assert pusher("diff", "v3", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {name: told[name] for name in ("version", "release", "requirements_changed", "same", "new_bytes")} == {
+    document = json.loads(capsys.readouterr().out)
+    assert {
+        name: document[name] for name in ("version", "release", "requirements_changed", "same", "new_bytes")
+    } == {
         "version": "v3",
         "release": "20261123020000Z",
         "requirements_changed": True,
         "same": 1,
         "new_bytes": 14,
     }
-    assert told["changes"][3]["old"]["mode"] == "0644"
-    assert told["changes"][1]["new"] == {"target": "run"}
+    assert document["changes"][3]["old"]["mode"] == "0644"
+    assert document["changes"][1]["new"] == {"target": "run"}
 
 
-def test_where_nothing_is_live_everything_is_new(
+def test_without_a_live_release_everything_is_new(
     door: ScriptedDoor, pusher: Run, version: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"live": None}))

@@ -1,4 +1,4 @@
-"""The client speaks with an agent over one connection, and every way to fail is a problem."""
+"""The client uses one connection, and every failure is a problem."""
 
 import os
 import resource
@@ -34,7 +34,7 @@ def client(door: ScriptedDoor) -> Iterator[Client]:
     made.close()
 
 
-def test_every_route_is_asked_for_as_documented(door: ScriptedDoor, client: Client) -> None:
+def test_every_request_uses_the_documented_route(door: ScriptedDoor, client: Client) -> None:
     started = answer({"deployment": "d", "app": "a"}, status=202)
     for path in ("/status", "/releases", "/apps/a/status", "/apps/a/releases", "/deployments/d"):
         door.on("GET", path, answer({"path": path}))
@@ -53,7 +53,7 @@ def test_every_route_is_asked_for_as_documented(door: ScriptedDoor, client: Clie
     assert client.rollback() == "d"
     assert client.rollback("a", to="r1", leaving="r2") == "d"
     assert client.rollback("a", to="20261123020055Z") == "d"
-    assert client.missing("a", [b"papers"]) == {"x"}
+    assert client.missing("a", [b"signed"]) == {"x"}
     assert client.deploy("a", [b"one", b"", b"two"]) == "d"
     client.pin("a", "r")
     client.unpin("a", "r")
@@ -105,7 +105,7 @@ def test_a_problem_of_the_agent_is_raised_as_itself(door: ScriptedDoor, client: 
         lambda exchange: exchange.raw(b"[]", status=500, kind="application/problem+json"),
     ],
 )
-def test_an_answer_that_no_agent_gives_is_called_that(
+def test_an_answer_that_is_not_an_agents_is_reported_as_such(
     door: ScriptedDoor, client: Client, script: partial[None]
 ) -> None:
     door.on("GET", "/status", script)
@@ -113,7 +113,7 @@ def test_an_answer_that_no_agent_gives_is_called_that(
         client.status()
 
 
-def test_answers_that_lack_what_they_must_have_are_called_that(door: ScriptedDoor, client: Client) -> None:
+def test_an_incomplete_answer_is_not_an_agents(door: ScriptedDoor, client: Client) -> None:
     door.on("POST", "/rollback", answer({}, status=202))
     door.on("POST", "/apps/a/missing", answer({"missing": "all"}))
     door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream([b"{}\n"]))
@@ -125,15 +125,13 @@ def test_answers_that_lack_what_they_must_have_are_called_that(door: ScriptedDoo
         list(client.events("d"))
 
 
-def test_a_connection_that_is_lost_before_the_first_answer_is_no_connection(
-    door: ScriptedDoor, client: Client
-) -> None:
+def test_a_connection_lost_before_the_first_answer_is_unreachable(door: ScriptedDoor, client: Client) -> None:
     door.on("GET", "/status", silence)
     with pytest.raises(Unreachable, match="web1 cannot be reached: Remote end closed"):
         client.status()
 
 
-def test_a_connection_that_was_closed_meanwhile_is_opened_anew(door: ScriptedDoor, client: Client) -> None:
+def test_a_connection_closed_meanwhile_is_opened_again(door: ScriptedDoor, client: Client) -> None:
     closed = threading.Event()
 
     def answer_and_close(exchange: Exchange) -> None:
@@ -147,7 +145,7 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_anew(door: ScriptedDoo
     assert client.status() == {"n": 2}
 
 
-def test_a_polite_goodbye_is_heard(door: ScriptedDoor, client: Client) -> None:
+def test_connection_close_is_respected(door: ScriptedDoor, client: Client) -> None:
     def last(exchange: Exchange) -> None:
         note(exchange)
         exchange.send_response(200)
@@ -183,7 +181,7 @@ def test_an_answer_before_the_end_of_the_upload_is_read(door: ScriptedDoor, clie
     assert client.status() == {"n": 1}
 
 
-def test_an_agent_that_needs_no_more_may_say_so_early(door: ScriptedDoor, client: Client) -> None:
+def test_an_early_success_ends_the_upload(door: ScriptedDoor, client: Client) -> None:
     def done_before(exchange: Exchange) -> None:
         exchange.rfile.read(10)
         exchange.document({"deployment": "d-old"}, status=202)
@@ -193,7 +191,7 @@ def test_an_agent_that_needs_no_more_may_say_so_early(door: ScriptedDoor, client
     assert client.deploy("a", endless([])) == "d-old"
 
 
-def test_an_upload_that_nobody_takes_is_lost(door: ScriptedDoor, client: Client) -> None:
+def test_an_upload_that_is_cut_off_is_unreachable(door: ScriptedDoor, client: Client) -> None:
     def vanish(exchange: Exchange) -> None:
         exchange.rfile.read(1000)
         exchange.hang_up()
@@ -241,7 +239,7 @@ def test_a_stream_of_events_that_is_cut_is_lost_after_what_came(door: ScriptedDo
         next(stream)
 
 
-def test_half_an_event_is_no_event(door: ScriptedDoor, client: Client) -> None:
+def test_a_cut_event_is_not_returned(door: ScriptedDoor, client: Client) -> None:
     door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream([FIRST.to_line()[:-10]]))
     with pytest.raises(Unreachable, match="The connection to web1 was lost"):
         list(client.events("d"))
@@ -253,7 +251,7 @@ def test_a_line_without_an_end_is_not_kept_in_memory(door: ScriptedDoor, client:
         list(client.events("d"))
 
 
-def test_silence_is_not_waited_for_for_ever(door: ScriptedDoor, client: Client) -> None:
+def test_waiting_in_silence_has_a_limit(door: ScriptedDoor, client: Client) -> None:
     over = threading.Event()
 
     def hold(exchange: Exchange) -> None:
@@ -273,7 +271,7 @@ def test_silence_is_not_waited_for_for_ever(door: ScriptedDoor, client: Client) 
     over.set()
 
 
-def test_whoever_leaves_a_stream_can_ask_something_else(door: ScriptedDoor, client: Client) -> None:
+def test_after_leaving_a_stream_another_request_is_possible(door: ScriptedDoor, client: Client) -> None:
     door.on("GET", "/deployments/d/events", events(FIRST, LAST, ended=False))
     door.on("GET", "/status", answer({"n": 1}))
     stream = client.events("d")
@@ -282,7 +280,7 @@ def test_whoever_leaves_a_stream_can_ask_something_else(door: ScriptedDoor, clie
     assert client.status() == {"n": 1}
 
 
-def test_what_does_not_answer_in_http_is_no_agent(door: ScriptedDoor, client: Client) -> None:
+def test_an_answer_that_is_not_http_is_not_an_agents(door: ScriptedDoor, client: Client) -> None:
     def babble(exchange: Exchange) -> None:
         exchange.wfile.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
         exchange.hang_up()
@@ -292,9 +290,7 @@ def test_what_does_not_answer_in_http_is_no_agent(door: ScriptedDoor, client: Cl
         client.status()
 
 
-def test_a_client_that_is_abandoned_ends_what_waits_and_begins_nothing_more(
-    door: ScriptedDoor, client: Client
-) -> None:
+def test_an_abandoned_client_ends_its_waits_and_begins_nothing_more(door: ScriptedDoor, client: Client) -> None:
     asked, hung_up = threading.Event(), threading.Event()
 
     def never(exchange: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""`pusher-agent` besides serving: a root is made, looked over, and given keys and apps."""
+"""The commands of `pusher-agent`: init, trust, app list, check, and the errors of serve."""
 
 import os
 import stat
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
+from agent.admin import NAMES, cli
 from agent.core.layout import HostLayout
 from agent.host.setup.config_files import read_agent, read_apps, set_apart
 
@@ -35,7 +36,7 @@ def tree(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def test_a_root_has_all_a_first_deploy_needs_and_check_finds_nothing_wrong(root: Path, key: Path, capsys):
+def test_a_new_root_is_ready_for_a_first_deployment_and_passes_the_check(root: Path, key: Path, capsys):
     assert run("init", "--root", root, "--trust", key, "--app", "flask-demo", "--listen", "127.0.0.1:8000") == 0
     layout = HostLayout(root)
     assert read_agent(layout).service == "embedded"
@@ -56,7 +57,7 @@ def test_a_root_has_all_a_first_deploy_needs_and_check_finds_nothing_wrong(root:
     assert capsys.readouterr().out.startswith("flask-demo  ")
 
 
-def test_running_init_again_adds_and_changes_nothing_that_is_there(root: Path, key: Path):
+def test_init_run_again_changes_no_existing_file(root: Path, key: Path):
     run("init", "--root", root, "--trust", key, "--app", "one-app")
     before = tree(root)
     assert run("init", "--root", root, "--trust", key) == 0
@@ -97,7 +98,7 @@ def test_trust_writes_a_literal_signer_once(root: Path, key: Path, capsys):
     assert run("trust", key.with_suffix(""), "--as", "bob", "--root", root) == 4
 
 
-def test_apps_in_each_others_way_are_refused_by_everything_but_a_look(root: Path, capsys):
+def test_apps_that_share_an_address_or_folder_are_refused_except_by_check_and_list(root: Path, capsys):
     run("init", "--root", root, "--app", "one-app")
     assert run("init", "--root", root, "--app", "two-app") == 4
     assert "one-app and two-app cannot listen at 0.0.0.0:8000 and " in capsys.readouterr().err
@@ -115,7 +116,7 @@ def test_apps_in_each_others_way_are_refused_by_everything_but_a_look(root: Path
     assert run("init", "--root", root, "--app", "three", "--listen", "127.0.0.1:8003") == 0
 
 
-def test_a_file_that_cannot_be_used_keeps_no_other_app_from_being_added_or_listed(root: Path, capsys):
+def test_an_unusable_file_of_one_app_does_not_block_others(root: Path, capsys):
     run("init", "--root", root, "--app", "one-app")
     layout = HostLayout(root)
     file = layout.app_toml("one-app")
@@ -123,10 +124,10 @@ def test_a_file_that_cannot_be_used_keeps_no_other_app_from_being_added_or_liste
     (layout.apps / ".#two.toml").symlink_to("somebody@somewhere.123")  # an editor's
     capsys.readouterr()
     assert run("init", "--root", root, "--app", "three") == 0
-    careful = [line for line in capsys.readouterr().out.splitlines() if line.startswith("careful")]
-    assert careful == [
-        f"careful: {file}: unknown key 'lisen'. Did you mean listen?",
-        "careful: so nobody can tell whether three has the address, the folder or the user of one-app",
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warnings == [
+        f"warning: {file}: unknown key 'lisen'. Did you mean listen?",
+        "warning: three may have the same address, folder or user as one-app: this cannot be checked",
     ]
     assert run("app", "list", "--root", root) == 0
     one, three = capsys.readouterr().out.splitlines()
@@ -135,7 +136,7 @@ def test_a_file_that_cannot_be_used_keeps_no_other_app_from_being_added_or_liste
     assert run("init", "--root", root, "--app", "one-app") == 4
 
 
-def test_a_file_of_any_name_is_told_of_and_in_nobodys_way(root: Path, capsys):
+def test_a_file_with_any_name_is_listed_and_blocks_no_app(root: Path, capsys):
     run("init", "--root", root, "--app", "one-app")
     Path(os.fsdecode(os.fsencode(HostLayout(root).apps) + b"/\xff.toml")).touch()
     capsys.readouterr()
@@ -145,7 +146,7 @@ def test_a_file_of_any_name_is_told_of_and_in_nobodys_way(root: Path, capsys):
     assert one.startswith("one-app  ")
 
 
-def test_a_folder_of_apps_that_cannot_be_read_is_not_taken_for_an_empty_one(root: Path, capsys):
+def test_an_unreadable_folder_of_apps_is_an_error(root: Path, capsys):
     run("init", "--root", root)
     layout = HostLayout(root)
     layout.apps.rmdir()
@@ -154,7 +155,7 @@ def test_a_folder_of_apps_that_cannot_be_read_is_not_taken_for_an_empty_one(root
     assert f"The apps in {layout.apps} could not be read" in capsys.readouterr().err
 
 
-def test_serving_a_wrong_configuration_names_file_key_and_mend(root: Path, capsys):
+def test_serve_names_the_file_and_key_of_a_wrong_configuration(root: Path, capsys):
     assert run("serve", "--root", root) == 4
     assert "pusher-agent init" in capsys.readouterr().err
     run("init", "--root", root)
@@ -172,22 +173,22 @@ def test_our_own_bug_exits_with_3_and_keeps_its_traceback(monkeypatch, capsys):
     def broken(*_: object) -> None:
         raise ZeroDivisionError("one by zero")
 
-    monkeypatch.setattr("agent.__main__.init.app_list", broken)
+    monkeypatch.setattr("agent.__main__.run", broken)
     assert run("app", "list") == 3
     said = capsys.readouterr().err
     assert "Traceback" in said
-    assert "bug of its own" in said
+    assert "pusher-agent: This is a bug." in said
 
 
 def test_an_interrupted_command_exits_with_130(monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agent.__main__.init.app_list", interrupted)
+    monkeypatch.setattr("agent.__main__.run", interrupted)
     assert run("app", "list") == 130
 
 
-def test_wrong_words_exit_with_2_and_the_version_is_told(capsys):
+def test_wrong_usage_exits_with_2_and_version_with_0(capsys):
     with pytest.raises(SystemExit) as caught:
         run("serve", "--rot", "x")
     assert caught.value.code == 2
@@ -197,9 +198,24 @@ def test_wrong_words_exit_with_2_and_the_version_is_told(capsys):
     assert capsys.readouterr().out.startswith("pusher-agent 0.")
 
 
-def test_the_root_may_be_given_relative_to_where_one_stands(tmp_path: Path):
+def test_the_root_may_be_a_relative_path(tmp_path: Path):
     done = subprocess.run(
         (sys.executable, "-m", "agent", "init", "--root", "a/../b"), cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout == f"wrote {tmp_path}/b/etc/pusher-agent/agent.toml\n"
     assert stat.S_IMODE(os.stat(tmp_path / "b/etc/pusher-agent/agent.toml").st_mode) == 0o644
+
+
+def test_every_command_is_declared_in_the_file_of_its_name():
+    assert [cli.command(name).name for name in NAMES] == list(NAMES)
+    assert all(cli.command(name).help and cli.command(name).description for name in NAMES)
+
+
+@pytest.mark.parametrize("words", [("check", "--help"), ("app", "list", "--help")])
+def test_a_command_imports_nothing_of_the_daemon(words: tuple[str, ...]):
+    program = (
+        f"import sys; from agent.__main__ import main\ntry: main({words})\n"
+        "finally: print('aiohttp' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -1,4 +1,4 @@
-"""A shell is offered what the parser takes, and nothing that a shell could run."""
+"""Completion offers what the parser accepts, and nothing that a shell could run."""
 
 import os
 import shutil

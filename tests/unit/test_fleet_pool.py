@@ -1,4 +1,4 @@
-"""So many at a time, in order, and nobody is waited for after Ctrl-C."""
+"""A pool runs at most so many at a time, in order, and after Ctrl-C it waits for none."""
 
 import signal
 import threading
@@ -21,7 +21,7 @@ def not_needed() -> None:
     raise AssertionError("nobody pressed Ctrl-C")
 
 
-def test_as_many_as_told_work_at_once_and_their_results_keep_their_order() -> None:
+def test_at_most_so_many_run_at_once_and_results_keep_their_order() -> None:
     together, at_most, now = threading.Barrier(3), [0], [0]
     lock = threading.Lock()
 
@@ -40,7 +40,7 @@ def test_as_many_as_told_work_at_once_and_their_results_keep_their_order() -> No
     assert at_most == [3]
 
 
-def test_after_what_is_enough_nothing_more_is_begun() -> None:
+def test_after_an_enough_result_nothing_more_begins() -> None:
     def fail() -> None:
         raise Failed(Code.INTERNAL, "No")
 
@@ -51,7 +51,7 @@ def test_after_what_is_enough_nothing_more_is_begun() -> None:
     assert str(results[1].error) == "No"
 
 
-def test_ctrl_c_lets_all_that_wait_leave_off_and_say_what_goes_on() -> None:
+def test_ctrl_c_ends_all_waits_and_keeps_their_messages() -> None:
     abandoned = threading.Event()
 
     def wait(number: int) -> None:
@@ -69,7 +69,7 @@ def test_ctrl_c_lets_all_that_wait_leave_off_and_say_what_goes_on() -> None:
     assert not results[2].begun
 
 
-def test_a_second_ctrl_c_does_not_even_hear_them_out() -> None:
+def test_a_second_ctrl_c_waits_for_nothing() -> None:
     end = threading.Event()
 
     def deaf() -> None:
@@ -82,7 +82,7 @@ def test_a_second_ctrl_c_does_not_even_hear_them_out() -> None:
     assert str(result.error) == "Interrupted; the result is not known"
 
 
-def test_a_bug_is_raised_when_all_have_ended() -> None:
+def test_a_bug_is_raised_after_all_have_ended() -> None:
     done = []
 
     def bug() -> None:

@@ -1,4 +1,4 @@
-"""A host's name says how its agent is reached, and nothing leaves this machine but through ssh."""
+"""The name of a host says how to reach its agent, and data leaves this machine only through ssh."""
 
 import socket
 import sys
@@ -52,7 +52,7 @@ def test_an_address_is_read(text: str, address: Address) -> None:
         "http://127.0.0.1:9000/status",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_a_wrong_address_is_refused(text: str) -> None:
     with pytest.raises(Usage, match=r"is not a valid address of a host\. Use NAME or ssh://"):
         parse_address(text)
 
@@ -67,7 +67,7 @@ def test_a_unix_socket_needs_its_whole_path() -> None:
         parse_address("unix:api.sock")
 
 
-def test_a_unix_sockets_path_is_no_longer_than_the_kernel_takes() -> None:
+def test_the_path_of_a_unix_socket_has_the_limit_of_the_kernel() -> None:
     assert parse_address("unix:/" + "x" * 106) == Unix("/" + "x" * 106)
     with pytest.raises(Usage, match="is too long: it has 108 bytes; the limit for the path of a socket is 107"):
         parse_address("unix:/" + "x" * 105 + "é")
@@ -93,20 +93,20 @@ def test_the_ssh_commands_are_these() -> None:
     )
 
 
-def test_where_it_must_not_ask_ssh_is_told_so_after_the_users_own_words() -> None:
-    # Of two values for one option ssh takes the first: whoever says otherwise is heard.
+def test_ssh_that_must_not_ask_gets_batch_mode_after_the_users_options() -> None:
+    # Of two values for one option, ssh uses the first: the one of the user.
     assert ssh_argv(Ssh("web1"), command="ssh -o BatchMode=no", may_ask=False) == (
         *("ssh", "-o", "BatchMode=no", "-o", "BatchMode=yes", "-W", "127.0.0.1:9000", "web1"),
     )
 
 
 @pytest.mark.parametrize("command", ["", "   ", "ssh 'unclosed"])
-def test_an_ssh_command_that_is_none_is_refused(command: str) -> None:
+def test_an_empty_or_broken_ssh_command_is_refused(command: str) -> None:
     with pytest.raises(Usage, match="the ssh command"):
         ssh_argv(Ssh("web1"), command=command)
 
 
-def test_an_address_where_nobody_listens_is_unreachable(tmp_path: Path) -> None:
+def test_an_address_without_a_listener_is_unreachable(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -120,7 +120,7 @@ def test_an_address_where_nobody_listens_is_unreachable(tmp_path: Path) -> None:
         connect(Host("here", Unix(str(tmp_path / "none"))), ssh="ssh")
 
 
-def test_the_name_agent_means_this_machine_wherever_it_is_typed() -> None:
+def test_the_name_agent_always_means_this_machine() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         stream = connect(Host("a", Loopback("agent", port)), ssh="ssh")
@@ -129,12 +129,12 @@ def test_the_name_agent_means_this_machine_wherever_it_is_typed() -> None:
     stream.close()
 
 
-def test_an_ssh_that_is_not_there_is_named() -> None:
+def test_a_missing_ssh_is_named() -> None:
     with pytest.raises(Unreachable, match="web1 cannot be reached: no-such-ssh cannot be run"):
         connect(Host("web1", Ssh("web1")), ssh="no-such-ssh")
 
 
-def test_how_ssh_ended_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_status_of_ssh_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     complain = f"""{sys.executable} -c 'import sys; sys.exit("Permission denied (publickey).")'"""
     stream = connect(Host("web1", Ssh("web1")), ssh=complain)
     assert stream.socket.recv(1) == b""
@@ -142,7 +142,7 @@ def test_how_ssh_ended_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert "Permission denied (publickey)." in capfd.readouterr().err
 
 
-def test_an_ssh_that_does_not_end_by_itself_is_ended() -> None:
+def test_an_ssh_that_does_not_end_by_itself_is_terminated() -> None:
     stream = connect(Host("web1", Ssh("web1")), ssh=f"{sys.executable} -c 'import time; time.sleep(600)'")
     stream.close()
     assert stream.ssh is not None

@@ -1,4 +1,4 @@
-"""The manual pages say what the commands take, all of it and nothing else."""
+"""The manual pages describe every command and option, and no other."""
 
 import argparse
 import re
@@ -52,7 +52,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PARSERS)
-def test_every_command_stands_there_with_every_option_it_takes(page: str) -> None:
+def test_every_command_is_described_with_all_its_options(page: str) -> None:
     described = {}
     for tag in tags(section(page, "COMMANDS")):
         words = re.match(rf"{page}(?: [a-z]+)+", tag)

@@ -1,4 +1,4 @@
-"""What cannot be written is told in a sentence, and ends nothing that goes on elsewhere."""
+"""Output that cannot be written is reported in a sentence, and ends no work on a host."""
 
 import os
 import subprocess
@@ -32,15 +32,13 @@ def shell(line: str, door: ScriptedDoor, *, unbuffered: bool = False) -> subproc
 
 @pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("words", ["--version", "send --help", "completion bash", "status", "status --json"])
-def test_an_answer_that_a_full_disk_does_not_take_is_no_success(
-    door: ScriptedDoor, words: str, *, unbuffered: bool
-) -> None:
+def test_a_result_that_cannot_be_written_is_a_failure(door: ScriptedDoor, words: str, *, unbuffered: bool) -> None:
     done = shell(f"pusher {words} >/dev/full", door, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (1, FULL + MEND)
 
 
 @pytest.mark.parametrize("exit_code", [0, 1])
-def test_a_deployment_is_followed_to_its_end_though_nobody_reads_of_it(door: ScriptedDoor, exit_code: int) -> None:
+def test_a_deployment_is_followed_to_its_end_without_a_reader(door: ScriptedDoor, exit_code: int) -> None:
     if exit_code:
         door.on("GET", EVENTS, events(ended(Failed(Code.APP_EXITED, "It ended"))))
     done = shell("pusher send v3 >/dev/full", door)
@@ -50,7 +48,7 @@ def test_a_deployment_is_followed_to_its_end_though_nobody_reads_of_it(door: Scr
 
 
 @pytest.mark.parametrize("words", ["--version", "send --help", "completion bash", "releases", "logs --follow"])
-def test_who_closes_a_pipe_has_read_enough(door: ScriptedDoor, words: str) -> None:
+def test_a_closed_pipe_is_no_error(door: ScriptedDoor, words: str) -> None:
     def log(exchange: Exchange) -> None:
         note(exchange)
         line = LogLine(0, "service", "hello").to_line()
@@ -62,7 +60,7 @@ def test_who_closes_a_pipe_has_read_enough(door: ScriptedDoor, words: str) -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_closed_standard_streams_are_nobody_elses(door: ScriptedDoor, project: Path) -> None:
+def test_closed_standard_streams_are_not_reused(door: ScriptedDoor, project: Path) -> None:
     assert shell("pusher send v3 <&- >&- 2>&-", door).returncode == 0
     done = shell("pusher status >&-", door)
     assert (done.returncode, done.stderr) == (
@@ -72,12 +70,12 @@ def test_closed_standard_streams_are_nobody_elses(door: ScriptedDoor, project: P
 
 
 @pytest.mark.parametrize("stream", [">/dev/full 2>&1", "2>/dev/full", "2>&-"])
-def test_without_a_standard_error_the_exit_code_still_tells(door: ScriptedDoor, stream: str) -> None:
+def test_without_standard_error_the_exit_code_is_the_same(door: ScriptedDoor, stream: str) -> None:
     assert shell(f"pusher frobnicate {stream}", door).returncode == 2
     assert shell(f"PUSHER_HOST=unix:/nonexistent pusher status {stream}", door).returncode == 5
 
 
-def test_a_drop_for_which_there_is_no_room_here_is_not_begun(door: ScriptedDoor, project: Path) -> None:
+def test_a_drop_does_not_begin_if_the_local_disk_is_full(door: ScriptedDoor, project: Path) -> None:
     (project / "app-src/v3/big").write_bytes(os.urandom(5_000))
     done = shell("ulimit -f 1; pusher drop v3 --bundle", door)
     assert done.returncode == 2
@@ -86,7 +84,7 @@ def test_a_drop_for_which_there_is_no_room_here_is_not_begun(door: ScriptedDoor,
 
 
 @pytest.mark.parametrize(("limit", "exit_code"), [("-Sn", 0), ("-n", 5)])
-def test_many_hosts_are_asked_while_the_machine_allows_it(
+def test_many_hosts_are_asked_within_the_limits_of_the_machine(
     door: ScriptedDoor, project: Path, limit: str, exit_code: int
 ) -> None:
     agent = project / "ssh"

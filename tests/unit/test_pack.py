@@ -1,4 +1,4 @@
-"""A folder becomes an index that depends on its content and on nothing else."""
+"""The index of a folder depends only on its content."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def test_modes_links_empty_files_and_unicode_names_survive(folder: Path) -> None
     )
 
 
-def test_the_index_is_one_that_an_agent_reads(folder: Path) -> None:
+def test_an_agent_can_read_the_index(folder: Path) -> None:
     for name in ("b/c", "b-c", "b0", "a", "é", "Z", "b/a/d"):
         write(folder / name)
     tree = read_tree(folder)
@@ -87,7 +87,7 @@ def test_only_the_contents_that_are_wanted_come(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"other", b"longer than it was", b""])
-def test_a_file_that_changes_meanwhile_is_noticed(folder: Path, content: bytes) -> None:
+def test_a_file_that_changes_while_sending_is_an_error(folder: Path, content: bytes) -> None:
     write(folder / "app.py", b"first")
     tree = read_tree(folder)
     write(folder / "app.py", content)
@@ -95,7 +95,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(folder: Path, content: bytes) 
         [list(pieces) for _, pieces in tree.contents()]
 
 
-def test_a_file_that_vanishes_meanwhile_is_named(folder: Path) -> None:
+def test_a_file_that_vanishes_while_sending_is_named(folder: Path) -> None:
     write(folder / "app.py")
     tree = read_tree(folder)
     (folder / "app.py").unlink()
@@ -111,13 +111,13 @@ def test_a_link_that_leaves_the_tree_is_named(folder: Path, target: str) -> None
 
 
 @pytest.mark.parametrize("name", [".pusher/manifest.json", ".complete", "REVISION"])
-def test_a_name_that_the_agent_needs_is_named(folder: Path, name: str) -> None:
+def test_a_reserved_name_is_named(folder: Path, name: str) -> None:
     write(folder / name)
     with pytest.raises(Usage, match=f"'{name}' cannot be packed: the agent reserves this name"):
         read_tree(folder)
 
 
-def test_what_is_no_file_is_named(folder: Path) -> None:
+def test_a_special_file_is_named(folder: Path) -> None:
     os.mkfifo(folder / "queue")
     with pytest.raises(Usage, match="'queue' cannot be packed: it is a pipe, not a file or a link"):
         read_tree(folder)
@@ -142,7 +142,7 @@ def test_a_name_that_is_not_utf_8_is_named(folder: Path) -> None:
         read_tree(folder)
 
 
-def test_what_cannot_be_read_is_named(as_nobody: Path) -> None:
+def test_an_unreadable_file_is_named(as_nobody: Path) -> None:
     write(as_nobody / "secret", mode=0)
     with pytest.raises(Usage, match="'secret' cannot be read: Permission denied"):
         read_tree(as_nobody)
@@ -152,13 +152,13 @@ def test_what_cannot_be_read_is_named(as_nobody: Path) -> None:
         read_tree(as_nobody)
 
 
-def test_nothing_to_send_is_said(folder: Path) -> None:
+def test_an_empty_tree_is_an_error(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(Usage, match="has no files to send"):
         read_tree(folder)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(Usage, match=r"v9' cannot be listed: No such file"):
         read_tree(tmp_path / "v9")
 
@@ -183,14 +183,14 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ".pusherignore",
     ],
 )
-def test_litter_stays_at_home(folder: Path, name: str) -> None:
+def test_litter_is_ignored(folder: Path, name: str) -> None:
     write(folder / "app.py")
     write(folder / name, b"# nothing\n")
     assert paths(read_tree(folder)) == ["app.py"]
 
 
 @pytest.mark.parametrize("name", [".gitignore", "git/x", "venv.py", "node_modules.txt", "swp", "#x", ".env"])
-def test_what_only_looks_like_litter_travels(folder: Path, name: str) -> None:
+def test_names_that_only_look_like_litter_are_packed(folder: Path, name: str) -> None:
     write(folder / name)
     assert paths(read_tree(folder)) == [name]
 
@@ -214,13 +214,13 @@ def test_pusherignore_reads_as_gitignore_does(folder: Path, rules: str, expected
     assert paths(read_tree(folder)) == expected
 
 
-def test_pusherignore_can_take_back_what_stays_by_default(folder: Path) -> None:
+def test_pusherignore_can_include_what_is_ignored_by_default(folder: Path) -> None:
     write(folder / "static/node_modules/x.js")
     write(folder / ".pusherignore", b"!node_modules\n!.pusherignore\n")
     assert paths(read_tree(folder)) == [".pusherignore", "static/node_modules/x.js"]
 
 
-def test_a_pusherignore_that_cannot_be_used_is_named(folder: Path) -> None:
+def test_an_unusable_pusherignore_is_named(folder: Path) -> None:
     write(folder / "a")
     (folder / ".pusherignore").mkdir()
     with pytest.raises(Usage, match=r"\.pusherignore cannot be used: it is not a file"):
@@ -236,7 +236,7 @@ def test_a_pusherignore_that_cannot_be_used_is_named(folder: Path) -> None:
             read_tree(folder)
 
 
-def test_a_pusherignore_that_is_a_link_to_nothing_lets_nothing_travel(folder: Path) -> None:
+def test_a_dangling_pusherignore_is_an_error(folder: Path) -> None:
     write(folder / "secret")
     (folder / ".pusherignore").symlink_to("../shared/.pusherignore")
     with pytest.raises(Usage, match=r"\.pusherignore cannot be used: No such file"):
@@ -256,11 +256,11 @@ def test_folders_that_are_too_deep_are_named_however_deep(folder: Path) -> None:
     for _ in range(400):
         deepest /= "d"
         deepest.mkdir()
-    with pytest.raises(Usage, match=r"cannot be packed: .* is 65 folders deep; 64 is the most"):
+    with pytest.raises(Usage, match=r"cannot be packed: .* is 65 folders deep; the limit is 64"):
         read_tree(folder)
 
 
-def test_links_that_lead_to_nothing_that_travels_are_named(tmp_path: Path) -> None:
+def test_links_without_their_target_in_the_tree_are_named(tmp_path: Path) -> None:
     (tmp_path / "static/css").mkdir(parents=True)
     (tmp_path / "static/css/a.css").touch()
     (tmp_path / "debug.pyc").touch()

@@ -1,4 +1,4 @@
-"""What rsync is told: by equality, and by the real rsync."""
+"""The arguments of rsync are right: by equality, and with the real rsync."""
 
 from pathlib import Path
 
@@ -41,12 +41,12 @@ def test_a_host_is_named_as_rsync_and_ssh_do(address: Ssh | Unix | Loopback, tar
 
 
 @pytest.mark.parametrize("path", ["drop", "/drop/$(reboot)", "/drop x", "/drop;x", "-e", ""])
-def test_a_path_that_a_shell_could_read_otherwise_is_not_used(path: str) -> None:
+def test_a_path_with_a_meaning_to_a_shell_is_refused(path: str) -> None:
     with pytest.raises(Usage, match="not a plain absolute path"):
         rsync.target(Host("web1", Ssh("web1")), path)
 
 
-def test_what_stays_at_home_is_hidden_whatever_its_name(tmp_path: Path) -> None:
+def test_ignored_files_are_hidden_whatever_their_names(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     names = ("a*b", "a[x]", "back\\slash", "back\\sl[a]sh", " lead", "new\nline", "plain", "deep/er/plain", "ü")
     for name in names:
@@ -72,7 +72,7 @@ def test_what_stays_at_home_is_hidden_whatever_its_name(tmp_path: Path) -> None:
     assert rsync.run(argv, Host("here", Unix("/x"))).files == 0
 
 
-def test_why_rsync_did_not_go_well_is_told_by_its_exit_status(tmp_path: Path) -> None:
+def test_the_exit_status_of_rsync_decides_the_error(tmp_path: Path) -> None:
     host = Host("web1", Ssh("web1"))
     with pytest.raises(Failed, match="exit status 23"):
         rsync.run(rsync.files_argv([tmp_path / "nothing"], str(tmp_path), shell=""), host)

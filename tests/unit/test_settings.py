@@ -1,4 +1,4 @@
-"""A flag beats a variable beats pusher.toml beats the default, and a slip of the pen is named."""
+"""An option overrides a variable, which overrides pusher.toml, which overrides the default. Mistakes are named."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_everything_has_a_default(tmp_path: Path) -> None:
     assert (settings.hosts, settings.chosen) == ({}, ())
 
 
-def test_pusher_toml_is_found_upwards_and_its_paths_are_its_own(file: Path) -> None:
+def test_pusher_toml_is_found_upwards_and_its_paths_are_relative_to_it(file: Path) -> None:
     inner = file.parent / "a/b"
     inner.mkdir(parents=True)
     settings = load({}, environment={}, start=inner)
@@ -51,7 +51,7 @@ def test_pusher_toml_is_found_upwards_and_its_paths_are_its_own(file: Path) -> N
     }
 
 
-def test_a_variable_beats_the_file_and_a_flag_beats_both(file: Path) -> None:
+def test_a_variable_overrides_the_file_and_an_option_overrides_both(file: Path) -> None:
     environment = {"PUSHER_APP": "from-variable", "PUSHER_KEY": "~/k", "PUSHER_SSH": "x", "PUSHER_SOURCE": "s"}
     flags = {"app": "from-flag", "config": None, "ssh": None}
     settings = load(flags, environment=environment, start=file.parent)
@@ -66,7 +66,7 @@ def test_hosts_are_names_of_the_file_or_addresses(file: Path) -> None:
     assert settings.chosen[1].address == Ssh("db.example.com")
 
 
-def test_a_host_by_two_names_is_named_once(file: Path) -> None:
+def test_two_names_for_one_host_are_refused(file: Path) -> None:
     with pytest.raises(Usage, match=r"here and unix:/run/pusher-agent/api\.sock are the same host"):
         load({"host": ["here", "unix:/run/pusher-agent/api.sock"]}, environment={}, start=file.parent)
 
@@ -111,7 +111,7 @@ def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
         ('ssh = "a\\u0000b"', r"'ssh' is 'a\\x00b': a path, command or address cannot contain NUL"),
     ],
 )
-def test_a_slip_of_the_pen_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "pusher.toml").write_text(text, "latin-1")
     with pytest.raises(Usage, match=rf"pusher\.toml.*{message}"):
         load({}, environment={}, start=tmp_path)
@@ -119,7 +119,7 @@ def test_a_slip_of_the_pen_is_named(tmp_path: Path, text: str, message: str) -> 
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to somebody else")
-def test_a_file_that_somebody_else_put_above_us_is_not_taken(tmp_path: Path) -> None:
+def test_a_file_of_another_user_is_not_used(tmp_path: Path) -> None:
     inner = tmp_path / "mine"
     inner.mkdir()
     file = tmp_path / "pusher.toml"
@@ -127,12 +127,12 @@ def test_a_file_that_somebody_else_put_above_us_is_not_taken(tmp_path: Path) -> 
     os.chown(file, 12345, 12345)
     with pytest.raises(Usage, match=r"pusher\.toml is not used: it belongs to another user \(uid 12345\)"):
         find(inner)
-    # Whoever goes into somebody's folder on purpose takes what is there.
+    # In a folder of another user, that user's file is used.
     os.chown(inner, 12345, 12345)
     assert find(inner) == file
 
 
-def test_where_we_may_not_look_there_is_no_file(as_nobody: Path) -> None:
+def test_an_unreadable_folder_has_no_file(as_nobody: Path) -> None:
     inner = as_nobody / "closed/inner"
     inner.mkdir(parents=True)
     (as_nobody / "pusher.toml").write_text(TOML)
@@ -142,7 +142,7 @@ def test_where_we_may_not_look_there_is_no_file(as_nobody: Path) -> None:
     (as_nobody / "closed").chmod(0o755)
 
 
-def test_a_working_directory_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_working_directory_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()

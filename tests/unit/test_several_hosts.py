@@ -1,4 +1,4 @@
-"""One command for several hosts, which are scripted: `tests/deploy/test_fleet.py` has real ones."""
+"""One command for several hosts. The agents are scripted; `tests/deploy/test_fleet.py` has real ones."""
 
 import json
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def other(door: ScriptedDoor, project: Path) -> Iterator[ScriptedDoor]:
     made.close()
 
 
-def test_ctrl_c_tells_of_every_host_what_goes_on_there(
+def test_ctrl_c_says_for_every_host_what_goes_on_there(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", EVENTS, interrupt)
@@ -58,7 +58,7 @@ def test_ctrl_c_tells_of_every_host_what_goes_on_there(
     )
 
 
-def test_ctrl_c_while_hosts_are_asked_has_changed_none(
+def test_ctrl_c_while_hosts_are_asked_changes_none(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other.on("GET", "/apps/flask-demo/status", interrupt)
@@ -66,7 +66,7 @@ def test_ctrl_c_while_hosts_are_asked_has_changed_none(
     assert capsys.readouterr().err == "\npusher: Interrupted. Nothing was changed on any host\n"
 
 
-def test_several_hosts_are_sent_the_same_papers_and_the_worst_counts(
+def test_several_hosts_get_the_same_manifest_and_the_worst_sets_the_exit_code(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failed = Failed(Code.HOOK_FAILED, "before-symlink failed", output="no table\n")
@@ -88,13 +88,13 @@ def test_several_hosts_are_sent_the_same_papers_and_the_worst_counts(
     assert second.endswith("before-symlink failed")
     assert third.split()[:2] == ["gone", "skipped"]
     assert err == "pusher: b: before-symlink failed\n\nno table\n"
-    # Whom we could not ask is not named: nobody else may take it in its place.
+    # A host that was not asked is not in the manifest, so it cannot deploy it.
     signed = [packed for one in (door, other) for packed in sent(one, project)]
     assert len({(one.signed.manifest, one.signed.signature) for one in signed}) == 1
     assert signed[0].manifest.hosts == ("web1.example.com", "web2.example.com")
 
 
-def test_while_a_host_cannot_be_reached_or_would_refuse_none_is_changed(
+def test_if_a_host_is_unreachable_or_would_refuse_none_is_changed(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pusher("send", "v3", "--host", "a", "--host", "b", "--host", "gone", "--host", "unix:/gone") == 5
@@ -113,7 +113,7 @@ def test_while_a_host_cannot_be_reached_or_would_refuse_none_is_changed(
     assert f"POST {UPLOAD}" not in door.paths() + other.paths()
 
 
-def test_skipping_all_hosts_is_no_success(
+def test_skipping_all_hosts_is_a_failure(
     other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pusher("send", "v3", "--host", "gone", "--host", "unix:/gone", "--skip-unreachable") == 5
@@ -159,7 +159,7 @@ def test_a_rollback_that_one_host_would_refuse_changes_none(
     assert [path for path in door.paths() + other.paths() if path.startswith("POST")] == []
 
 
-def test_of_several_hosts_status_is_a_table_in_their_order(
+def test_the_status_of_several_hosts_is_a_table_in_their_order(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deploying = {"deployment": DEPLOYMENT, "version": "v3", "by": "bob"}
@@ -190,7 +190,7 @@ def test_several_hosts_are_followed_together(
     assert sorted(line.split()[0] for line in lines) == ["a", "a", "b", "b"]
 
 
-def test_what_cannot_be_taken_back_leaves_the_hosts_apart_and_needs_a_person(
+def test_a_host_that_cannot_be_taken_back_needs_a_person(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("GET", EVENTS, events(LIVE))
@@ -212,7 +212,7 @@ def test_what_cannot_be_taken_back_leaves_the_hosts_apart_and_needs_a_person(
 
 
 @pytest.mark.parametrize("during", ["the sending", "the taking back"])
-def test_ctrl_c_takes_nothing_back_and_says_how_to(
+def test_ctrl_c_takes_nothing_back_and_says_how_to_do_it(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str], during: str
 ) -> None:
     door.on("GET", EVENTS, events(LIVE))
@@ -234,7 +234,7 @@ def test_ctrl_c_takes_nothing_back_and_says_how_to(
         assert len(asked) == 1
 
 
-def test_what_each_host_says_to_a_pin_stands_in_their_order(
+def test_the_answers_to_a_pin_come_in_the_order_of_the_hosts(
     door: ScriptedDoor, other: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     door.on("POST", "/apps/flask-demo/pin", answer({}))

@@ -1,4 +1,4 @@
-"""What is shown is what was meant, and nothing in it moves the terminal."""
+"""Output is readable, and nothing in it controls the terminal."""
 
 import io
 import json
@@ -60,14 +60,14 @@ def test_a_terminal_sees_each_step_begin(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "  undo of unpack ...\r\x1b[K  undo of unpack" in out.getvalue()
 
 
-def test_a_line_that_passes_never_wraps_and_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passing_line_never_wraps_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "20")
     out = Terminal()
     screen = Screen(out)
     screen.of_host("web1", width=5).passing("a line\nthat is much too long")
-    screen.settle()
-    screen.settle()
+    screen.clear()
+    screen.clear()
     assert out.getvalue() == "web1   a line that \r\x1b[K"
 
 
@@ -93,7 +93,7 @@ def test_the_number_of_bytes_is_drawn_a_few_times_a_second(monkeypatch: pytest.M
     assert out.getvalue() == "  sending  1.5 MB of 2.0 MB"
 
 
-def test_the_lines_of_several_hosts_tell_whose_they_are() -> None:
+def test_the_lines_of_several_hosts_begin_with_their_names() -> None:
     out = io.StringIO()
     screen = Screen(out)
     screen.of_host("web1", width=8).line("one\ntwo")
@@ -102,7 +102,7 @@ def test_the_lines_of_several_hosts_tell_whose_they_are() -> None:
 
 
 @given(st.text())
-def test_no_control_character_is_left_alive(text: str) -> None:
+def test_every_control_character_is_escaped(text: str) -> None:
     shown = printable(text)
     assert not any((ord(one) < 32 and one not in "\n\t") or 0x7F <= ord(one) < 0xA0 for one in shown)
     shown.encode()
@@ -119,7 +119,7 @@ def test_no_control_character_is_left_alive(text: str) -> None:
         ("grüße\t日本\n", "grüße\t日本\n"),
     ],
 )
-def test_what_could_move_the_terminal_is_spelled_out(text: str, shown: str) -> None:
+def test_terminal_controls_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
@@ -134,7 +134,7 @@ def test_json_stays_json_on_its_way_to_the_terminal(document: dict[str, str]) ->
     assert json.loads(line) == document
 
 
-def test_an_error_ends_with_what_others_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_ends_with_the_output_of_others(capsys: pytest.CaptureFixture[str]) -> None:
     print_problem(
         Failed(Code.HOOK_FAILED, "A hook failed", why="exit code 3", hint="Mend it", output="x\x07\nlast\n")
     )
@@ -208,7 +208,7 @@ def test_a_reader_that_leaves_does_not_end_the_command() -> None:
     assert (process.returncode, said) == (7, b"pusher: still here\n")
 
 
-def test_links_that_lead_nowhere_are_warned_of_without_end_of_lines() -> None:
+def test_warnings_about_dangling_links_are_limited() -> None:
     out = io.StringIO()
     Screen(out).dangling([Link(f"{n}", "x\x1b") for n in range(7)])
     assert out.getvalue().splitlines()[4:] == [

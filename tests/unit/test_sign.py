@@ -1,4 +1,4 @@
-"""Signatures are made and judged by ssh-keygen, with the keys that people have."""
+"""Signatures are made and verified by ssh-keygen, with the keys that people have."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def signers(tmp_path: Path, key: Path) -> Path:
 
 @pytest.fixture
 def no_agent(tmp_path: Path) -> dict[str, str]:
-    """The environment of somebody without ssh-agent and without keys."""
+    """An environment without ssh-agent and without keys."""
     return {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
 
 
@@ -74,7 +74,7 @@ def test_a_signature_is_one_that_ssh_keygen_verifies(tmp_path: Path, options: tu
     assert done.stdout.startswith(b'Good "pusher-release" signature for bob')
 
 
-def test_the_signer_is_named_as_ssh_keygen_names_him(key: Path, signers: Path) -> None:
+def test_the_signer_is_named_as_ssh_keygen_does(key: Path, signers: Path) -> None:
     signature = sign.sign(DOCUMENT, key=str(key))
     found = sign.signed_by(DOCUMENT, signature)
     assert found == ("ssh-ed25519", fingerprint(key), "")
@@ -97,7 +97,7 @@ def test_a_signature_for_another_purpose_is_refused(key: Path, signers: Path) ->
             sign.signed_by(DOCUMENT, signature, signers=trusted)
 
 
-def test_a_signer_whom_nobody_trusts_is_refused(tmp_path: Path, signers: Path) -> None:
+def test_a_signer_who_is_not_trusted_is_refused(tmp_path: Path, signers: Path) -> None:
     stranger = make_key(tmp_path / "stranger", "-t", "ed25519")
     signature = sign.sign(DOCUMENT, key=str(stranger))
     with pytest.raises(Refused, match="The signer is not trusted: ssh-ed25519 SHA256:"):
@@ -105,7 +105,7 @@ def test_a_signer_whom_nobody_trusts_is_refused(tmp_path: Path, signers: Path) -
 
 
 @pytest.mark.parametrize("signature", [b"", b"nothing", b"\xff", b"-----BEGIN SSH SIGNATURE-----\nAAAA\n"])
-def test_what_is_no_signature_is_refused(signature: bytes) -> None:
+def test_a_text_that_is_not_a_signature_is_refused(signature: bytes) -> None:
     with pytest.raises(Refused, match="is not an SSH signature"):
         sign.signed_by(DOCUMENT, signature)
 
@@ -116,7 +116,7 @@ def test_a_signature_that_is_cut_off_is_refused(key: Path) -> None:
         sign.signed_by(DOCUMENT, b"\n".join([first, line[:40], last]))
 
 
-def test_signers_that_are_not_there_are_named(key: Path, tmp_path: Path) -> None:
+def test_a_missing_file_of_signers_is_named(key: Path, tmp_path: Path) -> None:
     with pytest.raises(Usage, match="nobody is not a file"):
         sign.signed_by(DOCUMENT, sign.sign(DOCUMENT, key=str(key)), signers=tmp_path / "nobody")
 
@@ -144,7 +144,7 @@ def test_without_an_agents_key_the_first_of_the_usual_files_signs(agent: dict[st
     assert sign.signed_by(DOCUMENT, signature).fingerprint == fingerprint(tmp_path / ".ssh/id_ecdsa")
 
 
-def test_no_key_at_all_is_said_with_the_way_to_one(no_agent: dict[str, str], tmp_path: Path) -> None:
+def test_without_any_key_the_error_says_how_to_make_one(no_agent: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(
         Usage, match=r"No key to sign with was found\. Name a key with --key, PUSHER_KEY .*ssh-keygen"
     ):
@@ -153,7 +153,7 @@ def test_no_key_at_all_is_said_with_the_way_to_one(no_agent: dict[str, str], tmp
         sign.sign(DOCUMENT, key=str(tmp_path / "no-key"), environment=no_agent)
 
 
-def test_an_agent_that_is_gone_counts_as_none(no_agent: dict[str, str]) -> None:
+def test_an_ssh_agent_that_is_gone_counts_as_none(no_agent: dict[str, str]) -> None:
     with pytest.raises(Usage, match="No key to sign with was found"):
         sign.sign(DOCUMENT, environment=no_agent | {"SSH_AUTH_SOCK": "/nonexistent"})
 
@@ -168,7 +168,7 @@ def test_a_passphrase_is_asked_for_by_ssh_askpass(no_agent: dict[str, str], tmp_
     assert sign.signed_by(DOCUMENT, signature).fingerprint == fingerprint(key)
 
 
-def test_a_wrong_passphrase_is_said_by_ssh_keygen_and_explained_by_us(
+def test_a_wrong_passphrase_is_explained(
     no_agent: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     key = make_key(tmp_path / "locked", "-t", "ed25519", passphrase="open sesame")

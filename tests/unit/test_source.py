@@ -1,4 +1,4 @@
-"""What can be sent: a version, a bundle's file, a folder."""
+"""What can be sent: a version, a bundle file, a folder."""
 
 from pathlib import Path
 
@@ -53,12 +53,12 @@ def test_a_folder_whose_name_is_no_version_is_named(source: Path) -> None:
         ("other", r"app-src has no version 'other'\. To send the folder itself: \./other"),
     ],
 )
-def test_what_is_not_there_is_named_with_what_is(source: Path, what: str, message: str) -> None:
+def test_a_missing_version_is_named_with_the_available_ones(source: Path, what: str, message: str) -> None:
     with pytest.raises(Usage, match=message):
         locate(what, source=source)
 
 
-def test_a_source_that_is_not_there_is_named(source: Path) -> None:
+def test_a_missing_source_folder_is_named(source: Path) -> None:
     with pytest.raises(
         Usage,
         match=r"nowhere has no version .*: nowhere is not a folder.* Name the folder of the versions with",
@@ -66,7 +66,7 @@ def test_a_source_that_is_not_there_is_named(source: Path) -> None:
         locate("v1x", source=Path("nowhere"))
 
 
-def test_what_may_not_be_looked_at_is_as_if_it_were_not_there(as_nobody: Path) -> None:
+def test_an_unreadable_path_counts_as_missing(as_nobody: Path) -> None:
     (as_nobody / "closed").mkdir(0)
     for source in (as_nobody, as_nobody / "closed/app-src"):
         with pytest.raises(Usage, match=r"has no version .*closed/v1"):

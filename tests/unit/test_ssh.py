@@ -1,4 +1,4 @@
-"""From elsewhere, ssh is the door: real ssh, a real sshd, and keys that may do this and nothing more."""
+"""Remote access is by ssh: a real ssh, a real sshd, and restricted keys."""
 
 import socket
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def test_all_of_a_command_goes_through_one_ssh(server: Server, door: ScriptedDoo
     assert {request.headers["Host"] for request in door.requests} == {address(door)}
 
 
-def test_a_key_that_is_held_to_another_door_is_told_off(
+def test_a_key_restricted_to_another_port_is_unreachable(
     server: Server, door: ScriptedDoor, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.admit('restrict,port-forwarding,permitopen="127.0.0.1:1"')
@@ -67,7 +67,9 @@ def test_a_host_without_an_agent_is_unreachable(server: Server, capfd: pytest.Ca
     assert "Connection refused" in capfd.readouterr().err
 
 
-def test_a_stranger_is_not_let_in(server: Server, door: ScriptedDoor, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_user_outside_the_group_is_refused(
+    server: Server, door: ScriptedDoor, capfd: pytest.CaptureFixture[str]
+) -> None:
     (server.folder / "authorized_keys").write_text("")
     client = Client(server.host(address(door)), ssh=server.ssh)
     with pytest.raises(Unreachable, match="exit status 255"):
@@ -75,7 +77,7 @@ def test_a_stranger_is_not_let_in(server: Server, door: ScriptedDoor, capfd: pyt
     assert "Permission denied" in capfd.readouterr().err
 
 
-def test_where_there_are_several_hosts_what_ssh_says_is_the_reason(
+def test_with_several_hosts_the_message_of_ssh_is_the_reason(
     server: Server, door: ScriptedDoor, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (server.folder / "authorized_keys").write_text("")

@@ -38,6 +38,8 @@ WRONG = {
     "http": ("agent.doors.ports", "aiohttp"),
     "subprocesses": ("agent.deploy.hooks", "subprocess"),
     "cli-floors": ("pusher.errors", "pusher.config"),
+    "cli-commands": ("pusher.commands.verify", "pusher.commands.pack"),
+    "admin-commands": ("agent.admin.trust", "agent.admin.init"),
     "thin-cli": ("pusher.transport.rsync", "agent.core.layout"),
     "one-shared-module": ("agent.host.releases.venvs", "pusher.errors"),
     "wire-alone": ("pusher.wire.text", "pusher.errors"),

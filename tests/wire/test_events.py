@@ -26,7 +26,7 @@ def test_an_event_of_a_newer_agent_is_read_with_all_it_says() -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'{"seq":-1,"time":"2026-11-23T02:00:55.000Z","event":"x"}'])
-def test_what_is_no_event_is_refused(line: bytes) -> None:
+def test_a_line_that_is_not_an_event_is_refused(line: bytes) -> None:
     with pytest.raises(WireError):
         Event.from_line(line)
 
@@ -65,7 +65,7 @@ def test_an_empty_document_is_a_problem_too() -> None:
     assert str(Problem.from_document({})) == "The agent gave no reason: (code None)"
 
 
-def test_a_problem_is_told_as_what_why_and_what_next() -> None:
+def test_the_text_of_a_problem_is_what_why_and_what_next() -> None:
     assert str(Refused(Code.BUSY, "No")) == "No"
     assert str(Refused(Code.BUSY, "No", why="because")) == "No: because"
     assert str(Refused(Code.BUSY, "No", why="because", hint="Wait")) == "No: because. Wait"

@@ -108,9 +108,9 @@ def test_targets_inside_the_tree_are_let_in(target: str) -> None:
 
 
 def test_long_and_deep_paths_are_over_the_limit() -> None:
-    with pytest.raises(LimitError, match="has 1025 bytes; 1024 is the most"):
+    with pytest.raises(LimitError, match="has 1025 bytes; the limit for a path is 1024"):
         check_path("/".join(["a" * 204] * 5) + "b")
-    with pytest.raises(LimitError, match="65 folders deep; 64 is the most"):
+    with pytest.raises(LimitError, match="65 folders deep; the limit is 64"):
         check_path("/".join(["a"] * 65))
     assert check_path("/".join(["a"] * 64))
 
@@ -123,8 +123,8 @@ def test_an_index_that_is_not_sorted_or_repeats_a_name_is_refused() -> None:
 
 @pytest.mark.parametrize("above", [file("a"), Link("a", "b")])
 @pytest.mark.parametrize("beneath", ["a/b", "a/b/c"])
-def test_nothing_lies_beneath_a_file_or_a_link(above: Entry, beneath: str) -> None:
-    with pytest.raises(WireError, match="lies beneath 'a', which is not a folder"):
+def test_a_path_beneath_a_file_or_a_link_is_refused(above: Entry, beneath: str) -> None:
+    with pytest.raises(WireError, match="is beneath 'a', which is not a folder"):
         read(above, file("a-b"), file(beneath))
 
 
@@ -181,7 +181,7 @@ def test_a_line_in_another_spelling_is_refused(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", [".pusher", ".pusher/x", ".complete", "REVISION", "venv", "venv/bin/python"])
-def test_the_agents_own_names_are_reserved(path: str) -> None:
+def test_the_names_of_the_agent_are_reserved(path: str) -> None:
     assert reserved(path)
 
 
@@ -194,5 +194,5 @@ def test_names_that_only_look_like_them_are_not(path: str) -> None:
     ("path", "is_reserved"),
     [("var/uploads", True), ("var/uploads/x", True), ("var", True), ("var/x", False), ("var/uploads2", False)],
 )
-def test_a_shared_path_reserves_itself_what_is_in_it_and_what_it_is_in(path: str, is_reserved: bool) -> None:
+def test_a_shared_path_reserves_itself_and_everything_in_it_and_above_it(path: str, is_reserved: bool) -> None:
     assert reserved(path, shared=["var/uploads"]) is is_reserved

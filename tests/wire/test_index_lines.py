@@ -28,7 +28,7 @@ def test_a_files_line_is_canonical_json(entry: File) -> None:
 
 
 @given(entry=FILES, at=st.integers(0, 200), instead=st.binary(max_size=3), drop=st.integers(0, 3))
-def test_a_line_that_is_read_is_the_line_of_what_it_says(entry: File, at: int, instead: bytes, drop: int) -> None:
+def test_a_line_that_can_be_read_is_the_line_of_its_entry(entry: File, at: int, instead: bytes, drop: int) -> None:
     line = index_line(entry)
     line = line[:at] + instead + line[at + drop :]
     try:

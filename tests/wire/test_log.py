@@ -26,7 +26,7 @@ def test_a_log_that_broke_off_ends_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("pid", ['"1"', "1.5", "{}"])
-def test_what_is_no_line_of_a_log_is_refused(pid: str) -> None:
+def test_a_line_that_is_not_of_a_log_is_refused(pid: str) -> None:
     with pytest.raises(WireError):
         LogLine.from_line(b"{}")
     line = '{"time":"2026-11-23T02:00:55.000Z","unit":"service","message":"","priority":6,"pid":%s}'

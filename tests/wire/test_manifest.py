@@ -93,5 +93,5 @@ def test_a_manifest_in_another_spelling_is_refused(raw: bytes) -> None:
 
 
 def test_a_manifest_of_more_than_64_kib_is_refused_unread() -> None:
-    with pytest.raises(WireError, match="65537 bytes; 65536 is the most"):
+    with pytest.raises(WireError, match="65537 bytes; the limit is 65536"):
         Manifest.from_bytes(b" " * (MANIFEST_BYTES + 1))

@@ -29,7 +29,7 @@ def test_a_reader_of_pieces_returns_all_of_them(raw: bytes, at: list[int], size:
 
 
 @given(PLACES)
-def test_exactly_so_many_bytes_are_read_or_none_at_the_end(at: list[int]) -> None:
+def test_an_exact_number_of_bytes_is_read_or_none_at_the_end(at: list[int]) -> None:
     read = PieceReader(iter(cut(bytes(range(60)), at))).read
     assert read_exactly(read, 0) == b""
     assert read_exactly(read, 41) == bytes(range(41))

@@ -60,7 +60,7 @@ def test_an_apps_name_may_be_a_units_and_a_users_name(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "a", "A1", "1a", "-a", "a-", "a_b", "a.b", "a/b", "..", "aé", "a" * 32, "ab\n"]
 )
-def test_other_names_are_no_apps(name: str) -> None:
+def test_other_names_of_apps_are_refused(name: str) -> None:
     with pytest.raises(WireError, match="is not an app's name"):
         check_app(name)
 
@@ -71,7 +71,7 @@ def test_a_version_is_letters_digits_and_four_signs(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["", ".", "..", "-v", "a/b", "a b", "é", "a" * 65, "v1\n", "v\0"])
-def test_other_texts_are_no_versions(version: str) -> None:
+def test_other_versions_are_refused(version: str) -> None:
     with pytest.raises(WireError, match="is not a version"):
         check_version(version)
 
@@ -84,18 +84,18 @@ def test_a_digest_is_64_lower_case_hex_digits(digest: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a":1}{}', b'{"n":' + b"9" * 5000 + b"}"])
-def test_what_is_no_json_is_refused(raw: bytes) -> None:
+def test_text_that_is_not_json_is_refused(raw: bytes) -> None:
     with pytest.raises(WireError, match="it is not JSON"):
         parse_object(raw, "it")
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"1", b"null", b'"text"'])
-def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(raw: bytes) -> None:
     with pytest.raises(WireError, match="it is not a JSON object"):
         parse_object(raw, "it")
 
 
-def test_a_member_must_be_there_and_of_its_type() -> None:
+def test_a_member_must_exist_and_have_its_type() -> None:
     assert take({"a": "b"}, "a", str) == "b"
     for members in ({}, {"a": None}, {"a": 1}):
         with pytest.raises(WireError, match="'a' is missing"):

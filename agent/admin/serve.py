@@ -1,0 +1,44 @@
+"""`pusher-agent serve`: run the agent until SIGTERM or SIGINT."""
+
+import argparse
+import asyncio
+import os
+import signal
+
+from agent.admin.command import Command, no_options
+from agent.assembly import serve_host
+from agent.core.config import AgentConfig
+from agent.core.layout import HostLayout
+from agent.host.log import log
+from agent.host.setup.config_files import Apps, read_agent, read_apps, set_apart
+from agent.host.storage.lock import Lock
+
+
+def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
+    config, apps = read_agent(layout), set_apart(read_apps(layout), layout)
+    log.set_up()
+    # Under systemd, `shared` has the app's group, which may write to its shared paths (agent.host.setup).
+    os.umask(0o002 if config.service == "systemd" else 0o022)
+    lock = Lock(layout.lock)
+    lock.acquire()
+    try:
+        asyncio.run(_until_stopped(layout, config, apps))
+    finally:
+        lock.release()
+    return 0
+
+
+COMMAND = Command(
+    name="serve",
+    help="run the agent",
+    description="Runs the agent until SIGTERM or SIGINT. An app whose file cannot be used is left alone.",
+    options=no_options,
+    run=_run,
+)
+
+
+async def _until_stopped(layout: HostLayout, config: AgentConfig, apps: Apps) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve_host(layout, config, apps, stop=stop)

@@ -1,0 +1,65 @@
+"""`pusher-agent trust`: accept bundles that a key has signed.
+
+Invariant: a signer is written as a literal name, with the namespace of releases, in the form of ssh-keygen(1).
+"""
+
+import argparse
+import getpass
+from pathlib import Path
+
+from agent.admin.command import Command
+from agent.core.layout import HostLayout
+from agent.core.sshsig import trust_line
+from agent.host.setup.config_files import signer_lines
+from agent.host.storage.disk import Disk
+from pusher.wire import Code, Refused
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", type=Path, metavar="KEY.pub", help="the file of a public SSH key")
+    parser.add_argument(
+        "--as", dest="who", required=True, metavar="WHO", help="name of the signer, for example alice@example.com"
+    )
+
+
+def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
+    line = signer_line(arguments.key, arguments.who)
+    if not layout.config.is_dir():
+        raise Refused(
+            Code.CONFIGURATION,
+            f"{layout.config} does not exist",
+            hint="Make it with `pusher-agent init --root DIR`",
+        )
+    print(add_signer(Disk(), layout.allowed_signers, line))
+    return 0
+
+
+COMMAND = Command(
+    name="trust",
+    help="accept bundles that a key has signed",
+    description="Accepts bundles that the holder of an SSH key has signed. It takes effect at once.",
+    options=_options,
+    run=_run,
+)
+
+
+def signer_line(key: Path, who: str) -> str:
+    """The line for `key` in allowed_signers, without newline. The signer is `who`, or the key's comment.
+
+    Raises: Refused, if the file cannot be read or is not a key.
+    """
+    try:
+        text = key.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(Code.CONFIGURATION, f"The key {key} could not be read", why=str(error)) from error
+    parts = text.split()
+    return trust_line(text, principal=who or (parts[2] if len(parts) > 2 else getpass.getuser())).rstrip("\n")
+
+
+def add_signer(disk: Disk, file: Path, line: str) -> str:
+    """Add a line to allowed_signers, if it is not there yet; returns what was done."""
+    if line in signer_lines(file):
+        return f"{file}: trusts this key already"
+    text = "".join(f"{one}\n" for one in [*(file.read_text().splitlines() if file.exists() else []), line])
+    disk.write(file, text.encode(), op="trust.write", replace=True)
+    return f"{file}: trusts {line.split()[0]}"
