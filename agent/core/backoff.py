@@ -1,6 +1,6 @@
 """Pauses between attempts: each one twice as long as the last, up to a longest.
 
-Invariant: pure arithmetic. Whoever waits does so by a `Clock`.
+Invariant: pure arithmetic. The caller waits, by a `Clock`.
 """
 
 

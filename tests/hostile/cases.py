@@ -331,8 +331,8 @@ def _changed_index(change: Callable[[list[bytes]], list[bytes]]) -> bytes:
 
 def _unsigned_index() -> bytes:
     other = {**TREE, "app.py": b"app = 2\n"}
-    honest_papers, others = signed(), signed(other)
-    return squeeze(honest_papers[:2048] + others[2048:] + payload(other) + END)
+    honest_manifest, others = signed(), signed(other)
+    return squeeze(honest_manifest[:2048] + others[2048:] + payload(other) + END)
 
 
 def _wrong_count() -> bytes:

@@ -98,7 +98,7 @@ def test_a_bundle_with_any_bit_turned_is_refused_or_the_same(root: Path, bit: in
         except Refused:
             continue
         same = everything(into)
-        # The papers may differ here: it is their signature that covers them, and it is not checked in this test.
+        # The signed manifest may differ: its signature covers it, which this test does not verify.
         assert {k: v for k, v in same.items() if not k.startswith((".pusher", "REVISION"))} == {
             k: v for k, v in everything(good).items() if not k.startswith((".pusher", "REVISION"))
         }
