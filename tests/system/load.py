@@ -1,4 +1,4 @@
-"""Visitors who come at an even pace, each on a connection of his own, and each counted by what he got."""
+"""Visitors at an even pace, each on a new connection, counted by the answers they get."""
 
 import asyncio
 import json

@@ -23,7 +23,7 @@ _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 _BOOT_S = 40.0
 _END_S = 20.0
 _ENTER = 'for group in $0; do echo $$ >"$group/cgroup.procs" || exit; done; exec "$@"'
-_MASKED = (  # services of whoever runs the tests, that a test host has no use for
+_MASKED = (  # services of the machine that runs the tests; a test host does not need them
     *("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "e2scrub_all.timer", "fstrim.timer"),
     *("cron.service", "ssh.service", "postgresql.service", "mariadb.service", "redis-server.service"),
 )
