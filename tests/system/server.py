@@ -41,7 +41,7 @@ def binds() -> list[str]:
 
 def prepare(root: Path) -> None:
     """What is there before the first boot: nothing of ours but, when coverage is measured, that."""
-    # Whoever built this machine's image may have forbidden services to start, as a server does not.
+    # The image of this machine may forbid services to start; a server does not.
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
     # man-db goes over all pages of this machine after every installation, for seconds, unless told otherwise.
     (root / "var/lib/man-db/auto-update").unlink(missing_ok=True)
