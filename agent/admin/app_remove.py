@@ -6,6 +6,7 @@ stays. If the command is interrupted, it can be run again.
 
 import argparse
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -14,7 +15,7 @@ from agent.admin.command import Command
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT, Units
-from agent.host.setup import app_folders, app_user
+from agent.host.setup import app_folders, app_user, user_processes
 from agent.host.setup.app_folders import Entered
 from agent.host.setup.config_files import read_app, read_apps
 from agent.host.setup.polkit_rule import write_rule
@@ -74,6 +75,7 @@ def _remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run) 
     if config is None:
         yield from _left_unknown(layout, app)
         return
+    yield from _end_processes(layout, app, config, run=run)
     if purge:
         yield from _purge(layout, app, config, run=run)
     disk.unlink(going, op="apps.going")
@@ -113,6 +115,33 @@ def _remove_run_files(layout: HostLayout, app: str) -> None:
         (layout.root / "run" / app).rmdir()
 
 
+def _end_processes(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iterator[str]:
+    """End what the app's user runs outside of the units too: a user manager that lingers survives them."""
+    if not app_user.exists(config.user):
+        return
+    if not _only_of(layout, app, config):
+        yield f"left: what user {config.user} runs outside of these units, for that user is not only {app}'s"
+        return
+    uid = pwd.getpwnam(config.user).pw_uid
+    no_linger = ("loginctl", "disable-linger", config.user)
+    for argv in (no_linger, ("systemctl", "stop", f"user@{uid}.service")):
+        with suppress(Failed):  # most hosts have neither for this user
+            run(argv)
+    ended = user_processes.end(uid)
+    with suppress(Failed):  # until it ended, it could ask for lingering once more
+        run(no_linger)
+    if ended:
+        yield f"ended {ended} processes that user {config.user} ran outside of the units"
+
+
+def _only_of(layout: HostLayout, app: str, config: AppConfig) -> bool:
+    """Whether the user was made for this app, and no other app runs as it."""
+    apps = read_apps(layout)
+    # The user of an app with an unusable file is not known: it may be this one.
+    others = [*apps.unusable, *(name for name, other in apps.usable.items() if other.user == config.user)]
+    return app_user.made_for(app, config.user) and not others
+
+
 def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iterator[str]:
     path = layout.beneath(config.path)
     if path.exists():
@@ -124,10 +153,7 @@ def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iter
         with Entered(layout.state) as state, Entered(drop.parent.name, folder=state) as folder:
             app_folders.remove(app, folder=folder)
         yield f"removed {drop}"
-    apps = read_apps(layout)
-    # The user of an app with an unusable file is not known: it may be this one.
-    others = [*apps.unusable, *(name for name, other in apps.usable.items() if other.user == config.user)]
-    if app_user.made_for(app, config.user) and not others:
+    if _only_of(layout, app, config):
         run(("userdel", config.user))
         yield f"removed user {config.user}"
 

@@ -81,6 +81,16 @@ class Dependencies(_Table):
     deadline_s: Seconds = 600
 
 
+class Resources(_Table):
+    """The most that an app may use, under systemd: memory in bytes, processes and threads together.
+
+    Each of its units has these limits for itself. Empty and 0: no limit but the host's.
+    """
+
+    memory_max: str = Field("", pattern=r"^([1-9][0-9]{0,17}[KMGT]?)?$")
+    tasks_max: int = Field(0, ge=0, le=1_000_000)
+
+
 class AppConfig(_Table):
     """One app of the host: `/etc/pusher-agent/apps/<name>.toml`. Times (`_s`) in seconds."""
 
@@ -97,6 +107,7 @@ class AppConfig(_Table):
     hook_deadline_s: Seconds = 300
     health: Health = Health()
     dependencies: Dependencies = Dependencies()
+    resources: Resources = Resources()
 
     @field_validator("shared_paths", "shared_files")
     @classmethod

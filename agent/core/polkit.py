@@ -2,6 +2,9 @@
 
 Invariant: unit names and verbs are compared as whole strings. A pattern would also admit transient units, which
 run anything as any user.
+
+The rule also refuses lingering to the users that apps run as: with it, an app could run processes outside of its
+units, which go on after the app was removed.
 """
 
 import json
@@ -13,6 +16,7 @@ VERBS = ("start", "stop", "restart", "reset-failed")
 """What the agent may do with its units. Not `enable`, `mask` or `set-property`: those are root's."""
 
 _ACTION = "org.freedesktop.systemd1.manage-units"
+_LINGERING = ("org.freedesktop.login1.set-self-linger", "org.freedesktop.login1.set-user-linger")
 
 _RULE = """\
 // Written by `pusher-agent app add`, `apply` and `remove` from /etc/pusher-agent/apps; a change here is lost.
@@ -23,13 +27,23 @@ polkit.addRule(function (action, subject) {{
         units.indexOf(action.lookup("unit")) >= 0 && verbs.indexOf(action.lookup("verb")) >= 0) {{
         return polkit.Result.YES;
     }}
+    var users = {users};
+    var lingering = {lingering};
+    if (users.indexOf(subject.user) >= 0 && lingering.indexOf(action.id) >= 0) {{
+        return polkit.Result.NO;
+    }}
 }});
 """
 
 
-def render_rule(apps: Iterable[str]) -> str:
-    """The rule for these apps, in ECMAScript 5 for polkit 122 (polkit(8), "Authorization rules")."""
+def render_rule(apps: Iterable[str], *, users: Iterable[str] = ()) -> str:
+    """The rule for these apps and the users they run as, in ECMAScript 5 for polkit 122 (polkit(8))."""
     units = [unit for app in sorted(apps) for unit in Units.of(app).all]
     return _RULE.format(
-        units=json.dumps(units), verbs=json.dumps(VERBS), action=json.dumps(_ACTION), user=json.dumps(AGENT)
+        units=json.dumps(units),
+        verbs=json.dumps(VERBS),
+        action=json.dumps(_ACTION),
+        user=json.dumps(AGENT),
+        users=json.dumps(sorted(set(users))),
+        lingering=json.dumps(_LINGERING),
     )

@@ -130,6 +130,8 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "drain": _span(config.drain_s),
         # The agent itself enforces the deadline; this is for a hook whose agent has died.
         "hook_deadline": _span(config.hook_deadline_s + 10),
+        "memory_max": config.resources.memory_max,
+        "tasks_max": str(config.resources.tasks_max or ""),
         "protect_home": "read-only" if _in_a_home(config, str(layout.path)) else "yes",
     }
 

@@ -153,7 +153,7 @@ def test_no_agent_owned_path_stands_where_process_1_would_use_it() -> None:
 def test_the_units_of_an_app_and_of_the_agent_are_hardened(tmp_path: Path) -> None:
     for name, text in units().items():
         (tmp_path / name).write_text(text)
-    wanted = {tmp_path / name: 30 for name in units() if name.endswith(".service")}
+    wanted = {tmp_path / name: 15 for name in units() if name.endswith(".service")}
     wanted[PACKAGING / "pusher-agent.service"] = 15
     for file, threshold in wanted.items():
         argv = ("systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", str(file))
@@ -162,9 +162,10 @@ def test_the_units_of_an_app_and_of_the_agent_are_hardened(tmp_path: Path) -> No
 
 
 def test_the_rule_names_exact_units_and_verbs_of_one_user() -> None:
-    rule = render_rule(["b-app", "a-app"])
+    rule = render_rule(["b-app", "a-app"], users=["shop"])
     lists = [json.loads(found) for found in re.findall(r"var \w+ = (\[.*\]);", rule)]
-    assert lists == [[*Units.of("a-app").all, *Units.of("b-app").all], list(VERBS)]
+    lingering = ["org.freedesktop.login1.set-self-linger", "org.freedesktop.login1.set-user-linger"]
+    assert lists == [[*Units.of("a-app").all, *Units.of("b-app").all], list(VERBS), ["shop"], lingering]
     assert 'subject.user === "pusher-agent"' in rule
     assert "=> " not in rule, "polkit 122 speaks ES5"
     assert "let " not in rule

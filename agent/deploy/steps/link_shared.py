@@ -57,12 +57,16 @@ class LinkShared:
             )
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a shared folder durably: no later step would replace one that a power cut loses."""
+        """Make a shared folder durably: no later step would replace one that a power cut loses.
+
+        Only the app and the agent can enter it: within `shared`, it gets the app's group. (Setting its mode later
+        would remove the setgid bit, which the agent may not set again.)
+        """
         with explained("look at", folder):
             there = folder.is_dir()
         if there:
             return
-        self.disk.make_folders(folder, op="shared.folder")
+        self.disk.make_folders(folder, op="shared.folder", most=0o770)
         while folder != self.layout.path:
             folder = folder.parent
             self.disk.sync_folder(folder, op="shared.sync-made")

@@ -59,9 +59,9 @@ def make(layout: AppLayout, *, user: str) -> None:
     layout.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with Entered(layout.path) as top:
         for name, gid, mode in (
-            (layout.releases.name, agent.pw_gid, 0o755),
+            (layout.releases.name, group, 0o750),
             (layout.exchange.name, group, 0o2750),
-            (layout.shared.name, group, 0o2755),
+            (layout.shared.name, group, 0o2750),
         ):
             with Entered(name, folder=top) as descriptor:
                 os.fchown(descriptor, agent.pw_uid, gid)

@@ -13,6 +13,7 @@ from agent.core.environment import CLEAN_PATH
 from agent.core.layout import HostLayout
 from agent.core.polkit import render_rule
 from agent.core.units import AGENT
+from agent.host.setup.config_files import read_apps
 from agent.host.storage.disk import Disk
 from agent.host.systemd.unit_files import established
 
@@ -26,7 +27,8 @@ _ASK_S = 20.0
 
 def write_rule(layout: HostLayout, disk: Disk) -> None:
     """Write the rule for the units of every app that is set up. Blocking. Raises: Failed."""
-    text = render_rule(established(layout))
+    users = [config.user for config in read_apps(layout).usable.values()]
+    text = render_rule(established(layout), users=users)
     disk.write(layout.polkit_rules, text.encode(), op="apps.rule", replace=True)
 
 

@@ -62,16 +62,17 @@ class Disk:
         op: str,
         folder: int | None = None,
         mode: int | None = None,
+        most: int = 0o777,
         exist_ok: bool = True,
     ) -> None:
-        """Make a folder; its parent must exist. It has exactly `mode`, or what the umask leaves of 0777.
+        """Make a folder; its parent must exist. It has exactly `mode`, or what the umask leaves of `most`.
 
         `exist_ok`: a folder that is there will do, and keeps its mode. Anything else, a link too, will not.
         """
         with explained("make the folder", path, folder):
             self._at(op)
             try:
-                os.mkdir(path, 0o777 if mode is None else mode, dir_fd=folder)
+                os.mkdir(path, most if mode is None else mode, dir_fd=folder)
             except FileExistsError:
                 if exist_ok and stat.S_ISDIR(os.lstat(path, dir_fd=folder).st_mode):
                     return
@@ -79,14 +80,14 @@ class Disk:
             if mode is not None:
                 os.chmod(path, mode, dir_fd=folder)
 
-    def make_folders(self, path: Path, *, op: str) -> None:
-        """Make a folder with all that is missing above it, each as `make_folder` makes it by default."""
+    def make_folders(self, path: Path, *, op: str, most: int = 0o777) -> None:
+        """Make a folder with all that is missing above it. Each has what the umask leaves of `most`."""
         missing = [path]
         with explained("make the folder", path):
             while not missing[-1].parent.exists():
                 missing.append(missing[-1].parent)
         for folder in reversed(missing):
-            self.make_folder(folder, op=op)
+            self.make_folder(folder, most=most, op=op)
 
     def create(
         self, name: Path | str, chunks: Iterable[bytes], *, op: str, mode: int, folder: int | None = None
