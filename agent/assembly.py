@@ -36,11 +36,12 @@ from agent.deploy.unusable import Unusable
 from agent.doors.drop.directory import DropDirectory
 from agent.doors.http.server import HttpDoor
 from agent.host.clock import SystemClock
+from agent.host.dependencies.builder import LocalBuilder
+from agent.host.dependencies.venvs import Venvs
 from agent.host.embedded.service import Embedded
 from agent.host.log.notify import Notifier
 from agent.host.ports import Clock, HookRunner, Service
 from agent.host.releases.store import ReleaseStore
-from agent.host.releases.venvs import Venvs
 from agent.host.run.hooks import EmbeddedHookRunner
 from agent.host.setup.config_files import Apps, after_mending
 from agent.host.storage.database import Database
@@ -234,6 +235,7 @@ def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path
         layout.cache,
         config.dependencies,
         uv_binary,
+        builder=LocalBuilder(disk),
         credentials=layout.beneath(credentials) if credentials else None,
     )
 
