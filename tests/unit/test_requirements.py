@@ -256,6 +256,10 @@ def test_where_a_project_takes_a_package_from_is_written_down(source: str, writt
         ("[project]\n[tool.uv.sources]\nx = { other = 1 }", "of a kind that is not known"),
         ("[project]\n[tool.uv.sources]\nx = { workspace = true }", "a venv is shared"),
         ('[project]\ndependencies = ["x/y"]', "a venv is shared"),
+        (
+            '[project]\ndependencies = ["./wheels/x-1-py3-none-any.whl"]\n[tool.uv.sources]\nx = { path = "y" }',
+            "is not one requirement",
+        ),
         ('[project]\ndependencies = ["x y"]\n[tool.uv.sources]\nx = { path = "wheels/x" }', "not one requirement"),
         ("[project]\ndependencies = [\"x ; python_version > '3 -r y'\"]", "could be read in two ways"),
         ("[project]\ndependencies = [\"x ; python_version > '3 #'\"]", "could be read in two ways"),

@@ -19,6 +19,7 @@ LIST = ".installed"
 The path is JSON; the digest of a link is that of where it leads.
 """
 
+_SLICE = 1024 * 1024
 _NOT_LISTED = frozenset({LIST, COMPLETE})
 
 
@@ -77,16 +78,18 @@ def _lines(venv: Path) -> Iterator[str]:
     top = os.fspath(venv)
     for above, folders, files in os.walk(top):
         for name in (*files, *folders):
-            path = os.path.join(above, name)
-            inside = os.path.relpath(path, top)
-            found = os.lstat(path)
+            path = f"{above}/{name}"
+            inside, found = path[len(top) + 1 :], os.lstat(path)
             if stat.S_ISLNK(found.st_mode):
                 target = hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
                 yield f"{target} link {json.dumps(inside)}"
             elif stat.S_ISREG(found.st_mode) and inside not in _NOT_LISTED:
-                with open(path, "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                yield f"{digest} {stat.S_IMODE(found.st_mode):o} {json.dumps(inside)}"
+                # Unbuffered: most files of a venv are small, and a rollback waits for this.
+                with open(path, "rb", buffering=0) as file:
+                    digest = hashlib.sha256()
+                    while chunk := file.read(_SLICE):
+                        digest.update(chunk)
+                yield f"{digest.hexdigest()} {stat.S_IMODE(found.st_mode):o} {json.dumps(inside)}"
 
 
 def _by_path(text: bytes) -> dict[str, str]:
