@@ -36,16 +36,18 @@ from agent.deploy.unusable import Unusable
 from agent.doors.drop.directory import DropDirectory
 from agent.doors.http.server import HttpDoor
 from agent.host.clock import SystemClock
+from agent.host.dependencies.builder import Builder, LocalBuilder
+from agent.host.dependencies.venvs import Venvs
 from agent.host.embedded.service import Embedded
 from agent.host.log.notify import Notifier
 from agent.host.ports import Clock, HookRunner, Service
 from agent.host.releases.store import ReleaseStore
-from agent.host.releases.venvs import Venvs
 from agent.host.run.hooks import EmbeddedHookRunner
 from agent.host.setup.config_files import Apps, after_mending
 from agent.host.storage.database import Database
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
+from agent.host.systemd.dependencies import UnitBuilder
 from agent.host.systemd.hooks import SystemdHookRunner
 from agent.host.systemd.service import Systemd
 
@@ -160,7 +162,8 @@ def _app(
 ) -> App:
     store, lock = ReleaseStore(AppLayout(layout.beneath(config.path))), DeploymentLock(name)
     retention = Retention(name, config.keep_releases, store, disk, journal)
-    venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary)
+    builder = LocalBuilder(disk) if host.service == "embedded" else UnitBuilder(name, disk, host=layout)
+    venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary, builder=builder)
     executor = Executor(
         steps={
             Step.UNPACK: Unpack(store, disk, host.limits.tree),
@@ -226,7 +229,7 @@ def _app(
     return App(name, deployer=deployer, status=status, admission=admission, recovery=recovery)
 
 
-def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path) -> Venvs:
+def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path, builder: Builder) -> Venvs:
     credentials = config.dependencies.credentials_file
     return Venvs(
         AppLayout(layout.beneath(config.path)),
@@ -234,6 +237,7 @@ def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path
         layout.cache,
         config.dependencies,
         uv_binary,
+        builder=builder,
         credentials=layout.beneath(credentials) if credentials else None,
     )
 

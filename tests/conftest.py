@@ -14,7 +14,8 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from agent.core.config import Dependencies
 from agent.core.layout import AppLayout
-from agent.host.releases.venvs import Venvs
+from agent.host.dependencies.builder import LocalBuilder
+from agent.host.dependencies.venvs import Venvs
 from agent.host.storage.disk import Disk
 from tests.sshd import Server, serving
 
@@ -60,7 +61,7 @@ def ready_venvs(uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def make_venv(release: Path, *, cache: Path, app: Path) -> Path:
     layout = AppLayout(app)
-    venvs = Venvs(layout, Disk(), cache, Dependencies(), Path(uv.find_uv_bin()))
+    venvs = Venvs(layout, Disk(), cache, Dependencies(), Path(uv.find_uv_bin()), builder=LocalBuilder(Disk()))
 
     async def make() -> Path:
         key = await venvs.key(release)

@@ -67,6 +67,8 @@ def _remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run) 
         run(("systemctl", "disable", "--now", "--quiet", *ours))
         with suppress(Failed):  # systemd refuses this for units that have not failed
             run(("systemctl", "reset-failed", *ours))
+        with suppress(Failed):  # there is none before the first build
+            run(("systemctl", "clean", "--what=cache", Units.of(app).build))
         for name in ours:
             disk.unlink(layout.units / name, op="apps.unit")
         run(("systemctl", "daemon-reload"))

@@ -85,6 +85,7 @@ def checked_units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, 
                     hint=f"Choose another name. If the file is a mask or a link for {app}, remove it first",
                 )
     app_user.check(config.user, group=read_agent(layout).door.group)
+    app_user.check_free(Units.of(app).build.removesuffix(".service"))
     render_drop_in(app, config, host=layout)
     app_folders.check_place(layout.beneath(config.path))
     return units

@@ -11,11 +11,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
+from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pusher.wire import RESERVED_NAMES, Code, Limits, Refused, WireError, check_path
+
+DEFAULT_INDEX = "default"
+"""What `index_url` is called among the indexes."""
 
 _AGENTS = RESERVED_NAMES | {"venvs"}  # the last one in `shared/`, where the names would be folders
 
@@ -68,17 +72,41 @@ class Health(_Table):
     bake_s: Seconds = 0
 
 
+class Index(_Table):
+    """A package index besides `index_url`.
+
+    With `packages`, it is asked for these alone, and they come from nowhere else. Without, it is asked for every
+    package before `index_url` is.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    url: str = Field(pattern=r"^https?://\S+$")
+    packages: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]] = []
+
+
 class Dependencies(_Table):
     """What a release's venv is made of, and where from."""
 
     requirements: SharedPath = "requirements.txt"
     python: AbsolutePath = "/usr/bin/python3"
     index_url: str = ""
+    indexes: list[Index] = []
     credentials_file: str = ""
     find_links: list[str] = []
     no_index: bool = False
     only_binary: bool = True
+    network: Literal["index", "none"] = "index"
     deadline_s: Seconds = 600
+
+    @field_validator("indexes")
+    @classmethod
+    def _distinct(cls, indexes: list[Index]) -> list[Index]:
+        names = [DEFAULT_INDEX, *(one.name for one in indexes)]
+        bound: list[str] = [canonicalize_name(package) for one in indexes for package in one.packages]
+        for kind, every in (("name", names), ("package", bound)):
+            if twice := {one for one in every if every.count(one) > 1}:
+                raise ValueError(f"the {kind} {min(twice)!r} is there twice")
+        return indexes
 
 
 class Resources(_Table):
@@ -251,7 +279,8 @@ def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     """A hint at the key that was probably meant: one of the same table, or of another."""
     here: type[BaseModel] = kind
     for part in loc[:-1]:
-        here = _table(here.model_fields[str(part)].annotation) or here
+        if isinstance(part, str):
+            here = _table(here.model_fields[part].annotation) or here
     name = str(loc[-1])
     known = {key: key for key in here.model_fields}
     if here is not kind:
@@ -266,5 +295,7 @@ def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _table(annotation: Any) -> type[BaseModel] | None:
-    """The model of a field that is a table."""
+    """The model of a field that is a table, or a list of tables."""
+    if get_origin(annotation) is list:
+        (annotation,) = get_args(annotation)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

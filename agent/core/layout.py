@@ -83,6 +83,10 @@ class HostLayout:
         """The socket of a candidate under systemd. Not in `run`: its folder must be root's (units.py)."""
         return self.root / f"run/pusher-preflight/{app}.sock"
 
+    def build_socket(self, app: str) -> Path:
+        """Where the agent orders an app's dependencies under systemd; not in `run`, as the one above."""
+        return self.root / f"run/pusher-build/{app}.sock"
+
     def notes(self, app: str) -> Path:
         """The agent's folder for what it must remember about an app until the next boot."""
         return self.run / app

@@ -22,6 +22,9 @@ AGENT = "pusher-agent"
 MARK = "Rendered by `pusher-agent app apply"
 """The first line of every file that root writes for an app contains this."""
 
+BUILDER = "/usr/lib/pusher-agent/bin/python -BI -m agent.host.dependencies.workshop"
+"""What the build unit of an app runs: the Python of the package, deaf to the environment it is started in."""
+
 HARDENING = "hardening"
 """The template that all services of an app share."""
 
@@ -49,6 +52,8 @@ class Units:
     preflight_socket: str
     preflight: str
     hook: str
+    build_socket: str
+    build: str
 
     @staticmethod
     def of(app: str) -> "Units":
@@ -59,11 +64,21 @@ class Units:
             preflight_socket=f"{app}-preflight.socket",
             preflight=f"{app}-preflight.service",
             hook=f"{app}-hook.service",
+            build_socket=f"{app}-build.socket",
+            build=f"{app}-build.service",
         )
 
     @property
+    def helpers(self) -> tuple[str, ...]:
+        """Those that run only while the agent waits for them; sockets first, which would start the others."""
+        return (self.preflight_socket, self.preflight, self.hook, self.build_socket, self.build)
+
+    @property
     def all(self) -> tuple[str, ...]:
-        return (self.socket, self.service, self.preflight_socket, self.preflight, self.hook)
+        return (
+            *(self.socket, self.service, self.preflight_socket, self.preflight, self.hook),
+            *(self.build_socket, self.build),
+        )
 
 
 def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], host: HostLayout) -> dict[str, str]:
@@ -127,6 +142,11 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "environment": " ".join(f"{name}={value}" for name, value in environment.items()),
         "start": _command("start", "/bin/sh", "-c", ENTER, "sh", *start),
         "hook": _command("path", "/bin/sh", str(layout.hook)),
+        "build_socket": str(host.build_socket(app)),
+        "build_environment": " ".join(f"{name}={environment[name]}" for name in ("PATH", "LANG")),
+        "builder": BUILDER,
+        "build_deadline": _span(config.dependencies.deadline_s + 10),
+        "private_network": "yes" if config.dependencies.network == "none" else "",
         "drain": _span(config.drain_s),
         # The agent itself enforces the deadline; this is for a hook whose agent has died.
         "hook_deadline": _span(config.hook_deadline_s + 10),

@@ -222,6 +222,17 @@ async def test_a_rollback_passes_over_a_damaged_release_and_says_so(host: Host):
     assert "app.py" in answer["warning"]["detail"]
 
 
+async def test_a_rollback_onto_dependencies_that_were_changed_is_refused(host: Host):
+    v1 = await host.deploy(wsgi("v1"), "v1")
+    await host.deploy(wsgi("v2"), "v2")
+    (module,) = (host.app.release(v1["release"]) / "venv").glob("lib/*/site-packages/gunicorn/__init__.py")
+    module.write_text("changed = True\n")
+    status, problem = await host.rollback(to=v1["release"])
+    assert (status, problem["code"]) == (409, "release_damaged")
+    assert "gunicorn/__init__.py was changed in its venv" in problem["detail"]
+    assert await host.serving() == "v2"
+
+
 async def test_if_the_previous_release_does_not_come_back_the_newest_intact_one_does(host: Host):
     await host.deploy(wsgi("v1"), "v1")
     v2 = await host.deploy(wsgi("v2"), "v2")

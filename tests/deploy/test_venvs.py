@@ -1,16 +1,9 @@
 """Real venvs, made by the real uv: from wheels made here, and, where marked, from the package index."""
 
 import asyncio
-import base64
-import io
 import os
 import subprocess
-import tarfile
-import threading
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,31 +11,18 @@ import uv
 
 from agent.core.config import Dependencies
 from agent.core.layout import AppLayout
-from agent.host.releases.venvs import Venvs
+from agent.host.dependencies.builder import LocalBuilder
+from agent.host.dependencies.venvs import Venvs
+from agent.host.releases.venv_files import difference
 from agent.host.storage.disk import Disk
 from pusher.wire import Code, Failed, Refused
+from tests.packages import index, sdist, wheel
 
 UV = Path(uv.find_uv_bin())
 NOWHERE = "http://127.0.0.1:9/simple"
 """An index that nobody serves."""
 
-
-def wheel(name: str, version: str = "1", *, files: Mapping[str, str] | None = None) -> bytes:
-    """A wheel with one module, which says its version, and one script."""
-    info = f"{name}-{version}.dist-info"
-    members = {
-        f"{name}.py": f"def main():\n    print({version!r})\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
-        **(files or {}),
-    }
-    members[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*members, f"{info}/RECORD"])
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for path, text in members.items():
-            archive.writestr(zipfile.ZipInfo(path, (2026, 1, 1, 0, 0, 0)), text)
-    return content.getvalue()
+LOCAL = LocalBuilder(Disk())
 
 
 class Place:
@@ -65,7 +45,7 @@ class Place:
 
     def venvs(self, *, credentials: Path | None = None, **options: object) -> Venvs:
         config = Dependencies.model_validate({"index_url": NOWHERE, **options})
-        return Venvs(self.layout, Disk(), self.cache, config, UV, credentials=credentials)
+        return Venvs(self.layout, Disk(), self.cache, config, UV, builder=LOCAL, credentials=credentials)
 
     async def make(self, venvs: Venvs | None = None) -> Path:
         """Make the release's venv; says where it is."""
@@ -73,6 +53,13 @@ class Place:
         key = await venvs.key(self.release)
         assert await venvs.ensure(key, self.release, line=self.lines.append)
         return self.layout.venv(key)
+
+    async def failure_beside(self, venv: Path, venvs: Venvs) -> Failed:
+        """As `failure`, where there is another venv."""
+        with pytest.raises(Failed) as caught:
+            await self.make(venvs)
+        assert os.listdir(self.layout.venvs) == [venv.name]
+        return caught.value
 
     async def failure(self, venvs: Venvs | None = None) -> Failed:
         with pytest.raises(Failed) as caught:
@@ -191,7 +178,9 @@ async def test_no_code_of_a_wheel_runs_when_an_installation_broke_off_and_is_tri
     )
     breaking.chmod(0o755)
     with index() as url:
-        venv = await place.make(Venvs(place.layout, Disk(), place.cache, Dependencies(index_url=url), breaking))
+        venv = await place.make(
+            Venvs(place.layout, Disk(), place.cache, Dependencies(index_url=url), breaking, builder=LOCAL)
+        )
     assert not mark.exists()
     assert said(venv / "bin/tiny") == "1"
     assert mark.exists(), "the trap would have worked"
@@ -205,30 +194,9 @@ async def test_a_hash_that_does_not_match_stops_the_installation(place: Place) -
     assert "hash" in problem.output.lower()
 
 
-def sdist(place: Place) -> None:
-    """A source archive that builds the wheel by code of its own."""
-    packed = base64.b64encode(wheel("tiny"))
-    members = {
-        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "back"\nbackend-path = ["."]\n'
-        '[project]\nname = "tiny"\nversion = "1"\n',
-        "back.py": f"""
-import base64
-def build_wheel(folder, *_, **__):
-    with open(folder + "/tiny-1-py3-none-any.whl", "wb") as file:
-        file.write(base64.b64decode({packed!r}))
-    return "tiny-1-py3-none-any.whl"
-""",
-    }
-    with tarfile.open(place.release / "wheels/tiny-1.tar.gz", "w:gz") as archive:
-        for name, text in members.items():
-            member = tarfile.TarInfo(f"tiny-1/{name}")
-            member.size = len(text)
-            archive.addfile(member, io.BytesIO(text.encode()))
-    place.requirements("tiny\n")
-
-
 async def test_source_archives_are_built_only_where_the_host_allows_it(place: Place) -> None:
-    sdist(place)
+    (place.release / "wheels/tiny-1.tar.gz").write_bytes(sdist("tiny"))
+    place.requirements("tiny\n")
     problem = await place.failure(place.venvs(no_index=True))
     assert "Only wheels are installed (only_binary)" in problem.hint
     venv = await place.make(place.venvs(no_index=True, only_binary=False))
@@ -254,41 +222,6 @@ async def test_without_a_network_and_without_a_cache_the_message_says_so(place: 
     assert "error sending request" in problem.output
 
 
-@contextmanager
-def index(*, password: str = "") -> Iterator[str]:
-    """A package index that has `tiny`, asking for a password if there is one."""
-    wanted = "Basic " + base64.b64encode(f"somebody:{password}".encode()).decode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if password and self.headers.get("Authorization") != wanted:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="x"')
-                self.end_headers()
-                return
-            page = self.path.endswith("/")
-            body = b'<a href="/tiny-1-py3-none-any.whl">tiny-1-py3-none-any.whl</a>' if page else wheel("tiny")
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html" if page else "application/zip")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/simple"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.slow
 async def test_what_an_index_gave_once_is_enough_when_it_cannot_be_reached(place: Place) -> None:
     place.requirements("tiny\n")
@@ -300,15 +233,138 @@ async def test_what_an_index_gave_once_is_enough_when_it_cannot_be_reached(place
     assert " + tiny==1" in place.lines
 
 
-async def test_a_private_index_gets_the_credentials_of_the_file(place: Place, tmp_path: Path) -> None:
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A key and a certificate for 127.0.0.1, in which the agent trusts."""
+    file = tmp_path / "certificate.pem"
+    said(
+        *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-keyout", tmp_path / "key", "-out", file, "-days", "2", "-subj", "/CN=index"),
+        *("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"),
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    both = tmp_path / "both.pem"
+    both.write_bytes((tmp_path / "key").read_bytes() + file.read_bytes())
+    return both
+
+
+async def test_a_private_index_gets_the_credentials_of_the_file(
+    place: Place, tmp_path: Path, certificate: Path
+) -> None:
     place.requirements("tiny\n")
     netrc = tmp_path / "netrc"
-    with index(password="secret") as url:
+    with index(password="secret", certificate=certificate) as url:
         await place.failure(place.venvs(index_url=url))
         with pytest.raises(Refused, match=r"The credentials .* cannot be read"):
             await place.make(place.venvs(index_url=url, credentials=netrc))
+        netrc.write_text("something else\n")
+        with pytest.raises(Refused, match=r"The credentials .* cannot be used"):
+            await place.make(place.venvs(index_url=url, credentials=netrc))
         netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
         await place.make(place.venvs(index_url=url, credentials=netrc))
+
+
+async def test_credentials_go_to_the_host_they_are_for_and_nowhere_else(
+    place: Place, tmp_path: Path, certificate: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login somebody password secret\ndefault login somebody password secret\n")
+    asked: list[tuple[str, str]] = []
+    with index(certificate=certificate, asked=asked) as url:
+        place.requirements(f"tiny\nmore @ {url.removesuffix('/simple')}/more-1-py3-none-any.whl\n")
+        await place.failure(place.venvs(index_url=url, credentials=netrc))
+    assert asked
+    assert {given for _, given in asked} == {""}
+
+
+async def test_credentials_are_not_sent_in_the_clear(place: Place, tmp_path: Path) -> None:
+    place.requirements("tiny\n")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
+    asked: list[tuple[str, str]] = []
+    with index(asked=asked) as url, pytest.raises(Refused, match="is not https"):
+        await place.make(place.venvs(index_url=url, credentials=netrc))
+    assert not asked
+
+
+async def test_a_package_with_an_index_of_its_own_comes_from_there_alone(place: Place) -> None:
+    public = {name: wheel(*name.split("-")[:2]) for name in ("corp-9-py3-none-any.whl", "tiny-1-py3-none-any.whl")}
+    public["needy-1-py3-none-any.whl"] = wheel("needy", needs="corp")
+    own = {"corp-1-py3-none-any.whl": wheel("corp"), "tiny-5-py3-none-any.whl": wheel("tiny", "5")}
+    with index(public) as url, index(own) as corp:
+        options = {"index_url": url, "indexes": [{"name": "corp", "url": corp, "packages": ["corp"]}]}
+        place.requirements("tiny\ncorp\n")
+        venv = await place.make(place.venvs(**options))
+        assert (said(venv / "bin/corp"), said(venv / "bin/tiny")) == ("1", "1")
+        place.requirements("needy\n")
+        problem = await place.failure_beside(venv, place.venvs(**options))
+        assert problem.why == "corp came from another index than its own"
+        place.requirements("needy\ncorp\n")
+        assert said(await place.make(place.venvs(**options)) / "bin/corp") == "1"
+
+
+async def test_an_index_for_every_package_is_asked_first(place: Place) -> None:
+    own = {"tiny-5-py3-none-any.whl": wheel("tiny", "5")}
+    with index() as url, index(own) as more:
+        place.requirements("tiny\n")
+        venv = await place.make(place.venvs(index_url=url, indexes=[{"name": "more", "url": more}]))
+        assert said(venv / "bin/tiny") == "5"
+
+
+async def test_a_wheel_deep_in_the_release_and_a_file_of_the_host_count_for_the_key(
+    place: Place, tmp_path: Path
+) -> None:
+    place.requirements("./wheels/deep/tiny-1-py3-none-any.whl\n")
+    host = tmp_path / "host"
+    host.mkdir()
+    deep = place.release / "wheels/deep/tiny-1-py3-none-any.whl"
+    deep.parent.mkdir()
+    keys = []
+    venvs = place.venvs(no_index=True, find_links=[str(host), "https://127.0.0.1:9/x", "/nowhere"])
+    for file, content in (
+        (deep, wheel("tiny")),
+        (deep, wheel("tiny", files={"more.py": ""})),
+        (host / "other-1-py3-none-any.whl", b"1"),
+        (host / "other-1-py3-none-any.whl", b"2"),
+    ):
+        file.write_bytes(content)
+        keys.append(await venvs.key(place.release))
+    assert len(set(keys)) == 4
+    assert said(await place.make(place.venvs(no_index=True)) / "bin/tiny") == "1"
+
+
+def test_a_venv_that_was_changed_is_found(place: Place) -> None:
+    place.wheel("tiny")
+    place.requirements("tiny\n")
+    venv = asyncio.run(place.make())
+    assert difference(venv) == ""
+    (module,) = venv.glob("lib/*/site-packages/tiny.py")
+    kept, name = module.read_bytes(), str(module.relative_to(venv))
+    module.write_bytes(b"other")
+    assert difference(venv) == f"{name} was changed in its venv {venv.name}"
+    module.write_bytes(kept)
+    module.chmod(0o666)
+    assert difference(venv) == f"{name} was changed in its venv {venv.name}"
+    module.unlink()
+    assert difference(venv) == f"{name} is gone from its venv {venv.name}"
+    module.write_bytes(kept)
+    module.chmod(0o644)
+    (module.parent / "__pycache__/later.pyc").touch()
+    assert difference(venv) == "", "byte code that an interpreter added is no damage"
+    (module.parent / "added.pth").touch()
+    assert "added.pth was added to" in difference(venv)
+    (module.parent / "added.pth").unlink()
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to("/bin/false")
+    assert difference(venv) == f"bin/python was changed in its venv {venv.name}"
+    (venv / ".installed").write_text("")
+    assert difference(venv) == f".installed of its venv {venv.name} was changed"
+    (venv / ".installed").unlink()
+    assert "cannot be read" in difference(venv)
+    (venv / ".complete").write_text("{}")
+    assert difference(venv) == "", "one that was made before lists were kept"
+    (venv / ".complete").unlink()
+    assert difference(venv) == f"its venv {venv.name} is gone"
 
 
 async def test_time_is_limited_and_nothing_is_left(place: Place) -> None:
@@ -326,12 +382,10 @@ async def test_programs_that_are_not_there_are_named(place: Place) -> None:
         await place.venvs(python="/nowhere/python3").key(place.release)
     with pytest.raises(Refused, match="The Python /bin/false cannot be run: exit code 1"):
         await place.venvs(python="/bin/false").key(place.release)
-    venvs = Venvs(place.layout, Disk(), place.cache, Dependencies(), Path("/nowhere/uv"))
+    venvs = Venvs(place.layout, Disk(), place.cache, Dependencies(), Path("/nowhere/uv"), builder=LOCAL)
     assert "/nowhere/uv cannot be run" in (await place.failure(venvs)).why
-    assert (
-        "uv venv: exit code 1"
-        in (await place.failure(Venvs(place.layout, Disk(), place.cache, Dependencies(), Path("/bin/false")))).why
-    )
+    venvs = Venvs(place.layout, Disk(), place.cache, Dependencies(), Path("/bin/false"), builder=LOCAL)
+    assert "uv venv: exit code 1" in (await place.failure(venvs)).why
 
 
 async def test_a_python_is_asked_once_until_its_file_changes(place: Place, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ STOPPED = {f"{OTHER}.socket": "inactive", f"{OTHER}.service": "inactive"}
 @pytest.fixture(scope="module")
 def two(server: Server) -> Iterator[Server]:
     """The server with a second app, of which nothing was deployed yet."""
+    server.fill_cache(app=OTHER)
     server.machine.run("pusher-agent", "app", "add", OTHER, "--listen", "127.0.0.1:8001", "--health", "/version")
     # Its releases fail by ending. gunicorn takes 30 s to that if both its workers have ended before it looks.
     server.machine.run("sh", "-c", f"echo 'deadline_s = 60' >>{FILE} && pusher-agent app apply {OTHER}")

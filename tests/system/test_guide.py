@@ -67,18 +67,18 @@ class Workstation:
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Server]:
+def bare(tmp_path_factory: pytest.TempPathFactory, package: Path, uv_cache: Path) -> Iterator[Server]:
     """A server with Debian, and a user who may use sudo."""
     folder = tmp_path_factory.mktemp("guide")
     with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:
         host.run("useradd", "--create-home", "--shell", "/bin/bash", USER)
         (host.root / "etc/sudoers.d").mkdir(exist_ok=True)
         (host.root / "etc/sudoers.d/deploy").write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
-        yield Server(host, folder=folder, uv_cache=folder, package=package)
+        yield Server(host, folder=folder, uv_cache=uv_cache, package=package)
 
 
 def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
-    bare: Server, package: Path, uv_cache: Path, flask_venv: Path, tmp_path: Path
+    bare: Server, package: Path, flask_venv: Path, tmp_path: Path
 ) -> None:
     build, install, deploy, workshop = blocks("From a bare server")
     (tmp_path / "ssh").mkdir()
@@ -91,8 +91,7 @@ def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
     assert first == "make deb"
     workstation.type(copied)
     workstation.type(f"ssh web1 bash -e <<'END'\n{install}END\n")
-    shutil.copytree(uv_cache, bare.machine.root / "var/cache/pusher-agent", symlinks=True, dirs_exist_ok=True)
-    bare.machine.run("chown", "--recursive", "pusher-agent:", "/var/cache/pusher-agent")
+    bare.fill_cache()
 
     assert workstation.type(deploy).count(" is live on web1") == 4
     assert bare.version() == "v2"

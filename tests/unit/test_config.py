@@ -173,3 +173,34 @@ def test_apps_that_clash_by_path_are_found(one: str, other: str, clash: bool) ->
         for name, path in (("shop", one), ("blog", other))
     }
     assert bool(clashes(apps)) == bool(clashes({"zoo": apps["shop"], "blog": apps["blog"]})) == clash
+
+
+INDEX = '[[dependencies.indexes]]\nname = "{name}"\nurl = "https://example.org/simple"\npackages = ["{package}"]\n'
+
+
+def test_indexes_have_names_and_packages_of_their_own() -> None:
+    text = INDEX.format(name="one", package="a") + INDEX.format(name="two", package="b")
+    app = parse_app(text, file=FILE, app="flask-demo")
+    assert [one.name for one in app.dependencies.indexes] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "why"),
+    [
+        (("one", "a"), ("one", "b"), "the name 'one' is there twice"),
+        (("default", "a"), ("one", "b"), "the name 'default' is there twice"),
+        (("one", "my-own"), ("two", "My_Own"), "the package 'my-own' is there twice"),
+    ],
+)
+def test_indexes_that_could_be_taken_for_each_other_are_refused(
+    one: tuple[str, str], other: tuple[str, str], why: str
+) -> None:
+    text = "".join(INDEX.format(name=name, package=package) for name, package in (one, other))
+    with pytest.raises(Refused, match=why):
+        parse_app(text, file=FILE, app="flask-demo")
+
+
+def test_an_unknown_key_of_an_index_is_named_with_the_nearest_right_one() -> None:
+    text = INDEX.format(name="one", package="a") + 'ulr = "x"\n'
+    with pytest.raises(Refused, match=r"unknown key 'dependencies\.indexes\.0\.ulr'\. Did you mean url\?"):
+        parse_app(text, file=FILE, app="flask-demo")

@@ -19,6 +19,16 @@ ALLOWED = {
     ("agent/host/setup/app_folders.py", "chown"): "root's set-up, which can be run again",
     ("agent/host/setup/app_folders.py", "mkdir"): "root's set-up, which can be run again",
     ("agent/host/setup/app_folders.py", "rmtree"): "root's removal, which can be run again",
+    (
+        "agent/host/dependencies/workshop.py",
+        "mkdir",
+    ): "the build unit's cache, which may go at any time",
+    (
+        "agent/host/dependencies/workshop.py",
+        "rmtree",
+    ): "the build unit's cache, which may go at any time",
+    ("agent/host/dependencies/stream.py", "mkdir"): "the build unit's cache, which may go at any time",
+    ("agent/host/dependencies/stream.py", "write"): "the build unit's cache, which may go at any time",
     ("agent/admin/app_remove.py", "rmdir"): "root's removal, which can be run again",
 }
 """File and kind of change: why it is not made by agent/host/storage."""

@@ -24,10 +24,10 @@ from agent.deploy.steps.step import Inputs, placed
 from agent.deploy.steps.switch import Switch
 from agent.deploy.steps.unpack import Unpack
 from agent.host.clock import SystemClock
+from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Bundle, Lines, Placed
 from agent.host.releases.store import ReleaseStore
 from agent.host.releases.unpack import write_metadata
-from agent.host.releases.venvs import Venvs
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Failed, File, Limits, Manifest, Refused, Stuck, index_line

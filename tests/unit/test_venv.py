@@ -1,35 +1,59 @@
-"""How a venv is named, and the commands that make it."""
+"""How a venv is named, the files that uv reads, and the commands that make it."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from agent.core.config import Dependencies
 from agent.core.environment import CLEAN_PATH
-from agent.core.requirements import Kind, Wanted
+from agent.core.requirements import Kind, Wanted, read_wanted
 from agent.core.venv import (
-    Source,
+    astray,
     compile_argv,
     export_argv,
     facts_argv,
+    index_credentials,
     install_argv,
     make_argv,
+    needs_export,
     sources,
     uv_environment,
     venv_key,
+    written_files,
 )
+from agent.core.work_folder import Source
+from pusher.wire import Refused
 
-UV, INTO = Path("/uv"), Path("/s/venv-k")
+UV = Path("/uv")
 WANTED = Wanted(Kind.REQUIREMENTS, "requirements.txt", {"requirements.txt": "aa"}, hashed=False)
-LOCKED = Wanted(Kind.LOCK, "sub/uv.lock", {"sub/uv.lock": "aa"}, hashed=True)
 ALWAYS = ("--no-config", "--no-python-downloads", "--color", "never", "--no-progress")
+INSTALL = (
+    *("/uv", "pip", "install", *ALWAYS, "--system-certs", "--link-mode", "copy"),
+    *("--keyring-provider", "disabled", "--python", "venv/bin/python"),
+)
+CORP = {"name": "corp", "url": "https://corp/simple", "packages": ["Corp.Lib", "corp-auth"]}
+
+
+def wanted(text: str, **files: str) -> Wanted:
+    every = {"requirements.txt": text, **{f"{name}.txt": content for name, content in files.items()}}
+    contents = {name: content.encode() for name, content in every.items()}
+    return read_wanted("requirements.txt", read=contents.get, wheels_only=True)
+
+
+def config(**options: object) -> Dependencies:
+    return Dependencies.model_validate(options)
 
 
 def key(
-    wanted: Wanted = WANTED, *, python: str = "3.11", wheels: dict[str, str] | None = None, **options: object
+    wanted: Wanted = WANTED,
+    *,
+    python: str = "3.11",
+    wheels: dict[str, str] | None = None,
+    places: dict[str, str] | None = None,
+    **options: object,
 ) -> str:
-    config = Dependencies.model_validate(options)
-    return venv_key(wanted, python=python, config=config, wheels=wheels or {})
+    return venv_key(wanted, python=python, config=config(**options), wheels=wheels or {}, places=places)
 
 
 def test_equal_inputs_give_the_same_short_key() -> None:
@@ -42,8 +66,12 @@ def test_every_input_that_matters_changes_the_key() -> None:
         key(Wanted(Kind.REQUIREMENTS, "requirements.txt", {"requirements.txt": "bb"}, hashed=False)),
         key(python="3.12"),
         key(wheels={"x.whl": "cc"}),
+        key(wheels={"deep/x.whl": "cc"}),
+        key(places={"/srv/wheels/x.whl": "cc"}),
         key(only_binary=False),
         key(index_url="https://example.org/simple"),
+        key(indexes=[CORP]),
+        key(indexes=[{**CORP, "packages": []}]),
         key(no_index=True),
         key(find_links=["/srv/wheels"]),
     ]
@@ -62,50 +90,89 @@ def test_every_input_that_matters_changes_the_key() -> None:
 def test_wheels_of_the_release_are_tried_before_the_network(
     no_index: bool, wheels: bool, expected: tuple[Source, ...]
 ) -> None:
-    assert sources(Dependencies(no_index=no_index), wheels=wheels) == expected
+    assert sources(config(no_index=no_index), WANTED, wheels=wheels) == expected
+    asked = wanted("--no-index" if no_index else "")
+    assert sources(config(), asked, wheels=wheels) == expected
 
 
 def test_a_venv_is_made_relocatable_and_without_a_look_at_projects() -> None:
-    assert make_argv(UV, python="/usr/bin/python3", into=INTO) == (
+    assert make_argv(UV, python="/usr/bin/python3") == (
         *("/uv", "venv", *ALWAYS, "--quiet", "--no-project", "--relocatable"),
-        *("--python", "/usr/bin/python3", "/s/venv-k"),
+        *("--python", "/usr/bin/python3", "venv"),
     )
 
 
 def test_only_wheels_are_installed_as_copies_and_from_the_default_index() -> None:
-    config = Dependencies()
-    argv = install_argv(UV, WANTED, into=INTO, config=config, source=Source.INDEX, wheels=False)
-    assert argv == (
-        *("/uv", "pip", "install", *ALWAYS, "--system-certs", "--link-mode", "copy"),
-        *("--python", "/s/venv-k/bin/python", "--no-build", "--requirements", "requirements.txt"),
+    argv = install_argv(UV, WANTED, config=config(), source=Source.INDEX, wheels=False)
+    assert argv == (*INSTALL, "--no-build", "--requirements", "requirements.txt")
+
+
+def test_indexes_and_places_of_root_are_passed_on() -> None:
+    given = config(
+        index_url="https://i/simple",
+        indexes=[{"name": "more", "url": "https://m/simple"}, CORP],
+        find_links=["/srv/w"],
+        only_binary=False,
     )
-
-
-def test_an_own_index_and_own_places_are_passed_on() -> None:
-    config = Dependencies(index_url="https://i/simple", find_links=["/srv/w"], only_binary=False)
-    argv = install_argv(UV, WANTED, into=INTO, config=config, source=Source.CACHE, wheels=True)
+    asked = wanted("--pre\nflask\n--only-binary x\n--require-hashes\n-c pins.txt", pins="flask<4")
+    argv = install_argv(UV, asked, config=given, source=Source.CACHE, wheels=True)
     assert argv == (
-        *("/uv", "pip", "install", *ALWAYS, "--system-certs", "--link-mode", "copy"),
-        *("--python", "/s/venv-k/bin/python", "--default-index", "https://i/simple", "--offline"),
+        *(*INSTALL, "--only-binary", "x", "--require-hashes", "--prerelease", "allow"),
+        *("--default-index", "default=https://i/simple", "--index", "more=https://m/simple", "--offline"),
         *("--find-links", "wheels", "--find-links", "/srv/w", "--requirements", "requirements.txt"),
+        *("--constraints", "constraints.txt"),
     )
+    assert written_files(asked, given) == {"requirements.txt": "flask\n", "constraints.txt": "flask<4\n"}
 
 
-def test_a_lock_is_exported_with_its_hashes_which_are_then_enforced() -> None:
-    assert export_argv(UV, LOCKED, python="/py", into=INTO) == (
-        *("/uv", "export", *ALWAYS, "--quiet", "--project", "sub", "--frozen", "--no-emit-project"),
+def test_a_package_with_an_index_of_its_own_is_written_into_a_project() -> None:
+    given = config(indexes=[CORP, {**CORP, "name": "other", "packages": ["other"]}])
+    asked = wanted(
+        "corp_lib[x]==1; python_version > '3'\nflask\ncorp-auth @ https://x/corp_auth-1-py3-none-any.whl\n"
+    )
+    files = written_files(asked, given)
+    assert tomllib.loads(files["pyproject.toml"]) == {
+        "project": {"name": "bound", "version": "0", "dependencies": ['corp-lib ; python_version > "3"']},
+        "tool": {
+            "uv": {
+                "index": [{"name": "corp", "url": "https://corp/simple", "explicit": True}],
+                "sources": {"corp-lib": {"index": "corp"}},
+            }
+        },
+    }
+    argv = install_argv(UV, asked, config=given, source=Source.INDEX, wheels=False)
+    assert argv[-2:] == ("--requirements", "pyproject.toml")
+    assert "pyproject.toml" not in install_argv(UV, asked, config=given, source=Source.LOCAL, wheels=True)
+
+
+def test_a_package_that_another_one_brought_from_elsewhere_than_its_index_is_named() -> None:
+    asked = wanted("flask\ncorp-lib\n")
+    assert astray(asked, config(indexes=[CORP]), installed=["Flask", "corp_lib"]) == []
+    assert astray(asked, config(indexes=[CORP]), installed=["Flask", "corp_auth"]) == ["corp-auth"]
+
+
+def test_a_lock_is_exported_from_a_folder_of_its_own() -> None:
+    assert needs_export(Wanted(Kind.LOCK, "uv.lock", {}))
+    assert not needs_export(WANTED)
+    assert export_argv(UV, python="/py") == (
+        *("/uv", "export", *ALWAYS, "--quiet", "--project", "lock", "--frozen", "--no-emit-project"),
         *("--no-default-groups", "--no-header", "--no-annotate", "--python", "/py"),
-        *("--output-file", "/s/venv-k/requirements.lock.txt"),
+        *("--output-file", "exported.txt"),
     )
-    argv = install_argv(UV, LOCKED, into=INTO, config=Dependencies(), source=Source.LOCAL, wheels=True)
-    assert argv[-7:] == (
-        *("--no-build", "--require-hashes", "--no-index", "--find-links", "wheels"),
-        *("--requirements", "/s/venv-k/requirements.lock.txt"),
+
+
+def test_builds_that_a_release_asks_for_are_passed_on_where_they_are_allowed() -> None:
+    asked = Wanted(Kind.REQUIREMENTS, "r", {}, no_binary=("x", ":all:"))
+    given = config(only_binary=False, no_index=True)
+    argv = install_argv(UV, asked, config=given, source=Source.LOCAL, wheels=True)
+    assert argv == (
+        *(*INSTALL, "--no-binary", "x", "--no-binary", ":all:", "--no-index", "--find-links", "wheels"),
+        *("--requirements", "requirements.txt"),
     )
 
 
 def test_nothing_that_was_installed_runs_while_compiling_or_asking() -> None:
-    assert compile_argv("/py", built=INTO, final=Path("/f/k")) == (
+    assert compile_argv("/py", built=Path("/s/venv-k"), final=Path("/f/k")) == (
         *("/py", "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "0"),
         *("-s", "/s/venv-k", "-p", "/f/k", "/s/venv-k/lib"),
     )
@@ -113,15 +180,39 @@ def test_nothing_that_was_installed_runs_while_compiling_or_asking() -> None:
 
 
 def test_uv_sees_only_what_the_way_to_an_index_needs() -> None:
-    agent = {"HOME": "/h", "https_proxy": "p", "SSL_CERT_FILE": "c", "UV_INDEX": "evil", "PYTHONPATH": "x"}
-    assert uv_environment(agent, cache=Path("/c"), credentials=Path("/n")) == {
-        "PATH": CLEAN_PATH,
+    agent = {
         "HOME": "/h",
+        "https_proxy": "p",
+        "SSL_CERT_FILE": "c",
+        "UV_INDEX": "evil",
+        "PYTHONPATH": "x",
+        "NETRC": "/h/.netrc",
+        "UV_CACHE_DIR": "/h",
+        "NOTIFY_SOCKET": "/n",
+        "LD_PRELOAD": "x",
+    }
+    assert uv_environment(agent, cache=Path("/c")) == {
+        "PATH": CLEAN_PATH,
+        "HOME": "/c",
         "LANG": "C.UTF-8",
         "https_proxy": "p",
         "SSL_CERT_FILE": "c",
+        "NETRC": "/dev/null",
         "UV_CACHE_DIR": "/c/uv",
         "UV_HTTP_RETRIES": "2",
-        "NETRC": "/n",
     }
-    assert uv_environment({}, cache=Path("/c"), credentials=None)["HOME"] == "/c"
+
+
+def test_credentials_are_for_the_index_at_their_host() -> None:
+    own = {"name": "my-own", "url": "https://b:8443/simple"}
+    given = config(index_url="https://a/simple", indexes=[own, CORP])
+    assert index_credentials(given, {"b": ("u", "p"), "elsewhere": ("x", "y")}) == {
+        "UV_INDEX_MY_OWN_USERNAME": "u",
+        "UV_INDEX_MY_OWN_PASSWORD": "p",
+    }
+    assert index_credentials(config(), {"pypi.org": ("u", "p")}) == {}
+
+
+def test_credentials_do_not_go_over_the_network_in_the_clear() -> None:
+    with pytest.raises(Refused, match="the index http://a/simple is not https"):
+        index_credentials(config(index_url="http://a/simple"), {"a": ("u", "p")})

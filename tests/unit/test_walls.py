@@ -27,6 +27,7 @@ WRONG = {
     "run": ("agent.host.run.process", "agent.host.run.launch"),
     "bundle": ("agent.host.bundle.signers", "agent.host.bundle.tar"),
     "releases": ("agent.host.releases.content", "agent.host.releases.store"),
+    "dependencies": ("agent.host.dependencies.stream", "agent.host.dependencies.receipt"),
     "drop": ("agent.host.drop.dropped_folder", "agent.host.drop.dropped_file"),
     "systemd": ("agent.host.systemd.journalctl", "agent.host.systemd.process"),
     "embedded": ("agent.host.embedded.orphans", "agent.host.embedded.log_buffer"),
@@ -41,7 +42,7 @@ WRONG = {
     "cli-commands": ("pusher.commands.verify", "pusher.commands.pack"),
     "admin-commands": ("agent.admin.trust", "agent.admin.init"),
     "thin-cli": ("pusher.transport.rsync", "agent.core.layout"),
-    "one-shared-module": ("agent.host.releases.venvs", "pusher.errors"),
+    "one-shared-module": ("agent.host.dependencies.venvs", "pusher.errors"),
     "wire-alone": ("pusher.wire.text", "pusher.errors"),
     "pure-core": ("agent.core.phases", "asyncio"),
 }

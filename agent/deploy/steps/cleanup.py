@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from agent.core.plan import Attempt
 from agent.deploy.retention import Retention
 from agent.deploy.steps.step import Inputs
+from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Lines
 from agent.host.releases.store import ReleaseStore
-from agent.host.releases.venvs import Venvs
 from agent.host.storage.journal import Journal
 
 

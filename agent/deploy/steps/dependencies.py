@@ -10,9 +10,9 @@ from pathlib import Path
 from agent.core.layout import venv_target
 from agent.core.plan import Attempt
 from agent.deploy.steps.step import Inputs
+from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Lines
 from agent.host.releases.store import ReleaseStore
-from agent.host.releases.venvs import Venvs
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 

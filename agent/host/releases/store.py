@@ -12,6 +12,7 @@ from agent.core.releases import Release, Standing
 from agent.core.venv import COMPLETE
 from agent.host.ports import Placed
 from agent.host.releases.content import Content, intact, pieces
+from agent.host.releases.venv_files import difference
 from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
 
 
@@ -77,7 +78,7 @@ class ReleaseStore:
         path = self.layout.release(release)
         if not (path / "venv" / COMPLETE).is_file():
             return f"its venv {_venv(path)} is gone; a release sent again gets a new one"
-        return intact(path, extra=False)
+        return intact(path, extra=False) or difference(self.layout.venv(_venv(path)))
 
     def index(self, release: str) -> Iterator[bytes]:
         """The signed index of a release, in pieces of whole lines. Raises: OSError, at once, if there is none."""

@@ -6,9 +6,13 @@ Invariant: no app runs as a user that may deploy. A user that was not made for a
 import grp
 import os
 import pwd
+from contextlib import suppress
 
 from agent.core.units import AGENT
 from pusher.wire import Code, Refused
+
+_DYNAMIC = range(0xEF00, 0xFFF0)
+"""The numbers that systemd gives to users of a unit (https://systemd.io/UIDS-GIDS)."""
 
 
 def check(user: str, *, group: str) -> None:
@@ -31,6 +35,26 @@ def check(user: str, *, group: str) -> None:
             why="that user may deploy, and so could an intruder in the app",
             hint="Name a user that only this app uses; it is made if it does not exist",
         )
+
+
+def check_free(name: str) -> None:
+    """Whether systemd can make a user of this name for a unit. Raises: Refused, for one that is there for good.
+
+    It would take that one instead, with all that it may do (systemd.exec(5), DynamicUser=).
+    """
+    found = []
+    with suppress(KeyError):
+        found.append(("user", pwd.getpwnam(name).pw_uid))
+    with suppress(KeyError):
+        found.append(("group", grp.getgrnam(name).gr_gid))
+    for what, number in found:
+        if number not in _DYNAMIC:  # else it is of a build under way
+            raise Refused(
+                Code.CONFIGURATION,
+                f"The dependencies cannot be built as {name}",
+                why=f"there is a {what} of that name, and a build would run with its rights",
+                hint=f"Rename that {what}, or choose another name for the app",
+            )
 
 
 def useradd_argv(user: str, app: str) -> tuple[str, ...]:

@@ -64,8 +64,8 @@ class Systemd:
         units = service._units
         with contextlib.suppress(Failed):  # the first deployment will report it
             service._serving = await service._find_running()
-            # A candidate or a hook whose agent has died.
-            await service._control("stop", units.preflight_socket, units.preflight, units.hook)
+            # A candidate, a hook or a build whose agent has died.
+            await service._control("stop", *units.helpers)
         service._watch()
         return service
 

@@ -1,0 +1,308 @@
+"""Virtual environments: one per set of dependencies, shared by the releases that need it.
+
+Invariant: what is in `shared/venvs/` under its key is whole (`.complete`), flushed, and never changed again; it is
+built in `.staging/` and moved by one rename. The venv's own interpreter is never run by the agent: a
+wheel's `.pth` file would run with it.
+"""
+
+import asyncio
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.config import Dependencies
+from agent.core.layout import AppLayout
+from agent.core.requirement_lines import WHEELS
+from agent.core.requirements import Wanted, lock_files, read_exported, read_wanted
+from agent.core.venv import (
+    COMPLETE,
+    astray,
+    compile_argv,
+    describe,
+    export_argv,
+    facts_argv,
+    index_credentials,
+    install_argv,
+    make_argv,
+    needs_export,
+    sources,
+    uv_environment,
+    venv_key,
+    written_files,
+)
+from agent.core.work_folder import EXPORTED, LOCK_FOLDER, VENV, Source
+from agent.host.dependencies.builder import TIED, Builder
+from agent.host.dependencies.credentials import read_logins
+from agent.host.dependencies.order import UNREACHABLE, Order, found
+from agent.host.dependencies.release_files import Places, read_file, tree_digests
+from agent.host.ports import Lines
+from agent.host.releases.venv_files import LIST, list_files, mark_of
+from agent.host.run import process
+from agent.host.run.threads import to_its_end
+from agent.host.storage.disk import Disk
+from agent.host.storage.errors import explained
+from pusher.wire import Code, Failed, Refused
+
+_ERROR = re.compile(r"^error: (.+)(?:\n +cause: (.+))?", re.M)  # "Failed to download" alone says nothing
+_FACTS_DEADLINE_S = 30.0
+_PACKAGES = (".whl", ".tar.gz", ".zip")
+"""What of `wheels/` is put where uv looks."""
+
+
+class Venvs:
+    """The venvs of one app. `cache` is the agent's cache folder; `credentials` a file in netrc form."""
+
+    def __init__(
+        self,
+        layout: AppLayout,
+        disk: Disk,
+        cache: Path,
+        config: Dependencies,
+        uv: Path,
+        *,
+        builder: Builder,
+        credentials: Path | None = None,
+    ) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._config = config
+        self._uv = uv
+        self._builder = builder
+        self._environment = uv_environment(os.environ, cache=cache)
+        self._credentials = credentials
+        self._facts: dict[tuple[object, ...], str] = {}
+        self._places = Places()
+
+    async def key(self, release: Path) -> str:
+        """The key of the venv that a release needs.
+
+        Raises: Failed(dependencies_failed) for files that are missing or cannot be used, Refused(configuration).
+        """
+        inputs = await self._inputs(release)
+        return venv_key(
+            inputs.wanted, python=inputs.python, config=self._config, wheels=inputs.wheels, places=inputs.places
+        )
+
+    async def ensure(self, key: str, release: Path, *, line: Lines) -> bool:
+        """Have the venv `key`, which must be the release's. Returns whether it had to be made.
+
+        What uv says goes to `line`. Raises: Failed(dependencies_failed), with uv's words; Failed(disk_*).
+        """
+        final, work = self._layout.venv(key), self._layout.staging / f"venv-{key}"
+        if await asyncio.to_thread((final / COMPLETE).is_file):
+            return False
+        inputs = await self._inputs(release)
+        logins = await asyncio.to_thread(read_logins, self._credentials)
+        credentials = index_credentials(self._config, logins)
+        await to_its_end(self._clear, final, work)
+        try:
+            async with asyncio.timeout(self._config.deadline_s):
+                wanted = await self._export(inputs, release, work, line)
+                await to_its_end(self._write_inputs, wanted, inputs, release, work)
+                await self._build(wanted, inputs, work, credentials, line)
+                await self._compile(work / VENV, final)
+            await to_its_end(self._publish, work, final, inputs.described(self._config))
+        except TimeoutError as error:
+            raise _failed(f"there was no end after {self._config.deadline_s:g} s") from error
+        except OSError as error:
+            raise _failed(f"{self._uv} cannot be run: {error.strerror}") from error
+        finally:
+            await to_its_end(self._disk.discard, work, op="venv.discard")
+        return True
+
+    def prune(self, keep: set[str]) -> None:
+        """Take away the venvs whose keys are not in `keep`, and what an interrupted build left. Blocking."""
+        layout = self._layout
+        for path in _children(layout.venvs):
+            if path.name not in keep:
+                self._disk.remove(path, trash=layout.trash(f"venv-{path.name}"), op="venv.remove")
+        for path in _children(layout.staging):
+            if path.name.startswith("venv-"):
+                self._disk.discard(path, op="venv.discard")
+
+    async def _inputs(self, release: Path) -> "_Inputs":
+        python = await self._python_facts()
+        return await asyncio.to_thread(self._read, release, python)
+
+    def _read(self, release: Path, python: str) -> "_Inputs":
+        config = self._config
+        wanted = read_wanted(
+            config.requirements,
+            read=lambda name: read_file(release, name),
+            wheels_only=config.only_binary,
+            indexes={one.name for one in config.indexes},
+        )
+        return _Inputs(wanted, python, tree_digests(release / WHEELS), self._places.digests(config.find_links))
+
+    async def _python_facts(self) -> str:
+        """What build the configured Python is, asked again when its file has changed."""
+        python = self._config.python
+        try:
+            real = await asyncio.to_thread(os.path.realpath, python)
+            stat = await asyncio.to_thread(os.stat, real)
+            known = (real, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if known not in self._facts:
+                ending, said = await process.run(
+                    facts_argv(python),
+                    folder=Path("/"),
+                    environment=self._environment,
+                    deadline_s=_FACTS_DEADLINE_S,
+                    line=_nobody,
+                )
+                if ending:
+                    raise OSError(f"{ending}\n{said}")
+                self._facts[known] = said
+        except OSError as error:
+            raise Refused(
+                Code.CONFIGURATION,
+                f"The Python {python} cannot be run",
+                why=error.strerror or str(error),
+                hint="Install it, or set `python` in [dependencies]",
+            ) from error
+        return self._facts[known]
+
+    def _clear(self, final: Path, work: Path) -> None:
+        """Room for a new one: away with what was not finished, here or there."""
+        layout = self._layout
+        for folder in (layout.staging, layout.shared, layout.venvs):
+            # Whatever the umask: an app that could write to one of these could put other code into its venv.
+            self._disk.make_folder(folder, mode=0o755, op="venv.folder")
+        self._disk.discard(work, op="venv.discard")
+        self._disk.remove(final, trash=layout.trash(f"venv-{final.name}"), op="venv.remove")
+        self._disk.make_folder(work, mode=0o700, op="venv.work")
+
+    async def _export(self, inputs: "_Inputs", release: Path, work: Path, line: Lines) -> Wanted:
+        """What is wanted, as a list of requirements. Of the release, uv reads the lock and its project alone."""
+        wanted = inputs.wanted
+        if not needs_export(wanted):
+            return wanted
+        await to_its_end(self._copy_lock, wanted, release, work / LOCK_FOLDER)
+        argv = (*TIED, *export_argv(self._uv, python=self._config.python))
+        ending, said = await found(self._run(argv, folder=work, line=line))
+        if ending:
+            raise _failed(f"uv export: {ending}", said)
+        text = await asyncio.to_thread(read_file, work, EXPORTED)
+        try:
+            exported = (text or b"").decode()
+        except UnicodeDecodeError as error:
+            raise RuntimeError("uv wrote a requirements file that is not UTF-8") from error
+        return await asyncio.to_thread(read_exported, wanted, exported, wheels_only=self._config.only_binary)
+
+    def _copy_lock(self, wanted: Wanted, release: Path, folder: Path) -> None:
+        self._disk.make_folder(folder, op="venv.lock")
+        for name in lock_files(wanted):
+            content = read_file(release, name) or b""
+            self._disk.create(folder / Path(name).name, [content], op="venv.lock", mode=0o644)
+
+    def _write_inputs(self, wanted: Wanted, inputs: "_Inputs", release: Path, work: Path) -> None:
+        """The files that uv reads. What it finds in `wheels/` is what the key was made of, or none."""
+        for name, text in written_files(wanted, self._config).items():
+            self._disk.create(work / name, [text.encode()], op="venv.write", mode=0o644)
+        for name, digest in inputs.wheels.items():
+            if name.endswith(_PACKAGES):
+                self._copy_wheel(release / WHEELS / name, work / WHEELS / name, digest)
+
+    def _copy_wheel(self, source: Path, to: Path, digest: str) -> None:
+        self._disk.make_folders(to.parent, op="venv.wheels")
+        with explained("read", source), source.open("rb") as file:
+            _, found = self._disk.copy(str(to), file.fileno(), op="venv.wheel", mode=0o644)
+        if found != digest:
+            raise Failed(Code.RELEASE_DAMAGED, f"{source} changed while it was read", why="its digest is another")
+
+    async def _build(
+        self, wanted: Wanted, inputs: "_Inputs", work: Path, credentials: dict[str, str], line: Lines
+    ) -> None:
+        config, wheels = self._config, any("/" not in name for name in inputs.wheels)
+        order = Order(
+            make=make_argv(self._uv, python=config.python),
+            attempts=tuple(
+                (source, install_argv(self._uv, wanted, config=config, source=source, wheels=wheels))
+                for source in sources(config, wanted, wheels=bool(inputs.wheels))
+            ),
+            environment={**self._environment, **credentials},
+            deadline_s=config.deadline_s,
+        )
+        outcome = await self._builder.build(order, folder=work, line=line)
+        if outcome.ending and outcome.step == "uv venv":
+            raise _failed(f"{outcome.step}: {outcome.ending}", outcome.said)
+        if outcome.ending:
+            raise _not_installed(outcome.said, config)
+        if outcome.source is not Source.LOCAL:
+            names = await asyncio.to_thread(_installed, work / VENV)
+            if strays := astray(wanted, config, installed=names):
+                raise _failed(
+                    f"{', '.join(strays)} came from another index than its own",
+                    hint="Name it in the requirements: an index of its own counts only for what is named there",
+                )
+
+    async def _compile(self, built: Path, final: Path) -> None:
+        """Byte code, for faster starts. A module that does not compile is its package's affair, as with pip."""
+        argv = compile_argv(self._config.python, built=built, final=final)
+        await self._run((*TIED, *argv), folder=Path("/"), line=_nobody)
+
+    async def _run(self, argv: tuple[str, ...], *, folder: Path, line: Lines) -> tuple[str, str]:
+        return await process.run(
+            argv, folder=folder, environment=self._environment, deadline_s=self._config.deadline_s, line=line
+        )
+
+    def _publish(self, work: Path, final: Path, made_from: bytes) -> None:
+        built = work / VENV
+        self._disk.unlink(built / ".lock", op="venv.unlock")  # uv's own, open to everybody's writing
+        with explained("read", built):
+            files = list_files(built)
+        self._disk.write(built / LIST, files, op="venv.list")
+        self._disk.write(built / COMPLETE, mark_of(made_from, files), op="venv.complete")
+        self._disk.sync_tree(built, op="venv.flush")
+        self._disk.rename(built, final, op="venv.publish")
+        self._disk.sync_folder(final.parent, op="venv.sync")
+        self._disk.sync_folder(work, op="venv.sync-staging")
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What decides about a venv: what is wanted, the facts of its Python, and SHA-256 by path."""
+
+    wanted: Wanted
+    python: str
+    wheels: dict[str, str]
+    places: dict[str, str]
+
+    def described(self, config: Dependencies) -> bytes:
+        return describe(self.wanted, python=self.python, config=config, wheels=self.wheels, places=self.places)
+
+
+def _installed(venv: Path) -> list[str]:
+    """The names of the installed packages."""
+    return [one.name.partition("-")[0] for one in venv.glob("lib/python*/site-packages/*.dist-info")]
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _nobody(_: str) -> None:
+    pass
+
+
+def _not_installed(said: str, config: Dependencies) -> Failed:
+    if UNREACHABLE.search(said):
+        return _failed(
+            "the package index cannot be reached, and not everything is in the cache",
+            said,
+            hint="Mend the network (proxies and SSL_CERT_FILE are taken from the agent's environment), "
+            "set index_url, or send wheels along in wheels/",
+        )
+    found = _ERROR.search(said)
+    why = ": ".join(part for part in found.groups() if part) if found else "uv could not install them"
+    hint = "Mend the requirements, or send wheels along in wheels/"
+    if config.only_binary and "wheel" in said:
+        hint += ". Only wheels are installed (only_binary)"
+    return _failed(why, said, hint=hint)
+
+
+def _failed(why: str, said: str = "", *, hint: str = "") -> Failed:
+    return Failed(Code.DEPENDENCIES_FAILED, "The dependencies were not installed", why=why, hint=hint, output=said)
