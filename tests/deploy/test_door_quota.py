@@ -1,4 +1,4 @@
-"""The door under a crowd: who is turned away, with which answer, and who is served meanwhile."""
+"""The door under many callers: who is turned away, with which answer, and who is served meanwhile."""
 
 import asyncio
 import os
@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.doors.http.quota import ConnectionQuota, TooMany
 from agent.host.log.notify import Notifier
@@ -104,7 +106,7 @@ print(*answers, flush=True)
 
 
 @contextmanager
-def crowd(at: Visitor, *uids: int, each: int) -> Iterator[list["subprocess.Popen[str]"]]:
+def callers(at: Visitor, *uids: int, each: int) -> Iterator[list["subprocess.Popen[str]"]]:
     argv = [sys.executable, "-IS", "-c", HOLD, at.door.address]
     people = [
         subprocess.Popen([*argv, str(uid), str(each)], stdin=-1, stdout=-1, text=True, cwd="/") for uid in uids
@@ -121,15 +123,19 @@ def crowd(at: Visitor, *uids: int, each: int) -> Iterator[list["subprocess.Popen
             one.stdout.close()
 
 
+def refusals(logs: list[Any]) -> int:
+    return sum(entry["event"] == "connection_refused" for entry in logs)
+
+
 @as_root
 @pytest.mark.root
 async def test_idle_connections_of_many_users_leave_operators_their_share():
     """1,280 of them used up the descriptors of the agent."""
     async with visiting("shop", connections_others=20, connections_each=16) as at:
-        with crowd(at, *STRANGERS[:4], each=16) as people:
+        with capture_logs() as logs, callers(at, *STRANGERS[:4], each=16) as people:
             for one in people:
                 assert await asyncio.to_thread(one.stdout.readline) == "ready\n"
-            await until(lambda: at.door.connections == 20)
+            await until(lambda: refusals(logs) == 44)
             assert (await at.curl("/status")).status == 200
             stranger = await at.curl("/healthz", uid=12_345)
             assert (stranger.status, stranger.json["code"]) == (503, "busy")
@@ -160,9 +166,9 @@ async def test_others_never_get_more_than_a_quarter_of_the_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
         async with visiting("shop", connections_each=100) as at:
-            with crowd(at, 12_345, each=70) as (one,):
+            with capture_logs() as logs, callers(at, 12_345, each=70) as (one,):
                 assert await asyncio.to_thread(one.stdout.readline) == "ready\n"
-                await until(lambda: at.door.connections == 64)
+                await until(lambda: refusals(logs) == 6)
                 out, _ = await asyncio.to_thread(one.communicate, "\n")
                 assert (out.split().count("open"), out.split().count("503")) == (64, 6)
     finally:

@@ -54,12 +54,12 @@ class ConnectionQuota:
             raise TooMany(why, status=HTTPStatus.SERVICE_UNAVAILABLE)
         self._open[uid] += 1
         self._others_open += not operator
-        taken = True
+        counted = True
 
         def release() -> None:
-            nonlocal taken
-            if taken:
-                taken = False
+            nonlocal counted
+            if counted:
+                counted = False
                 self._open[uid] -= 1
                 self._others_open -= not operator
                 if not self._open[uid]:

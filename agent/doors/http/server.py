@@ -198,7 +198,7 @@ class HttpDoor:
         except TooMany as problem:
             # The agent may open a limited number of files: others must not leave none for a deployment.
             _log.debug("connection_refused", caller=caller.name, why=problem.why)
-            _turn_away(sock, problem)
+            _dismiss(sock, problem)
             return
         loop = asyncio.get_running_loop()
         connection = Connection(
@@ -281,7 +281,7 @@ class HttpDoor:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
 
 
-def _turn_away(sock: socket.socket, problem: TooMany) -> None:
+def _dismiss(sock: socket.socket, problem: TooMany) -> None:
     """Answer and close a connection, without waiting for its request."""
     with suppress(OSError), sock:
         sock.setblocking(False)
