@@ -15,7 +15,7 @@ CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUOTED = re.compile(r"""[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)")""", re.DOTALL)
-_BARE = re.compile(r"[ \t]*(?P<bare>(?:\\.|[^\\\n])*?)[ \t]*(?=\n|\\?\Z)", re.DOTALL)
+_BARE = re.compile(r"[ \t]*+((?:\\.|[^\\\n])*+)(?=\n|\\?\Z)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -112,10 +112,20 @@ def _value(text: str, at: int, file: str) -> tuple[str, int]:
         value += quoted["single"] if double is None else _ESCAPE.sub(_in_double_quotes, double)
         at = quoted.end()
     bare = _BARE.match(text, at)
-    if bare is None or bare["bare"][:1] in ("'", '"'):
+    if bare is None or bare[1][:1] in ("'", '"'):
         raise _wrong(file, text, start, why="a quote is not closed")
-    value += _ESCAPE.sub(lambda match: "" if match[1] == "\n" else match[1], bare["bare"])
+    value += _ESCAPE.sub(lambda match: "" if match[1] == "\n" else match[1], _without_blanks_at_end(bare[1]))
     return value, text.find("\n", bare.end()) + 1 or len(text)
+
+
+def _without_blanks_at_end(bare: str) -> str:
+    """`bare` without the blanks after it. One behind a backslash belongs to it.
+
+    Not by the expression: it would look for the end again at each blank in the middle.
+    """
+    kept = bare.rstrip(" \t")
+    escaped = (len(kept) - len(kept.rstrip("\\"))) % 2
+    return bare[: len(kept) + escaped]
 
 
 def _in_double_quotes(match: re.Match[str]) -> str:

@@ -137,6 +137,7 @@ class Admission:
         requirements = self.config.dependencies.requirements
         found: set[str] = set()
         try:
+            bundle.verified(manifest)
             lines, same = tee(hashed(bundle.index(manifest.index_size)))
             for entry, line in zip(read_index(lines, limits=self.limits.tree), same, strict=True):
                 trust.check_name(entry.path, shared=self.config.shared)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pusher.wire import LogLine
+from pusher.wire import LogLine, Manifest
 
 Lines = Callable[[str], None]
 """Receives one line of output, without its newline."""
@@ -36,6 +36,10 @@ class Bundle(Protocol):
 
     def signed_manifest(self) -> tuple[bytes, bytes]:
         """The manifest and its signature, within their limits. Raises: Refused."""
+        ...
+
+    def verified(self, manifest: Manifest) -> None:
+        """The signature of `manifest` holds: from now on, a bundle of its sizes may be read."""
         ...
 
     def index(self, size: int) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ and sparse files.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pusher.wire.problems import malformed_bundle
@@ -38,8 +38,10 @@ _KINDS = {
 }
 _LARGEST = 8**11 - 1
 _EXTENDED_BYTES = 8 * 1024
+_EXTENDED_MOST = 4  # of one member: a long name, a long link name, pax records, and one to spare
 _END_BYTES = 1024 * 1024
 _SHOWN = 200
+_RECORD = re.compile(rb"([1-9][0-9]{0,4}) ([^=\n]+)=")
 
 END = bytes(2 * _BLOCK)
 """What follows the last member."""
@@ -77,10 +79,14 @@ class Member(NamedTuple):
 
 
 class TarReader:
-    """The members of a tar, one after the other. Everything raises Refused(bundle_malformed)."""
+    """The members of a tar, one after the other. Everything raises Refused(bundle_malformed).
 
-    def __init__(self, read: Read) -> None:
+    `count` is called for each header before it is read, and may raise.
+    """
+
+    def __init__(self, read: Read, *, count: Callable[[], None] = lambda: None) -> None:
         self._read = read
+        self._count = count
         self._left = 0
         self._padding = 0
 
@@ -92,7 +98,7 @@ class TarReader:
         if self._left:
             raise RuntimeError("a member of a bundle was not read to its end")
         extended: dict[str, str] = {}
-        while True:
+        for _ in range(_EXTENDED_MOST + 1):
             found = self._header()
             if found is None:
                 if extended:
@@ -101,6 +107,8 @@ class TarReader:
             if found.kind in _REGULAR:
                 break
             extended |= self._extended(found, extended)
+        else:
+            raise malformed_bundle(f"a member has more than {_EXTENDED_MOST} extended headers")
         name = extended["path"] if "path" in extended else _text(found.name)
         self._begin(_decimal(extended["size"], name) if "size" in extended else found.size)
         return Member(name, self._left)
@@ -117,6 +125,7 @@ class TarReader:
             yield piece
 
     def _header(self) -> "_Header | None":
+        self._count()
         block = read_exactly(self._read, _BLOCK)
         if not any(block):
             self._end()
@@ -199,13 +208,14 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 def _records(content: bytes) -> Iterator[tuple[str, bytes]]:
     """The records of a pax header, as `_record` writes them."""
-    while content:
-        match = re.match(rb"([1-9][0-9]{0,4}) ([^=\n]+)=", content)
-        size = int(match[1]) if match else 0
-        if not match or not match.end() < size <= len(content) or content[size - 1] != ord("\n"):
+    at = 0
+    while at < len(content):
+        match = _RECORD.match(content, at)
+        end = at + int(match[1]) if match else 0
+        if not match or not match.end() < end <= len(content) or content[end - 1] != ord("\n"):
             raise malformed_bundle("an extended header is damaged")
-        yield match[2].decode("utf-8", "backslashreplace"), content[match.end() : size - 1]
-        content = content[size:]
+        yield match[2].decode("utf-8", "backslashreplace"), content[match.end() : end - 1]
+        at = end
 
 
 def _octal(field: bytes, name: str) -> int:

@@ -17,10 +17,21 @@ from agent.core.config import BundleLimits
 from agent.deploy.deployer import Rollback, Send
 from agent.doors.http.server import DoorLimits, HttpDoor
 from agent.host.ports import Bundle
-from pusher.wire import Event, Happened, LogLine, Problem
+from pusher.wire import Event, Happened, LogLine, Manifest, Problem
 
 OWN_GROUP = "daemon"  # a group with one member, of the same name, on every Debian
 TIME = 1_795_000_000_000
+SIZES = Manifest(
+    app="shop",
+    version="v1",
+    created=TIME,
+    expires=TIME,
+    index_sha256="0" * 64,
+    index_size=0,
+    files=1_000,
+    unpacked_size=1024**3,
+)
+"""A manifest, instead of the empty one in `bundle`: for the budget of what follows it."""
 
 
 def bundle(files: Mapping[str, bytes] | None = None, *, index: bytes = b'{"path":"a"}\n') -> bytes:
@@ -165,6 +176,7 @@ class SimulatedApp:
 
     @staticmethod
     def _payload(bundle: Bundle) -> dict[str, bytes]:
+        bundle.verified(SIZES)
         for _ in bundle.index(len(b'{"path":"a"}\n')):
             pass
         return {path: b"".join(content) for path, _, content in bundle.files()}

@@ -335,7 +335,8 @@ async def test_one_user_cannot_take_all_connections():
             writer.write(at.head("GET /healthz"))
         for reader, _ in held:
             await reader.readuntil(b"\r\n\r\n")
-        assert await at.raw_bytes(b"") == b""
+        answer = await at.raw(b"")
+        assert (answer.status, answer.json["code"]) == (429, "busy")
         held[0][1].close()
         await held[0][1].wait_closed()
         await until(lambda: at.door.connections == 2)

@@ -59,6 +59,8 @@ class Swapped:
     def signed_manifest(self) -> tuple[bytes, bytes]:
         return b"another manifest", b"another signature"
 
+    def verified(self, manifest: object) -> None: ...
+
     def index(self, size: int) -> Iterator[bytes]:
         yield from self._index.splitlines(keepends=True)
 

@@ -6,7 +6,7 @@ end one request, and the daemon goes on.
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
@@ -28,8 +28,9 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """A connection whose caller was identified before a byte was read.
 
-    `hosts` are the `Host` values its requests may have. `idle_s` is how long the next whole request head may take:
-    a limit for idle connections, and for those that send a byte now and then.
+    `closed` is called when it has closed. `hosts` are the `Host` values its requests may have. `idle_s` is how
+    long the next whole request head may take: a limit for idle connections, and for those that send a byte now and
+    then.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Connection(web.RequestHandler):
         hosts: frozenset[str],
         loop: asyncio.AbstractEventLoop,
         idle_s: float,
+        closed: Callable[[], None],
     ) -> None:
         super().__init__(
             server,
@@ -56,11 +58,13 @@ class Connection(web.RequestHandler):
         )
         self.caller = caller
         self.hosts = hosts
+        self._closed = closed
         self._waiting: asyncio.Task[Any] | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel the work that only this caller waits for."""
         super().connection_lost(exc)
+        self._closed()
         if self._waiting is not None:
             self._waiting.cancel()
 

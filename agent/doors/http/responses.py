@@ -1,6 +1,7 @@
 """Responses: JSON that a terminal can show, and problem documents (RFC 9457)."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -73,6 +74,17 @@ def problem_response(
     if instance:
         document["instance"] = instance
     return _response(document, PROBLEM_TYPE, status, headers)
+
+
+def problem_bytes(problem: Problem, *, status: int) -> bytes:
+    """A whole response with a problem document, for a connection that is closed after it."""
+    body = canonical(problem.to_document(status=status)) + b"\n"
+    headers = {**_HEADERS, "Content-Type": PROBLEM_TYPE, "Content-Length": len(body), "Retry-After": 1}
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        *(f"{key}: {value}" for key, value in headers.items()),
+    ]
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
 
 
 def event_stream() -> web.StreamResponse:

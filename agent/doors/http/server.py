@@ -6,6 +6,7 @@ its target, its host and its caller are checked. Every response is our own, also
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,9 @@ from agent.doors.http.guards import (
     split_target,
 )
 from agent.doors.http.handlers import Handlers
+from agent.doors.http.quota import ConnectionQuota, TooMany
 from agent.doors.http.requests import Request
-from agent.doors.http.responses import problem_response
+from agent.doors.http.responses import problem_bytes, problem_response
 from agent.doors.http.routes import Match, Policy, find, nearest_path
 from agent.doors.http.streams import Streams
 from agent.doors.http.uploads import Uploads
@@ -52,6 +54,12 @@ class DoorLimits:
 
     connections_each: int = 64
     """Open connections of one user."""
+    connections_others: int = 256
+    """Open connections of all who are not operators. Never more than a quarter of the descriptors."""
+    rate_each: float = 50.0
+    """Connections that one user who is no operator may open in a second."""
+    burst_each: int = 100
+    """And how many of them at once."""
     lookups: int = 32
     """Connections whose callers are being identified at a time."""
     idle_s: float = 15.0
@@ -99,6 +107,13 @@ class HttpDoor:
         # Threads of its own, to identify callers: uploads may take all of the loop's, and the door must still
         # respond.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="door")
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._quota = ConnectionQuota(
+            each=self._limits.connections_each,
+            others=min(self._limits.connections_others, files // 4),
+            rate=self._limits.rate_each,
+            burst=self._limits.burst_each,
+        )
         self._server: web.Server | None = None
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -177,16 +192,29 @@ class HttpDoor:
 
     async def _admit(self, sock: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
         """Identify the caller, and only then let anything of the connection be read."""
-        caller = await self._in_thread(partial(identify, sock))
-        open_now = [one for one in server.connections if isinstance(one, Connection)]
-        if sum(one.caller.uid == caller.uid for one in open_now) >= self._limits.connections_each:
-            # The agent may open a limited number of files: one user must not leave none for a deployment.
-            _log.debug("connection_refused", caller=caller.name)
-            sock.close()
+        caller, operator = await self._in_thread(partial(self._identify, sock))
+        try:
+            closed = self._quota.take(caller.uid, operator=operator)
+        except TooMany as problem:
+            # The agent may open a limited number of files: others must not leave none for a deployment.
+            _log.debug("connection_refused", caller=caller.name, why=problem.why)
+            _dismiss(sock, problem)
             return
         loop = asyncio.get_running_loop()
-        connection = Connection(server, caller=caller, hosts=hosts, loop=loop, idle_s=self._limits.idle_s)
-        await loop.connect_accepted_socket(lambda: connection, sock)
+        connection = Connection(
+            server, caller=caller, hosts=hosts, loop=loop, idle_s=self._limits.idle_s, closed=closed
+        )
+        try:
+            await loop.connect_accepted_socket(lambda: connection, sock)
+        except BaseException:
+            closed()
+            sock.close()
+            raise
+
+    def _identify(self, sock: socket.socket) -> tuple[Caller, bool]:
+        """The caller, and whether it is an operator. That counts for the quota only: each request asks again."""
+        caller = identify(sock)
+        return caller, may_deploy(caller, own_uid=self._own_uid, group=self._group)
 
     async def _respond(self, http: web.BaseRequest) -> web.StreamResponse:
         self._running += 1
@@ -251,6 +279,16 @@ class HttpDoor:
 
     async def _in_thread(self, ask: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
+
+def _dismiss(sock: socket.socket, problem: TooMany) -> None:
+    """Answer and close a connection, without waiting for its request."""
+    with suppress(OSError), sock:
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            sock.recv(64 * 1024)  # closing with unread bytes would reset it, before the caller sees the answer
+        sock.send(problem_bytes(problem, status=problem.status))
+        sock.shutdown(socket.SHUT_WR)
 
 
 def _listen(address: str) -> socket.socket:

@@ -55,10 +55,11 @@ class Opened(Protocol):
 
 
 def index_holds(bundle: Bundle, manifest: Manifest) -> bool:
-    """Whether a bundle, of which nothing was read yet, has the index that the manifest names."""
+    """Whether a bundle, of which nothing was read yet, has the index that the verified manifest names."""
     digest = hashlib.sha256()
     try:
         bundle.signed_manifest()
+        bundle.verified(manifest)
         for line in bundle.index(manifest.index_size):
             digest.update(line)
     except Refused:

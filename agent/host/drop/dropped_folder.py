@@ -20,10 +20,12 @@ from pusher.wire import (
     SIGNATURE_BYTES,
     Entry,
     Link,
+    Manifest,
     WireError,
     check_path,
     parse_index_line,
 )
+from pusher.wire.problems import malformed_bundle
 
 _LINE_MOST = 32 * 1024
 
@@ -97,6 +99,9 @@ class _FolderBundle:
     def signed_manifest(self) -> tuple[bytes, bytes]:
         return self._content(DROP_MANIFEST, MANIFEST_BYTES), self._content(DROP_SIGNATURE, SIGNATURE_BYTES)
 
+    def verified(self, manifest: Manifest) -> None:
+        """Nothing here is unpacked: a folder costs what its files have."""
+
     def index(self, size: int) -> Iterator[bytes]:
         """As in the port. Raises: Missing, if the index that is there is another one."""
         descriptor = open_regular(DROP_INDEX, self._directory.descriptor)
@@ -106,7 +111,9 @@ class _FolderBundle:
                 if found != size:
                     raise Missing(DROP_INDEX, f"the {DROP_INDEX} that {DROP_MANIFEST} names, of {size} bytes "
                                               f"(there are {found})")  # fmt: skip
-                while size and (line := lines.readline(size)):
+                while size and (line := lines.readline(min(size, _LINE_MOST))):
+                    if len(line) == _LINE_MOST:
+                        raise malformed_bundle("its index has a line longer than two paths can be")
                     size -= len(line)
                     self._lines.append(line)
                     yield line

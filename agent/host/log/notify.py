@@ -1,6 +1,7 @@
 """Notifications to systemd (sd_notify(3)): ready, alive, stopping, and a line of status.
 
-Invariant: without NOTIFY_SOCKET nothing happens.
+Invariant: without NOTIFY_SOCKET nothing happens. No error of the operating system ends the reports of life: an
+agent that has no descriptor left for a moment goes on, and systemd must not kill it for that.
 """
 
 import asyncio
@@ -22,10 +23,14 @@ class Notifier:
         self._address = environment.get("NOTIFY_SOCKET", "")
         self._every_s = int(environment.get("WATCHDOG_USEC") or 0) / 1_000_000 / _PARTS
         self._watchdog: asyncio.Task[None] | None = None
+        self._kept: socket.socket | None = None
+        """The socket for the reports of life. It is opened while there are descriptors."""
 
     async def start(self) -> None:
         self.send("READY=1")
         if self._address and self._every_s:
+            with suppress(OSError):
+                self._kept = _open()
             self._watchdog = asyncio.create_task(self._show_life())
 
     async def stop(self) -> None:
@@ -33,6 +38,9 @@ class Notifier:
         if self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def say(self, status: str) -> None:
         """Set the line of text that `systemctl status` shows."""
@@ -47,11 +55,20 @@ class Notifier:
         if not self._address:
             return
         name = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock, suppress(OSError):
-            sock.sendto("\n".join(assignments).encode(), name)
+        message = "\n".join(assignments).encode()
+        with suppress(OSError):
+            if self._kept is not None:
+                self._kept.sendto(message, name)
+                return
+            with _open() as sock:
+                sock.sendto(message, name)
 
     async def _show_life(self) -> None:
         # From the event loop: if that hangs, systemd shall restart the agent.
         while True:
             await self._clock.sleep(self._every_s)
             self.send("WATCHDOG=1")
+
+
+def _open() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)

@@ -26,7 +26,7 @@ from pusher.wire import (
 )
 
 # The members of a file's line in their canonical order; ten times as fast as parsing the line as JSON.
-_LINE = re.compile(rb'"path":("[^"\\\n]*(?:\\.[^"\\\n]*)*"),"sha256":"([0-9a-f]{64})"')
+_LINE = re.compile(rb'"path":("(?:[^"\\\n]|\\.)*+"),"sha256":"([0-9a-f]{64})"')
 
 _SLICE = 1024 * 1024
 
