@@ -1,4 +1,4 @@
-"""An app stays in its box and ends with it: no way to process 1, no sight of others, nothing left after removal."""
+"""An app stays in its box and ends with it: no way to process 1, no sight of others, nothing left when removed."""
 
 import subprocess
 from collections.abc import Iterator
