@@ -125,7 +125,8 @@ def test_the_rule_names_what_root_has_rendered_whether_its_file_can_be_used_or_n
         (layout.units / name).write_text(text)
     layout.app_toml("flask-demo").write_text("=")
     polkit_rule.write_rule(layout, Disk())
-    assert layout.polkit_rules.read_text() == render_rule(["flask-demo"])
+    users = [config.user for config in read_apps(layout).usable.values()]
+    assert layout.polkit_rules.read_text() == render_rule(["flask-demo"], users=users)
 
 
 def test_what_systemd_says_tells_which_units_the_agent_may_drive():
