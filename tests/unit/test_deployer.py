@@ -19,6 +19,7 @@ from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.retention import Retention
 from agent.deploy.status_line import StatusLine
+from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.ports import Bundle, Service
 from agent.host.releases.store import ReleaseStore
@@ -91,7 +92,7 @@ class App:
             config=AppConfig(path=str(root / "app"), user="me"),
             host="web1",
             limits=BundleLimits(),
-            allowed_signers=root / "allowed_signers",
+            trust=TrustFiles(root / "allowed_signers"),
             disk=disk,
             journal=journal,
             clock=CLOCK,
