@@ -35,13 +35,13 @@ from agent.deploy.steps.unpack import Unpack
 from agent.deploy.unusable import Unusable
 from agent.doors.drop.directory import DropDirectory
 from agent.doors.http.server import HttpDoor
+from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.dependencies.builder import Builder, LocalBuilder
 from agent.host.dependencies.venvs import Venvs
 from agent.host.embedded.service import Embedded
 from agent.host.log.notify import Notifier
 from agent.host.ports import Clock, HookRunner, Service
-from agent.host.bundle.signatures import TrustFiles
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.run.hooks import EmbeddedHookRunner

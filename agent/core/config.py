@@ -58,7 +58,7 @@ def _address(address: str) -> str:
 
 def _release(name: str) -> str:
     if not is_release_id(name):
-        raise ValueError("the id of a release, such as \"20261123044011Z\", is needed")
+        raise ValueError('the id of a release, such as "20261123044011Z", is needed')
     return name
 
 

@@ -42,7 +42,8 @@ def surplus(
     """The releases that retention deletes, oldest first.
 
     Retention keeps the live release, its rollback target, pinned releases and the `keep` newest good ones. For
-    inspection it keeps the `keep` newest others too, unless `keep` good ones are newer. A release in `revoked` is no rollback target.
+    inspection it keeps the `keep` newest others too, unless `keep` good ones are newer. A release in `revoked` is
+    no rollback target.
     """
     newest_first = sorted(releases, key=lambda one: one.id, reverse=True)
     good = [one.id for one in newest_first if one.standing is Standing.GOOD or one.id == live]

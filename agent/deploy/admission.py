@@ -27,7 +27,8 @@ _BATCH = 256
 class VerifiedManifest:
     """A manifest whose signatures hold. `digest` is the SHA-256 of its bytes; the journal knows it by that.
 
-    `signature` has all signatures, `signer` the names of those that count. The times are what the two steps took, in milliseconds.
+    `signature` has all signatures, `signer` the names of those that count. The times are what the two
+    steps took, in milliseconds.
     """
 
     manifest: Manifest
@@ -60,9 +61,7 @@ class Admission:
         began = self.clock.elapsed()
         raw, signature = await asyncio.to_thread(bundle.signed_manifest)
         received = self.clock.elapsed()
-        signers = await asyncio.to_thread(
-            verify_all, raw, signature, files=self.trust, rules=self.config.signing
-        )
+        signers = await asyncio.to_thread(verify_all, raw, signature, files=self.trust, rules=self.config.signing)
         try:
             manifest = Manifest.from_bytes(raw)
         except WireError as error:

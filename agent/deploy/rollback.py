@@ -1,7 +1,8 @@
 """Where a rollback goes.
 
-Invariant: the target is intact, its keys still count, and it is not the live release. If the caller named none, it was confirmed good, and
-nobody rolled back from it. The caller learns which releases were passed over because they are damaged or revoked.
+Invariant: the target is intact, its keys still count, and it is not the live release. If the caller named none, it
+was confirmed good, and nobody rolled back from it. The caller learns which releases were passed over because they
+are damaged or revoked.
 """
 
 import asyncio

@@ -9,11 +9,11 @@ from pusher.bundle.manifest import make_manifest
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
 from pusher.bundle.source import BundleFile, locate
 from pusher.bundle.tree import dangling, read_tree
+from pusher.bundle.whole_file import write_whole
 from pusher.commands.command import Command
 from pusher.commands.options import add_options, count
 from pusher.config import load
 from pusher.errors import Usage
-from pusher.bundle.whole_file import write_whole
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount
 

@@ -1,7 +1,7 @@
-"""Several signatures of one manifest: armored SSH signatures, one after the other (docs/reference/bundle-format.md).
+"""Several signatures of one manifest: armored SSH signatures, one after the other.
 
 Invariant: the parts, joined, give the same bytes. One signature is one part, so a bundle with a single signature
-is what it always was.
+is what it always was. Format: docs/reference/bundle-format.md.
 """
 
 from pusher.wire.text import LimitError

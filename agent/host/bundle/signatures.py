@@ -1,7 +1,7 @@
 """The signatures of a manifest, and whether they are those that an app asks for.
 
-Invariant: a number of signatures within the limit, and each in its exact form, before any is verified. A forged one
-refuses the bundle, however many good ones stand beside it.
+Invariant: a number of signatures within the limit, and each in its exact form, before any is verified. A forged
+one refuses the bundle, however many good ones stand beside it.
 """
 
 import time

@@ -31,9 +31,9 @@ def verify(
 ) -> Signer:
     """The signer who signed exactly these bytes as a release. Blocking.
 
-    `revoked_keys` is a file by `ssh-keygen -k`, or a list of public keys. `at` is a UTC time `YYYYMMDDHHMMSSZ`, as a
-    release id is: validity periods (of certificates, and of lines of `allowed_signers`) are checked for that time,
-    not for now. Raises: Refused(signature_invalid, signer_unknown, signer_revoked, configuration),
+    `revoked_keys` is a file by `ssh-keygen -k`, or a list of public keys. `at` is a UTC time `YYYYMMDDHHMMSSZ`,
+    as a release id is: validity periods (of certificates, and of lines of `allowed_signers`) are checked for that
+    time, not for now. Raises: Refused(signature_invalid, signer_unknown, signer_revoked, configuration),
     Failed(timed_out) after `deadline_s`.
     """
     envelope = read_envelope(signature)
@@ -45,7 +45,7 @@ def verify(
         file = f"/dev/fd/{descriptor}"
         # `_names_of` sees every line of a key; `find-principals` stops at the first, whatever its namespace. But
         # only that one knows certificates, whose line names their authority.
-        names = _names_of(envelope, listed) or keygen.names(principals_argv(allowed_signers, file))
+        names = _names_of(envelope, listed) or keygen.names(principals_argv(allowed_signers, file, at=at))
         for name in names:
             argv = verify_argv(name, allowed_signers, file, revoked_keys=revoked_keys, at=at)
             if keygen.run(argv, manifest).returncode == 0:
@@ -65,9 +65,12 @@ def verify(
     raise _unknown(envelope, allowed_signers, output=keygen.errors)
 
 
-def principals_argv(allowed_signers: Path, signature: str) -> tuple[str, ...]:
+def principals_argv(allowed_signers: Path, signature: str, *, at: str = "") -> tuple[str, ...]:
     """Ask whose key made a signature (ssh-keygen(1)). The answer ignores namespaces, and may be a pattern."""
-    return ("ssh-keygen", "-Y", "find-principals", "-f", str(allowed_signers), "-s", signature)
+    return (
+        *("ssh-keygen", "-Y", "find-principals", "-f", str(allowed_signers), "-s", signature),
+        *_moment(at),
+    )
 
 
 def verify_argv(
@@ -78,13 +81,18 @@ def verify_argv(
         *("ssh-keygen", "-Y", "verify", "-n", SIGNATURE_NAMESPACE, "-I", principal),
         *("-f", str(allowed_signers), "-s", signature),
         *(("-r", str(revoked_keys)) if revoked_keys is not None else ()),
-        *(("-O", f"verify-time={at}") if at else ()),
+        *_moment(at),
     )
 
 
 def check_argv(signature: str) -> tuple[str, ...]:
     """Verify a signature by any key: an unknown signer is no forgery (ssh-keygen(1))."""
     return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", signature)
+
+
+def _moment(at: str) -> tuple[str, ...]:
+    """Check validity periods for this time (ssh-keygen(1), verify-time)."""
+    return ("-O", f"verify-time={at}") if at else ()
 
 
 def _listed(allowed_signers: Path) -> list[str]:

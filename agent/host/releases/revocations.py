@@ -83,7 +83,9 @@ class Revocations:
 
     def _forget_if_changed(self) -> None:
         """Keep results only as long as the two files have the same content."""
-        digest = b"".join(_digest(file) for file in (self._files.allowed_signers, self._files.revoked_keys) if file)
+        digest = b"".join(
+            _digest(file) for file in (self._files.allowed_signers, self._files.revoked_keys) if file
+        )
         if digest != self._digest:
             self._digest, self._known = digest, {}
 
