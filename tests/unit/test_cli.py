@@ -461,7 +461,7 @@ def test_pack_and_verify(project: Path, pusher: Run, key: Path, capsys: pytest.C
 def test_a_second_person_signs_a_bundle_file(
     project: Path, pusher: Run, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert pusher("pack", "v1", "--key", str(key), "-o", "b") == 0
+    assert pusher("pack", "v3", "-o", "b") == 0
     before = read_bundle(project / "b")
     assert pusher("sign", "b", "--key", str(key)) == 2
     assert "has signed it already" in capsys.readouterr().err
