@@ -35,12 +35,14 @@ from agent.deploy.steps.unpack import Unpack
 from agent.deploy.unusable import Unusable
 from agent.doors.drop.directory import DropDirectory
 from agent.doors.http.server import HttpDoor
+from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.dependencies.builder import Builder, LocalBuilder
 from agent.host.dependencies.venvs import Venvs
 from agent.host.embedded.service import Embedded
 from agent.host.log.notify import Notifier
 from agent.host.ports import Clock, HookRunner, Service
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.run.hooks import EmbeddedHookRunner
 from agent.host.setup.config_files import Apps, after_mending
@@ -161,7 +163,10 @@ def _app(
     status_line: StatusLine,
 ) -> App:
     store, lock = ReleaseStore(AppLayout(layout.beneath(config.path))), DeploymentLock(name)
-    retention = Retention(name, config.keep_releases, store, disk, journal)
+    revoked_keys = layout.beneath(host.revoked_keys) if host.revoked_keys else None
+    trust = TrustFiles(layout.allowed_signers, revoked_keys)
+    revocations = Revocations(store.layout, files=trust, rules=config.signing, allowed=config.allow_revoked)
+    retention = Retention(name, config.keep_releases, store, disk, journal, revocations)
     builder = LocalBuilder(disk) if host.service == "embedded" else UnitBuilder(name, disk, host=layout)
     venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary, builder=builder)
     executor = Executor(
@@ -170,7 +175,7 @@ def _app(
             Step.LINK_SHARED: LinkShared(store.layout, config, disk),
             Step.DEPENDENCIES: Dependencies(store, disk, venvs, journal),
             Step.PREFLIGHT: Preflight(store, config, service, clock),
-            Step.SWITCH: Switch(store, config, disk, service, journal, clock),
+            Step.SWITCH: Switch(store, revocations, config, disk, service, journal, clock),
             Step.RESTART: Restart(store, service),
             Step.CONFIRM: Confirm(config, clock),
             Step.CLEANUP: Cleanup(store, retention, venvs, journal),
@@ -186,7 +191,7 @@ def _app(
         config=config,
         host=host.name,
         limits=host.limits,
-        allowed_signers=layout.allowed_signers,
+        trust=trust,
         disk=disk,
         journal=journal,
         clock=clock,
@@ -210,6 +215,7 @@ def _app(
         retention=retention,
         lock=lock,
         store=store,
+        revocations=revocations,
         service=service,
         journal=journal,
         clock=clock,
@@ -222,6 +228,7 @@ def _app(
         lock=lock,
         recovery=recovery,
         store=store,
+        revocations=revocations,
         service=service,
         journal=journal,
         clock=clock,

@@ -4,6 +4,7 @@ Invariant: nothing is changed. What cannot be read is reported, and does not end
 """
 
 import argparse
+import os
 import pwd
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from agent.admin.command import Command, no_options
 from agent.core.config import AppConfig, clashes
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import AGENT, Units
+from agent.host.bundle.signatures import TrustFiles
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.setup import polkit_rule
 from agent.host.setup.config_files import (
@@ -50,10 +53,13 @@ COMMAND = Command(
 
 
 def _findings(layout: HostLayout) -> Iterator[Finding]:
-    service = ""
+    service, trust = "", TrustFiles(layout.allowed_signers)
     try:
         agent = read_agent(layout)
         service = agent.service
+        if agent.revoked_keys:
+            trust = TrustFiles(layout.allowed_signers, layout.beneath(agent.revoked_keys))
+            yield from _check_revoked_keys(trust)
         yield True, f"{layout.agent_toml}: name {agent.name}, door {agent.door.address}, {agent.service}"
     except Problem as problem:
         yield False, str(problem)
@@ -72,12 +78,12 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
     except Problem as problem:
         yield False, str(problem)
         return
-    yield from _check_apps(apps, layout, service=service)
+    yield from _check_apps(apps, layout, service=service, trust=trust)
     if service == "systemd":
         yield from _check_rule(apps, layout)
 
 
-def _check_apps(apps: Apps, layout: HostLayout, *, service: str) -> Iterator[Finding]:
+def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFiles) -> Iterator[Finding]:
     if not apps.usable and not apps.unusable:
         yield False, f"{layout.apps}: no app yet"
     for name, unusable in apps.unusable.items():
@@ -90,6 +96,7 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str) -> Iterator[Fin
                 yield from check(name, config, layout)
             except OSError as error:
                 yield False, f"{name}: {error.filename} cannot be read: {error.strerror}"
+        yield from _check_keys(name, config, layout, trust=trust)
         if service == "systemd":
             yield from _check_units(name, config, layout)
 
@@ -113,6 +120,22 @@ def _check_releases(name: str, config: AppConfig, layout: HostLayout) -> Iterato
         yield False, f"{name}: release {release} is unknown: {why}; look into it, and delete it by hand"
     if store.live() is None and store.folders():
         yield False, f"{name}: no release is current, so nothing starts at boot; use rollback --to ID"
+
+
+def _check_revoked_keys(trust: TrustFiles) -> Iterator[Finding]:
+    file = trust.revoked_keys
+    readable = file is not None and file.is_file() and os.access(file, os.R_OK)
+    yield readable, f"{file}: {'the revoked keys' if readable else 'cannot be read, so no bundle is accepted'}"
+
+
+def _check_keys(name: str, config: AppConfig, layout: HostLayout, *, trust: TrustFiles) -> Iterator[Finding]:
+    """The releases whose keys have ended. No rollback goes there; a live one keeps running."""
+    store = ReleaseStore(AppLayout(layout.beneath(config.path)))
+    revocations = Revocations(store.layout, files=trust, rules=config.signing, allowed=config.allow_revoked)
+    live = store.live()
+    for release, why in revocations.among(store.found()).items():
+        then = "it runs on; send a new version" if release == live else "no rollback goes there"
+        yield False, f"{name}: the keys of release {release} ended ({why}): {then}"
 
 
 def _check_shared(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:

@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_o
 from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from pusher.wire import RESERVED_NAMES, Code, Limits, Refused, WireError, check_path
+from agent.core.layout import is_release_id
+from agent.core.signing import SigningRules
+from pusher.wire import RESERVED_NAMES, SIGNATURES_MOST, Code, Limits, Refused, WireError, check_path
 
 DEFAULT_INDEX = "default"
 """What `index_url` is called among the indexes."""
@@ -54,8 +56,20 @@ def _address(address: str) -> str:
     return address
 
 
+def _release(name: str) -> str:
+    if not is_release_id(name):
+        raise ValueError('the id of a release, such as "20261123044011Z", is needed')
+    return name
+
+
+def _absolute_or_none(path: str) -> str:
+    return path and _absolute(path)
+
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+OptionalPath = Annotated[str, AfterValidator(_absolute_or_none)]
+ReleaseId = Annotated[str, AfterValidator(_release)]
 SharedPath = Annotated[str, AfterValidator(_relative)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 ListenAddress = Annotated[str, AfterValidator(_address)]
@@ -133,6 +147,10 @@ class AppConfig(_Table):
     drain_s: Seconds = 10
     preflight: bool = True
     hook_deadline_s: Seconds = 300
+    signatures_required: int = Field(1, ge=1, le=SIGNATURES_MOST)
+    require_touch: bool = False
+    require_pin: bool = False
+    allow_revoked: list[ReleaseId] = []
     health: Health = Health()
     dependencies: Dependencies = Dependencies()
     resources: Resources = Resources()
@@ -155,6 +173,11 @@ class AppConfig(_Table):
     def shared(self) -> tuple[str, ...]:
         """Every name that is a link into `shared/`, and so may not be in a bundle."""
         return (*self.shared_paths, *self.shared_files)
+
+    @property
+    def signing(self) -> SigningRules:
+        """What the signatures of a new bundle must be."""
+        return SigningRules(self.signatures_required, self.require_touch, self.require_pin)
 
 
 class Door(_Table):
@@ -195,6 +218,7 @@ class AgentConfig(_Table):
 
     name: str = ""
     service: Literal["systemd", "embedded"] = "systemd"
+    revoked_keys: OptionalPath = ""
     door: Door = Door()
     limits: BundleLimits = BundleLimits()
     drop: Drop = Drop()

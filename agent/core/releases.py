@@ -3,7 +3,7 @@
 Invariant: everything follows from the records alone. Ids order releases in time; names and mtimes never do.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,15 +36,19 @@ def rollback_targets(releases: Iterable[Release], *, live: str | None) -> list[R
     return sorted(good, key=lambda one: one.id, reverse=True)
 
 
-def surplus(releases: Iterable[Release], *, live: str | None, keep: int) -> list[Release]:
+def surplus(
+    releases: Iterable[Release], *, live: str | None, keep: int, revoked: Collection[str] = ()
+) -> list[Release]:
     """The releases that retention deletes, oldest first.
 
     Retention keeps the live release, its rollback target, pinned releases and the `keep` newest good ones. For
-    inspection it keeps the `keep` newest others too, unless `keep` good ones are newer.
+    inspection it keeps the `keep` newest others too, unless `keep` good ones are newer. A release in `revoked` is
+    no rollback target.
     """
     newest_first = sorted(releases, key=lambda one: one.id, reverse=True)
     good = [one.id for one in newest_first if one.standing is Standing.GOOD or one.id == live]
-    kept = {live, *good[:keep], *(one.id for one in rollback_targets(newest_first, live=live)[:1])}
+    targets = [one.id for one in rollback_targets(newest_first, live=live) if one.id not in revoked]
+    kept = {live, *good[:keep], *targets[:1]}
     oldest = good[keep - 1] if len(good) >= keep else ""
     inspected = [one.id for one in newest_first if one.id not in good and one.id > oldest]
     kept |= {*inspected[:keep], *(one.id for one in newest_first if one.pinned)}

@@ -25,6 +25,7 @@ _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----\n", "-----END SSH SIGNATURE-----\n
 _LINE_MOST = 76
 _MAGIC = b"SSHSIG"
 _VERSION = 1
+_PRESENT, _VERIFIED = 0x01, 0x04
 
 _SIGNED_BY = {
     "ssh-ed25519": "ssh-ed25519",
@@ -46,17 +47,29 @@ _PRINCIPAL = re.compile(r"[^\s\"#*?!,\\\x00-\x1f\x7f]+")
 class Envelope:
     """The key of a signature. `fingerprint` is that of the plain key, as `ssh-keygen -l` prints it.
 
-    `key` is the public key in the envelope: a certificate if `key_type` names one.
+    `key` is the public key in the envelope: a certificate if `key_type` names one. `flags` is what a security key
+    says about its user, None for other keys. They are true only once the signature is verified: it covers them.
     """
 
     key_type: str
     key: bytes
     fingerprint: str
+    flags: int | None = None
 
     @property
     def certified(self) -> bool:
         """Whether the key is a certificate."""
         return self.key_type in _CERTIFICATES
+
+    @property
+    def touched(self) -> bool:
+        """Whether the user touched the security key (user presence; PROTOCOL.u2f of OpenSSH, FIDO CTAP2)."""
+        return bool((self.flags or 0) & _PRESENT)
+
+    @property
+    def unlocked(self) -> bool:
+        """Whether the security key had asked its user for a PIN or a finger (user verification)."""
+        return bool((self.flags or 0) & _VERIFIED)
 
 
 def read_envelope(signature: bytes) -> Envelope:
@@ -76,9 +89,9 @@ def read_envelope(signature: bytes) -> Envelope:
     if digest != "sha512":
         _refuse(f"it signs a {digest[:80]!r} digest; only sha512 is accepted")
     kind, plain = _check_key(key)
-    _check_signature(fields.string(), key_type=kind)
+    flags = _check_signature(fields.string(), key_type=kind)
     fields.end()
-    return Envelope(_Fields(key).text(), key, _fingerprint(plain))
+    return Envelope(_Fields(key).text(), key, _fingerprint(plain), flags)
 
 
 def trust_line(public_key: str, *, principal: str) -> str:
@@ -178,16 +191,19 @@ def _check_certificate(fields: "_Fields") -> None:
     _check_signature(fields.string(), key_type=kind)
 
 
-def _check_signature(blob: bytes, *, key_type: str) -> None:
+def _check_signature(blob: bytes, *, key_type: str) -> int | None:
+    """The flags of a security key, None for other keys."""
     fields = _Fields(blob)
     algorithm = fields.text()
     if algorithm != _SIGNED_BY[key_type]:
         _refuse(f"a {key_type} key must sign with {_SIGNED_BY[key_type]}, not {algorithm[:80]!r}")
     fields.string()
+    flags = None
     if key_type.startswith("sk-"):
-        fields.number(1)  # flags
+        flags = fields.number(1)
         fields.number(4)  # counter
     fields.end()
+    return flags
 
 
 class _Fields:

@@ -13,22 +13,22 @@ from pathlib import Path
 
 from agent.core import trust
 from agent.core.config import AppConfig, BundleLimits
-from agent.host.bundle import signers
+from agent.host.bundle.signatures import TrustFiles, verify_all
 from agent.host.ports import Bundle, Clock
 from agent.host.releases.unpack import check_room, write_metadata
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Entry, File, LimitError, Manifest, Refused, WireError, read_index
 
-_SIGNATURE_DEADLINE_S = 10.0
 _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedManifest:
-    """A manifest whose signature holds. `digest` is the SHA-256 of its bytes; the journal knows it by that.
+    """A manifest whose signatures hold. `digest` is the SHA-256 of its bytes; the journal knows it by that.
 
-    The times are what the two steps took, in milliseconds.
+    `signature` has all signatures, `signer` the names of those that count. The times are what the two
+    steps took, in milliseconds.
     """
 
     manifest: Manifest
@@ -48,26 +48,20 @@ class Admission:
     config: AppConfig
     host: str
     limits: BundleLimits
-    allowed_signers: Path
+    trust: TrustFiles
     disk: Disk
     journal: Journal
     clock: Clock
 
     async def receive(self, bundle: Bundle) -> VerifiedManifest:
-        """Read the manifest of a bundle, and verify its signature.
+        """Read the manifest of a bundle, and verify its signatures.
 
-        Raises: Refused, if it is malformed or its signer is not trusted.
+        Raises: Refused, if it is malformed, or its signers are not trusted or too few.
         """
         began = self.clock.elapsed()
         raw, signature = await asyncio.to_thread(bundle.signed_manifest)
         received = self.clock.elapsed()
-        signer = await asyncio.to_thread(
-            signers.verify,
-            raw,
-            signature,
-            allowed_signers=self.allowed_signers,
-            deadline_s=_SIGNATURE_DEADLINE_S,
-        )
+        signers = await asyncio.to_thread(verify_all, raw, signature, files=self.trust, rules=self.config.signing)
         try:
             manifest = Manifest.from_bytes(raw)
         except WireError as error:
@@ -77,7 +71,7 @@ class Admission:
             raw,
             signature,
             digest=hashlib.sha256(raw).hexdigest(),
-            signer=signer.principal,
+            signer=", ".join(one.principal for one in signers),
             receive_ms=round((received - began) * 1000),
             verify_ms=round((self.clock.elapsed() - received) * 1000),
         )

@@ -21,6 +21,7 @@ from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.retention import Retention
 from agent.host.ports import Bundle, Clock, Service
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Problem, Refused
@@ -63,6 +64,7 @@ class Deployer:
         retention: Retention,
         lock: DeploymentLock,
         store: ReleaseStore,
+        revocations: Revocations,
         service: Service,
         journal: Journal,
         clock: Clock,
@@ -74,6 +76,7 @@ class Deployer:
         self._retention = retention
         self._lock = lock
         self._store = store
+        self._revocations = revocations
         self._service = service
         self._journal = journal
         self._clock = clock
@@ -165,7 +168,11 @@ class Deployer:
             if request.leaving is not None:
                 await rollback.check_live(self._app, request.leaving, store=self._store)
             target, passed_over = await rollback.target(
-                self._app, request.to, store=self._store, journal=self._journal
+                self._app,
+                request.to,
+                store=self._store,
+                revocations=self._revocations,
+                journal=self._journal,
             )
             await self._service.ready()
             attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)

@@ -6,7 +6,8 @@ Invariant: only the releases that `surplus` names are deleted, never the live on
 import asyncio
 from dataclasses import dataclass
 
-from agent.core.releases import surplus
+from agent.core.releases import rollback_targets, surplus
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.releases.unpack import check_room
 from agent.host.storage.disk import Disk
@@ -23,11 +24,15 @@ class Retention:
     store: ReleaseStore
     disk: Disk
     journal: Journal
+    revocations: Revocations
 
     async def delete_surplus(self, *, live: str | None) -> None:
         """Delete the releases that retention does not keep. Raises: Failed; the rest goes the next time."""
         layout = self.store.layout
-        for one in surplus(await self.journal.releases(self.app), live=live, keep=self.keep):
+        releases = await self.journal.releases(self.app)
+        targets = rollback_targets(releases, live=live)
+        _, revoked = await asyncio.to_thread(self.revocations.until_allowed, targets)
+        for one in surplus(releases, live=live, keep=self.keep, revoked=revoked):
             path, trash = layout.release(one.id), layout.trash(one.id)
             await asyncio.to_thread(self.disk.remove, path, trash=trash, op="cleanup.release")
             await self.journal.forget(self.app, one.id)

@@ -1,7 +1,8 @@
 """Where a rollback goes.
 
-Invariant: the target is intact, and is not the live release. If the caller named none, it was confirmed good, and
-nobody rolled back from it. The caller learns which releases were passed over because they are damaged.
+Invariant: the target is intact, its keys still count, and it is not the live release. If the caller named none, it
+was confirmed good, and nobody rolled back from it. The caller learns which releases were passed over because they
+are damaged or revoked.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from agent.core.releases import Release, listing, rollback_targets
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Problem, Refused
@@ -18,7 +20,7 @@ _log = structlog.get_logger()
 
 
 async def target(
-    app: str, to: str | None, *, store: ReleaseStore, journal: Journal
+    app: str, to: str | None, *, store: ReleaseStore, revocations: Revocations, journal: Journal
 ) -> tuple[Release, Problem | None]:
     """The release to roll back to (`to`, or the newest intact rollback target), and what was passed over for it.
 
@@ -34,15 +36,19 @@ async def target(
     if not candidates and to is not None:
         why = "it is the live release" if to == live else "there is no such release here"
         raise Refused(Code.UNKNOWN_RELEASE, what, why=why, hint=hint)
-    damaged: list[str] = []
+    found: list[tuple[Code, str]] = []
     for one in candidates:
+        if revoked := await asyncio.to_thread(revocations.why, one.id):
+            _log.warning("release_revoked", app=app, release=one.id, why=revoked)
+            found.append((Code.SIGNER_REVOKED, f"the keys of release {one.id} ({one.version}) ended: {revoked}"))
+            continue
         difference = await asyncio.to_thread(store.intact, one.id)
         if not difference:
-            return one, _passed_over(damaged)
+            return one, _passed_over(found)
         _log.warning("release_damaged", app=app, release=one.id, difference=difference)
-        damaged.append(f"release {one.id} ({one.version}) is damaged: {difference}")
-    if damaged:
-        raise Refused(Code.RELEASE_DAMAGED, what, why="; ".join(damaged), hint=hint)
+        found.append((Code.RELEASE_DAMAGED, f"release {one.id} ({one.version}) is damaged: {difference}"))
+    if found:
+        raise Refused(found[0][0], what, why=_reasons(found), hint=hint + _hint(found))
     why = "no older release was confirmed good, or all of them were rolled back from"
     raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, what, why=why, hint=hint)
 
@@ -59,12 +65,22 @@ async def check_live(app: str, release: str, *, store: ReleaseStore) -> None:
         )
 
 
-def _passed_over(damaged: Sequence[str]) -> Problem | None:
-    if not damaged:
+def _passed_over(found: Sequence[tuple[Code, str]]) -> Problem | None:
+    if not found:
         return None
     return Refused(
-        Code.RELEASE_DAMAGED,
+        found[0][0],
         "This is not the newest release that was good",
-        why="; ".join(damaged),
-        hint="Send that version again to have it whole",
+        why=_reasons(found),
+        hint="Send that version again to have it whole" + _hint(found),
     )
+
+
+def _reasons(found: Sequence[tuple[Code, str]]) -> str:
+    return "; ".join(reason for _, reason in found)
+
+
+def _hint(found: Sequence[tuple[Code, str]]) -> str:
+    if all(code is not Code.SIGNER_REVOKED for code, _ in found):
+        return ""
+    return ". Or let root name the release in allow_revoked, in the app's file"

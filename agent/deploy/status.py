@@ -4,7 +4,7 @@ Invariant: nothing here changes anything. JSON members are those of docs/referen
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +14,7 @@ from agent.deploy.deployment import Deployment, recorded
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.host.ports import Clock, Service
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal, Record
 from pusher.wire import Code, LogLine, Refused, format_timestamp
@@ -35,6 +36,7 @@ class Status:
         lock: DeploymentLock,
         recovery: AppRecovery,
         store: ReleaseStore,
+        revocations: Revocations,
         service: Service,
         journal: Journal,
         clock: Clock,
@@ -46,6 +48,7 @@ class Status:
         self._lock = lock
         self._recovery = recovery
         self._store = store
+        self._revocations = revocations
         self._service = service
         self._journal = journal
         self._clock = clock
@@ -55,6 +58,8 @@ class Status:
         releases = {one.id: one for one in await self._journal.releases(self._app)}
         live = await asyncio.to_thread(self._store.live)
         newest = await self._journal.newest_accepted(self._app)
+        targets = rollback_targets(releases.values(), live=live)
+        target, _ = await asyncio.to_thread(self._revocations.until_allowed, targets)
         deploying = self._lock.deployment
         last = await self._journal.history(self._app, most=1)
         return {
@@ -65,7 +70,7 @@ class Status:
             "requirements": self._config.dependencies.requirements,
             "drop": self._drop,
             "live": _short(releases.get(live)) if live else None,
-            "previous": _short(next(iter(rollback_targets(releases.values(), live=live)), None)),
+            "previous": _short(target),
             "running": self._service.running() is not None,
             "trouble": self._recovery.trouble,
             "newest_created": None if newest is None else format_timestamp(newest),
@@ -77,10 +82,11 @@ class Status:
         """The releases on disk, newest first, and the newest deployments."""
         known = await self._journal.releases(self._app)
         live = await asyncio.to_thread(self._store.live)
-        target = next(iter(rollback_targets(known, live=live)), None)
+        revoked = await asyncio.to_thread(self._revocations.among, known)
+        target = next((one for one in rollback_targets(known, live=live) if one.id not in revoked), None)
         return {
             "app": self._app,
-            "releases": [_release(one, live=live, target=target) for one in reversed(known)],
+            "releases": [_release(one, live=live, target=target, revoked=revoked) for one in reversed(known)],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
         }
 
@@ -135,7 +141,9 @@ def _short(release: Release | None) -> dict[str, Any] | None:
     return {"release": release.id, "version": release.version} if release else None
 
 
-def _release(release: Release, *, live: str | None, target: Release | None) -> dict[str, Any]:
+def _release(
+    release: Release, *, live: str | None, target: Release | None, revoked: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "id": release.id,
         "version": release.version,
@@ -143,6 +151,7 @@ def _release(release: Release, *, live: str | None, target: Release | None) -> d
         "live": release.id == live,
         "fallback": release == target,
         "pinned": release.pinned,
+        "revoked": revoked.get(release.id),
         "created": format_timestamp(release.created),
         "venv": release.venv,
         "by": release.by,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pusher.errors import Usage
-from pusher.wire import SIGNATURE_NAMESPACE, Code, Failed, Refused
+from pusher.wire import SIGNATURE_NAMESPACE, SIGNATURES_MOST, Code, Failed, LimitError, Refused, split_signatures
 
 KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _DEADLINE_S = 30.0
@@ -77,6 +77,33 @@ def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None)
                 return found._replace(principal=principal)
     code = Code.SIGNER_UNKNOWN if done.returncode else Code.SIGNATURE_INVALID
     raise _refused(code, found, done)
+
+
+def signers_of(document: bytes, signatures: bytes, *, signers: Path | None = None) -> list[Signer]:
+    """Who made each signature of a manifest, in their order. Raises: as `signed_by`, for the first that fails."""
+    try:
+        parts = split_signatures(signatures)
+    except LimitError as error:
+        raise Refused(Code.LIMIT_EXCEEDED, "The bundle has too many signatures", why=str(error)) from error
+    return [signed_by(document, one, signers=signers) for one in parts]
+
+
+def add_signature(document: bytes, signatures: bytes, *, key: str = "") -> bytes:
+    """The signatures and one more, by `key` as for `sign`. Those before it must be valid.
+
+    Raises: as `sign` and `signers_of`; Usage, if this key has signed already, or there is no room for one more.
+    """
+    before = signers_of(document, signatures)
+    if len(before) >= SIGNATURES_MOST:
+        raise Usage(f"It has {len(before)} signatures, and may not have more")
+    added = sign(document, key=key)
+    one = signed_by(document, added)
+    if one.fingerprint in {other.fingerprint for other in before}:
+        raise Usage(
+            f"{one.key_type} {one.fingerprint} has signed it already",
+            hint="A second signature must come from another person's key",
+        )
+    return signatures + added
 
 
 def check_argv(signature: Path) -> tuple[str, ...]:

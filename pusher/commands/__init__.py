@@ -5,7 +5,7 @@ its help is asked for.
 """
 
 NAMES = (
-    *("send", "status", "releases", "diff", "logs", "rollback", "pin", "unpin", "drop", "pack", "verify"),
+    *("send", "status", "releases", "diff", "logs", "rollback", "pin", "unpin", "drop", "pack", "sign", "verify"),
     "completion",
 )
 """Every command, in the order of `pusher --help`."""

@@ -1,9 +1,7 @@
 """`pusher pack`: sign a version into a bundle file; or sign only its manifest."""
 
 import argparse
-import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from pusher.bundle.archive import write_bundle
@@ -11,6 +9,7 @@ from pusher.bundle.manifest import make_manifest
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
 from pusher.bundle.source import BundleFile, locate
 from pusher.bundle.tree import dangling, read_tree
+from pusher.bundle.whole_file import write_whole
 from pusher.commands.command import Command
 from pusher.commands.options import add_options, count
 from pusher.config import load
@@ -66,7 +65,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         _write_manifest(signed, Path(arguments.manifest), screen)
         return 0
     target = Path(arguments.output or f"{app}-{found.version}.tar.zst")
-    _write(target, write_bundle(signed, tree.contents()))
+    write_whole(target, write_bundle(signed, tree.contents()))
     screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
     return 0
 
@@ -86,24 +85,3 @@ def _write_manifest(signed: SignedManifest, folder: Path, screen: Screen) -> Non
             screen.line(str(path))
     except OSError as error:
         raise Usage(f"{folder} cannot be written", why=error.strerror or str(error)) from error
-
-
-def _write(target: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file that appears whole or not at all. Raises: Usage; whatever `pieces` raises."""
-    # If it is a link, its target is replaced.
-    real = Path(os.path.realpath(target))
-    aside = real.with_name(f".{real.name}.{os.getpid()}")
-    try:
-        if target.exists() and not target.is_file() and not target.is_dir():
-            # For root, the rename would replace even /dev/null.
-            raise Usage(f"{target} cannot be written", why="it is not a regular file", hint="Name a file with -o")
-        try:
-            with aside.open("xb") as out:
-                out.writelines(pieces)
-                out.flush()
-                os.fsync(out.fileno())
-            aside.replace(real)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise Usage(f"{target} cannot be written", why=error.strerror or str(error)) from error

@@ -36,7 +36,7 @@ COMMAND = Command(
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
-    marks = {"live": "live", "fallback": "fallback", "pinned": "pinned"}
+    marks = {"live": "live", "fallback": "fallback", "pinned": "pinned", "revoked": "revoked"}
     rows = [
         (
             one.get("id"),

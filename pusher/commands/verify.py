@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from pusher.bundle.archive import Bundle, read_bundle
-from pusher.bundle.sign import Signer, signed_by
+from pusher.bundle.sign import Signer, signers_of
 from pusher.commands.command import Command, always
 from pusher.commands.options import add_options
 from pusher.terminal.screen import Screen
@@ -16,7 +16,7 @@ from pusher.wire import Code, Refused, format_timestamp
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a bundle file")
     parser.add_argument(
-        "--signers", type=Path, metavar="FILE", help="an allowed_signers file: the signer must be in it"
+        "--signers", type=Path, metavar="FILE", help="an allowed_signers file: every signer must be in it"
     )
     add_options(parser, "json")
 
@@ -24,10 +24,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     file = arguments.file
     packed = read_bundle(file)
-    signer = signed_by(packed.signed.manifest, packed.signed.signature, signers=arguments.signers)
+    signers = signers_of(packed.signed.manifest, packed.signed.signature, signers=arguments.signers)
     _check(packed)
     if arguments.json:
-        screen.document(_members(packed, signer))
+        screen.document(_members(packed, signers))
         return 0
     manifest = packed.manifest
     screen.line(
@@ -37,9 +37,10 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     screen.line(f"  created {created}, expires {expires} (UTC)")
     if manifest.hosts:
         screen.line(f"  for     {', '.join(manifest.hosts)}")
-    screen.line(f"  signed  {signer.key_type} {signer.fingerprint}")
-    by = f"by {signer.principal}" if arguments.signers else "Unknown signer; pass --signers FILE"
-    screen.line(f"          {by}")
+    for signer in signers:
+        screen.line(f"  signed  {signer.key_type} {signer.fingerprint}")
+        by = f"by {signer.principal}" if arguments.signers else "Unknown signer; pass --signers FILE"
+        screen.line(f"          {by}")
     return 0
 
 
@@ -68,7 +69,7 @@ def _check(packed: Bundle) -> None:
         raise Refused(Code.EXPIRED, f"{packed.file} has expired", why=f"on {when} UTC", hint="Pack it again")
 
 
-def _members(packed: Bundle, signer: Signer) -> dict[str, object]:
+def _members(packed: Bundle, signers: list[Signer]) -> dict[str, object]:
     """What is in the bundle, as JSON members."""
     manifest = packed.manifest
     return {
@@ -80,5 +81,6 @@ def _members(packed: Bundle, signer: Signer) -> dict[str, object]:
         "files": manifest.files,
         "unpacked_size": manifest.unpacked_size,
         "hosts": manifest.hosts,
-        "signer": signer._asdict(),
+        "signer": signers[0]._asdict(),
+        "signers": [one._asdict() for one in signers],
     }

@@ -36,6 +36,7 @@ from pusher.wire.manifest import (
 )
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
 from pusher.wire.routes import Route
+from pusher.wire.signatures import SIGNATURES_MOST, split_signatures
 from pusher.wire.text import (
     LimitError,
     WireError,
@@ -65,6 +66,7 @@ __all__ = [
     "PROBLEM_TYPE",
     "RESERVED_NAMES",
     "SCHEMA",
+    "SIGNATURES_MOST",
     "SIGNATURE_BYTES",
     "SIGNATURE_NAME",
     "SIGNATURE_NAMESPACE",
@@ -97,4 +99,5 @@ __all__ = [
     "parse_timestamp",
     "read_index",
     "reserved",
+    "split_signatures",
 ]

@@ -9,6 +9,7 @@ from typing import cast
 
 from agent.core.config import AppConfig, BundleLimits
 from agent.deploy.admission import Admission, VerifiedManifest
+from agent.host.bundle.signatures import TrustFiles
 from agent.host.bundle.tar import TarBundle
 from agent.host.releases.unpack import Unpacked, unpack
 from agent.host.storage.disk import Disk
@@ -43,7 +44,7 @@ class Receiver:
             config=AppConfig(path=str(root / "app"), user="demo", shared_paths=list(shared)),
             host="here",
             limits=BundleLimits(),
-            allowed_signers=root / "allowed_signers",
+            trust=TrustFiles(root / "allowed_signers"),
             clock=Clock(),
             disk=self.disk,
             journal=Journal(root / "journal.sqlite"),

@@ -458,6 +458,31 @@ def test_pack_and_verify(project: Path, pusher: Run, key: Path, capsys: pytest.C
     assert "--signers FILE" in capsys.readouterr().out
 
 
+def test_a_second_person_signs_a_bundle_file(
+    project: Path, pusher: Run, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("pack", "v3", "-o", "b") == 0
+    before = read_bundle(project / "b")
+    assert pusher("sign", "b", "--key", str(key)) == 2
+    assert "has signed it already" in capsys.readouterr().err
+    for number in range(3):
+        other = project / f"other{number}"
+        subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)), check=True)
+        assert pusher("sign", "b", "--key", str(other)) == 0
+    after = read_bundle(project / "b")
+    assert after.signed.signature.startswith(before.signed.signature)
+    assert (after.signed.manifest, after.signed.index) == (before.signed.manifest, before.signed.index)
+    assert pusher("sign", "b", "--key", str(other)) == 2
+    assert "may not have more" in capsys.readouterr().err
+    assert pusher("verify", "b", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["signers"]) == 4
+    assert shown["signer"] == shown["signers"][0]
+    signers = project / "signers"
+    signers.write_text(f"alice {key.with_suffix('.pub').read_text()}")
+    assert pusher("verify", "b", "--signers", str(signers)) == 4
+
+
 def test_verify_refuses_what_a_host_would_refuse(
     project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

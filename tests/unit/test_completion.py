@@ -33,6 +33,7 @@ COMMANDS = [
         "releases",
         "rollback",
         "send",
+        "sign",
         "status",
         "unpin",
         "verify",

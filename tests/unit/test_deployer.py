@@ -11,6 +11,7 @@ import pytest
 from agent.core.config import AppConfig, BundleLimits
 from agent.core.layout import AppLayout, metadata_folder
 from agent.core.plan import Attempt, Kind
+from agent.core.signing import SigningRules
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.deploy.deployer import Deployer, Send
 from agent.deploy.deployment import Deployment
@@ -19,8 +20,10 @@ from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.retention import Retention
 from agent.deploy.status_line import StatusLine
+from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.ports import Bundle, Service
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
@@ -86,12 +89,14 @@ class App:
         store, self.lock = ReleaseStore(AppLayout(root / "app")), DeploymentLock("app")
         self.store, self.journal = store, journal
         executor, service, disk = cast("Executor", IdleExecutor()), cast("Service", ReadyService()), Disk()
+        trust = TrustFiles(root / "allowed_signers")
+        revocations = Revocations(store.layout, files=trust, rules=SigningRules())
         admission = Admission(
             "app",
             config=AppConfig(path=str(root / "app"), user="me"),
             host="web1",
             limits=BundleLimits(),
-            allowed_signers=root / "allowed_signers",
+            trust=trust,
             disk=disk,
             journal=journal,
             clock=CLOCK,
@@ -113,9 +118,10 @@ class App:
             admission=admission,
             executor=executor,
             recovery=recovery,
-            retention=Retention("app", 5, store, disk, journal),
+            retention=Retention("app", 5, store, disk, journal, revocations),
             lock=self.lock,
             store=store,
+            revocations=revocations,
             service=service,
             journal=journal,
             clock=CLOCK,

@@ -13,6 +13,7 @@ from agent.core.config import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
+from agent.core.signing import SigningRules
 from agent.deploy.retention import Retention
 from agent.deploy.steps.cleanup import Cleanup
 from agent.deploy.steps.confirm import Confirm
@@ -23,9 +24,11 @@ from agent.deploy.steps.restart import Restart
 from agent.deploy.steps.step import Inputs, placed
 from agent.deploy.steps.switch import Switch
 from agent.deploy.steps.unpack import Unpack
+from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Bundle, Lines, Placed
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.releases.unpack import write_metadata
 from agent.host.storage.disk import Disk
@@ -81,6 +84,9 @@ class App:
         self.layout = AppLayout(root / "opt/app")
         self.store = ReleaseStore(self.layout)
         self.journal = journal
+        self.revocations = Revocations(
+            self.layout, files=TrustFiles(root / "allowed_signers"), rules=SigningRules(), allowed=(V0, V1, V2)
+        )
         self.config = self.configured()
         self.service = RecordingService("app", self.config, host=HostLayout(root), clock=CLOCK)
         self.lines: list[str] = []
@@ -110,7 +116,7 @@ class App:
         return current, venv
 
     def switch(self) -> Switch:
-        return Switch(self.store, self.config, DISK, self.service, self.journal, CLOCK)
+        return Switch(self.store, self.revocations, self.config, DISK, self.service, self.journal, CLOCK)
 
 
 def write_signed(into: Path, version: str, index: bytes, *, size: int) -> None:
@@ -291,7 +297,8 @@ async def test_cleanup_deletes_what_retention_does_not_keep_and_keeps_venvs_that
     await app.journal.adopt("app", known)
     app.layout.staging.mkdir()
     venvs = ScriptedVenvs(app.layout)
-    step = Cleanup(app.store, Retention("app", 1, app.store, DISK, app.journal), cast("Venvs", venvs), app.journal)
+    retention = Retention("app", 1, app.store, DISK, app.journal, app.revocations)
+    step = Cleanup(app.store, retention, cast("Venvs", venvs), app.journal)
     await step.do(attempt(), Inputs(), app.lines.append)
     assert sorted(os.listdir(app.layout.releases)) == [V1, V2]
     assert [one.id for one in await app.journal.releases("app")] == [V1, V2]

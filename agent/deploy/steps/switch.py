@@ -13,6 +13,7 @@ from agent.core.plan import Attempt
 from agent.core.releases import rollback_targets
 from agent.deploy.steps.step import Inputs, placed
 from agent.host.ports import Clock, Lines, Service
+from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.run import health
 from agent.host.storage.disk import Disk
@@ -25,6 +26,7 @@ class Switch:
     """Flips the links `current` and `shared/venv`."""
 
     store: ReleaseStore
+    revocations: Revocations
     config: AppConfig
     disk: Disk
     service: Service
@@ -37,7 +39,8 @@ class Switch:
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         """Bring back the previous release; if it does not answer, the newest intact rollback target before it.
 
-        Raises: Stuck, if none answers.
+        What was live a moment ago comes back, even if its keys have ended.
+        Others come back only if their keys still count. Raises: Stuck, if none answers.
         """
         if attempt.previous is None:
             await asyncio.to_thread(self._point_at_nothing)
@@ -48,7 +51,7 @@ class Switch:
         for other in rollback_targets(await self.journal.releases(attempt.app), live=attempt.previous):
             if problem is None:
                 return
-            if other.id != attempt.release and not await asyncio.to_thread(self.store.intact, other.id):
+            if other.id != attempt.release and not await asyncio.to_thread(self._hindrance, other.id):
                 line(f"release {tried} does not come back ({problem}); trying {other.id}")
                 tried = other.id
                 problem = await self._bring_back(tried)
@@ -80,6 +83,10 @@ class Switch:
         except Problem as problem:
             return problem
         return None
+
+    def _hindrance(self, release: str) -> str:
+        """Why a release that was not live a moment ago cannot be brought back; empty if it can."""
+        return self.revocations.why(release) or self.store.intact(release)
 
     async def _point_at(self, release: str) -> None:
         layout = self.store.layout

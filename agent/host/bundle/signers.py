@@ -11,39 +11,49 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.signing import Signer
 from agent.core.sshsig import Envelope, read_envelope
 from pusher.wire import SIGNATURE_NAMESPACE, Code, Failed, Refused
 
 _TRUST = "Run `pusher-agent trust KEY.pub --as WHO` to let the holder of a key deploy"
 
 
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """A signer: the principal in `allowed_signers` (a pattern, if only that is there), and the key."""
-
-    principal: str
-    fingerprint: str
-
-
-def verify(manifest: bytes, signature: bytes, *, allowed_signers: Path, deadline_s: float) -> Signer:
+def verify(
+    manifest: bytes,
+    signature: bytes,
+    *,
+    allowed_signers: Path,
+    deadline_s: float,
+    revoked_keys: Path | None = None,
+    at: str = "",
+) -> Signer:
     """The signer who signed exactly these bytes as a release. Blocking.
 
-    Raises: Refused(signature_invalid, signer_unknown, configuration), Failed(timed_out) after `deadline_s`.
+    `revoked_keys` is a file by `ssh-keygen -k`, or a list of public keys. `at` is a UTC time `YYYYMMDDHHMMSSZ`,
+    as a release id is: validity periods (of certificates, and of lines of `allowed_signers`) are checked for that
+    time, not for now. Raises: Refused(signature_invalid, signer_unknown, signer_revoked, configuration),
+    Failed(timed_out) after `deadline_s`.
     """
     envelope = read_envelope(signature)
     listed = _listed(allowed_signers)
+    if revoked_keys is not None:
+        _check_readable(revoked_keys)
     with _in_memory(signature) as descriptor:
         keygen = _Keygen(time.monotonic() + deadline_s, passed=descriptor)
         file = f"/dev/fd/{descriptor}"
         # `_names_of` sees every line of a key; `find-principals` stops at the first, whatever its namespace. But
         # only that one knows certificates, whose line names their authority.
-        names = _names_of(envelope, listed) or keygen.names(principals_argv(allowed_signers, file))
+        names = _names_of(envelope, listed) or keygen.names(principals_argv(allowed_signers, file, at=at))
         for name in names:
-            if keygen.run(verify_argv(name, allowed_signers, file), manifest).returncode == 0:
+            argv = verify_argv(name, allowed_signers, file, revoked_keys=revoked_keys, at=at)
+            if keygen.run(argv, manifest).returncode == 0:
                 return Signer(name, envelope.fingerprint)
+        # ssh-keygen does not say that a key is revoked: only the difference shows it.
+        for name in names if revoked_keys is not None else ():
+            if keygen.run(verify_argv(name, allowed_signers, file, at=at), manifest).returncode == 0:
+                raise _revoked(name, envelope, revoked_keys)
         genuine = keygen.run(check_argv(file), manifest).returncode == 0
     if not genuine:
         raise Refused(
@@ -55,22 +65,34 @@ def verify(manifest: bytes, signature: bytes, *, allowed_signers: Path, deadline
     raise _unknown(envelope, allowed_signers, output=keygen.errors)
 
 
-def principals_argv(allowed_signers: Path, signature: str) -> tuple[str, ...]:
+def principals_argv(allowed_signers: Path, signature: str, *, at: str = "") -> tuple[str, ...]:
     """Ask whose key made a signature (ssh-keygen(1)). The answer ignores namespaces, and may be a pattern."""
-    return ("ssh-keygen", "-Y", "find-principals", "-f", str(allowed_signers), "-s", signature)
+    return (
+        *("ssh-keygen", "-Y", "find-principals", "-f", str(allowed_signers), "-s", signature),
+        *_moment(at),
+    )
 
 
-def verify_argv(principal: str, allowed_signers: Path, signature: str) -> tuple[str, ...]:
+def verify_argv(
+    principal: str, allowed_signers: Path, signature: str, *, revoked_keys: Path | None = None, at: str = ""
+) -> tuple[str, ...]:
     """Verify that `principal` may sign releases, and signed what comes on standard input (ssh-keygen(1))."""
     return (
         *("ssh-keygen", "-Y", "verify", "-n", SIGNATURE_NAMESPACE, "-I", principal),
         *("-f", str(allowed_signers), "-s", signature),
+        *(("-r", str(revoked_keys)) if revoked_keys is not None else ()),
+        *_moment(at),
     )
 
 
 def check_argv(signature: str) -> tuple[str, ...]:
     """Verify a signature by any key: an unknown signer is no forgery (ssh-keygen(1))."""
     return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", signature)
+
+
+def _moment(at: str) -> tuple[str, ...]:
+    """Check validity periods for this time (ssh-keygen(1), verify-time)."""
+    return ("-O", f"verify-time={at}") if at else ()
 
 
 def _listed(allowed_signers: Path) -> list[str]:
@@ -96,6 +118,20 @@ def _listed(allowed_signers: Path) -> list[str]:
             hint=_TRUST,
         )
     return lines
+
+
+def _check_readable(revoked_keys: Path) -> None:
+    """Refuse everything while it is unknown which keys are revoked. Raises: Refused."""
+    try:
+        with revoked_keys.open("rb"):
+            pass
+    except OSError as error:
+        raise Refused(
+            Code.CONFIGURATION,
+            "Signatures cannot be verified",
+            why=f"{revoked_keys} (revoked_keys in agent.toml) cannot be read: {error.strerror}",
+            hint="Make it with `ssh-keygen -k`, and let the agent's user read it",
+        ) from error
 
 
 def _names_of(envelope: Envelope, lines: list[str]) -> list[str]:
@@ -171,4 +207,13 @@ def _unknown(envelope: Envelope, allowed_signers: Path, *, output: str) -> Refus
         why=f"{allowed_signers} does not let {envelope.key_type} {envelope.fingerprint} sign releases",
         hint=_TRUST,
         output=output,
+    )
+
+
+def _revoked(principal: str, envelope: Envelope, revoked_keys: Path | None) -> Refused:
+    return Refused(
+        Code.SIGNER_REVOKED,
+        "The key that signed this bundle is revoked",
+        why=f"{revoked_keys} does not let {envelope.key_type} {envelope.fingerprint} of {principal} sign any more",
+        hint=f"Sign with another key. If no key works, check the file: `ssh-keygen -Q -l -f {revoked_keys}`",
     )
