@@ -4,7 +4,7 @@ Invariant: nothing here changes anything. JSON members are those of docs/referen
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -54,6 +54,9 @@ class Status:
         """What is live, where a rollback would go, what is under way, and how the last deployment ended."""
         releases = {one.id: one for one in await self._journal.releases(self._app)}
         live = await asyncio.to_thread(self._store.live)
+        previous = next(iter(rollback_targets(releases.values(), live=live)), None)
+        shown = [live, previous.id if previous else None]
+        manifests = await asyncio.to_thread(_manifests, self._store, shown)
         newest = await self._journal.newest_accepted(self._app)
         deploying = self._lock.deployment
         last = await self._journal.history(self._app, most=1)
@@ -64,8 +67,8 @@ class Status:
             "listen": self._config.listen,
             "requirements": self._config.dependencies.requirements,
             "drop": self._drop,
-            "live": _short(releases.get(live)) if live else None,
-            "previous": _short(next(iter(rollback_targets(releases.values(), live=live)), None)),
+            "live": _short(releases.get(live), manifests) if live else None,
+            "previous": _short(previous, manifests),
             "running": self._service.running() is not None,
             "trouble": self._recovery.trouble,
             "newest_created": None if newest is None else format_timestamp(newest),
@@ -78,9 +81,13 @@ class Status:
         known = await self._journal.releases(self._app)
         live = await asyncio.to_thread(self._store.live)
         target = next(iter(rollback_targets(known, live=live)), None)
+        manifests = await asyncio.to_thread(_manifests, self._store, [one.id for one in known])
         return {
             "app": self._app,
-            "releases": [_release(one, live=live, target=target) for one in reversed(known)],
+            "releases": [
+                {**_release(one, live=live, target=target), "manifest": manifests[one.id]}
+                for one in reversed(known)
+            ],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
         }
 
@@ -131,8 +138,15 @@ async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _short(release: Release | None) -> dict[str, Any] | None:
-    return {"release": release.id, "version": release.version} if release else None
+def _manifests(store: ReleaseStore, releases: Iterable[str | None]) -> dict[str, str | None]:
+    """The SHA-256 of each release's signed manifest on disk, None where there is none. Blocking."""
+    return {release: store.manifest(release) or None for release in releases if release}
+
+
+def _short(release: Release | None, manifests: Mapping[str, str | None]) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    return {"release": release.id, "version": release.version, "manifest": manifests.get(release.id)}
 
 
 def _release(release: Release, *, live: str | None, target: Release | None) -> dict[str, Any]:
@@ -156,6 +170,7 @@ def _deployment(record: Record) -> dict[str, Any]:
         "kind": attempt.kind.value,
         "version": attempt.version,
         "release": attempt.release,
+        "manifest": record.manifest or None,
         "outcome": record.phase.value if record.finished is not None else None,
         "by": attempt.by,
         "started": format_timestamp(record.started),
