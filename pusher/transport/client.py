@@ -25,8 +25,8 @@ class Client:
     """Speaks with the agent of one host. Only `abandon` may be called from another thread. `close` it at the end.
 
     Every request raises `Problem`: the agent's own, or `Unreachable`. An empty `app` means the only app of the
-    host. With `may_ask`, ssh may ask the user something. `answer_s` is how long an answer may take to begin, or None
-    for the usual time; `whole_s` is how long the rest of it may take.
+    host. With `may_ask`, ssh may ask the user something. `answer_s` is how long an answer may take to begin (None:
+    the usual time); `whole_s` is how long the rest of it may take.
     """
 
     def __init__(
