@@ -102,7 +102,7 @@ def test_a_drop_goes_to_the_folder_that_an_agent_has_marked(tmp_path: Path) -> N
     (tmp_path / "link").symlink_to(tmp_path)
     assert drop_place.place(HERE, APP, f"{tmp_path}/link{DROP_ROOT}/{APP}") == str(made)
     assert drop_place.place(THERE, APP, None) == drop_place.place(THERE, APP, f"{DROP_ROOT}/{APP}")
-    assert drop_place.place(THERE._replace(drop="/srv/drop"), APP, f"/srv/drop/{APP}") == f"/srv/drop/{APP}"
+    assert drop_place.place(Host("web1", Ssh("web1"), "/srv/drop"), APP, f"/srv/drop/{APP}") == f"/srv/drop/{APP}"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def dropping(server: Server, ssh: Ssh) -> Iterator[Server]:
     if server.units()["flask-demo.service"] != "active":
         server.deploy("v2")
     yield server
-    server.machine.run("sh", "-c", f"rm -rf {DROP}/* {DROP}/.[!.]*")
+    server.machine.run("sh", "-c", f"find {DROP} -mindepth 1 -not -name .pusher-drop -delete")
 
 
 def rsync(ssh: Ssh, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
