@@ -3,11 +3,10 @@
 Invariant: the unit is the package's; a drop-in replaces its addresses, and is there only where it has to be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from agent.admin.app_setup import Run
 from agent.core.config import AgentConfig
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT
@@ -15,6 +14,9 @@ from agent.host.net.activation import UNIT
 from agent.host.setup.config_files import read_agent
 from agent.host.storage.disk import Disk
 from pusher.wire import DOOR, SSH_DOOR, Failed
+
+Run = Callable[[tuple[str, ...]], None]
+"""Runs a command to its end. Raises: Failed."""
 
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 

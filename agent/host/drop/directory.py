@@ -110,18 +110,18 @@ class OpenDirectory:
         self._disk.replace(fresh, result_name(name), folder=self.descriptor, op="drop.rename")
 
     def mark(self, app: str) -> None:
-        """Show whose folder this is, for who drops by rsync, which deletes. Raises: Failed; OSError."""
+        """Write the mark of an agent, without which `pusher drop` deletes nothing here. Raises: Failed; OSError."""
         wanted, fresh = drop_mark(app), f"{DROP_MARK}.new"
         with suppress(OSError, Problem):
-            file = open_regular(DROP_MARK, self.folder)
+            file = open_regular(DROP_MARK, self.descriptor)
             try:
                 if os.read(file, len(wanted) + 1) == wanted and os.fstat(file).st_uid == os.geteuid():
                     return
             finally:
                 os.close(file)
-        self._disk.unlink(fresh, folder=self.folder, op="drop.unlink")
-        self._disk.create(fresh, [wanted], folder=self.folder, mode=0o644, op="drop.mark")
-        self._disk.replace(fresh, DROP_MARK, folder=self.folder, op="drop.rename")
+        self._disk.unlink(fresh, folder=self.descriptor, op="drop.unlink")
+        self._disk.create(fresh, [wanted], folder=self.descriptor, mode=0o644, op="drop.mark")
+        self._disk.replace(fresh, DROP_MARK, folder=self.descriptor, op="drop.rename")
 
     def remove(self, name: str, *, only: Stamp | None = None) -> None:
         """Remove a file; with `only`, not if its stamp is another by now. Raises: Failed."""
