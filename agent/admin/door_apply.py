@@ -19,7 +19,7 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
 COMMAND = Command(
     name="door apply",
     help="make the socket unit listen where agent.toml says",
-    description="Makes the socket unit of the agent listen where agent.toml says, as root. While the two disagree, "
+    description="Makes the socket unit of the agent listen where agent.toml says, as root. While they disagree, "
     "the agent does not start.",
     options=no_options,
     run=_run,

@@ -110,7 +110,7 @@ class OpenDirectory:
         self._disk.replace(fresh, result_name(name), folder=self.descriptor, op="drop.rename")
 
     def mark(self, app: str) -> None:
-        """Write the mark of an agent, without which `pusher drop` deletes nothing here. Raises: Failed; OSError."""
+        """Write the mark without which `pusher drop` deletes nothing here. Raises: Failed; OSError."""
         wanted, fresh = drop_mark(app), f"{DROP_MARK}.new"
         with suppress(OSError, Problem):
             file = open_regular(DROP_MARK, self.descriptor)
