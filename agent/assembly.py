@@ -5,7 +5,8 @@ patches nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,9 +73,18 @@ class Machine:
 
 
 async def serve_host(
-    layout: HostLayout, config: AgentConfig, apps: Apps, *, stop: asyncio.Event, machine: Machine | None = None
+    layout: HostLayout,
+    config: AgentConfig,
+    apps: Apps,
+    *,
+    stop: asyncio.Event,
+    machine: Machine | None = None,
+    sockets: Sequence[socket.socket] = (),
 ) -> None:
-    """Run the agent of a host until `stop` is set. Raises: Problem, if it cannot begin."""
+    """Run the agent of a host until `stop` is set. `sockets` are those of its HTTP door, if process 1 holds them.
+
+    Raises: Problem, if it cannot begin.
+    """
     machine = machine or Machine()
     clock, journal = machine.clock, Journal(layout.journal, database=machine.database)
     notifier = Notifier(clock=clock)
@@ -125,6 +135,7 @@ async def serve_host(
         group=config.door.group,
         limits=config.limits,
         stop=stop,
+        held=sockets,
     )
 
     def stopping() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pusher.errors import Usage
-from pusher.transport.hosts import DOOR, Address, Host, parse_address, parse_door
-from pusher.wire import WireError, check_app
+from pusher.transport.hosts import Address, Host, parse_address, parse_door
+from pusher.wire import SSH_DOOR, WireError, check_app
 
 CONFIG_NAME = "pusher.toml"
 _KEYS = {"app": str, "source": str, "key": str, "ssh": str, "hosts": dict}
-_HOST_KEYS = {"address": str, "door": str}
+_HOST_KEYS = {"address": str, "door": str, "owner": str, "drop": str}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +128,9 @@ def _host(name: str, entry: object, file: Path | None) -> Host:
     if "address" not in entry:
         raise Usage(f"{file}: [hosts.{name}] has no address", hint=f'For example: address = "ssh://{name}"')
     try:
-        door = parse_door(entry.get("door", DOOR))
-        return Host(name, parse_address(entry["address"], door=door))
+        door = parse_door(entry.get("door", SSH_DOOR))
+        address = parse_address(entry["address"], door=door, owner=entry.get("owner", ""))
+        return Host(name, address, entry.get("drop", ""))
     except Usage as error:
         raise Usage(f"{file}: hosts.{name}: {error.what}", why=error.why, hint=error.hint) from error
 

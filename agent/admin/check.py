@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.admin import door_unit
 from agent.admin.command import Command, no_options
 from agent.core.config import AppConfig, clashes
 from agent.core.layout import AppLayout, HostLayout
@@ -79,6 +80,8 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
         yield False, str(problem)
         return
     yield from _check_apps(apps, layout, service=service, trust=trust)
+    if service == "systemd":
+        yield from ((False, found) for found in door_unit.findings(agent, layout))
     if service == "systemd":
         yield from _check_rule(apps, layout)
 

@@ -12,6 +12,8 @@ from agent.admin import NAMES
 from agent.admin.command import Command
 from agent.core.layout import HostLayout
 
+_GROUPS = {"door": "set up the addresses of the agent", "app": "set up, change and remove apps"}
+
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` names, by default that of the process; the exit code.
@@ -20,7 +22,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else [*argv]
     arguments = parser(_needed(argv)).parse_args(argv)
-    name = f"app {arguments.app_command}" if arguments.command == "app" else arguments.command
+    word = getattr(arguments, f"{arguments.command}_command", "")
+    name = f"{arguments.command} {word}".rstrip()
     return command(name).run(arguments, HostLayout(Path(os.path.abspath(arguments.root))))
 
 
@@ -42,20 +45,20 @@ def parser(names: Sequence[str] = NAMES) -> argparse.ArgumentParser:
         "--root", type=Path, default=Path("/"), metavar="DIR", help="use the files beneath DIR (default: /)"
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    apps = None
+    groups = {"": commands}
     for one in map(command, names):
         group, _, word = one.name.rpartition(" ")
-        if group and apps is None:
-            apps = commands.add_parser(group, help="set up, change and remove apps").add_subparsers(
-                dest="app_command", required=True, metavar="COMMAND"
+        if group not in groups:
+            groups[group] = commands.add_parser(group, help=_GROUPS[group]).add_subparsers(
+                dest=f"{group}_command", required=True, metavar="COMMAND"
             )
-        place = apps if group and apps else commands
+        place = groups[group]
         one.options(place.add_parser(word, parents=[root], help=one.help, description=one.description))
     return top
 
 
 def _needed(argv: Sequence[str]) -> Sequence[str]:
     """The commands that the parser needs for these arguments: the one they name, or all."""
-    words = argv[:2] if argv[:1] == ["app"] else argv[:1]
+    words = argv[:2] if argv and argv[0] in _GROUPS else argv[:1]
     name = " ".join(words)
     return [name] if name in NAMES else [] if name == "--version" else NAMES

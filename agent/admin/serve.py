@@ -4,25 +4,31 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
+from collections.abc import Sequence
 
 from agent.admin.command import Command, no_options
 from agent.assembly import serve_host
 from agent.core.config import AgentConfig
 from agent.core.layout import HostLayout
 from agent.host.log import log
+from agent.host.net import activation
 from agent.host.setup.config_files import Apps, read_agent, read_apps, set_apart
 from agent.host.storage.lock import Lock
 
 
 def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
+    sockets = activation.handed_over()
     config, apps = read_agent(layout), set_apart(read_apps(layout), layout)
+    if sockets:
+        activation.check(sockets, address=config.door.address, path=layout.api_socket, file=layout.agent_toml)
     log.set_up()
     # Under systemd, `shared` has the app's group, which may write to its shared paths (agent.host.setup).
     os.umask(0o002 if config.service == "systemd" else 0o022)
     lock = Lock(layout.lock)
     lock.acquire()
     try:
-        asyncio.run(_until_stopped(layout, config, apps))
+        asyncio.run(_until_stopped(layout, config, apps, sockets))
     finally:
         lock.release()
     return 0
@@ -37,8 +43,10 @@ COMMAND = Command(
 )
 
 
-async def _until_stopped(layout: HostLayout, config: AgentConfig, apps: Apps) -> None:
+async def _until_stopped(
+    layout: HostLayout, config: AgentConfig, apps: Apps, sockets: Sequence[socket.socket]
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve_host(layout, config, apps, stop=stop)
+    await serve_host(layout, config, apps, stop=stop, sockets=sockets)

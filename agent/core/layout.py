@@ -95,6 +95,11 @@ class HostLayout:
         """What an app adds to the agent's own unit: root's."""
         return self.units / f"pusher-agent.service.d/app-{app}.conf"
 
+    @property
+    def door_drop_in(self) -> Path:
+        """What agent.toml adds to the socket unit of the agent: root's."""
+        return self.units / "pusher-agent.socket.d/door.conf"
+
     def app_toml(self, app: str) -> Path:
         """The configuration of an app: root's."""
         return self.apps / f"{app}.toml"

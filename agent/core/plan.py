@@ -122,6 +122,8 @@ class Attempt:
     version: str
     previous: str | None
     by: str
+    manifest: str = ""
+    """SHA-256 of the signed manifest of `release`; empty where it is not known."""
 
     @property
     def items(self) -> tuple[Item, ...]:

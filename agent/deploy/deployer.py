@@ -146,7 +146,7 @@ class Deployer:
             await self._admission.check(verified, retry=await self._tried(verified))
             await self._service.ready()
             await self._retention.make_room(size=manifest.unpacked_size, files=manifest.files)
-            attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by)
+            attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by, manifest=verified.digest)
             staged = self._store.layout.staged(attempt.release)
             try:
                 await asyncio.to_thread(self._admission.store, verified, request.bundle, staged)
@@ -175,8 +175,11 @@ class Deployer:
                 journal=self._journal,
             )
             await self._service.ready()
-            attempt = await self._attempt(Kind.ROLLBACK, target.version, by=request.by, release=target.id)
-            await self._journal.begin(attempt, manifest="", created=0, now=self._clock.now())
+            manifest = await asyncio.to_thread(self._store.manifest, target.id)
+            attempt = await self._attempt(
+                Kind.ROLLBACK, target.version, by=request.by, manifest=manifest, release=target.id
+            )
+            await self._journal.begin(attempt, manifest=manifest, created=0, now=self._clock.now())
         except BaseException:
             self._lock.release()
             raise
@@ -200,7 +203,9 @@ class Deployer:
     async def _tried(self, verified: VerifiedManifest) -> bool:
         return await self._journal.of_manifest(self._app, verified.digest) is not None
 
-    async def _attempt(self, kind: Kind, version: str, *, by: str, release: str | None = None) -> Attempt:
+    async def _attempt(
+        self, kind: Kind, version: str, *, by: str, manifest: str, release: str | None = None
+    ) -> Attempt:
         used = {time_id(one) for one in await self._journal.ids(self._app)}
         time = next_release_id(self._clock.now(), used | {*await asyncio.to_thread(self._store.ids)})
         return Attempt(
@@ -211,6 +216,7 @@ class Deployer:
             version=version,
             previous=await asyncio.to_thread(self._store.live),
             by=by,
+            manifest=manifest,
         )
 
     def _start(self, deployment: Deployment, *, bundle: Bundle | None = None) -> Deployment:

@@ -6,6 +6,7 @@ never waits for its watchers: each reads at its own pace.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agent.core.phases import Phase
@@ -90,6 +91,7 @@ class Deployment:
             "version": self.attempt.version,
             "release": self.attempt.release,
             "previous": self.attempt.previous,
+            "manifest": self.attempt.manifest or None,
             "by": self.attempt.by,
             "outcome": self.outcome,
         }
@@ -144,9 +146,11 @@ class Deployment:
 
 async def recorded(record: Record, *, journal: Journal, clock: Clock) -> Deployment:
     """A deployment as the journal has it. Raises: Failed."""
-    deployment = Deployment(
-        record.attempt, clock=clock, phase=record.phase, past=await journal.events(record.attempt.id)
-    )
+    manifest = {"manifest": record.manifest or None}
+    # Those of an agent that did not tell the manifest yet tell it now.
+    past = [replace(one, data={**manifest, **one.data}) if one.event == Happened.FINISHED else one
+            for one in await journal.events(record.attempt.id)]  # fmt: skip
+    deployment = Deployment(record.attempt, clock=clock, phase=record.phase, past=past)
     if record.finished is not None and deployment.outcome is None:
         # The history drops old events; how the deployment ended stays.
         problem = {"problem": record.problem} if record.problem else {}

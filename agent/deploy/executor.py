@@ -215,6 +215,7 @@ class Executor:
             version=attempt.version,
             release=attempt.release,
             previous=attempt.previous,
+            manifest=attempt.manifest or None,
             live=await asyncio.to_thread(self._live),
             ms=self._ms(deployment.began),
             **({"problem": problem.to_document()} if problem else {}),
@@ -247,11 +248,14 @@ class Executor:
         await self._journal.note(deployment.id, events=events, phase=deployment.phase)
         deployment.mark_saved(events)
 
-    def _live(self) -> dict[str, str] | None:
+    def _live(self) -> dict[str, str | None] | None:
         """What serves now, as the disk has it."""
         live = self._store.live()
         try:
-            return {"release": live, "version": self._store.placed(live).version} if live else None
+            if not live:
+                return None
+            manifest = self._store.manifest(live) or None
+            return {"release": live, "version": self._store.placed(live).version, "manifest": manifest}
         except (OSError, WireError):
             return None
 

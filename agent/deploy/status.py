@@ -4,7 +4,7 @@ Invariant: nothing here changes anything. JSON members are those of docs/referen
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -60,6 +60,7 @@ class Status:
         newest = await self._journal.newest_accepted(self._app)
         targets = rollback_targets(releases.values(), live=live)
         target, _ = await asyncio.to_thread(self._revocations.until_allowed, targets)
+        manifests = await asyncio.to_thread(_manifests, self._store, [live, target.id if target else None])
         deploying = self._lock.deployment
         last = await self._journal.history(self._app, most=1)
         return {
@@ -69,8 +70,8 @@ class Status:
             "listen": self._config.listen,
             "requirements": self._config.dependencies.requirements,
             "drop": self._drop,
-            "live": _short(releases.get(live)) if live else None,
-            "previous": _short(target),
+            "live": _short(releases.get(live), manifests) if live else None,
+            "previous": _short(target, manifests),
             "running": self._service.running() is not None,
             "trouble": self._recovery.trouble,
             "newest_created": None if newest is None else format_timestamp(newest),
@@ -84,9 +85,13 @@ class Status:
         live = await asyncio.to_thread(self._store.live)
         revoked = await asyncio.to_thread(self._revocations.among, known)
         target = next((one for one in rollback_targets(known, live=live) if one.id not in revoked), None)
+        manifests = await asyncio.to_thread(_manifests, self._store, [one.id for one in known])
         return {
             "app": self._app,
-            "releases": [_release(one, live=live, target=target, revoked=revoked) for one in reversed(known)],
+            "releases": [
+                {**_release(one, live=live, target=target, revoked=revoked), "manifest": manifests[one.id]}
+                for one in reversed(known)
+            ],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
         }
 
@@ -137,8 +142,15 @@ async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _short(release: Release | None) -> dict[str, Any] | None:
-    return {"release": release.id, "version": release.version} if release else None
+def _manifests(store: ReleaseStore, releases: Iterable[str | None]) -> dict[str, str | None]:
+    """The SHA-256 of each release's signed manifest on disk, None where there is none. Blocking."""
+    return {release: store.manifest(release) or None for release in releases if release}
+
+
+def _short(release: Release | None, manifests: Mapping[str, str | None]) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    return {"release": release.id, "version": release.version, "manifest": manifests.get(release.id)}
 
 
 def _release(
@@ -165,6 +177,7 @@ def _deployment(record: Record) -> dict[str, Any]:
         "kind": attempt.kind.value,
         "version": attempt.version,
         "release": attempt.release,
+        "manifest": record.manifest or None,
         "outcome": record.phase.value if record.finished is not None else None,
         "by": attempt.by,
         "started": format_timestamp(record.started),

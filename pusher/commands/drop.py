@@ -25,20 +25,20 @@ from pusher.commands.options import add_options, add_what
 from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable, Usage
 from pusher.fleet.fleet import clients_of, each
-from pusher.fleet.follow import follow
+from pusher.fleet.follow import check_live, follow
 from pusher.fleet.rollout import ASKING_S, Rollout, RolloutOptions
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, byte_count, duration
-from pusher.transport import rsync
-from pusher.transport.client import Client
-from pusher.wire import DROP_FOLDER, DROP_ROOT, Code, Failed, Manifest, Problem, Refused
+from pusher.transport import drop_place, rsync
+from pusher.transport.client import Client, is_deployment
+from pusher.wire import DROP_FOLDER, Code, Failed, Manifest, Problem, Refused
 
 _Statuses = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Shipment:
-    """What is dropped on every host: `files`, and the `folder` itself if it is not dropped as a bundle file.
+    """What is dropped on every host: `files`, and a link to the folder if it is not dropped as a bundle file.
 
     `hidden` are the rsync rules for the files of the folder that do not travel.
     """
@@ -135,9 +135,12 @@ def _written(tree: Tree, manifest: Manifest, signed: SignedManifest, aside: Path
             out.writelines(write_bundle(signed, tree.contents()))
         return _Shipment(manifest, _digest(signed), file.name, [file])
     hidden = aside / "hidden"
-    hidden.write_bytes(b"".join(rsync.hidden(tree.folder, [entry.path for entry in tree.entries])))
+    travelling = [entry.path for entry in tree.entries]
+    hidden.write_bytes(b"".join(rsync.hidden(tree.folder, travelling, name=DROP_FOLDER)))
+    named = aside / DROP_FOLDER
+    named.symlink_to(tree.folder.absolute())
     beside = write_beside(signed, aside / "manifest")
-    return _Shipment(manifest, _digest(signed), DROP_FOLDER, beside, tree.folder, hidden)
+    return _Shipment(manifest, _digest(signed), DROP_FOLDER, beside, named, hidden)
 
 
 def _digest(signed: SignedManifest) -> str:
@@ -156,17 +159,16 @@ def _deliver(
     """Drop on one host, and follow the deployment to its end; the result in one line."""
     began, host, manifest = time.monotonic(), client.host, shipment.manifest
     status = statuses.get(host.name, {})
-    place = str(status.get("drop") or f"{DROP_ROOT}/{manifest.app}")
+    place = drop_place.place(host, manifest.app, status.get("drop"))
     target, shell = rsync.target(host, place), rsync.remote_shell(host, ssh=ssh, may_ask=alone)
     what = f"{manifest.app} {manifest.version}"
     screen.line(f"dropping {what} on {host.name}: {amount(manifest.files, manifest.unpacked_size)}")
     screen.clear()
     done = []
     try:
+        rsync.check_mark(rsync.mark_argv(target, shell=shell), host)
         if shipment.folder is not None and shipment.hidden is not None:
-            argv = rsync.tree_argv(
-                shipment.folder, f"{target}/{shipment.name}", shell=shell, hidden=shipment.hidden
-            )
+            argv = rsync.tree_argv(shipment.folder, target, shell=shell, hidden=shipment.hidden)
             done.append(rsync.run(argv, host))
         done.append(rsync.run(rsync.files_argv(shipment.files, target, shell=shell), host))
     except KeyboardInterrupt as error:
@@ -185,6 +187,7 @@ def _deliver(
             why=problem.why or problem.what,
             hint=f"It is deployed when the agent is running. To see the result: {see}",
         ) from problem
+    check_live(data, shipment.digest, what=what, host=host.name)
     took = duration((time.monotonic() - began) * 1000)
     screen.line(f"{what} is live on {host.name}: release {data.get('release')}, {took}")
     return f"{what} is live, {took}"
@@ -199,7 +202,7 @@ def _followed(client: Client, shipment: _Shipment, screen: Screen) -> Mapping[st
         if event is None:
             continue
         data = event.data
-        if data.get("deployment"):
+        if is_deployment(data.get("deployment"), shipment.manifest.app):
             return follow(client, str(data["deployment"]), screen)
         if isinstance(data.get("problem"), Mapping):
             raise Problem.from_document(data["problem"])

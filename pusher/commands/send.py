@@ -5,6 +5,7 @@ deployed twice.
 """
 
 import argparse
+import hashlib
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable
 from pusher.fleet.background import Background
 from pusher.fleet.fleet import clients_of
-from pusher.fleet.follow import Live, follow, status_command
+from pusher.fleet.follow import Live, check_live, follow, status_command
 from pusher.fleet.rollout import ASKING_S, Rollout
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, duration
@@ -107,13 +108,18 @@ def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:
     return rollout.ask(lambda client: client.status(app, patience_s=patience), doing="asking")
 
 
+def _ask_missing(client: Client, shipment: _Shipment) -> frozenset[str]:
+    manifest = shipment.manifest
+    return client.missing(manifest.app, write_bundle(shipment.signed), files=manifest.files)
+
+
 def _missing(shipment: _Shipment, rollout: Rollout) -> dict[str, frozenset[str]]:
     """The digests each host lacks, by its name here. All are asked, so that all verify the manifest."""
     # Hosts that lack the same share one set: it is large for 100,000 files.
     shared: dict[frozenset[str], frozenset[str]] = {}
 
     def ask(client: Client) -> frozenset[str]:
-        found = client.missing(shipment.manifest.app, write_bundle(shipment.signed))
+        found = _ask_missing(client, shipment)
         return shared.setdefault(found, found)
 
     return rollout.ask(ask, doing="checking")
@@ -133,7 +139,7 @@ def _deliver(client: Client, screen: Screen, *, shipment: _Shipment) -> Live:
     missing = shipment.missing.get(client.host.name)
     if missing is None and total >= _NOT_WORTH_ASKING:
         screen.passing(f"  asking {client.host.name} what it has ...")
-        missing = client.missing(shipment.manifest.app, write_bundle(shipment.signed))
+        missing = _ask_missing(client, shipment)
     travelling = [file.size for file in files if missing is None or file.sha256 in missing]
     needed = "" if missing is None else f", of which {amount(len(travelling), sum(travelling))} must travel"
     screen.line(f"sending {name} to {client.host.name}: {amount(len(files), total)}{needed}")
@@ -144,6 +150,7 @@ def _deliver(client: Client, screen: Screen, *, shipment: _Shipment) -> Live:
             raise
         screen.line(f"  {client.host.name} lacks more than it said: sending everything")
         data = _upload(client, screen, shipment, None)
+    check_live(data, hashlib.sha256(shipment.signed.manifest).hexdigest(), what=name, host=client.host.name)
     release, previous = str(data.get("release")), str(data.get("previous") or "")
     took = duration((time.monotonic() - began) * 1000)
     screen.line(f"{name} is live on {client.host.name}: release {release}, {took}")

@@ -12,7 +12,7 @@ from pusher.fleet.fleet import on_each
 from pusher.fleet.follow import follow_until_live
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import duration, moment, release_name, table
-from pusher.transport.client import Client
+from pusher.transport.client import Client, is_deployment
 from pusher.wire import Code, Refused
 
 
@@ -69,7 +69,10 @@ def _going(status: Mapping[str, Any]) -> str:
             why="no deployment is running",
             hint="`pusher releases` lists past deployments; name one with --deployment",
         )
-    return str(deploying.get("deployment"))
+    name = deploying.get("deployment")
+    if not is_deployment(name):
+        raise Refused(Code.INTERNAL, "There is nothing to follow", why=f"no deployment is called {name!r:.80}")
+    return str(name)
 
 
 def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -86,6 +86,18 @@ def follow_until_live(client: Client, deployment: str, screen: Screen) -> Live:
     return Live(app, version, release, str(data.get("previous") or ""))
 
 
+def check_live(data: Mapping[str, Any], digest: str, *, what: str, host: str) -> None:
+    """Check that the release that went live has the manifest with this SHA-256, the signed one. Raises: Failed."""
+    said = data.get("manifest")
+    if said != digest:
+        raise Failed(
+            Code.CONTENT_MISMATCH,
+            f"{what} is not known to be live on {host}",
+            why=f"the signed manifest is {digest[:16]}..., and the one that went live there is {_short(said)}",
+            hint=f"To see what is live there: {status_command(host)} --json. An older agent does not tell",
+        )
+
+
 def status_command(host: str) -> str:
     """The command that shows the state of a host."""
     return f"pusher status --host {shlex.quote(host)}"
@@ -94,6 +106,10 @@ def status_command(host: str) -> str:
 def how_to_return(host: str, release: str) -> str:
     """A hint: the command that makes an earlier release live again."""
     return f"To go back: pusher rollback --host {shlex.quote(host)} --to {shlex.quote(release)}"
+
+
+def _short(digest: object) -> str:
+    return f"{digest[:16]}..." if isinstance(digest, str) and digest else "not told"
 
 
 def _how_to_follow(client: Client, deployment: str) -> str:

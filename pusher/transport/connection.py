@@ -6,7 +6,6 @@ failure is a `Problem`: the agent's own, or `Unreachable`.
 
 import contextlib
 import http.client
-import json
 import select
 import socket
 import threading
@@ -15,28 +14,49 @@ from typing import Any
 
 from pusher import __version__
 from pusher.errors import Unreachable
+from pusher.transport.bounds import (
+    DOCUMENT_BYTES,
+    DOCUMENT_VALUES,
+    HEAD_BYTES,
+    LINE_BYTES,
+    LINES,
+    WHOLE_S,
+    Inlet,
+    TooMuch,
+)
 from pusher.transport.hosts import Host, Ssh, Stream, connect
-from pusher.wire import PROBLEM_TYPE, Problem
+from pusher.wire import PROBLEM_TYPE, Problem, WireError
 from pusher.wire.stream import LineSplitter
+from pusher.wire.text import parse_object
 
-_DOCUMENT_BYTES = 64 * 1024**2
-_LINE_BYTES = 4 * 1024**2
 _PIECE = 64 * 1024
+_NEVER_ENDS = "its answer has no end"
 
 
 class Connection:
     """The connection to the agent of one host. Only `abandon` may be called from another thread. `close` it.
 
-    `answer_s` is how long an answer may take; None is the usual time of the transport.
+    `answer_s` is how long an answer may take to begin; None is the usual time of the transport. `whole_s` is how
+    long the rest of it may take.
     """
 
-    def __init__(self, host: Host, *, ssh: str, may_ask: bool = True, answer_s: float | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        ssh: str,
+        may_ask: bool = True,
+        answer_s: float | None = None,
+        whole_s: float = WHOLE_S,
+    ) -> None:
         self.host = host
         self._ssh = ssh
         self._may_ask = may_ask
         self._answer_s = answer_s
+        self._whole_s = whole_s
         self._abandoned = threading.Event()
         self._stream: Stream | None = None
+        self._inlet: Inlet | None = None
         self._http = http.client.HTTPConnection("localhost")
         self._answered = False
 
@@ -49,7 +69,8 @@ class Connection:
             self.close()
             stream = self._stream = connect(self.host, ssh=self._ssh, may_ask=self._may_ask)
             self._http = http.client.HTTPConnection("localhost")
-            self._http.sock = stream.socket
+            self._inlet = Inlet(stream.socket)
+            self._http.sock = self._inlet
             self._answered = False
         stream.socket.settimeout(self._patience(stream))
         if self._abandoned.is_set():
@@ -84,23 +105,28 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         body: Iterable[bytes] | None = None,
         patience_s: float | None = None,
+        most: int = DOCUMENT_BYTES,
+        values: int = DOCUMENT_VALUES,
     ) -> dict[str, Any]:
         """The JSON object that answers a request. `body` is sent in chunks, as long as the agent reads.
 
-        `patience_s` is how long to wait without data, if less than usual.
+        `patience_s` is how long the answer may take to begin, if less than usual. It may have `most` bytes and
+        `values` values.
         Raises: Unreachable; Problem, if the agent answers with one; whatever `body` raises.
         """
         stream = self.open()
-        if patience_s is not None:
-            stream.socket.settimeout(min(patience_s, self._patience(stream)))
+        begin_s = self._patience(stream) if patience_s is None else min(patience_s, self._patience(stream))
+        stream.socket.settimeout(begin_s)
         try:
             length = {} if method == "GET" else {"Content-Length": "0"}
             framing = length if body is None else {"Transfer-Encoding": "chunked"}
             self._begin(stream, method, path, {**framing, **(headers or {})})
             whole = body is None or _send_chunks(stream.socket, body, within_s=self._patience(stream))
-            response = self._http.getresponse()
-            self._answered = True
-            raw = response.read(_DOCUMENT_BYTES)
+            response = self._response(begin_s)
+            raw = self._body(response, most)
+        except TooMuch as error:
+            self.close()
+            raise self.not_an_agent(_NEVER_ENDS) from error
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from error
         except BaseException:
@@ -108,31 +134,37 @@ class Connection:
             raise
         if not whole or not response.isclosed():
             self.close()
-        return self._document(response, raw)
+        return self._document(response, raw, values)
 
-    def lines(self, path: str, *, silence_s: float) -> Iterator[bytes]:
-        """The lines of a streamed answer as they come, without newline, until the agent ends it.
+    def lines(self, path: str, *, silence_s: float, most: int | None = LINES) -> Iterator[bytes]:
+        """The lines of a streamed answer as they come, without newline, until the agent ends it: at most `most`.
 
-        Raises: Unreachable, also after `silence_s` without data, or if the last line is cut off; Problem.
+        Raises: Unreachable, also after `silence_s` without a whole line, or if the last line is cut off; Problem.
         """
         stream = self.open()
         response: http.client.HTTPResponse | None = None
+        count = 0
         try:
             self._begin(stream, "GET", path, {})
-            response = self._http.getresponse()
-            self._answered = True
+            response = self._response(self._patience(stream))
             if response.status >= 400:
-                self._document(response, response.read(_DOCUMENT_BYTES))
-            stream.socket.settimeout(silence_s)
+                self._document(response, self._body(response, DOCUMENT_BYTES), DOCUMENT_VALUES)
+            self._allow(LINE_BYTES, within_s=silence_s)
             # Not `readline`: it does not notice that a chunked answer was cut off.
-            splitter = LineSplitter(_LINE_BYTES)
+            splitter = LineSplitter(LINE_BYTES)
             while piece := response.read1(_PIECE):
                 for line in splitter.feed(piece):
-                    if len(line) > _LINE_BYTES:
+                    count += 1
+                    if len(line) > LINE_BYTES:
                         raise self.not_an_agent("it sends a line without an end")
+                    if most is not None and count > most:
+                        raise self.not_an_agent(f"it sends more than {most} lines")
                     yield line
+                    self._allow(LINE_BYTES, within_s=silence_s)
             if rest := splitter.end():
                 raise http.client.IncompleteRead(rest)
+        except TooMuch as error:
+            raise self.not_an_agent(_NEVER_ENDS) from error
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from error
         finally:
@@ -154,16 +186,42 @@ class Connection:
             self._http.putheader(name, value)
         self._http.endheaders()
 
-    def _document(self, response: http.client.HTTPResponse, raw: bytes) -> dict[str, Any]:
-        try:
-            document = json.loads(raw)
-        except (ValueError, RecursionError):
-            document = None
-        if response.status < 300 and isinstance(document, dict):
+    def _response(self, begin_s: float) -> http.client.HTTPResponse:
+        """The answer, with its head read. Raises: TooMuch; OSError; HTTPException."""
+        self._allow(HEAD_BYTES, within_s=begin_s)
+        response = self._http.getresponse()
+        self._answered = True
+        return response
+
+    def _body(self, response: http.client.HTTPResponse, most: int) -> bytes:
+        """All of the answer, which may have `most` bytes. Raises: as `_response`."""
+        self._allow(most, within_s=self._whole_s)
+        raw = response.read(most + 1)
+        if len(raw) > most:
+            raise TooMuch
+        if response.length:  # `read` does not notice that an answer was cut off
+            raise http.client.IncompleteRead(raw, response.length)
+        return raw
+
+    def _allow(self, content: int, *, within_s: float) -> None:
+        # The framing of chunks is little, unless they are made to be expensive.
+        if self._inlet is not None:
+            self._inlet.allow(content + content // 4 + HEAD_BYTES, within_s=within_s)
+
+    def _document(self, response: http.client.HTTPResponse, raw: bytes, values: int) -> dict[str, Any]:
+        document, why = None, f"it is {response.status} {response.reason[:80]}".strip()
+        if sum(map(raw.count, (b",", b"[", b"{"))) > values:
+            why = f"it has more than {values} values"
+        else:
+            try:
+                document = parse_object(raw, "its content")
+            except WireError as error:
+                why = f"{why}, and {error}"
+        if document is not None and response.status < 300:
             return document
-        if response.headers.get_content_type() == PROBLEM_TYPE and isinstance(document, dict):
+        if document is not None and response.headers.get_content_type() == PROBLEM_TYPE:
             raise Problem.from_document(document)
-        raise self.not_an_agent(f"it is {response.status} {response.reason}".strip())
+        raise self.not_an_agent(why)
 
     def _lost(self, error: Exception) -> Unreachable | KeyboardInterrupt:
         if self._abandoned.is_set():
@@ -175,7 +233,10 @@ class Connection:
             return self.not_an_agent(f"{str(error).strip()[:80]!r} is not HTTP")
         stream, self._stream = self._stream, None
         self._http.close()
-        why = stream.why_it_broke() if stream else ""
+        why = ""
+        if stream is not None:
+            why = stream.why_it_broke()
+            stream.close()
         if isinstance(error, TimeoutError):
             why = "no answer in time"
         what = "The connection to {} was lost" if self._answered else "{} cannot be reached"

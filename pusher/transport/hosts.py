@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from pusher.errors import Unreachable, Usage
+from pusher.transport import listener
+from pusher.wire import SSH_DOOR
 
-DOOR = "127.0.0.1:9000"
 _DOOR = re.compile(r"(127(?:\.[0-9]{1,3}){3}|localhost|\[::1\]):([0-9]{1,5})", re.ASCII)
 _LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}|localhost|agent|::1", re.ASCII)
 # No part begins with a dash: ssh would read it as an option, and -oProxyCommand=... runs a command.
@@ -40,40 +41,43 @@ class Ssh(NamedTuple):
     host: str
     user: str = ""
     port: int = 0
-    door: str = DOOR
+    door: str = SSH_DOOR
 
 
 class Unix(NamedTuple):
-    """A unix socket of this machine."""
+    """A unix socket of this machine. `owner` may run the agent, besides root, pusher-agent and the user."""
 
     path: str
+    owner: str = ""
 
 
 class Loopback(NamedTuple):
-    """A loopback address of this machine."""
+    """A loopback address of this machine; `owner` as for `Unix`."""
 
     host: str
     port: int
+    owner: str = ""
 
 
 Address = Ssh | Unix | Loopback
 
 
 class Host(NamedTuple):
-    """A host, with the name that the user gave it."""
+    """A host, with the name that the user gave it. `drop` is the folder of its drop directories, or empty."""
 
     name: str
     address: Address
+    drop: str = ""
 
 
 def parse_door(text: str) -> str:
     """`text` itself, if it is a loopback address that `ssh -W` accepts. Raises: Usage."""
     if not (match := _DOOR.fullmatch(text)) or not 0 < int(match[2]) < 65536:
-        raise Usage(f"door {text!r} is not a loopback address", hint=f"For example: {DOOR}")
+        raise Usage(f"door {text!r} is not a loopback address", hint=f"For example: {SSH_DOOR}")
     return text
 
 
-def parse_address(text: str, *, door: str = DOOR) -> Address:
+def parse_address(text: str, *, door: str = SSH_DOOR, owner: str = "") -> Address:
     """The address that `text` spells. A bare name means `ssh://name`. Raises: Usage."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
@@ -82,7 +86,7 @@ def parse_address(text: str, *, door: str = DOOR) -> Address:
         if len(os.fsencode(path)) > _PATH_BYTES:
             why = f"it has {len(os.fsencode(path))} bytes; the limit for the path of a socket is {_PATH_BYTES}"
             raise Usage(f"address {text!r} is too long", why=why, hint="Use a link with a shorter path")
-        return Unix(path)
+        return Unix(path, owner)
     scheme, found, rest = text.partition("://")
     place = _PLACE.fullmatch(rest if found else text)
     scheme = scheme if found else "ssh"
@@ -98,7 +102,7 @@ def parse_address(text: str, *, door: str = DOOR) -> Address:
             why="plain http has no encryption and no identity",
             hint=f"Use ssh://{host}",
         )
-    return Loopback(host, port or 9000)
+    return Loopback(host, port or 9000, owner)
 
 
 def ssh_argv(address: Ssh, *, command: str, may_ask: bool = True) -> tuple[str, ...]:
@@ -185,11 +189,11 @@ def connect(host: Host, *, ssh: str, may_ask: bool = True) -> Stream:
         case Ssh() as address:
             argv = ssh_argv(address, command=ssh, may_ask=may_ask)
             return _through_ssh(host, argv, address.door, may_ask=may_ask)
-        case Unix(path):
-            return Stream(_unix(host, path), "localhost")
-        case Loopback(name, port):
+        case Unix(path, owner):
+            return Stream(_unix(host, path, owner), "localhost")
+        case Loopback(name, port, owner):
             authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-            return Stream(_tcp(host, name, port, authority), authority)
+            return Stream(_tcp(host, name, port, authority, owner), authority)
 
 
 def _through_ssh(host: Host, argv: tuple[str, ...], door: str, *, may_ask: bool) -> Stream:
@@ -226,20 +230,48 @@ def _file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _unix(host: Host, path: str) -> socket.socket:
-    return _connected(host, path, socket.AF_UNIX, path)
+def _unix(host: Host, path: str, owner: str) -> socket.socket:
+    found = _connected(host, path, socket.AF_UNIX, path)
+    uid = listener.unix_owner(found)
+    if uid not in listener.trusted(owner):
+        found.close()
+        raise _stranger(host, path, listener.user(uid))
+    return found
 
 
-def _tcp(host: Host, name: str, port: int, authority: str) -> socket.socket:
+def _tcp(host: Host, name: str, port: int, authority: str, owner: str) -> socket.socket:
     # `agent` means this machine everywhere, even where it is not in /etc/hosts. 127.0.0.1 is not looked up either:
     # that would import the codec for idna, which takes longer than the rest.
-    where = f"http://{authority}"
-    if name == "::1":
-        found = _connected(host, where, socket.AF_INET6, (name, port))
-    else:
-        found = _connected(host, where, socket.AF_INET, (name if name[0] == "1" else "127.0.0.1", port))
+    where, numeric = f"http://{authority}", name if name[0] in "1:" else "127.0.0.1"
+    before = _listeners(host, where, numeric, port)
+    if who := listener.stranger(before, owner=owner):
+        raise _stranger(host, where, who)
+    family = socket.AF_INET6 if ":" in numeric else socket.AF_INET
+    found = _connected(host, where, family, (numeric, port))
+    if not before or _listeners(host, where, numeric, port) != before:
+        found.close()
+        hint = "Run the command again. If this happens again, see who listens there: ss -lntpe"
+        why = "another socket was opened there in this moment"
+        raise Unreachable(f"It is not certain who answers for {host.name} at {where}", why=why, hint=hint)
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return found
+
+
+def _listeners(host: Host, where: str, address: str, port: int) -> frozenset[listener.Listener]:
+    try:
+        return listener.listeners(address, port)
+    except OSError as error:
+        hint = "Only Linux tells. On another system, reach the agent by ssh: ssh://[user@]host"
+        why = f"this machine does not tell who listens at {where}"
+        raise Unreachable(f"It is not certain who answers for {host.name}", why=why, hint=hint) from error
+
+
+def _stranger(host: Host, where: str, who: str) -> Unreachable:
+    return Unreachable(
+        f"What listens at {where} is not the agent of {host.name}",
+        why=f"it is run by {who}, and not by root, {listener.AGENT} or you",
+        hint='Nothing was sent. If that user runs the agent, name them in pusher.toml: owner = "LOGIN"',
+    )
 
 
 def _connected(host: Host, where: str, family: int, address: str | tuple[str, int]) -> socket.socket:

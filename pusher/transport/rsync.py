@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pusher.errors import Unreachable, Usage
 from pusher.transport.hosts import Host, Ssh
-from pusher.wire import Code, Failed
+from pusher.wire import DROP_MARK, Code, Failed, Refused
 
 # Without -p, --chmod would only apply to new files. Times are not copied: a second user may not set them on the
 # files of the first.
@@ -30,10 +30,20 @@ class Travelled(NamedTuple):
     sent: int
 
 
-def tree_argv(folder: Path, target: str, *, shell: str, hidden: Path) -> tuple[str, ...]:
-    """The command that makes the folder `target` equal to `folder`, without what the rules in `hidden` exclude."""
-    return (*("rsync", *_OPTIONS, "--delete", "--from0", f"--filter=merge {hidden}"),
-            *_shell(shell), "--", f"{folder}/", f"{target}/")  # fmt: skip
+def tree_argv(named: Path, target: str, *, shell: str, hidden: Path) -> tuple[str, ...]:
+    """The command that makes a folder in `target` equal to `named`, without what the rules in `hidden` exclude.
+
+    `named` is a link to the source, with the name of that folder. Another user who may drop could put a link in
+    the place of the folder. Since the name is a part of what travels (--relative), rsync replaces that link. Given
+    as a path, rsync would follow it, and delete the files it leads to.
+    """
+    return (*("rsync", *_OPTIONS, "--relative", "--delete", "--from0", f"--filter=merge {hidden}"),
+            *_shell(shell), "--", f"{named.parent}/./{named.name}/", f"{target}/")  # fmt: skip
+
+
+def mark_argv(target: str, *, shell: str) -> tuple[str, ...]:
+    """The command that looks for the mark of a drop directory in `target`. It writes nothing."""
+    return ("rsync", "--list-only", *_shell(shell), "--", f"{target}/{DROP_MARK}")
 
 
 def files_argv(files: Sequence[Path], target: str, *, shell: str) -> tuple[str, ...]:
@@ -62,8 +72,8 @@ def remote_shell(host: Host, *, ssh: str, may_ask: bool) -> str:
     return f"{ssh}{'' if may_ask else ' -o BatchMode=yes'}{port}"
 
 
-def hidden(folder: Path, travelling: Iterable[str]) -> Iterator[bytes]:
-    """The filter rules, each ended by NUL, that hide the files in a folder that do not travel.
+def hidden(folder: Path, travelling: Iterable[str], *, name: str) -> Iterator[bytes]:
+    """The filter rules, each ended by NUL, that hide the files that do not travel. The folder travels as `name`.
 
     Hidden files are deleted on the host by `--delete`. (`--files-from`, which would name the files that travel,
     deletes nothing.) A hidden folder is one rule.
@@ -73,11 +83,37 @@ def hidden(folder: Path, travelling: Iterable[str]) -> Iterator[bytes]:
     for path in _not_travelling(folder, "", leaves, folders):
         # A backslash is special only in a pattern with a wildcard (rsync(1), PATTERN MATCHING RULES).
         pattern = re.sub(r"([*?\[\\])", r"\\\1", path) if re.search(r"[*?\[]", path) else path
-        yield b"hide /" + os.fsencode(pattern) + b"\0"
+        yield b"hide /" + os.fsencode(f"{name}/{pattern}") + b"\0"
+
+
+def check_mark(argv: Sequence[str], host: Host) -> None:
+    """Run `mark_argv`. Raises: Refused, where there is no mark; Unreachable; Usage."""
+    done = _done(argv, host)
+    if done.returncode:
+        raise Refused(
+            Code.NOT_ALLOWED,
+            f"Nothing is dropped on {host.name}",
+            why="the drop directory there has no mark of an agent",
+            hint=f"An agent makes {DROP_MARK} when it starts: systemctl restart pusher-agent",
+        )
 
 
 def run(argv: Sequence[str], host: Host) -> Travelled:
     """Run rsync, with the terminal as its standard error. Raises: Unreachable, Failed, Usage."""
+    done = _done(argv, host)
+    if done.returncode:
+        raise Failed(
+            Code.UPLOAD_BROKEN,
+            f"The drop on {host.name} is not complete",
+            why=f"rsync ended with exit status {done.returncode}",
+            hint="See its output above. Your user there must be in the group `pusher`. Nothing is deployed before "
+            "all files have arrived: run the command again",
+        )
+    numbers = [int(found) for found in _TRAVELLED.findall(done.stdout)]
+    return Travelled(*numbers) if len(numbers) == len(Travelled._fields) else Travelled(0, 0)
+
+
+def _done(argv: Sequence[str], host: Host) -> "subprocess.CompletedProcess[str]":
     try:
         done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)
     except OSError as error:
@@ -90,16 +126,7 @@ def run(argv: Sequence[str], host: Host) -> Travelled:
             hint="See its output above. It needs ssh to that host, and rsync there. Then run the command again: "
             "files that have arrived do not travel twice",
         )
-    if done.returncode:
-        raise Failed(
-            Code.UPLOAD_BROKEN,
-            f"The drop on {host.name} is not complete",
-            why=f"rsync ended with exit status {done.returncode}",
-            hint="See its output above. Your user there must be in the group `pusher`. Nothing is deployed before "
-            "all files have arrived: run the command again",
-        )
-    numbers = [int(found) for found in _TRAVELLED.findall(done.stdout)]
-    return Travelled(*numbers) if len(numbers) == len(Travelled._fields) else Travelled(0, 0)
+    return done
 
 
 def _shell(shell: str) -> tuple[str, ...]:

@@ -6,7 +6,16 @@ bytes. The formats are described in docs/reference/bundle-format.md. The agent m
 else of `pusher`.
 """
 
-from pusher.wire.drop import DROP_FOLDER, DROP_INDEX, DROP_MANIFEST, DROP_RESULT_END, DROP_ROOT, DROP_SIGNATURE
+from pusher.wire.drop import (
+    DROP_FOLDER,
+    DROP_INDEX,
+    DROP_MANIFEST,
+    DROP_MARK,
+    DROP_RESULT_END,
+    DROP_ROOT,
+    DROP_SIGNATURE,
+    drop_mark,
+)
 from pusher.wire.events import EVENTS_TYPE, Event, Happened
 from pusher.wire.index import (
     RESERVED_NAMES,
@@ -35,7 +44,7 @@ from pusher.wire.manifest import (
     Manifest,
 )
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
-from pusher.wire.routes import Route
+from pusher.wire.routes import DOOR, SSH_DOOR, Route
 from pusher.wire.signatures import SIGNATURES_MOST, split_signatures
 from pusher.wire.text import (
     LimitError,
@@ -49,9 +58,11 @@ from pusher.wire.text import (
 
 __all__ = [
     "BUNDLE_TYPE",
+    "DOOR",
     "DROP_FOLDER",
     "DROP_INDEX",
     "DROP_MANIFEST",
+    "DROP_MARK",
     "DROP_RESULT_END",
     "DROP_ROOT",
     "DROP_SIGNATURE",
@@ -70,6 +81,7 @@ __all__ = [
     "SIGNATURE_BYTES",
     "SIGNATURE_NAME",
     "SIGNATURE_NAMESPACE",
+    "SSH_DOOR",
     "Code",
     "Entry",
     "Event",
@@ -92,6 +104,7 @@ __all__ = [
     "check_path",
     "check_target",
     "check_version",
+    "drop_mark",
     "format_timestamp",
     "index_line",
     "malformed_bundle",

@@ -2,6 +2,12 @@
 
 from enum import StrEnum
 
+DOOR = "127.0.0.1:9000"
+"""Where an agent is asked on its own host, unless its configuration says otherwise."""
+
+SSH_DOOR = "127.0.0.1:290"
+"""Where it is asked through ssh. Ports below 1024 are root's: no other user can answer there in its place."""
+
 
 class Route(StrEnum):
     """The paths of the HTTP door; `str.format` fills `{app}` and `{deployment}` (docs/reference/http-api.md)."""

@@ -58,24 +58,25 @@ class LineSplitter:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._rest = b""
+        self._rest = bytearray()
         self._dropping = False
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that end with this piece."""
-        *lines, rest = (self._rest + piece).split(b"\n")
-        if self._dropping:
-            if not lines:
-                return []
-            del lines[0]
-            self._dropping = False
-        if len(rest) > self._most:
-            lines.append(rest)
-            rest, self._dropping = b"", True
-        self._rest = rest
-        return [line[: self._most + 1] for line in lines]
+        """The lines that end with this piece. Its cost is that of the piece, however long the line is by then."""
+        *ends, rest = piece.split(b"\n")
+        lines = []
+        for end in ends:
+            if not self._dropping:
+                lines.append(bytes(self._rest + end)[: self._most + 1])
+            self._rest, self._dropping = bytearray(), False
+        if not self._dropping:
+            self._rest += rest
+            if len(self._rest) > self._most:
+                lines.append(bytes(self._rest[: self._most + 1]))
+                self._rest, self._dropping = bytearray(), True
+        return lines
 
     def end(self) -> bytes:
         """What came after the last newline; empty if nothing did. Afterwards nothing is left."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = bytes(self._rest), bytearray()
         return rest

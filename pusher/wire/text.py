@@ -1,6 +1,7 @@
 """JSON, timestamps and names in the form of the contract: exactly one spelling for each value."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ _Kind = TypeVar("_Kind")
 _APP = re.compile(r"[a-z][a-z0-9-]{0,29}[a-z0-9]", re.ASCII)
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DEPTH = 32
+_DIGITS = 40
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
@@ -72,13 +75,19 @@ def check_sha256(digest: str) -> str:
 
 
 def parse_object(raw: bytes, name: str) -> dict[str, Any]:
-    """The JSON object in `raw`; `name` is for the message. Raises: WireError."""
+    """The JSON object in `raw`; `name` is for the message. Raises: WireError.
+
+    What two readers could read differently (RFC 8259, sections 4 and 6) is refused: repeated members, NaN,
+    infinities, and numbers of more than 40 digits. So is what is nested deeper than any document of the contract.
+    """
     try:
-        value = json.loads(raw.decode())
+        value = _decoder.decode(raw.decode())
     except (ValueError, RecursionError) as error:
         raise WireError(f"{name} is not JSON in UTF-8: {error}") from error
     if not isinstance(value, dict):
         raise WireError(f"{name} is not a JSON object")
+    if _deeper_than(value, _DEPTH):
+        raise WireError(f"{name} is nested more than {_DEPTH} deep")
     return value
 
 
@@ -96,3 +105,42 @@ def take_count(members: Mapping[str, Any], key: str) -> int:
     if isinstance(value, bool) or value < 0:
         raise WireError(f"{key!r} is not a count")
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number has more than {_DIGITS} digits")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_once, parse_int=_whole, parse_float=_fraction, parse_constant=_no_number
+)
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    layer = [value]
+    for _ in range(most):
+        inner = (one.values() if isinstance(one, dict) else one for one in layer)
+        layer = [one for ones in inner for one in ones if isinstance(one, dict | list)]
+        if not layer:
+            return False
+    return True

@@ -35,7 +35,7 @@ def pieces(body: bytes) -> Iterator[bytes]:
 
 async def test_a_bundle_is_sent_and_followed_to_its_end(at, client):
     blob = os.urandom(1_000_000)
-    assert await asyncio.to_thread(client.missing, "shop", pieces(bundle())) == {"ab" * 32}
+    assert await asyncio.to_thread(client.missing, "shop", pieces(bundle()), files=1) == {"ab" * 32}
     deployment = await asyncio.to_thread(client.deploy, "shop", pieces(bundle({"blob": blob})))
     events = await asyncio.to_thread(lambda: list(client.events(deployment)))
     assert [event.event for event in events if event] == ["started", "step_started", "step_done", "finished"]

@@ -36,6 +36,7 @@ async def test_a_drop_uses_the_users_ssh_for_a_folder_and_for_a_bundle_file(shel
     (shell.project / "pusher.toml").write_text(
         f'app = "{APP}"\nssh = "{server.ssh}"\n[hosts.web1]\n'
         f'address = "ssh://{USER}@127.0.0.1:{server.port}"\ndoor = "127.0.0.1:{shell.host.door}"\n'
+        f'drop = "{shell.host.layout.drop(APP).parent}"\n'
     )
     for version, how in (("v1", ()), ("v2", ("--bundle",))):
         shell.version(version)

@@ -99,7 +99,7 @@ class Server:
         if isinstance(what, Path):
             shutil.copy(what, self.machine.root / "srv")
             what = f"/srv/{what.name}"
-        done = self.machine.run("dpkg", verb, what)
+        done = self.machine.run("dpkg", verb, what, seconds=180)
         return done.stdout + done.stderr
 
     def uninstall(self) -> None:

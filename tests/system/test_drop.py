@@ -30,7 +30,7 @@ def dropping(server: Server, ssh: Ssh) -> Iterator[Server]:
     if server.units()["flask-demo.service"] != "active":
         server.deploy("v2")
     yield server
-    server.machine.run("sh", "-c", f"rm -rf {DROP}/* {DROP}/.[!.]*")
+    server.machine.run("sh", "-c", f"find {DROP} -mindepth 1 -not -name .pusher-drop -delete")
 
 
 def rsync(ssh: Ssh, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -123,7 +123,7 @@ def test_rsync_by_hand_exactly_as_the_documentation_has_it(dropping: Server, ssh
 
 
 def test_what_lands_while_the_agent_is_stopped_is_deployed_when_it_starts(dropping: Server, ssh: Ssh) -> None:
-    dropping.machine.run("systemctl", "stop", "pusher-agent.service")
+    dropping.machine.run("systemctl", "stop", "pusher-agent.socket", "pusher-agent.service")
     code, said = pusher(dropping, ssh, "drop", "v1", "--host", "web1")
     assert code == 5, said
     assert "has arrived on web1" in said

@@ -13,8 +13,17 @@ import pytest
 from tests.deploy.test_no_failed_request import Load
 from tests.system.machine import machine
 from tests.system.server import APP, REPOSITORY, Server, binds, build_package, prepare
+from tests.system.test_door import asked, greedy
 
-NEWER = "99.0"
+NEWER, OLDER = "99.0", "0.0.9"
+OLD_PRERM = """\
+#!/bin/sh
+set -e
+if [ -d /run/systemd/system ]; then
+    deb-systemd-invoke stop pusher-agent.service
+fi
+find /usr/lib/pusher-agent -name __pycache__ -prune -exec rm -r {} +
+"""
 HOSTS = "127.0.0.1 localhost\n127.0.1.1 bare\n::1 localhost # no line break follows"
 PYTHONPATH = ("env", "PYTHONPATH=/srv/python", "PYTHONSTARTUP=/srv/python/agent.py")
 pytestmark = pytest.mark.timeout(300)  # dpkg writes 70 MB and compiles 400 files each time
@@ -52,6 +61,24 @@ def newer(package: Path, copy: Path, tmp_path_factory: pytest.TempPathFactory) -
     edit(copy / "packaging/systemd/app/app.service", "[Service]\n", "[Service]\nLimitNOFILE=4321\n")
     edit(copy / "packaging/systemd/app/app.socket", "Backlog=4096", "Backlog=2048")
     return build_package(copy, tmp_path_factory.mktemp("newer"))
+
+
+@pytest.fixture(scope="module")
+def older(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of a version before the socket unit: its agent listens by itself."""
+    copy, version = tree(tmp_path_factory.mktemp("older-tree")), package.name.split("_")[1]
+    edit(copy / "pyproject.toml", f'version = "{version}"', f'version = "{OLDER}"')
+    edit(copy / "packaging/debian/changelog", f"({version})", f"({OLDER})")
+    edit(copy / "packaging/build-deb", "pusher-agent.service pusher-agent.socket; do", "pusher-agent.service; do")
+    edit(copy / "packaging/build-deb", "for script in preinst postinst", "for script in postinst")
+    service = copy / "packaging/systemd/pusher-agent.service"
+    edit(service, "Requires=pusher-agent.socket\n", "")
+    edit(service, " pusher-agent.socket\n", "\n")
+    edit(service, "ExecStartPre=", "#")
+    edit(copy / "packaging/debian/postinst", "for unit in pusher-agent.socket", "for unit in")
+    edit(copy / "packaging/debian/postinst", "            hold_door\n", "")
+    (copy / "packaging/debian/prerm").write_text(OLD_PRERM)
+    return build_package(copy, tmp_path_factory.mktemp("older"))
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +161,17 @@ async def test_an_upgrade_keeps_what_there_is_and_no_request_fails(installed: Se
     other.write_text('user = "root"\nlisten = "127.0.0.1:8009"\n')  # no app may run as root
     run("systemctl", "disable", "--quiet", f"{APP}.service")
     before, status = installed.look(), installed.curl(f"/apps/{APP}/status")
-    async with Load(f"http://{installed.machine.address}:8000/version", per_second=50) as load:
-        said = await asyncio.to_thread(installed.dpkg, "--install", newer)
+    done = asyncio.Event()
+    with greedy(installed) as got:
+        asking = asyncio.create_task(asked(installed, done))
+        async with Load(f"http://{installed.machine.address}:8000/version", per_second=50) as load:
+            said = await asyncio.to_thread(installed.dpkg, "--install", newer)
+        done.set()
+        answers = await asking
     assert set(load.endings) == {"200"}, load.endings
+    assert len(answers) > 10
+    assert set(answers) == {'{"status":"ok"}'}, answers
+    assert got == []
 
     assert "pusher-agent app apply other" in said
     other.unlink()
@@ -165,6 +200,27 @@ def test_removed_it_leaves_the_app_running_and_installed_again_it_knows_it(insta
     installed.dpkg("--install", installed.package)
     assert installed.curl("/status")["live"] == live
     assert installed.deploy("v2")["version"] == "v2"
+
+
+async def test_an_upgrade_takes_the_addresses_from_an_agent_that_held_them_itself(
+    installed: Server, older: Path
+) -> None:
+    run, says = installed.machine.run, installed.machine.says
+    installed.dpkg("--remove", "pusher-agent")
+    installed.dpkg("--install", older)
+    assert '("pusher-agent",pid=' in says("ss", "-Hlntpe", "sport = :9000")
+    assert "pid=1," not in says("ss", "-Hlntpe", "sport = :9000")
+    before = installed.look()
+    async with Load(f"http://{installed.machine.address}:8000/version", per_second=50) as load:
+        await asyncio.to_thread(installed.dpkg, "--install", installed.package)
+    assert set(load.endings) == {"200"}, load.endings
+    assert installed.look() == before
+    assert '("systemd",pid=1,' in says("ss", "-Hlntpe", "sport = :9000")
+    assert installed.says("is-enabled", "pusher-agent.socket") == "enabled"
+    assert says("ls", "/run/systemd/system") == ""
+    run("test", "!", "-e", "/run/pusher-agent.upgrade")
+    assert installed.curl("/status")["live"] is not None
+    assert "BAD" not in says("pusher-agent", "check")
 
 
 def test_purged_it_asks_nothing_and_takes_what_is_its_own_and_no_app(installed: Server) -> None:

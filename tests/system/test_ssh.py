@@ -16,7 +16,7 @@ from tests.system.server import APP, REPOSITORY, Server, binds, prepare
 from tests.system.ssh import MEMBER, Ssh
 
 # Without the last word it would run any command: restrict takes the terminal away, not the shell.
-HELD = 'restrict,port-forwarding,permitopen="127.0.0.1:9000",command="/usr/sbin/nologin"'
+HELD = 'restrict,port-forwarding,permitopen="127.0.0.1:290",command="/usr/sbin/nologin"'
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_key_for_ci_can_deploy_and_nothing_else(live: Server, ssh: Ssh) -> Non
     assert live.version() == version
     refused = ssh.run("ci", "id", check=False)
     assert (refused.returncode, refused.stdout) == (1, "This account is currently not available.\n")
-    for door in ("127.0.0.1:8000", "127.0.0.1:22", f"{live.machine.address}:8000"):
+    for door in ("127.0.0.1:8000", "127.0.0.1:9000", "127.0.0.1:22", f"{live.machine.address}:8000"):
         refused = ssh.run("-W", door, "ci", check=False)
         assert refused.returncode == 255
         assert "administratively prohibited" in refused.stderr

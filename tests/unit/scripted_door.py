@@ -1,15 +1,20 @@
 """A scripted HTTP door. It also gives answers that no agent gives; correct ones come from the real door."""
 
+import hashlib
 import json
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from pusher.bundle.archive import read_bundle
 from pusher.transport.hosts import Host, parse_address
-from pusher.wire import EVENTS_TYPE, PROBLEM_TYPE, Event, Problem
+from pusher.wire import EVENTS_TYPE, PROBLEM_TYPE, Event, Happened, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,19 @@ class ScriptedDoor:
             return answer({"title": f"no script for {method} {path}"}, status=404)
         return scripts.pop(0) if len(scripts) > 1 else scripts[0]
 
+    def manifest(self) -> str:
+        """The digest of the manifest that was sent, or dropped, last; empty if there was none."""
+        for request in reversed(self.requests):
+            if "/drops/" in request.path:
+                return request.path.rpartition("/")[2]
+            if request.body and request.path.endswith("/deployments"):
+                with tempfile.NamedTemporaryFile() as file:
+                    file.write(request.body)
+                    file.flush()
+                    with suppress(Problem):  # some tests send anything
+                        return hashlib.sha256(read_bundle(Path(file.name)).signed.manifest).hexdigest()
+        return ""
+
     def paths(self) -> list[str]:
         return [f"{request.method} {request.path}" for request in self.requests]
 
@@ -153,9 +171,18 @@ def events(*found: Event | None, ended: bool = True) -> Script:
 
     def script(exchange: Exchange) -> None:
         note(exchange)
-        exchange.stream((event.to_line() if event else b"\n" for event in found), ended=ended)
+        digest = exchange.server.door.manifest()
+        named = (honest(event, digest) if event and digest else event for event in found)
+        exchange.stream((event.to_line() if event else b"\n" for event in named), ended=ended)
 
     return script
+
+
+def honest(event: Event, digest: str) -> Event:
+    """The event as an agent tells it that has deployed the manifest with this digest."""
+    if event.event != Happened.FINISHED or event.data.get("outcome") != "done":
+        return event
+    return replace(event, data={"manifest": digest, **event.data})
 
 
 def silence(exchange: Exchange) -> None:

@@ -17,6 +17,7 @@ from pusher.wire import Code, Event, Failed, Happened, Refused
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
 
 FIRST = Event(1, 0, Happened.STARTED, {"deployment": "d"})
+NAME = "app-20261123020055Z"
 LAST = Event(2, 0, Happened.FINISHED, {"outcome": "done"})
 
 
@@ -35,39 +36,39 @@ def client(door: ScriptedDoor) -> Iterator[Client]:
 
 
 def test_every_request_uses_the_documented_route(door: ScriptedDoor, client: Client) -> None:
-    started = answer({"deployment": "d", "app": "a"}, status=202)
-    for path in ("/status", "/releases", "/apps/a/status", "/apps/a/releases", "/deployments/d"):
+    started = answer({"deployment": NAME, "app": "app"}, status=202)
+    for path in ("/status", "/releases", "/apps/app/status", "/apps/app/releases", "/deployments/d"):
         door.on("GET", path, answer({"path": path}))
-    for path in ("/rollback", "/apps/a/rollback", "/apps/a/deployments"):
+    for path in ("/rollback", "/apps/app/rollback", "/apps/app/deployments"):
         door.on("POST", path, started)
-    door.on("POST", "/apps/a/missing", answer({"missing": ["x"]}))
-    door.on("POST", "/apps/a/pin", answer({}))
-    door.on("DELETE", "/apps/a/pin", answer({}))
+    door.on("POST", "/apps/app/missing", answer({"missing": ["ab" * 32]}))
+    door.on("POST", "/apps/app/pin", answer({}))
+    door.on("DELETE", "/apps/app/pin", answer({}))
     door.on("GET", "/deployments/d/events", events(FIRST, None, LAST))
 
     assert client.status() == {"path": "/status"}
-    assert client.status("a") == {"path": "/apps/a/status"}
+    assert client.status("app") == {"path": "/apps/app/status"}
     assert client.releases() == {"path": "/releases"}
-    assert client.releases("a") == {"path": "/apps/a/releases"}
+    assert client.releases("app") == {"path": "/apps/app/releases"}
     assert client.deployment("d") == {"path": "/deployments/d"}
-    assert client.rollback() == "d"
-    assert client.rollback("a", to="r1", leaving="r2") == "d"
-    assert client.rollback("a", to="20261123020055Z") == "d"
-    assert client.missing("a", [b"signed"]) == {"x"}
-    assert client.deploy("a", [b"one", b"", b"two"]) == "d"
-    client.pin("a", "r")
-    client.unpin("a", "r")
-    assert list(client.events("d", after=7)) == [FIRST, None, LAST]
+    assert client.rollback() == NAME
+    assert client.rollback("app", to="r1", leaving="r2") == NAME
+    assert client.rollback("app", to="20261123020055Z") == NAME
+    assert client.missing("app", [b"signed"], files=1) == {"ab" * 32}
+    assert client.deploy("app", [b"one", b"", b"two"]) == NAME
+    client.pin("app", "r")
+    client.unpin("app", "r")
+    assert list(client.events("d", after=0)) == [FIRST, None, LAST]
 
     assert door.paths()[5:] == [
         "POST /rollback",
-        "POST /apps/a/rollback?to=r1&from=r2",
-        "POST /apps/a/rollback?to=20261123020055Z",
-        "POST /apps/a/missing",
-        "POST /apps/a/deployments",
-        "POST /apps/a/pin?release=r",
-        "DELETE /apps/a/pin?release=r",
-        "GET /deployments/d/events?after=7",
+        "POST /apps/app/rollback?to=r1&from=r2",
+        "POST /apps/app/rollback?to=20261123020055Z",
+        "POST /apps/app/missing",
+        "POST /apps/app/deployments",
+        "POST /apps/app/pin?release=r",
+        "DELETE /apps/app/pin?release=r",
+        "GET /deployments/d/events?after=0",
     ]
     upload = door.requests[9]
     assert upload.body == b"onetwo"
@@ -115,12 +116,12 @@ def test_an_answer_that_is_not_an_agents_is_reported_as_such(
 
 def test_an_incomplete_answer_is_not_an_agents(door: ScriptedDoor, client: Client) -> None:
     door.on("POST", "/rollback", answer({}, status=202))
-    door.on("POST", "/apps/a/missing", answer({"missing": "all"}))
+    door.on("POST", "/apps/app/missing", answer({"missing": "all"}))
     door.on("GET", "/deployments/d/events", lambda exchange: exchange.stream([b"{}\n"]))
     with pytest.raises(Unreachable, match="its answer names no deployment"):
         client.rollback()
     with pytest.raises(Unreachable, match="its answer does not list"):
-        client.missing("a", [])
+        client.missing("app", [], files=1)
     with pytest.raises(Unreachable, match="is not from an agent: 'seq' is missing"):
         list(client.events("d"))
 
@@ -173,10 +174,10 @@ def test_an_answer_before_the_end_of_the_upload_is_read(door: ScriptedDoor, clie
         exchange.document(problem.to_document(status=403), status=403, kind="application/problem+json")
         exchange.close_connection = True
 
-    door.on("POST", "/apps/a/deployments", refuse_at_once)
+    door.on("POST", "/apps/app/deployments", refuse_at_once)
     sent: list[int] = []
     with pytest.raises(Refused, match="Nobody knows this key"):
-        client.deploy("a", endless(sent))
+        client.deploy("app", endless(sent))
     door.on("GET", "/status", answer({"n": 1}))
     assert client.status() == {"n": 1}
 
@@ -184,11 +185,11 @@ def test_an_answer_before_the_end_of_the_upload_is_read(door: ScriptedDoor, clie
 def test_an_early_success_ends_the_upload(door: ScriptedDoor, client: Client) -> None:
     def done_before(exchange: Exchange) -> None:
         exchange.rfile.read(10)
-        exchange.document({"deployment": "d-old"}, status=202)
+        exchange.document({"deployment": NAME}, status=202)
         exchange.rfile.read(1_000_000)
 
-    door.on("POST", "/apps/a/deployments", done_before)
-    assert client.deploy("a", endless([])) == "d-old"
+    door.on("POST", "/apps/app/deployments", done_before)
+    assert client.deploy("app", endless([])) == NAME
 
 
 def test_an_upload_that_is_cut_off_is_unreachable(door: ScriptedDoor, client: Client) -> None:
@@ -196,16 +197,16 @@ def test_an_upload_that_is_cut_off_is_unreachable(door: ScriptedDoor, client: Cl
         exchange.rfile.read(1000)
         exchange.hang_up()
 
-    door.on("POST", "/apps/a/deployments", vanish)
+    door.on("POST", "/apps/app/deployments", vanish)
     with pytest.raises(Unreachable, match="web1 cannot be reached"):
-        client.deploy("a", endless([]))
+        client.deploy("app", endless([]))
 
 
 def test_an_upload_that_stalls_ends_at_its_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         client = Client(Host("web1", Loopback("127.0.0.1", deaf.getsockname()[1])), answer_s=0.2)
         with pytest.raises(Unreachable, match="web1 cannot be reached: no answer in time"):
-            client.deploy("a", endless([]))
+            client.deploy("app", endless([]))
         with pytest.raises(Unreachable, match="web1 cannot be reached: no answer in time"):
             client.status()
         client.close()
@@ -224,9 +225,9 @@ def test_an_error_while_packing_ends_the_upload_unfinished(door: ScriptedDoor, c
         raise Failed(Code.CONTENT_MISMATCH, "it changed")
 
     done = threading.Event()
-    door.on("POST", "/apps/a/deployments", until_cut)
+    door.on("POST", "/apps/app/deployments", until_cut)
     with pytest.raises(Failed, match="it changed"):
-        client.deploy("a", breaking())
+        client.deploy("app", breaking())
     assert done.wait(5)
     assert not b"".join(read).endswith(b"0\r\n\r\n")
 

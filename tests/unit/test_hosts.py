@@ -87,7 +87,7 @@ def test_other_doors_are_refused(door: str) -> None:
 
 
 def test_the_ssh_commands_are_these() -> None:
-    assert ssh_argv(Ssh("web1"), command="ssh") == ("ssh", "-W", "127.0.0.1:9000", "web1")
+    assert ssh_argv(Ssh("web1"), command="ssh") == ("ssh", "-W", "127.0.0.1:290", "web1")
     assert ssh_argv(Ssh("web1", "deploy", 2222, "127.0.0.1:9100"), command="ssh -F 'my config'") == (
         *("ssh", "-F", "my config", "-W", "127.0.0.1:9100", "-p", "2222", "deploy@web1"),
     )
@@ -96,7 +96,7 @@ def test_the_ssh_commands_are_these() -> None:
 def test_ssh_that_must_not_ask_gets_batch_mode_after_the_users_options() -> None:
     # Of two values for one option, ssh uses the first: the one of the user.
     assert ssh_argv(Ssh("web1"), command="ssh -o BatchMode=no", may_ask=False) == (
-        *("ssh", "-o", "BatchMode=no", "-o", "BatchMode=yes", "-W", "127.0.0.1:9000", "web1"),
+        *("ssh", "-o", "BatchMode=no", "-o", "BatchMode=yes", "-W", "127.0.0.1:290", "web1"),
     )
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ async def test_what_was_begun_is_there_after_the_journal_is_opened_again(tmp_pat
     second = Journal(tmp_path / "journal.sqlite")
     await second.open()
     (record,) = await second.unfinished("flask-demo")
-    assert record.attempt == attempt()
+    assert record.attempt == replace(attempt(), manifest="m")
     assert record.phase is Phase.SWITCHING
     assert [event.data["by"] for event in await second.events(attempt().id)] == ["alice"]
     await second.close()

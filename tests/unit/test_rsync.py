@@ -8,17 +8,19 @@ from pusher.bundle.tree import read_tree
 from pusher.errors import Unreachable, Usage
 from pusher.transport import rsync
 from pusher.transport.hosts import Host, Loopback, Ssh, Unix
-from pusher.wire import Failed
+from pusher.wire import DROP_MARK, Failed, Refused
 
 OPTIONS = ("rsync", "-rlp", "--checksum", "--chmod=D2775,F664", "--stats", "--no-human-readable")
 
 
 def test_its_arguments_are_those_of_the_documentation() -> None:
-    argv = rsync.tree_argv(Path("app-src/v3"), "web1:/drop/tree", shell="ssh -p 22", hidden=Path("/tmp/h"))
+    argv = rsync.tree_argv(Path("/tmp/x/tree"), "web1:/drop", shell="ssh -p 22", hidden=Path("/tmp/h"))
     assert argv == (
-        *(*OPTIONS, "--delete", "--from0", "--filter=merge /tmp/h"),
-        *("-e", "ssh -p 22", "--", "app-src/v3/", "web1:/drop/tree/"),
+        *(*OPTIONS, "--relative", "--delete", "--from0", "--filter=merge /tmp/h"),
+        *("-e", "ssh -p 22", "--", "/tmp/x/./tree/", "web1:/drop/"),
     )
+    mark = rsync.mark_argv("web1:/drop", shell="ssh -p 22")
+    assert mark == ("rsync", "--list-only", "-e", "ssh -p 22", "--", "web1:/drop/.pusher-drop")
     assert rsync.files_argv([Path("a"), Path("-b")], "/drop", shell="") == (*OPTIONS, "--", "a", "-b", "/drop/")
 
 
@@ -58,18 +60,50 @@ def test_ignored_files_are_hidden_whatever_their_names(tmp_path: Path) -> None:
         (source / f"{name.replace('/', '-')}.pyc").write_text("stays")
     (source / ".pusherignore").write_text("/stays/\n")
     tree = read_tree(source)
-    (target / "stays").mkdir(parents=True)
-    (target / "stays/old").touch()
-    (target / "gone").touch()
+    (target / "tree/stays").mkdir(parents=True)
+    (target / "tree/stays/old").touch()
+    (target / "tree/gone").touch()
+    (target / "beside").touch()
     rules = tmp_path / "rules"
-    rules.write_bytes(b"".join(rsync.hidden(source, [entry.path for entry in tree.entries])))
-    argv = rsync.tree_argv(source, str(target), shell="", hidden=rules)
+    rules.write_bytes(b"".join(rsync.hidden(source, [entry.path for entry in tree.entries], name="tree")))
+    argv = rsync.tree_argv(named(source, tmp_path), str(target), shell="", hidden=rules)
     travelled = rsync.run(argv, Host("here", Unix("/x")))
     assert travelled.files == len(tree.entries) >= len(names)
     assert travelled.sent > 0
     lying = {str(one.relative_to(target)) for one in target.rglob("*") if one.is_file()}
-    assert lying == {entry.path for entry in tree.entries}
+    assert lying == {"beside", *(f"tree/{entry.path}" for entry in tree.entries)}
     assert rsync.run(argv, Host("here", Unix("/x"))).files == 0
+
+
+def named(source: Path, folder: Path) -> Path:
+    """A link to what travels, with the name that it is to have."""
+    (folder / "tree").symlink_to(source)
+    return folder / "tree"
+
+
+def test_a_link_in_the_place_of_the_folder_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    for folder in ("source", "drop", "victim"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "source/app.py").touch()
+    (tmp_path / "victim/thesis").touch()
+    (tmp_path / "drop/tree").symlink_to(tmp_path / "victim")
+    (tmp_path / "none").touch()
+    argv = rsync.tree_argv(
+        named(tmp_path / "source", tmp_path), str(tmp_path / "drop"), shell="", hidden=tmp_path / "none"
+    )
+    rsync.run(argv, Host("here", Unix("/x")))
+    assert [one.name for one in (tmp_path / "victim").iterdir()] == ["thesis"]
+    assert [one.name for one in (tmp_path / "drop/tree").iterdir()] == ["app.py"]
+
+
+def test_without_a_mark_nothing_is_dropped(tmp_path: Path) -> None:
+    host = Host("web1", Ssh("web1"))
+    with pytest.raises(Refused, match="Nothing is dropped on web1: the drop directory there has no mark"):
+        rsync.check_mark(rsync.mark_argv(str(tmp_path), shell=""), host)
+    (tmp_path / DROP_MARK).touch()
+    rsync.check_mark(rsync.mark_argv(str(tmp_path), shell=""), host)
+    with pytest.raises(Unreachable, match="rsync cannot reach web1"):
+        rsync.check_mark(rsync.mark_argv("web1:/x", shell="false"), host)
 
 
 def test_the_exit_status_of_rsync_decides_the_error(tmp_path: Path) -> None:

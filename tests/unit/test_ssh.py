@@ -11,6 +11,7 @@ from pusher.wire import Event, Happened
 from tests.sshd import MISSING, Server
 from tests.unit.scripted_door import ScriptedDoor, answer, events
 
+NAME = "app-20261123020055Z"
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(MISSING, reason="runs sshd as root"),
@@ -31,12 +32,12 @@ def address(door: ScriptedDoor) -> str:
 def test_all_of_a_command_goes_through_one_ssh(server: Server, door: ScriptedDoor) -> None:
     finished = Event(1, 0, Happened.FINISHED, {"outcome": "done"})
     door.on("GET", "/status", answer({"app": "a"}))
-    door.on("POST", "/apps/a/deployments", answer({"deployment": "d"}, status=202))
+    door.on("POST", "/apps/app/deployments", answer({"deployment": NAME}, status=202))
     door.on("GET", "/deployments/d/events", events(finished))
     server.admit(f'restrict,port-forwarding,permitopen="{address(door)}"')
     client = Client(server.host(address(door)), ssh=server.ssh)
     assert client.status() == {"app": "a"}
-    assert client.deploy("a", [b"x" * 1_000_000]) == "d"
+    assert client.deploy("app", [b"x" * 1_000_000]) == NAME
     assert list(client.events("d")) == [finished]
     client.close()
     assert len(door.requests[1].body) == 1_000_000

@@ -186,7 +186,13 @@ class DropDirectory:
     def _open(self) -> OpenDirectory:
         if self._make:
             self._disk.make_folders(self._path, op="drop.folder")
-        return OpenDirectory(self._path, self._disk)
+        directory = OpenDirectory(self._path, self._disk)
+        try:
+            directory.mark(self._app.name)
+        except (OSError, Problem) as problem:
+            # Drops are deployed all the same; `pusher drop` reports the missing mark.
+            self._log.warning("drop_not_marked", problem=str(problem))
+        return directory
 
     async def _gather(self, directory: OpenDirectory, names: Iterable[str]) -> None:
         """Keep the drops that are still there, and take in those that the queue chooses."""

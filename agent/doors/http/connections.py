@@ -59,12 +59,15 @@ class Connection(web.RequestHandler):
         self.caller = caller
         self.hosts = hosts
         self._closed = closed
+        self.served = asyncio.Event()
+        """Set once a request of it has its answer, or none can come any more."""
         self._waiting: asyncio.Task[Any] | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel the work that only this caller waits for."""
         super().connection_lost(exc)
         self._closed()
+        self.served.set()
         if self._waiting is not None:
             self._waiting.cancel()
 

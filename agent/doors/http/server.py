@@ -8,7 +8,7 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ from agent.host.net.peer import Caller, identify, may_deploy
 from pusher.wire import Code, Problem, Refused
 
 _CLOSING_S = 0.5
+_FRESH_S = 0.5
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -78,7 +79,8 @@ class HttpDoor:
     """Serves `agent` at `address` (as `127.0.0.1:9000`; with port 0 the kernel chooses) and at the socket `path`.
 
     Besides root and `own_uid` (by default the process's own), members of `group` are operators. When `stop` is
-    set, uploads end at once: they would not be deployed any more.
+    set, uploads end at once: they would not be deployed any more. `held` are listening sockets that process 1
+    holds: with them, the door binds nothing, and removes nothing when it stops.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class HttpDoor:
         limits: BundleLimits,
         door_limits: DoorLimits | None = None,
         stop: asyncio.Event | None = None,
+        held: Sequence[socket.socket] = (),
         own_uid: int | None = None,
     ) -> None:
         self.address = address
@@ -115,6 +118,7 @@ class HttpDoor:
             burst=self._limits.burst_each,
         )
         self._server: web.Server | None = None
+        self._held = held
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._identifying: set[asyncio.Task[None]] = set()
@@ -134,20 +138,13 @@ class HttpDoor:
 
         Raises: Refused(port_taken, configuration), with nothing listening.
         """
-        tcp = await asyncio.to_thread(_listen, self.address)
-        try:
-            unix = await asyncio.to_thread(sockets.listen, f"unix:{self.path}")
-        except Refused:
-            tcp.close()
-            raise
-        host, port = tcp.getsockname()
-        self.address = f"{host}:{port}"
-        self._listeners = [tcp, unix]
+        self._listeners = [*(self._held or await self._bind())]
         self._server = web.Server(self._respond)
-        hosts = allowed_hosts(host, port)
+        tcp = [sock for sock in self._listeners if sock.family == socket.AF_INET]
+        hosts = {sock: allowed_hosts(*sock.getsockname()) for sock in tcp}
+        unix = frozenset(NAMES).union(*hosts.values())
         self._accepting = [
-            asyncio.create_task(self._accept(tcp, hosts, self._server)),
-            asyncio.create_task(self._accept(unix, hosts | set(NAMES), self._server)),
+            asyncio.create_task(self._accept(one, hosts.get(one, unix), self._server)) for one in self._listeners
         ]
         _log.info("door_open", address=self.address, socket=str(self.path))
 
@@ -163,16 +160,38 @@ class HttpDoor:
         await asyncio.gather(*self._accepting, return_exceptions=True)
         for listener in self._listeners:
             listener.close()
-        if self._listeners:
+        if self._listeners and not self._held:
             await asyncio.to_thread(self.path.unlink, missing_ok=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_s):
                 await asyncio.gather(*self._identifying, return_exceptions=True)
+                await self._first_responses()
                 await self._idle.wait()
         if self._server is not None:
             await self._server.shutdown(_CLOSING_S)
         self._accepting, self._listeners, self._server = [], [], None
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _first_responses(self) -> None:
+        """Let connections that were accepted a moment ago have one response; those that ask nothing are left."""
+        known = self._server.connections if self._server is not None else []
+        fresh = [one for one in known if isinstance(one, Connection) and not one.served.is_set()]
+        if fresh:
+            waiting = [asyncio.create_task(one.served.wait()) for one in fresh]
+            _, late = await asyncio.wait(waiting, timeout=_FRESH_S)
+            for task in late:
+                task.cancel()
+
+    async def _bind(self) -> list[socket.socket]:
+        tcp = await asyncio.to_thread(_listen, self.address)
+        try:
+            unix = await asyncio.to_thread(sockets.listen, f"unix:{self.path}")
+        except Refused:
+            tcp.close()
+            raise
+        host, port = tcp.getsockname()
+        self.address = f"{host}:{port}"
+        return [tcp, unix]
 
     async def _accept(self, listener: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
         listener.setblocking(False)
@@ -226,6 +245,7 @@ class HttpDoor:
                 raise RuntimeError("a problem came up after the response had begun") from problem
             response = problem_response(problem)
         finally:
+            cast(Connection, http.protocol).served.set()
             self._running -= 1
             if not self._running:
                 self._idle.set()
@@ -236,7 +256,7 @@ class HttpDoor:
     async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
         """The response to a request that passes all guards. Raises: Problem."""
         connection = cast(Connection, http.protocol)
-        if self._stopping:
+        if self._stopping and connection.served.is_set():
             raise Refused(Code.STOPPING, "The agent is stopping", hint="Try again when it is up")
         path, query = split_target(http.raw_path)
         check_host(http.headers.getall("Host", []), allowed=connection.hosts)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from agent.core.drop import result_name
 from agent.host.storage.disk import Disk
-from pusher.wire import Code, Failed, Problem, Refused
+from pusher.wire import DROP_MARK, Code, Failed, Problem, Refused, drop_mark
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -108,6 +108,20 @@ class OpenDirectory:
         content = [text.encode(errors="backslashreplace")]
         self._disk.create(fresh, content, folder=self.descriptor, mode=0o640, op="drop.result")
         self._disk.replace(fresh, result_name(name), folder=self.descriptor, op="drop.rename")
+
+    def mark(self, app: str) -> None:
+        """Write the mark without which `pusher drop` deletes nothing here. Raises: Failed; OSError."""
+        wanted, fresh = drop_mark(app), f"{DROP_MARK}.new"
+        with suppress(OSError, Problem):
+            file = open_regular(DROP_MARK, self.descriptor)
+            try:
+                if os.read(file, len(wanted) + 1) == wanted and os.fstat(file).st_uid == os.geteuid():
+                    return
+            finally:
+                os.close(file)
+        self._disk.unlink(fresh, folder=self.descriptor, op="drop.unlink")
+        self._disk.create(fresh, [wanted], folder=self.descriptor, mode=0o644, op="drop.mark")
+        self._disk.replace(fresh, DROP_MARK, folder=self.descriptor, op="drop.rename")
 
     def remove(self, name: str, *, only: Stamp | None = None) -> None:
         """Remove a file; with `only`, not if its stamp is another by now. Raises: Failed."""

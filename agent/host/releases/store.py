@@ -3,6 +3,7 @@
 Invariant: this only reads, and it reads from the disk each time. The journal plays no part.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -46,6 +47,14 @@ class ReleaseStore:
         except (OSError, WireError):  # a live release must start even without its manifest
             version = (path / "REVISION").read_text(errors="replace").strip()
         return Placed(release, version, path)
+
+    def manifest(self, release: str) -> str:
+        """The SHA-256 of a release's signed manifest; empty if it has none that can be read."""
+        try:
+            raw = (metadata_folder(self.layout.release(release)) / MANIFEST_NAME).read_bytes()
+        except OSError:
+            return ""
+        return hashlib.sha256(raw).hexdigest()
 
     def ids(self) -> list[str]:
         """The ids of every folder in `releases/` and of every tree in `.staging/`, oldest first."""

@@ -241,8 +241,9 @@ class Journal:
         return next(iter(await self._records("where id = ?", (deployment,))), None)
 
     async def of_manifest(self, app: str, manifest: str) -> Record | None:
-        """The newest deployment of a manifest, which is named by its SHA-256 (hex)."""
-        found = await self._records("where app = ? and manifest = ? order by id desc limit 1", (app, manifest))
+        """The newest deployment of a manifest, which is named by its SHA-256 (hex). Rollbacks do not count."""
+        where = "where app = ? and manifest = ? and kind = 'deploy' order by id desc limit 1"
+        found = await self._records(where, (app, manifest))
         return found[0] if found else None
 
     async def history(self, app: str, *, most: int) -> list[Record]:
@@ -284,6 +285,7 @@ def _record(row: sqlite3.Row) -> Record:
         version=row["version"],
         previous=row["previous"],
         by=row["made_by"],
+        manifest=row["manifest"],
     )
     return Record(
         attempt=attempt,
