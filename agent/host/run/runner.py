@@ -286,7 +286,7 @@ class Runner:
         self.waiting = []
 
     def tell(self, message: str = "") -> None:
-        """Say how things are, to systemd or to the agent, which reads this wording (see `runner_status`)."""
+        """Say how things are, to systemd or to the agent, which reads this wording (runner_status.py)."""
         live = self.live
         serves = f"{live.name} serves as process {live.pid} (since {live.started:.6f} s after boot)"
         status = f"STATUS={self.news}{serves}"
