@@ -103,7 +103,12 @@ class RunnerPlace:
 
     @contextmanager
     def running(
-        self, *command: str, drain: float = 5, deadline: float = 15, overlap: bool = True
+        self,
+        *command: str,
+        drain: float = 5,
+        deadline: float = 15,
+        overlap: bool = True,
+        runner: Path = RUNNER,
     ) -> Iterator["Running"]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         options = (
@@ -116,7 +121,7 @@ class RunnerPlace:
         log = self.log.open("ab")
         process = subprocess.Popen(
             (
-                *("/bin/sh", "-c", AS_SYSTEMD_DOES, "sh", *INTERPRETER, str(RUNNER), *options),
+                *("/bin/sh", "-c", AS_SYSTEMD_DOES, "sh", *INTERPRETER, str(runner), *options),
                 *("--", *(command or ("python", "app.py"))),
             ),
             stdin=self.socket,

@@ -64,7 +64,7 @@ def test_the_service_runs_under_the_runner_which_is_told_what_the_configuration_
     def told(**settings: Any) -> str:
         return values(units(**settings)[f"{APP}.service"], "ExecStart")[0]
 
-    runner = '/usr/bin/python3 "-I" "-S" "/usr/lib/pusher-agent/runner.py"'
+    runner = '/usr/bin/python3 "-I" "-S" "/usr/lib/pusher-agent/runner.pyc"'
     options = f'"--path=/opt/{APP}" "--drain=2.5" "--deadline=10" "--overlap=yes" "--"'
     assert told(drain_s=2.5).startswith(f"{runner} {options} ")
     assert '"--overlap=no"' in told(preflight=False)
@@ -72,7 +72,7 @@ def test_the_service_runs_under_the_runner_which_is_told_what_the_configuration_
     assert '"--overlap=no"' in told(overlap=False)
     service = units(drain_s=2.5, health=Health(deadline_s=20))[f"{APP}.service"]
     assert values(service, "ExecReload") == [
-        "/usr/bin/python3 -I -S /usr/lib/pusher-agent/runner.py --reload=${MAINPID}"
+        "/usr/bin/python3 -I -S /usr/lib/pusher-agent/runner.pyc --reload=${MAINPID}"
     ]
     assert values(service, "TimeoutStartSec") == ["52500ms"]
 
