@@ -163,16 +163,16 @@ class Runner:
         before, self.news = self.live, ""
         try:
             folder, environment = self.resolve()
+            successor = self.launch(folder, environment) if self.overlap else None
         except OSError as error:
             self.give_up("current", str(error))
             return False
-        if not self.overlap:
+        if successor is None:
             before.end(self.drain_s)
             while before.status is None:
                 yield None
             self.live = self.launch(folder, environment)
             return True
-        successor = self.launch(folder, environment)
         self.news = f"{successor.name} starts as process {successor.pid}; "
         self.tell()
         until = time.monotonic() + self.deadline_s

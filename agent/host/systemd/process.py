@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 
 from agent.host.net.accepting import accepts_at
 from agent.host.ports import Clock, Placed
+from agent.host.run.process import until_pid_ends
 from agent.host.systemd import systemctl
 from agent.host.systemd.systemctl import State
 from pusher.wire import Failed
@@ -40,7 +41,7 @@ class UnitMain:
         self._unit = unit
         self._clock = clock
         self._leave = leave
-        self._ended = asyncio.create_task(systemctl.until_pid_ends(state.app_pid))
+        self._ended = asyncio.create_task(until_pid_ends(state.app_pid))
 
     async def wait(self) -> str:
         await asyncio.wait({self._ended})

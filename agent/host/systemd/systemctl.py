@@ -4,8 +4,6 @@ Invariant: nothing here changes a unit, only whether it runs. Every call has a d
 passed on in its own words.
 """
 
-import asyncio
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -171,26 +169,6 @@ def end_in(log: str) -> str:
         return ""
     number = int(found[2])
     return process.how_it_ended(number if found[1] == "exited" else -number)
-
-
-async def until_pid_ends(pid: int) -> None:
-    """Wait for the end of any process, also another user's. Returns at once if there is none (or `pid` is 0).
-
-    A pidfd becomes readable when its process has ended (pidfd_open(2)): no polling, no right to that process.
-    """
-    if not pid:
-        return
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 def parse_state(block: str) -> State:
