@@ -187,8 +187,10 @@ class Systemd:
 
     async def _change_over(self, placed: Placed) -> State:
         """Have `placed` serve: without a pause where that can be."""
-        state = await systemctl.state_of(self._units.service)
-        if state.active != "active" or not state.pid or not self._config.overlaps:
+        states = await systemctl.states_of(self._units.service, self._units.socket)
+        state = states[self._units.service]
+        active = all(one.active == "active" for one in states.values())
+        if not active or not state.pid or not self._config.overlaps:
             return await self._start_public(placed)
         if state.runner is None or await asyncio.to_thread(self._changed_since, state.started_us):
             _log.info("restart_without_overlap", app=self._app, why="it runs with an older configuration")
@@ -247,6 +249,8 @@ class Systemd:
                 raise
             _log.warning("units_mended", app=self._app)
             await self.mend()
+            if (await systemctl.state_of(socket)).active != "active":
+                await self._open_socket()  # it says why not
             return await self._start(placed, service)
         if (await systemctl.state_of(socket)).active != "active":
             # systemd starts a service without its socket, and then no visitor reaches it.
