@@ -39,7 +39,7 @@ not affect the process; then it becomes the start command, found in the release'
 LISTEN_PID stays right. It runs after the environment file was read, which so cannot change these variables."""
 
 RUNNER = ("/usr/bin/python3", "-I", "-S", "/usr/lib/pusher-agent/runner.pyc")
-"""How the runner is started: agent/host/run/runner.py, which the package has compiled and put there."""
+"""How the runner is started: agent/host/run/runner.py, which the package compiles when it is installed."""
 
 _STOP_S = 2.0
 """How much longer than the runner systemd waits: the runner itself kills what does not end."""

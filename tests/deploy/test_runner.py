@@ -330,7 +330,7 @@ def test_nothing_of_a_predecessor_is_left_behind_not_even_what_has_left_its_sess
 @pytest.mark.skipif(COUNTED, reason="what counts the lines run takes memory of its own")
 def test_it_is_small_and_at_rest_nothing_but_a_signal_wakes_it(place: RunnerPlace) -> None:
     place.release("v1")
-    compiled = py_compile.compile(str(RUNNER), str(place.root / "runner.pyc"))  # as packaging/build-deb does
+    compiled = py_compile.compile(str(RUNNER), str(place.root / "runner.pyc"))  # as packaging/debian/postinst does
     with place.running(runner=Path(compiled)) as runner:
         place.ask()
         place.release("v2")
