@@ -26,6 +26,7 @@ class RunnerProcess:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours.setblocking(False)
         self._ready = asyncio.Event()
+        self._news = asyncio.Event()
 
     def attach(self, child: Child) -> None:
         """`child` is the runner. It is read from now on."""
@@ -48,12 +49,22 @@ class RunnerProcess:
             waiting.cancel()
         return self.status if self._ready.is_set() else None
 
+    def ended(self) -> bool:
+        """Whether it has ended, and all that it said has been read."""
+        return self._ended.done()
+
     async def reload(self, *, deadline_s: float) -> RunnerStatus | None:
         """Have it change over; as `ready`. Only one reload at a time."""
         self._ready.clear()
         self.tail = deque(maxlen=process.TAIL_LINES)
         self.child.signal(signal.SIGHUP)
         return await self.ready(deadline_s=deadline_s)
+
+    async def next_status(self) -> None:
+        """Wait until it says something, or has ended."""
+        news = asyncio.create_task(self._news.wait())
+        await asyncio.wait({news, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        news.cancel()
 
     def _read(self) -> None:
         try:
@@ -65,6 +76,8 @@ class RunnerProcess:
                 self.status = parse_status(line.removeprefix("STATUS=")) or self.status
         if "READY=1" in message.splitlines():
             self._ready.set()
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     async def _end_with_it(self) -> None:
         await self.child.wait()
@@ -112,9 +125,10 @@ class AppProcess:
     async def _until_over(self) -> str:
         await until_pid_ends(self.pid)
         await self._gone(self.pid)
-        status = self.runner.status
-        if status is not None and status.pid != self.pid:
-            return "another release took its place"
+        while not self.runner.ended():
+            if self.runner.status is not None and self.runner.status.pid != self.pid:
+                return "another release took its place"
+            await self.runner.next_status()  # its end is known before the runner has said what it means
         how = await self.runner.child.wait()
         await self._gone(self.runner.child.pid)
         return how
