@@ -146,6 +146,7 @@ class AppConfig(_Table):
     shared_files: list[SharedPath] = []
     drain_s: Seconds = 10
     preflight: bool = True
+    overlap: bool | None = None
     hook_deadline_s: Seconds = 300
     signatures_required: int = Field(1, ge=1, le=SIGNATURES_MOST)
     require_touch: bool = False
@@ -168,6 +169,11 @@ class AppConfig(_Table):
                     raise ValueError(f"{name!r} and {other!r} cannot both be links: name only the upper one, once")
             others.append(name)
         return names
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether two releases may run side by side for a moment; unless it is set, as `preflight`."""
+        return self.preflight if self.overlap is None else self.overlap
 
     @property
     def shared(self) -> tuple[str, ...]:

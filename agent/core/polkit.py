@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from agent.core.units import AGENT, Units
 
-VERBS = ("start", "stop", "restart", "reset-failed")
+VERBS = ("start", "stop", "restart", "reload", "reset-failed")
 """What the agent may do with its units. Not `enable`, `mask` or `set-property`: those are root's."""
 
 _ACTION = "org.freedesktop.systemd1.manage-units"

@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.core.config import AppConfig, parse_listen
 from agent.core.environment import CLEAN_PATH
@@ -36,6 +37,14 @@ ENTER = (
 """The shell script that starts a release. It enters the release itself, not the link, so that a later switch does
 not affect the process; then it becomes the start command, found in the release's venv and nowhere else, so that
 LISTEN_PID stays right. It runs after the environment file was read, which so cannot change these variables."""
+
+RUNNER = ("/usr/bin/python3", "-I", "-S", "/usr/lib/pusher-agent/runner.pyc")
+"""How the runner is started: agent/host/run/runner.py, which the package compiles when it is installed."""
+
+_STOP_S = 2.0
+"""How much longer than the runner systemd waits: the runner itself kills what does not end."""
+
+_RELOAD_S = 30.0
 
 _PLACE = re.compile(r"@([a-z_]+)@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -105,6 +114,16 @@ def render_drop_in(app: str, config: AppConfig, *, host: HostLayout) -> str:
     return f'# {MARK} {app}`.\n[Service]\n{home}ReadWritePaths="-{path}"\n'
 
 
+def runner_options(path: Path, config: AppConfig) -> tuple[str, ...]:
+    """What the runner is told of an app that lies at `path`."""
+    return (
+        f"--path={path}",
+        f"--drain={config.drain_s:g}",
+        f"--deadline={config.health.deadline_s:g}",
+        f"--overlap={'yes' if config.overlaps else 'no'}",
+    )
+
+
 def exec_word(word: str) -> str:
     """A word quoted for a command line of systemd (systemd.service(5), "Command lines")."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
@@ -141,13 +160,17 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         else "",
         "environment": " ".join(f"{name}={value}" for name, value in environment.items()),
         "start": _command("start", "/bin/sh", "-c", ENTER, "sh", *start),
+        "run": _command("start", *RUNNER, *runner_options(layout.path, config), "--", *start),
+        "reload": f"{' '.join(RUNNER)} --reload=${{MAINPID}}",
         "hook": _command("path", "/bin/sh", str(layout.hook)),
         "build_socket": str(host.build_socket(app)),
         "build_environment": " ".join(f"{name}={environment[name]}" for name in ("PATH", "LANG")),
         "builder": BUILDER,
         "build_deadline": _span(config.dependencies.deadline_s + 10),
         "private_network": "yes" if config.dependencies.network == "none" else "",
-        "drain": _span(config.drain_s),
+        "stop": _span(config.drain_s + _STOP_S),
+        # For ExecReload= too (systemd.service(5)): the successor accepts, then the predecessor lets go.
+        "start_deadline": _span(config.health.deadline_s + config.drain_s + _RELOAD_S),
         # The agent itself enforces the deadline; this is for a hook whose agent has died.
         "hook_deadline": _span(config.hook_deadline_s + 10),
         "memory_max": config.resources.memory_max,

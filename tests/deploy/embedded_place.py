@@ -14,9 +14,11 @@ from typing import Any
 from agent.core.config import AppConfig, Health
 from agent.core.layout import HostLayout
 from agent.host.clock import SystemClock
+from agent.host.embedded.process import Main
 from agent.host.embedded.service import Delays, Embedded, StartProcess
 from agent.host.ports import Placed, Running
 from agent.host.run import health, process
+from pusher.wire import Problem
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -79,6 +81,27 @@ class Impatient(SystemClock):
         await asyncio.sleep(0.001)
 
 
+class Switched(Embedded):
+    """Its restarts are what a deployment does: the link `current` first, and back if that fails."""
+
+    link: Path
+
+    async def restart(self, placed: Placed) -> Main:
+        before = self.link.readlink() if self.link.is_symlink() else None
+        point(self.link, placed.path)
+        try:
+            return await super().restart(placed)
+        except Problem:
+            if before:
+                point(self.link, before)
+            raise
+
+
+def point(link: Path, target: Path) -> None:
+    link.with_name("current.new").symlink_to(target)
+    link.with_name("current.new").rename(link)
+
+
 class Place:
     """A root with an app in it."""
 
@@ -95,6 +118,7 @@ class Place:
     def release(self, version: str) -> Placed:
         folder = self.root / f"opt/demo/releases/2026112302005{version[1:]}Z"
         folder.mkdir(parents=True)
+        (folder / "REVISION").write_text(f"{version}\n")
         (folder / "app.py").write_text((FLASK if self._venv else SMALL).format(version=version))
         if self._venv:
             (folder / "venv").symlink_to(self._venv)
@@ -107,7 +131,7 @@ class Place:
         listen = f"127.0.0.1:{self.port}"
         start = "gunicorn -w 2 app:app" if self._venv else "python app.py"
         config = {"path": "/opt/demo", "user": ME, "listen": listen, "start": start, **settings}
-        return Embedded(
+        service = Switched(
             "demo",
             AppConfig.model_validate(config),
             host=self.host,
@@ -116,6 +140,12 @@ class Place:
             start=self.start,
             delays=self.delays,
         )
+        service.link = self.current
+        return service
+
+    @property
+    def current(self) -> Path:
+        return self.root / "opt/demo/current"
 
     @asynccontextmanager
     async def running(self, **settings: object) -> AsyncIterator[Embedded]:

@@ -11,7 +11,7 @@ import pytest
 
 from agent.host.embedded.service import Delays
 from pusher.wire import Code, Failed, Problem
-from tests.deploy.embedded_place import ME, REPOSITORY, Impatient, Place, alive, until, well
+from tests.deploy.embedded_place import ME, REPOSITORY, Impatient, Place, alive, point, until, well
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def test_an_app_that_ends_by_itself_is_restarted_and_visitors_wait(place: 
         os.kill(first.child.pid, signal.SIGKILL)
         assert await first.wait() == "signal 9 (KILL)"
         assert (await place.ask())["pid"] != first.child.pid
-        await until(lambda: len(place.recorded()) == 1)
+        await until(lambda: len(place.recorded()) == 2)
         assert service.running() is not first
         assert place.clock.pauses == [1.0]
 
@@ -100,6 +100,7 @@ asyncio.run(main())
 async def killed_agent(place: Place, *, start: str) -> int:
     """An agent that started the app and was killed with SIGKILL. Returns the app's process."""
     placed = place.release("v1")
+    point(place.current, placed.path)
     config = {"path": "/opt/demo", "user": ME, "listen": f"127.0.0.1:{place.port}", "start": start}
     code = textwrap.dedent(AGENT).format(
         repository=str(REPOSITORY),
@@ -134,7 +135,7 @@ async def test_an_app_that_outlived_it_is_ended_before_anything_is_started(place
         assert not alive(pid)
         await well(await service.restart(second))
         assert (await place.ask())["version"] == "v2"
-        assert len(place.recorded()) == 1
+        assert len(place.recorded()) == 2
 
 
 async def test_stopping_ends_what_outlived_an_agent(place: Place) -> None:

@@ -233,34 +233,51 @@ async def test_a_rollback_onto_dependencies_that_were_changed_is_refused(host: H
     assert await host.serving() == "v2"
 
 
-async def test_if_the_previous_release_does_not_come_back_the_newest_intact_one_does(host: Host):
+async def test_a_release_that_does_not_start_in_public_leaves_the_process_before_it_serving(host: Host):
     await host.deploy(wsgi("v1"), "v1")
-    v2 = await host.deploy(wsgi("v2"), "v2")
-    bad = wsgi("v3")
+    bad = wsgi("v2")
     bad["app.py"] = "import os\nassert os.environ.get('PUSHER_PREFLIGHT')\n" + bad["app.py"]
-    (host.app.release(v2["release"]) / "app.py").write_text("damaged = True\n")
-    _, problem = await host.send(bad, "v3")
-    assert problem["outcome"] == "failed"
+    _, before = await host.request("GET", "/status")
+    status, problem = await host.send(bad, "v2")
+    assert (status, problem["outcome"], problem["code"]) == (422, "failed", "app_exited")
+    assert "AssertionError" in problem["output"]
     assert await host.serving() == "v1"
+    _, after = await host.request("GET", "/status")
+    assert (after["running"], after["live"]) == (True, before["live"])
 
 
-async def test_if_nothing_comes_back_the_deployment_is_stuck_and_says_which_was_tried_last(host: Host):
-    flag = host.root / "flag"
-    flag.touch()
-    needs_it, needs_none = f"import os\nassert os.path.exists({str(flag)!r})\n", "import os\n"
-    for version in ("v1", "v2"):
-        files = wsgi(version)
-        await host.deploy(files | {"app.py": needs_it + files["app.py"]}, version)
-    v1, v2 = sorted(path.name for path in host.app.releases.iterdir())
-    flag.unlink()
-    bad = wsgi("v3")
-    bad["app.py"] = needs_none + "assert os.environ.get('PUSHER_PREFLIGHT')\n" + bad["app.py"]
-    status, problem = await host.send(bad, "v3")
-    assert (status, problem["outcome"], problem["code"]) == (500, "stuck", "not_undone")
-    assert problem["detail"].startswith(f"{v1} was brought back, and Release {v1} ended by itself")
-    assert v2 not in problem["detail"]
-    await host.deploy(wsgi("v4"), "v4")
-    assert await host.serving() == "v4"
+async def test_if_the_previous_release_does_not_come_back_the_newest_intact_one_does(host_off: Host):
+    host_off.add_app(APP, overlap=False)  # else the previous release has never ended
+    async with running(host_off) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        v2 = await host.deploy(wsgi("v2"), "v2")
+        bad = wsgi("v3")
+        bad["app.py"] = "import os\nassert os.environ.get('PUSHER_PREFLIGHT')\n" + bad["app.py"]
+        (host.app.release(v2["release"]) / "app.py").write_text("damaged = True\n")
+        _, problem = await host.send(bad, "v3")
+        assert problem["outcome"] == "failed"
+        assert await host.serving() == "v1"
+
+
+async def test_if_nothing_comes_back_the_deployment_is_stuck_and_says_which_was_tried_last(host_off: Host):
+    host_off.add_app(APP, overlap=False)  # else the previous release has never ended
+    async with running(host_off) as host:
+        flag = host.root / "flag"
+        flag.touch()
+        needs_it, needs_none = f"import os\nassert os.path.exists({str(flag)!r})\n", "import os\n"
+        for version in ("v1", "v2"):
+            files = wsgi(version)
+            await host.deploy(files | {"app.py": needs_it + files["app.py"]}, version)
+        v1, v2 = sorted(path.name for path in host.app.releases.iterdir())
+        flag.unlink()
+        bad = wsgi("v3")
+        bad["app.py"] = needs_none + "assert os.environ.get('PUSHER_PREFLIGHT')\n" + bad["app.py"]
+        status, problem = await host.send(bad, "v3")
+        assert (status, problem["outcome"], problem["code"]) == (500, "stuck", "not_undone")
+        assert problem["detail"].startswith(f"{v1} was brought back, and Release {v1} ended by itself")
+        assert v2 not in problem["detail"]
+        await host.deploy(wsgi("v4"), "v4")
+        assert await host.serving() == "v4"
 
 
 async def test_a_failed_bundle_may_be_sent_again_and_an_older_one_may_not(host: Host):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -231,5 +232,15 @@ class Server:
     def look(self) -> Mapping[str, str]:
         """What a failed deployment must leave as it was."""
         ls = ("find", f"/opt/{APP}", "-maxdepth", "2", "-not", "-path", "*/.*", "-printf", "%p %l %u:%g %m\n")
-        pid = self.machine.says("systemctl", "show", "--property=MainPID", f"{APP}.service")
-        return {"tree": "\n".join(sorted(self.machine.says(*ls).splitlines())), "pid": pid, **self.units()}
+        pids = f"{self.runner()} {self.main()}"
+        return {"tree": "\n".join(sorted(self.machine.says(*ls).splitlines())), "pids": pids, **self.units()}
+
+    def runner(self, *, app: str = APP) -> int:
+        """The process of the unit."""
+        return int(self.machine.says("systemctl", "show", "--value", "--property=MainPID", f"{app}.service"))
+
+    def main(self, *, app: str = APP) -> int:
+        """The main process of the app, by what the runner says; 0 if there is none."""
+        text = self.machine.says("systemctl", "show", "--value", "--property=StatusText", f"{app}.service")
+        found = re.search(r"serves as process (\d+) ", text)
+        return int(found[1]) if found and self.runner(app=app) else 0

@@ -101,7 +101,7 @@ def test_an_app_that_lies_elsewhere_is_opened_to_the_agent_and_no_more_than_that
     assert answers(two, "127.0.0.1:80/version") == '{"version":"moved"}'
     current = two.machine.says("readlink", "-f", f"/srv/apps/{OTHER}/current").strip()
     assert current == f"/srv/apps/{OTHER}/releases/{answer['release']}"
-    pid = two.machine.says("systemctl", "show", "--value", "--property=MainPID", f"{OTHER}.service").strip()
+    pid = two.main(app=OTHER)
     assert two.machine.says("readlink", f"/proc/{pid}/cwd").strip() == current
 
 

@@ -20,7 +20,8 @@ def test_the_log_has_what_the_apps_units_wrote_and_nothing_else_of_the_journal(l
     run("systemctl", "restart", f"{APP}.service")
     found = lines(live, "lines=10000", user="alice")
     messages = [str(one["message"]) for one in found]
-    assert {"service", "socket", "preflight"} >= {str(one["unit"]) for one in found} >= {"service", "preflight"}
+    units = {str(one["unit"]) for one in found}
+    assert {"service", "socket", "preflight", "hook"} >= units >= {"service", "preflight"}
     assert any("Booting worker" in message for message in messages), messages
     assert any(message.startswith("Started") for message in messages), messages  # systemd's own words about it
     assert not [message for message in messages if "not of the app" in message or "nor this" in message]

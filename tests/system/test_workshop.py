@@ -37,7 +37,7 @@ def test_v1_v2_v3_and_back_pass_the_checks_of_the_workshop(server: Server) -> No
 
 def test_a_release_knows_its_name_and_its_version_and_its_candidate_does_not_stay(live: Server) -> None:
     release = live.deploy("v2")["release"]
-    pid = live.machine.says("systemctl", "show", "--value", "--property=MainPID", APP).strip()
+    pid = live.main()
     environment = live.machine.says("cat", f"/proc/{pid}/environ").split("\0")
     assert {f"PUSHER_RELEASE={release}", "PUSHER_VERSION=v2", f"PUSHER_APP={APP}"} <= set(environment)
     assert live.machine.says("readlink", f"/proc/{pid}/cwd").strip() == f"/opt/{APP}/releases/{release}"

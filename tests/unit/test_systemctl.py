@@ -11,9 +11,10 @@ import pytest
 from agent.host.clock import SystemClock
 from agent.host.log.notify import Notifier
 from agent.host.net.accepting import accepts_at
+from agent.host.run.process import until_pid_ends
 from agent.host.systemd import systemctl
 from agent.host.systemd.hooks import hook_script
-from agent.host.systemd.systemctl import control_argv, journal_argv, parse_state, show_argv, until_pid_ends
+from agent.host.systemd.systemctl import control_argv, journal_argv, parse_state, show_argv
 from tests.host import free_port
 
 

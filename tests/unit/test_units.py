@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.config import AppConfig, parse_app
+from agent.core.config import AppConfig, Health, parse_app
 from agent.core.layout import HostLayout
 from agent.core.polkit import VERBS, render_rule
 from agent.core.units import MARK, Units, exec_word, render_drop_in
@@ -39,11 +39,10 @@ def test_every_unit_has_its_fixed_name_and_names_the_command_that_rendered_it() 
 def test_the_service_gets_its_socket_and_waits_for_a_first_release() -> None:
     found = units(drain_s=2.5)
     service, socket = found[f"{APP}.service"], found[f"{APP}.socket"]
-    assert values(service, "Type") == ["exec"]
+    assert (values(service, "Type"), values(service, "NotifyAccess")) == (["notify"], ["main"])
     assert values(service, "Sockets") == [f"{APP}.socket"]
     assert values(service, "StartLimitIntervalSec") == ["0"]
-    assert values(service, "TimeoutStopSec") == ["2500ms"]
-    assert values(service, "WorkingDirectory") == [f"/opt/{APP}/current"]
+    assert values(service, "TimeoutStopSec") == ["4500ms"]  # the runner kills after 2.5 s what does not end
     assert values(socket, "TriggerLimitIntervalSec") == ["0"]
     assert values(socket, "ListenStream") == ["0.0.0.0:8000"]
     assert (
@@ -54,9 +53,28 @@ def test_the_service_gets_its_socket_and_waits_for_a_first_release() -> None:
 def test_a_candidate_is_started_as_the_release_will_be() -> None:
     found = units(environment_file="/etc/flask-demo.env")
     service, candidate = found[f"{APP}.service"], found[f"{APP}-preflight.service"]
-    for name in ("ExecStart", "User", "EnvironmentFile", "SystemCallFilter"):
+    start = '"gunicorn" "-w" "2" "app:app"'
+    assert all(values(unit, "ExecStart")[0].endswith(start) for unit in (service, candidate))
+    for name in ("User", "EnvironmentFile", "SystemCallFilter"):
         assert values(service, name) == values(candidate, name)
     assert values(candidate, "Environment") == [f"{values(service, 'Environment')[0]} PUSHER_PREFLIGHT=1"]
+
+
+def test_the_service_runs_under_the_runner_which_is_told_what_the_configuration_says() -> None:
+    def told(**settings: Any) -> str:
+        return values(units(**settings)[f"{APP}.service"], "ExecStart")[0]
+
+    runner = '/usr/bin/python3 "-I" "-S" "/usr/lib/pusher-agent/runner.pyc"'
+    options = f'"--path=/opt/{APP}" "--drain=2.5" "--deadline=10" "--overlap=yes" "--"'
+    assert told(drain_s=2.5).startswith(f"{runner} {options} ")
+    assert '"--overlap=no"' in told(preflight=False)
+    assert '"--overlap=yes"' in told(preflight=False, overlap=True)
+    assert '"--overlap=no"' in told(overlap=False)
+    service = units(drain_s=2.5, health=Health(deadline_s=20))[f"{APP}.service"]
+    assert values(service, "ExecReload") == [
+        "/usr/bin/python3 -I -S /usr/lib/pusher-agent/runner.pyc --reload=${MAINPID}"
+    ]
+    assert values(service, "TimeoutStartSec") == ["52500ms"]
 
 
 def test_only_an_app_outside_of_opt_opens_its_place_to_the_agent() -> None:
@@ -109,7 +127,8 @@ def test_an_address_that_may_come_late_in_the_boot_is_bound_all_the_same(
 
 
 def test_no_time_at_all_is_not_written_as_for_ever() -> None:
-    assert values(units(drain_s=0)[f"{APP}.service"], "TimeoutStopSec") == ["1ms"]
+    assert values(units(hook_deadline_s=0)[f"{APP}-hook.service"], "TimeoutStartSec") == ["10000ms"]
+    assert values(units(drain_s=0)[f"{APP}.service"], "TimeoutStopSec") == ["2000ms"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +155,9 @@ def test_a_word_comes_out_of_systemd_as_it_went_in(word: str, escaped: str) -> N
 
 
 def test_percent_signs_of_paths_are_no_specifiers() -> None:
-    assert values(units(path="/opt/100%")[f"{APP}.service"], "WorkingDirectory") == ["/opt/100%%/current"]
+    found = units(path="/opt/100%")
+    assert values(found[f"{APP}-preflight.service"], "WorkingDirectory") == ["/opt/100%%/.agent/candidate"]
+    assert '"--path=/opt/100%%"' in values(found[f"{APP}.service"], "ExecStart")[0]
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_credentials_are_for_the_index_at_their_host() -> None:
         "UV_INDEX_MY_OWN_USERNAME": "u",
         "UV_INDEX_MY_OWN_PASSWORD": "p",
     }
-    assert index_credentials(config(), {"pypi.org": ("u", "p")}) == {}
+    assert index_credentials(config(), {"elsewhere.example": ("u", "p")}) == {}
 
 
 def test_credentials_do_not_go_over_the_network_in_the_clear() -> None:

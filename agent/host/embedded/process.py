@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from agent.host.embedded import orphans
+from agent.host.embedded.runner import AppProcess
 from agent.host.net.accepting import accepts
 from agent.host.ports import Placed
 from agent.host.run import process
@@ -26,7 +27,7 @@ class Main:
     def __init__(
         self,
         placed: Placed,
-        child: process.Child,
+        child: process.Child | AppProcess,
         sock: socket.socket,
         *,
         address: str,

@@ -1,16 +1,18 @@
 """The service of the embedded default: the agent itself is the parent of the app.
 
 Invariant: the public listening socket is opened once and stays open over every restart and crash, so connections
-wait in its backlog instead of failing. No app outlives its agent: the parent-death signal ends it, and if that
-fails, the next agent does, by a record of every process.
+wait in its backlog instead of failing. The release that serves it runs under the runner, as on a server. No app
+outlives its agent: the parent-death signal ends it, and if that fails, the next agent does, by a record of every
+process.
 """
 
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,17 +23,18 @@ from agent.core.layout import HostLayout
 from agent.host.embedded import orphans
 from agent.host.embedded.log_buffer import LogBuffer
 from agent.host.embedded.process import Main
+from agent.host.embedded.runner import AppProcess, RunnerProcess
 from agent.host.log.stderr import write_line
-from agent.host.net import socket_holders, sockets
+from agent.host.net import sockets
 from agent.host.ports import Clock, Lines, Placed
 from agent.host.run import process
-from agent.host.run.launch import Launch, prepare_app
+from agent.host.run.launch import Launch, find_start, prepare_app, prepare_runner
 from agent.host.storage import volatile
 from pusher.wire import Code, Failed, LogLine, LogUnit, Problem
 
 _CANDIDATE_PATIENCE_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
-_POLL_S = 0.01
+_RUNNER_S = 30.0
 
 StartProcess = Callable[..., Awaitable[process.Child]]
 """Starts a process, as `process.start` does."""
@@ -83,9 +86,10 @@ class Embedded:
         self._numbers = itertools.count(1)
         self._socket: socket.socket | None = None
         self._serving: Main | None = None
+        self._runner: RunnerProcess | None = None
+        self._environment: Mapping[str, str] = {}
         self._watcher: asyncio.Task[None] | None = None
-        self._others: set[Main] = set()  # candidates, and predecessors that still finish their requests
-        self._endings: set[asyncio.Task[None]] = set()
+        self._others: set[Main] = set()  # candidates
         self._clean = False
 
     async def ready(self) -> None:
@@ -102,12 +106,12 @@ class Embedded:
     async def try_out(self, placed: Placed) -> Main:
         async with self._lock:
             await self._end_orphans()
-            launch = await self._prepare(placed, preflight=True)
+            launch = await self._prepare(placed)
             path = self._folder / f"preflight-{next(self._numbers)}.sock"
             with _explained(placed):
                 sock = await asyncio.to_thread(sockets.listen_unix, path, mode=0o600)
             try:
-                main = await self._start(placed, launch, sock, private=path)
+                main = await self._start_candidate(placed, launch, sock, path)
             except BaseException:
                 sock.close()
                 await asyncio.to_thread(volatile.remove, path)
@@ -119,25 +123,16 @@ class Embedded:
     async def restart(self, placed: Placed) -> Main:
         async with self._lock:
             sock = await self._public()
-            launch = await self._prepare(placed, preflight=False)
+            await asyncio.to_thread(find_start, self._config.start, release=placed.path)
             await self._stop_watching()
             before = self._serving
             try:
-                if before is not None and not self._config.preflight:  # this app cannot run twice
-                    await before.end()
-                main = await self._start(placed, launch, sock)
+                main = await self._change_over(placed, sock, before=before)
             except BaseException:
                 if before is not None:
                     self._watcher = asyncio.create_task(self._watch(before, sock))
                 raise
             self._serving = main
-            # Both accept from the one socket until the predecessor has noticed its TERM: no visitor has to wait
-            # for its end, which takes gunicorn at least 0.1 s however idle it is.
-            if before is not None:
-                self._others.add(before)
-                await asyncio.gather(main.record(), self._silence(before, sock))
-            else:
-                await main.record()
             self._watcher = asyncio.create_task(self._watch(main, sock))
             return main
 
@@ -149,8 +144,7 @@ class Embedded:
             await self._stop_watching()
             await self._end_orphans()
             await asyncio.gather(*(main.end() for main in {*self._others, self._serving} if main is not None))
-            await asyncio.gather(*self._endings)
-            self._serving = None
+            self._serving = self._runner = None
             if self._socket is None:
                 return
             self._socket.close()
@@ -164,17 +158,84 @@ class Embedded:
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         return self._log.lines(lines, follow=follow, unit=unit)
 
-    async def _silence(self, before: Main, sock: socket.socket) -> None:
-        """Begin to end the predecessor; return when no new request can reach it, at the latest when it is gone.
+    async def _change_over(self, placed: Placed, sock: socket.socket, *, before: Main | None) -> Main:
+        """Have `placed` serve: by a reload of the runner, or by a new runner if the one there cannot do it."""
+        launch = await self._prepare_runner(placed, report=0)
+        runner = self._runner
+        if before is None or runner is None or before.child.ended() or launch.environment != self._environment:
+            if before is not None:
+                await before.end()
+            return await self._start_runner(placed, sock)
+        status = await runner.reload(deadline_s=self._deadline_s)
+        if status is None or status.problem or status.release != placed.release:
+            output = "\n".join(runner.tail)
+            raise Failed(
+                Code.APP_EXITED,
+                f"Release {placed.release} ended by itself",
+                why=status.problem if status and status.problem else "the runner did not change over to it",
+                hint="Its last lines are below" if output else "It wrote nothing",
+                output=output,
+            )
+        return await self._app_of(runner, placed, sock)
 
-        So none of its answers is mistaken for the successor's. Its complete end is not waited for: gunicorn checks
-        only ten times a second whether its workers are gone.
-        """
-        ending = asyncio.create_task(before.end())
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
-        while not ending.done() and await asyncio.to_thread(socket_holders.holds, before.child.pid, sock):
-            await asyncio.wait([ending], timeout=_POLL_S)
+    async def _start_runner(self, placed: Placed, sock: socket.socket) -> Main:
+        runner = RunnerProcess()
+        try:
+            launch = await self._prepare_runner(placed, report=runner.theirs.fileno())
+            with _explained(placed):
+                child = await self._start_process(
+                    launch.argv,
+                    folder=launch.folder,
+                    environment=launch.environment,
+                    line=partial(self._hear, runner),
+                    stdin=sock.fileno(),
+                    pass_fds=[runner.theirs.fileno()],
+                )
+        except BaseException:
+            runner.close()
+            raise
+        runner.attach(child)
+        self._runner, self._environment = runner, launch.environment
+        status = await runner.ready(deadline_s=self._deadline_s)
+        if status is None or status.release != placed.release:
+            how = await child.end(patience_s=self._config.drain_s)
+            raise Failed(
+                Code.SERVICE_FAILED,
+                f"Release {placed.release} could not be started",
+                why=f"`current` points at {status.release}" if status else f"its runner ended: {how}",
+                output=child.tail(),
+            )
+        return await self._app_of(runner, placed, sock)
+
+    async def _app_of(self, runner: RunnerProcess, placed: Placed, sock: socket.socket) -> Main:
+        """What the runner started, recorded: it and the runner are a process group each."""
+        assert runner.status is not None  # noqa: S101 - it is ready
+        for pid in (runner.child.pid, runner.status.pid):
+            await self._record(pid)
+        return Main(
+            placed,
+            AppProcess(runner, runner.status.pid, gone=self._forget),
+            sock,
+            address=self._address,
+            folder=self._folder,
+            private=None,
+            patience_s=self._config.drain_s,
+            dismissal_s=self._delays.dismissal_s,
+            gone=self._others.discard,
+        )
+
+    @property
+    def _deadline_s(self) -> float:
+        return self._config.health.deadline_s + self._config.drain_s + _RUNNER_S
+
+    async def _prepare_runner(self, placed: Placed, *, report: int) -> Launch:
+        prepare = partial(prepare_runner, host=self._host, report=report)
+        return await asyncio.to_thread(prepare, self._app, self._config, placed)
+
+    def _hear(self, runner: RunnerProcess, text: str) -> None:
+        runner.tail.append(text)
+        self._log.add(LogUnit.SERVICE, text)
+        self._line(f"{self._app} | {text}")
 
     async def _public(self) -> socket.socket:
         await self._end_orphans()
@@ -199,19 +260,14 @@ class Embedded:
                 volatile.remove(path)
         return found
 
-    async def _prepare(self, placed: Placed, *, preflight: bool) -> Launch:
-        return await asyncio.to_thread(
-            prepare_app, self._app, self._config, placed, host=self._host, preflight=preflight
-        )
+    async def _prepare(self, placed: Placed) -> Launch:
+        prepare = partial(prepare_app, host=self._host, preflight=True)
+        return await asyncio.to_thread(prepare, self._app, self._config, placed)
 
-    async def _start(
-        self, placed: Placed, launch: Launch, sock: socket.socket, *, private: Path | None = None
-    ) -> Main:
-        name, unit = (f"{self._app} (preflight)", LogUnit.PREFLIGHT) if private else (self._app, LogUnit.SERVICE)
-
+    async def _start_candidate(self, placed: Placed, launch: Launch, sock: socket.socket, private: Path) -> Main:
         def heard(text: str) -> None:
-            self._log.add(unit, text)
-            self._line(f"{name} | {text}")
+            self._log.add(LogUnit.PREFLIGHT, text)
+            self._line(f"{self._app} (preflight) | {text}")
 
         with _explained(placed):
             child = await self._start_process(
@@ -221,16 +277,15 @@ class Embedded:
                 line=heard,
                 stdin=sock.fileno(),
             )
-        drain_s = self._config.drain_s
         return Main(
             placed,
             child,
             sock,
-            address=f"unix:{private}" if private else self._address,
+            address=f"unix:{private}",
             folder=self._folder,
             private=private,
             # No request waits on a candidate: it only needs a moment to clean up.
-            patience_s=min(drain_s, _CANDIDATE_PATIENCE_S) if private else drain_s,
+            patience_s=min(self._config.drain_s, _CANDIDATE_PATIENCE_S),
             dismissal_s=self._delays.dismissal_s,
             gone=self._others.discard,
         )
@@ -253,13 +308,22 @@ class Embedded:
 
     async def _restart_ended(self, placed: Placed, sock: socket.socket) -> Main | None:
         try:
-            launch = await self._prepare(placed, preflight=False)
-            main = self._serving = await self._start(placed, launch, sock)
+            main = self._serving = await self._start_runner(placed, sock)
         except Problem as problem:
             _log.error("app_not_started", app=self._app, release=placed.release, problem=str(problem))
             return None
-        await main.record()
         return main
+
+    async def _record(self, pid: int) -> None:
+        """Record a possible orphan: the parent-death signal may fail to end it with its agent."""
+        try:
+            await asyncio.to_thread(orphans.record, self._folder, pid)
+        except OSError as error:
+            # A full disk must not keep the app from running; only a second safeguard is missing.
+            _log.warning("process_not_recorded", pid=pid, why=error.strerror)
+
+    async def _forget(self, pid: int) -> None:
+        await asyncio.to_thread(orphans.forget, self._folder, pid)
 
     async def _stop_watching(self) -> None:
         if self._watcher is not None:

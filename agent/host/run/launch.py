@@ -10,10 +10,12 @@ from pathlib import Path
 from agent.core.config import AppConfig
 from agent.core.environment import Account, app_environment, parse_environment_file, trampoline
 from agent.core.layout import HostLayout
+from agent.core.units import runner_options
 from agent.host.ports import Placed
 from pusher.wire import Code, Failed, Refused
 
 _SHOWN = 20
+_RUNNER = Path(__file__).parent / "runner.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,22 @@ def prepare_app(app: str, config: AppConfig, placed: Placed, *, host: HostLayout
     if preflight:
         own["PUSHER_PREFLIGHT"] = "1"
     return _prepare(find_start(config.start, release=folder), config, folder, own, host=host, socket=True)
+
+
+def prepare_runner(app: str, config: AppConfig, placed: Placed, *, host: HostLayout, report: int) -> Launch:
+    """How to start the runner of an app; its listening socket becomes standard input. Blocking.
+
+    It starts the release that `current` points at, and reports to the inherited socket `report`. It runs on the
+    Python of the app, which the app's user can read. Raises: Failed(start_not_found), Refused(configuration).
+    """
+    folder = host.beneath(config.path)
+    find_start(config.start, release=placed.path)
+    options = (*runner_options(folder, config), f"--report={report}")
+    command = (config.dependencies.python, "-I", "-S", str(_RUNNER), *options, "--", *shlex.split(config.start))
+    launch = _prepare(command, config, folder, {"PUSHER_APP": app}, host=host, socket=True)
+    environment = {name: value for name, value in launch.environment.items() if name != "VIRTUAL_ENV"}
+    environment["PATH"] = environment["PATH"].removeprefix(f"{folder}/venv/bin:")
+    return Launch(launch.argv, launch.folder, environment)
 
 
 def prepare_hook(

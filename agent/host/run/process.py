@@ -83,6 +83,7 @@ async def start(
     environment: Mapping[str, str],
     line: Lines,
     stdin: int = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
 ) -> Child:
     """Start `argv` in its own session, with exactly this environment; every line it writes goes to `line`.
 
@@ -94,6 +95,7 @@ async def start(
         lambda: _Protocol(loop, line),
         *argv,
         stdin=stdin,
+        pass_fds=pass_fds,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
@@ -126,6 +128,26 @@ async def run(
             child.kill()
             await child.wait()
     return ("" if how == "exit code 0" else how), child.tail()
+
+
+async def until_pid_ends(pid: int) -> None:
+    """Wait for the end of any process, also another user's. Returns at once if there is none (or `pid` is 0).
+
+    A pidfd becomes readable when its process has ended (pidfd_open(2)): no polling, no right to that process.
+    """
+    if not pid:
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def how_it_ended(returncode: int) -> str:

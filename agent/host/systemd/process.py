@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 
 from agent.host.net.accepting import accepts_at
 from agent.host.ports import Clock, Placed
+from agent.host.run.process import until_pid_ends
 from agent.host.systemd import systemctl
 from agent.host.systemd.systemctl import State
 from pusher.wire import Failed
@@ -40,7 +41,7 @@ class UnitMain:
         self._unit = unit
         self._clock = clock
         self._leave = leave
-        self._ended = asyncio.create_task(systemctl.until_pid_ends(state.pid))
+        self._ended = asyncio.create_task(until_pid_ends(state.app_pid))
 
     async def wait(self) -> str:
         await asyncio.wait({self._ended})
@@ -49,7 +50,9 @@ class UnitMain:
     async def tail(self) -> str:
         began, text = self._clock.elapsed(), ""
         while self._clock.elapsed() - began < _LOG_S:
-            text = await systemctl.log_of(self.state.invocation)
+            # A run may have begun with other releases.
+            since_us = self.state.runner.started_us if self.state.runner else 0
+            text = await systemctl.log_of(self.state.invocation, since_us=since_us)
             if self.alive or _EXIT_LOGGED in text:
                 break
             await self._clock.sleep(_POLL_S)  # the journal is written a moment after the fact
@@ -91,6 +94,8 @@ class UnitMain:
                 return systemctl.end_in(await self.tail()) or "its main process ended, and was started again since"
             if state.pid != self.state.pid or not state.pid:
                 return state.why
+            if state.app_pid != self.state.app_pid:
+                return "another process took its place"
             if self._clock.elapsed() - began > _SETTLED_S:
                 return "its main process ended"
             await self._clock.sleep(_POLL_S)

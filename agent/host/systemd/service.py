@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -143,7 +144,7 @@ class Systemd:
             self._stop_watching()
             await asyncio.to_thread(write_start_record, self._start_record, placed.release)
             try:
-                main = self._main(placed, await self._start_public(placed))
+                main = self._main(placed, await self._change_over(placed))
             except Problem:
                 self._watch()  # the release before may still run: the caller checks that
                 raise
@@ -184,6 +185,61 @@ class Systemd:
         if self._serving is not None:
             self._serving.forget()
 
+    async def _change_over(self, placed: Placed) -> State:
+        """Have `placed` serve: without a pause where that can be."""
+        states = await systemctl.states_of(self._units.service, self._units.socket)
+        state = states[self._units.service]
+        active = all(one.active == "active" for one in states.values())
+        if not active or not state.pid or not self._config.overlaps:
+            return await self._start_public(placed)
+        if state.runner is None or await asyncio.to_thread(self._changed_since, state.started_us):
+            _log.info("restart_without_overlap", app=self._app, why="it runs with an older configuration")
+            return await self._start_public(placed)
+        return await self._reload(placed)
+
+    def _changed_since(self, started_us: int) -> bool:
+        """Whether what systemd read before it started the runner has changed: a reload does not read it again."""
+        started = time.time() - (now_us() - started_us) / 1_000_000
+        service = self._host.units / self._units.service
+        files = [service, *service.with_name(f"{service.name}.d").glob("*.conf")]
+        if self._config.environment_file:
+            files.append(self._host.beneath(self._config.environment_file))
+        try:
+            return any(file.stat().st_ctime > started for file in files)
+        except OSError:
+            return True
+
+    async def _reload(self, placed: Placed) -> State:
+        """Have the runner start the release and then end what served before. Raises: Failed, if that goes on."""
+        await asyncio.to_thread(find_start, self._config.start, release=placed.path)
+        asked_us, unit = now_us(), self._units.service
+        try:
+            await self._control("reload", unit)
+        except Failed as problem:
+            refusal: Failed | None = problem
+        else:
+            refusal = None
+        state = await systemctl.state_of(unit)
+        runner = state.runner
+        if refusal is None and runner and runner.release == placed.release and runner.started_us >= asked_us:
+            return state
+        log = await systemctl.log_of(state.invocation, since_us=asked_us)
+        if runner and runner.problem:
+            raise Failed(
+                Code.APP_EXITED,
+                f"Release {placed.release} ended by itself",
+                why=runner.problem,
+                hint="Its last lines are below" if log else "It wrote nothing",
+                output=log,
+            )
+        raise Failed(
+            Code.SERVICE_FAILED,
+            f"{unit} did not change over to release {placed.release}",
+            why=refusal.why if refusal else state.why,
+            hint=refusal.hint if refusal else "",
+            output=log,
+        )
+
     async def _start_public(self, placed: Placed) -> State:
         service, socket = self._units.service, self._units.socket
         try:
@@ -193,6 +249,8 @@ class Systemd:
                 raise
             _log.warning("units_mended", app=self._app)
             await self.mend()
+            if (await systemctl.state_of(socket)).active != "active":
+                await self._open_socket()  # it says why not
             return await self._start(placed, service)
         if (await systemctl.state_of(socket)).active != "active":
             # systemd starts a service without its socket, and then no visitor reaches it.
@@ -267,7 +325,8 @@ class Systemd:
         )
 
     async def _control(self, verb: str, *units: str) -> None:
-        await systemctl.control(verb, *units, deadline_s=_START_S + self._config.drain_s)
+        deadline_s = _START_S + self._config.drain_s + self._config.health.deadline_s
+        await systemctl.control(verb, *units, deadline_s=deadline_s)
 
     async def _leave_candidate(self, number: int, wait: bool) -> None:
         async with self._lock:  # the next candidate uses the same units: the end of this one must not end it
@@ -322,6 +381,8 @@ class Systemd:
         state = await systemctl.state_of(self._units.service)
         if state.active != "active" or not state.pid:
             return None
-        started = partial(started_release, self._start_record, state.started_us, store=self._store)
+        started = partial(started_release, self._start_record, state.app_started_us, store=self._store)
         placed = await asyncio.to_thread(started)
-        return self._main(placed, state) if placed else None
+        if placed is None or (state.runner and state.runner.release != placed.release):
+            return None
+        return self._main(placed, state)

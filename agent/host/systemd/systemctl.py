@@ -4,15 +4,15 @@ Invariant: nothing here changes a unit, only whether it runs. Every call has a d
 passed on in its own words.
 """
 
-import asyncio
-import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.environment import CLEAN_PATH
 from agent.host.run import process
+from agent.host.run.runner_status import RunnerStatus, parse_status
 from pusher.wire import Code, Failed
 
 LINES = 60
@@ -21,6 +21,7 @@ LINES = 60
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Result", "NeedDaemonReload", "InvocationID"),
     *("UnitFileState", "MainPID", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestampMonotonic"),
+    "StatusText",
 )
 _ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 _QUERY_S = 15.0
@@ -71,6 +72,17 @@ class State:
     status: int
     started_us: int
     disabled: bool
+    runner: RunnerStatus | None = None
+
+    @property
+    def app_pid(self) -> int:
+        """The app's main process: the runner's child, or the unit's main process where there is no runner."""
+        return self.runner.pid if self.runner and self.pid else self.pid
+
+    @property
+    def app_started_us(self) -> int:
+        """When that process was started, as `started_us`."""
+        return self.runner.started_us if self.runner and self.pid else self.started_us
 
     @property
     def why(self) -> str:
@@ -96,10 +108,14 @@ def show_argv(*units: str) -> tuple[str, ...]:
     return ("systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *units)
 
 
-def journal_argv(invocation: str) -> tuple[str, ...]:
-    """Show the last lines of one run of a unit: its own, and systemd's about it (journalctl(1))."""
+def journal_argv(invocation: str, *, since: float = 0) -> tuple[str, ...]:
+    """Show the last lines of one run of a unit: its own, and systemd's about it (journalctl(1)).
+
+    With `since` (seconds since 1970), only later ones.
+    """
     return (
         *("journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={LINES}"),
+        *((f"--since=@{since:.6f}",) if since else ()),
         *(f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"),
     )
 
@@ -131,12 +147,16 @@ async def state_of(unit: str) -> State:
     return (await states_of(unit))[unit]
 
 
-async def log_of(invocation: str) -> str:
-    """The last lines of one run of a unit, newline-separated; journalctl's error if they cannot be read."""
+async def log_of(invocation: str, *, since_us: int = 0) -> str:
+    """The last lines of one run of a unit, newline-separated; journalctl's error if they cannot be read.
+
+    With `since_us` (CLOCK_MONOTONIC, microseconds), only those written later.
+    """
     if not invocation:
         return ""
     try:
-        _, said = await _run(journal_argv(invocation), _QUERY_S)
+        since = time.time() - (time.monotonic() - since_us / 1e6) if since_us else 0
+        _, said = await _run(journal_argv(invocation, since=since), _QUERY_S)
     except OSError as error:
         return f"journalctl cannot be run: {error.strerror}"
     return said
@@ -149,26 +169,6 @@ def end_in(log: str) -> str:
         return ""
     number = int(found[2])
     return process.how_it_ended(number if found[1] == "exited" else -number)
-
-
-async def until_pid_ends(pid: int) -> None:
-    """Wait for the end of any process, also another user's. Returns at once if there is none (or `pid` is 0).
-
-    A pidfd becomes readable when its process has ended (pidfd_open(2)): no polling, no right to that process.
-    """
-    if not pid:
-        return
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 def parse_state(block: str) -> State:
@@ -186,6 +186,7 @@ def parse_state(block: str) -> State:
         status=_number(values, "ExecMainStatus"),
         started_us=_number(values, "ExecMainStartTimestampMonotonic"),
         disabled=values.get("UnitFileState") in ("disabled", "masked"),
+        runner=parse_status(values.get("StatusText", "")),
     )
 
 

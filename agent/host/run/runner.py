@@ -1,0 +1,539 @@
+"""Runs one app: the parent of its processes, and the keeper of its listening socket.
+
+It is executed as a file (`python3 -I -S runner.py ...`), imports only the standard library, and knows nothing of
+releases but the link `current`. It promises:
+
+- It starts the release that `current` points at. On SIGHUP it starts the one that `current` points at by then, on
+  the same socket, and ends the predecessor only when the successor accepts connections. Nobody waits for either.
+- A successor that ends while it starts changes nothing: the predecessor goes on, and the reload has failed.
+- Nothing outlives it. When the app ends by itself, the runner ends the same way: same exit code, or same signal.
+- Only the runner can say what it says (STATUS=, sd_notify(3)): the app cannot enter it, or notify in its name.
+
+    runner.py --path=DIR --drain=S --deadline=S --overlap=yes|no [--report=FD] -- COMMAND...
+    runner.py --reload=PID      ask the runner PID for a reload; exit code 0 when it is done, 1 if it failed
+
+COMMAND is found in the release's `venv/bin`. The socket comes in as sd_listen_fds(3) says. `--report` names an
+open socket that gets what sd_notify(3) would send.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    import socket
+    from collections.abc import Generator, Iterator
+else:  # the same without enum, selectors and collections, which would take more than a megabyte
+    import _signal as signal
+    import _socket as socket
+
+FIRST_FD = 3  # SD_LISTEN_FDS_START
+RELOAD = signal.SIGRTMIN
+"""As SIGHUP, with an answer: DONE or FAILED goes to the process that sent it. Real-time signals queue up, so two
+processes may ask at once, and both get an answer (signal(7))."""
+DONE, FAILED = signal.SIGUSR1, signal.SIGUSR2
+STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+UNUSED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGALRM, signal.SIGTTIN, signal.SIGTTOU}
+"""Meant for the app (`systemctl kill` sends to all processes of a unit). They must not end the runner."""
+SIGNALS = {signal.SIGCHLD, signal.SIGHUP, RELOAD, *STOPS, *UNUSED}
+
+LOOK_S = 0.01  # only while a reload is under way
+CONNECTIONS_S = 0.25  # the kernel's table of connections may be long
+QUIET_S = 0.5
+NO_FOLDER, NO_PROGRAM, NO_SOCKET = 200, 203, 78  # systemd.exec(5): EXIT_CHDIR, EXIT_EXEC; sysexits(3): EX_CONFIG
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
+libc = ctypes.CDLL(None)
+
+CALLS = {  # the system calls in which a process waits for connections, by machine and number
+    "x86_64": {43: "accept", 288: "accept", 7: "poll", 271: "poll", 23: "select", 270: "select"},
+    "aarch64": {202: "accept", 242: "accept", 73: "poll", 72: "select"},
+}
+
+
+class Release:
+    """A started release: its main process, which leads a session of its own."""
+
+    def __init__(self, name: str, pid: int) -> None:
+        self.name = name
+        self.pid = pid
+        self.started = time.monotonic()
+        self.ticks = start_ticks(pid)
+        self.kill_at = 0.0
+        self.status: int | None = None  # as waitpid(2) gives it; None: it runs
+
+    def end(self, patience_s: float) -> None:
+        """TERM now, KILL after `patience_s` seconds."""
+        if self.status is None and not self.kill_at:
+            self.kill_at = time.monotonic() + patience_s
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """KILL it and its process group. The group may be there when the main process is gone."""
+        self.kill_at = float("inf")
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except OSError:
+            if self.status is None:  # it has not made its session yet
+                os.kill(self.pid, signal.SIGKILL)
+
+
+class Runner:
+    """One app. `run` returns when it has ended, with the status that the runner must end with."""
+
+    def __init__(self, options: dict[str, str], command: list[str]) -> None:
+        self.path = options["path"]
+        self.drain_s = float(options["drain"])
+        self.deadline_s = float(options["deadline"])
+        self.overlap = options["overlap"] == "yes"
+        self.command = command
+        self.report = open_report(options.get("report", ""))
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self.pid = os.getpid()
+        self.socket = Listening(socket.socket(fileno=FIRST_FD))
+        self.releases: dict[int, Release] = {}
+        self.orphans = False  # whether a release may have left any
+        self.news = ""
+        self.live: Release
+        self.reloading: Generator[float | None, None, bool] | None = None
+        self.pause: float | None = None  # until the reload wants to look again
+        self.asked: list[int] = []  # the processes that want a reload which has not begun; 0 is a plain SIGHUP
+        self.waiting: list[int] = []  # those that wait for the one under way
+
+    def run(self) -> int:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what loses its parent in the app is ours to end
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the app has our user, and must not be able to speak through us
+        self.live = self.start()
+        self.tell("READY=1")
+        give_memory_back()
+        stopping = False
+        while True:
+            taken = self.next_signal()
+            self.reap()
+            if taken and taken.si_signo in STOPS and not stopping:
+                stopping = True
+                self.stop()
+            elif taken and taken.si_signo in (RELOAD, signal.SIGHUP):
+                self.asked.append(taken.si_pid if taken.si_signo == RELOAD else 0)
+            for release in self.releases.values():
+                if release.kill_at <= time.monotonic() and release.kill_at:
+                    say(f"{release.name} has not ended within {self.drain_s:g} s and is killed")
+                    release.kill()
+            if not stopping:
+                self.go_on()
+                self.end_orphans()
+            ended = self.live.status
+            if ended is not None and not (self.releases if stopping else self.reloading):
+                for release in self.releases.values():
+                    release.kill()
+                return ended
+
+    def next_signal(self) -> signal.struct_siginfo | None:
+        """The next signal, or None when it is time for something else. At rest, nothing but a signal wakes it."""
+        now = time.monotonic()
+        due = [release.kill_at - now for release in self.releases.values() if release.kill_at]
+        due = [seconds for seconds in due if seconds != float("inf")]
+        if self.reloading and self.pause is not None:
+            due.append(self.pause)
+        return signal.sigtimedwait(SIGNALS, max(0, min(due))) if due else signal.sigwaitinfo(SIGNALS)
+
+    def go_on(self) -> None:
+        """Take the reload a step further, or begin the next one."""
+        if not self.reloading and self.asked and self.live.status is None:
+            self.waiting, self.asked = self.asked, []
+            self.reloading = self.reload()
+            self.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if self.reloading:
+            try:
+                self.pause = next(self.reloading)
+            except StopIteration as done:
+                self.reloading = None
+                self.tell("READY=1")
+                self.answer(DONE if done.value else FAILED)
+                give_memory_back()
+
+    def reload(self) -> Generator[float | None, None, bool]:
+        """Change over to what `current` points at. Yields how long to wait; returns whether it has worked."""
+        before, self.news = self.live, ""
+        try:
+            folder, environment = self.resolve()
+            successor = self.launch(folder, environment) if self.overlap else None
+        except OSError as error:
+            self.give_up("current", str(error))
+            return False
+        if successor is None:
+            before.end(self.drain_s)
+            while before.status is None:
+                yield None
+            self.live = self.launch(folder, environment)
+            return True
+        self.news = f"{successor.name} starts as process {successor.pid}; "
+        self.tell()
+        until = time.monotonic() + self.deadline_s
+        while not self.socket.accepted_by(successor.pid):
+            if successor.status is not None:
+                self.give_up(successor.name, how_it_ended(successor.status))
+                return False
+            if time.monotonic() > until:
+                # It runs. Whether it accepts cannot be seen, or it waits for its predecessor to be gone.
+                say(f"{successor.name} was not seen to accept in {self.deadline_s:g} s: {before.name} ends first")
+                break
+            yield LOOK_S
+        self.live, self.news = successor, ""
+        before.end(self.drain_s)
+        while before.status is None and successor.status is None and not self.socket.left_by(before.pid):
+            yield LOOK_S
+        if before.status is None:
+            self.news = f"{before.name} finishes its requests as process {before.pid}; "
+        return successor.status is None
+
+    def give_up(self, name: str, why: str) -> None:
+        say(f"{name} was not started: {why}; {self.live.name} goes on")
+        self.news = f"{name} was not started: {why}; "
+
+    def resolve(self) -> tuple[str, dict[str, str]]:
+        """The folder of the live release, and the environment of its processes. Raises: OSError."""
+        folder = os.path.realpath(os.path.join(self.path, "current"), strict=True)
+        with open(f"{folder}/REVISION") as file:
+            version = file.readline().strip()
+        inherited = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET",)}
+        path = f"{folder}/venv/bin:{inherited.get('PATH', os.defpath)}"
+        own = {"PUSHER_RELEASE": os.path.basename(folder), "PUSHER_VERSION": version}
+        return folder, {**inherited, **own, "VIRTUAL_ENV": f"{folder}/venv", "PATH": path}
+
+    def start(self) -> Release:
+        """Raises: OSError."""
+        return self.launch(*self.resolve())
+
+    def launch(self, folder: str, environment: dict[str, str]) -> Release:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.become(folder, environment)
+            finally:
+                os._exit(NO_PROGRAM)
+        release = Release(os.path.basename(folder), pid)
+        self.releases[pid] = release
+        return release
+
+    def become(self, folder: str, environment: dict[str, str]) -> None:
+        """The child's way to the app's program. Anything it says goes where the app's output goes."""
+        os.setsid()
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != self.pid:  # it died before the line above
+            os._exit(1)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and exec would pass that on
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        os.set_inheritable(FIRST_FD, True)
+        program = f"{folder}/venv/bin/{self.command[0]}"
+        try:
+            os.chdir(folder)
+            # LISTEN_PID must be this very process. Otherwise gunicorn silently binds an address of its own.
+            environment["LISTEN_PID"] = str(os.getpid())
+            os.execve(program, [program, *self.command[1:]], environment)  # noqa: S606
+        except OSError as error:
+            say(f"{program} cannot be run: {error.strerror}")
+
+    def reap(self) -> None:
+        """Take leave of every process that has ended, and of its process group."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            release = self.releases.pop(pid, None)
+            if release:
+                release.status = status
+                release.kill()
+                self.orphans = True
+                if self.news.startswith(f"{release.name} finishes"):
+                    self.news = ""
+                    self.tell()
+
+    def end_orphans(self) -> None:
+        """When only the live release is left: what is ours now, and older than that, belonged to another one."""
+        if self.orphans and not self.reloading and set(self.releases) == {self.live.pid}:
+            self.orphans = False
+            for pid in children(self.pid):
+                if pid not in self.releases and start_ticks(pid) < self.live.ticks:
+                    os.kill(pid, signal.SIGKILL)
+                    self.orphans = True  # its own children come to us now
+
+    def stop(self) -> None:
+        self.tell("STOPPING=1")
+        self.reloading = None
+        self.waiting += self.asked
+        self.answer(FAILED)
+        for release in self.releases.values():
+            release.end(self.drain_s)
+
+    def answer(self, number: int) -> None:
+        for pid in self.waiting:
+            try:
+                if pid:
+                    os.kill(pid, number)
+            except OSError:  # it has not waited
+                continue
+        self.waiting = []
+
+    def tell(self, message: str = "") -> None:
+        """Say how things are, to systemd or to the agent, which reads this wording (runner_status.py)."""
+        live = self.live
+        serves = f"{live.name} serves as process {live.pid} (since {live.started:.6f} s after boot)"
+        status = f"STATUS={self.news}{serves}"
+        if self.report:
+            try:
+                self.report.send(f"{message}\n{status}".strip().encode())
+            except OSError as error:
+                say(f"no status can be given: {error.strerror}")
+
+
+class Listening:
+    """The listening socket, and who is at it. Nothing is taken from it, and no connection to it is made.
+
+    A process waits for connections if the socket is in one of its epoll sets (/proc/PID/fdinfo), or one of its
+    threads sleeps in accept, poll or select with it (/proc/PID/task/TID/syscall; sets are read from its memory).
+    A process that is too busy to wait has accepted a connection, which is among its descriptors. The same user may
+    see all that. If kernel.yama.ptrace_scope is 2 or more, system calls are hidden, and the other two must do.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.inode = os.fstat(sock.fileno()).st_ino
+        self.name = f"socket:[{self.inode}]"
+        self.address = sock.getsockname()
+        self.calls = CALLS.get(os.uname().machine, {})
+        self.next_table = 0.0
+        self.quiet_since = 0.0
+        sock.detach()
+
+    def accepted_by(self, pid: int) -> bool:
+        """Whether a process of this family accepts connections, beyond doubt."""
+        self.quiet_since = 0.0
+        connections: set[str] = set()
+        for one in family(pid):
+            try:
+                ours, polls, others = self.descriptors(one)
+                connections |= others
+                if self.waits(one, ours, polls):
+                    return True
+            except OSError:  # it has ended, or is not ours to see
+                continue
+        if not connections or time.monotonic() < self.next_table:
+            return False
+        self.next_table = time.monotonic() + CONNECTIONS_S
+        return any(inode in connections for inode in self.connections())
+
+    def left_by(self, pid: int) -> bool:
+        """Whether no connection can reach this family any more. True only on the second look.
+
+        None of its processes waits for connections, and its main process, which could start others that do, has
+        closed the socket. If the main process keeps it open until its end, all must be quiet for longer.
+        """
+        now = time.monotonic()
+        try:
+            holds = bool(self.descriptors(pid)[0])
+            busy = any(self.waits(one, *self.descriptors(one)[:2]) for one in family(pid))
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # look again: its end, or that of a worker, is near
+        except OSError:
+            busy = True
+        if busy:
+            self.quiet_since = 0.0
+            return False
+        self.quiet_since = self.quiet_since or now
+        return now - self.quiet_since >= (QUIET_S if holds else LOOK_S / 2)
+
+    def descriptors(self, pid: int) -> tuple[set[int], list[int], set[str]]:
+        """Its descriptors of our socket, those of epoll sets, and the inodes of other sockets. Raises: OSError."""
+        ours, polls, others = set(), [], set()
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
+            except FileNotFoundError:  # closed meanwhile
+                continue
+            if target == self.name:
+                ours.add(int(name))
+            elif target == "anon_inode:[eventpoll]":
+                polls.append(int(name))
+            elif target.startswith("socket:["):
+                others.add(target[8:-1])
+        return ours, polls, others
+
+    def waits(self, pid: int, ours: set[int], polls: list[int]) -> bool:
+        """Raises: OSError."""
+        if any(self.inode in epoll_inodes(pid, fd) for fd in polls):
+            return True
+        return bool(ours) and any(self.sleeps(pid, task, ours) for task in os.listdir(f"/proc/{pid}/task"))
+
+    def sleeps(self, pid: int, task: str, ours: set[int]) -> bool:
+        """Whether a thread sleeps in a system call that a connection will end. Raises: OSError."""
+        with open(f"/proc/{pid}/task/{task}/syscall") as file:
+            words = file.read().split()  # proc(5): number, arguments; or "running"
+        call = self.calls.get(int(words[0])) if words and words[0].isdecimal() else None
+        if call is None:
+            return False
+        first, second = int(words[1], 16), int(words[2], 16)
+        if call == "accept":
+            return first in ours
+        if call == "poll":  # struct pollfd: int fd, short events, short revents
+            sets = memory(pid, first, 8 * min(second, 4096))
+            order = sys.byteorder
+            entries = ((sets[at : at + 4], sets[at + 4]) for at in range(0, len(sets), 8))
+            return any(events & 1 and int.from_bytes(fd, order, signed=True) in ours for fd, events in entries)
+        bits = memory(pid, second, (first + 7) // 8) if second else b""
+        return any(fd < first and bits[fd // 8] >> fd % 8 & 1 for fd in ours)
+
+    def connections(self) -> Iterator[str]:
+        """The inodes of all connections to this address that were accepted (proc_net_tcp, unix(7))."""
+        unix = not isinstance(self.address, tuple)
+        for table in ("unix",) if unix else ("tcp", "tcp6"):
+            try:
+                with open(f"/proc/self/net/{table}") as file:
+                    rows = [line.split() for line in file][1:]
+            except OSError:
+                continue
+            for row in rows:
+                if unix and row[7:8] == [self.address]:
+                    yield row[6]
+                elif not unix and int(row[1].rpartition(":")[2], 16) == self.address[1]:
+                    yield row[9]
+
+
+def epoll_inodes(pid: int, fd: int) -> Iterator[int]:
+    """The inodes of what an epoll set waits to read from (proc_pid_fdinfo(5)). Raises: OSError."""
+    with open(f"/proc/{pid}/fdinfo/{fd}") as file:
+        for line in file:
+            words = line.replace(":", ": ").split()  # "tfd: 5 events: 19 data: 5 pos: 0 ino: 2c1 sdev: 8"
+            if words[:1] == ["tfd:"] and int(words[3], 16) & 1 and "ino:" in words:
+                yield int(words[words.index("ino:") + 1], 16)
+
+
+def memory(pid: int, address: int, size: int) -> bytes:
+    """Raises: OSError."""
+    fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+    try:
+        return os.pread(fd, size, address).ljust(size, b"\0")
+    finally:
+        os.close(fd)
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and its descendants."""
+    yield pid
+    for child in children(pid):
+        yield from family(child)
+
+
+def children(pid: int) -> Iterator[int]:
+    """The children of a process (proc_pid_task(5)); none if it has ended."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
+    for task in tasks:
+        try:
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                words = file.read().split()
+        except OSError:
+            continue
+        yield from map(int, words)
+
+
+def start_ticks(pid: int) -> int:
+    """When a process was started, in ticks since boot (proc_pid_stat(5)); never, if it is not there."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except OSError:
+        return sys.maxsize
+
+
+def how_it_ended(status: int) -> str:
+    """A status of waitpid(2) in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+
+def open_report(descriptor: str) -> socket.socket | None:
+    """Where status goes to: an open socket, or systemd's (sd_notify(3))."""
+    if descriptor:
+        sock = socket.socket(fileno=int(descriptor))
+        os.set_inheritable(sock.fileno(), False)
+        return sock
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+    return sock
+
+
+def give_memory_back() -> None:
+    """A megabyte that compiling this file took, and what a reload did (malloc_trim(3), glibc only)."""
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def say(text: str) -> None:
+    """A line to the app's log."""
+    try:
+        os.write(2, f"runner: {text}\n".encode())
+    except OSError:  # nobody reads it any more
+        return
+
+
+def end_as(status: int) -> None:
+    """End this process as another one ended; without a second core dump."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        sys.exit(code)
+    number = -code
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    sys.exit(128 + number)
+
+
+def ask(pid: int) -> bool:
+    """Have the runner `pid` reload; returns when it has, whether it worked."""
+    runner = os.pidfd_open(pid)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {DONE, FAILED})
+    signal.pidfd_send_signal(runner, RELOAD)
+    while True:
+        gone = select.select([runner], [], [], 0)[0]
+        taken = signal.sigtimedwait({DONE, FAILED}, 0.5)
+        if taken and taken.si_pid == pid:
+            return taken.si_signo == DONE
+        if gone:
+            return False
+
+
+def main() -> None:
+    """Do what the arguments say."""
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    options = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:cut])
+    if "reload" in options:
+        sys.exit(0 if ask(int(options["reload"])) else 1)
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        say("no listening socket was handed over (LISTEN_PID)")
+        sys.exit(NO_SOCKET)
+    try:
+        status = Runner(options, sys.argv[cut + 1 :]).run()
+    except OSError as error:
+        say(f"the live release cannot be started: {error}")
+        sys.exit(NO_FOLDER)
+    end_as(status)
+
+
+if __name__ == "__main__":
+    main()
