@@ -19,6 +19,7 @@ workers := -n 3 --dist loadfile --no-loadscope-reorder
 # make constraints UPGRADE=--upgrade
 PYTEST :=
 UPGRADE :=
+ONLY :=
 
 .PHONY: help
 help: ## show this list
@@ -63,6 +64,10 @@ format: setup-venv ## rewrite what can be mended without thinking
 .PHONY: bench
 bench: setup-test ## measure: a deploy, a rollback, requests during both
 	$(bin)/python -m tests.bench
+
+.PHONY: canary
+canary: setup-test ## switch off one defence after the other: its test must notice; ONLY=WORD for some of them
+	$(bin)/python -m tests.canary $(ONLY)
 
 .PHONY: deb
 deb: setup-venv ## build the Debian package, dist/pusher-agent_VERSION_ARCHITECTURE.deb

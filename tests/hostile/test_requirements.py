@@ -256,7 +256,7 @@ async def test_an_interpreter_of_the_release_is_not_asked_what_it_is(release: Re
     ],
     ids=range(13),
 )
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)
 async def test_a_line_without_an_end_is_refused_at_once(release: Release, text: str) -> None:
     release.write("requirements.txt", text)
     await release.refusal()
