@@ -1,4 +1,4 @@
-"""Who listens on this machine: told by the kernel, before a word is said to whoever it is.
+"""Who listens on this machine: told by the kernel, before a byte is sent.
 
 Invariant: nothing is sent to a listener that is not root's, the agent's, the user's own, or that of the user whom
 pusher.toml names (`owner`). Any local user can listen at an address that is free while an agent is down.

@@ -1,7 +1,7 @@
 """How each defence is switched off, and the test that must then fail.
 
 Invariant: each test that docs/security.md names stands here, and each text to replace is in its file exactly once
-(tests/docs/test_security.py).
+(`tests/docs/test_security.py`).
 """
 
 from typing import NamedTuple
@@ -385,8 +385,7 @@ CANARIES = (
         "if True:",
     ),
     Canary(
-        "tests/deploy/test_ended_keys.py::test_a_revoked_key_signs_nothing_more_and_its_releases_are_not_rolled_back"
-        "_to_unless_root_says_so",
+        "tests/deploy/test_ended_keys.py::test_a_revoked_key_signs_no_more_and_its_releases_stay_away",
         SIGNERS,
         '*(("-r", str(revoked_keys)) if revoked_keys is not None else ()),',
         "",

@@ -1,4 +1,4 @@
-"""A server that says what it likes, byte by byte, to whoever connects: nothing of HTTP is checked on its side."""
+"""A server that says what it likes, byte by byte, to every client: nothing of HTTP is checked on its side."""
 
 import socket
 import threading

@@ -50,7 +50,7 @@ while sys.stdin not in select.select([sys.stdin, sock, *visitors], [], [])[0]:
 
 @contextmanager
 def greedy(server: Server, *ports: int) -> Iterator[list[str]]:
-    """Mallory, while the block lasts; what he said is in the list afterwards."""
+    """Mallory, while the block lasts; what mallory printed is in the list afterwards."""
     said: list[str] = []
     python = ("/usr/bin/python3", "-c", GREEDY, *map(str, ports or (9000, 290)))
     with server.machine.running(*python, user="mallory") as process:

@@ -43,7 +43,7 @@ UNUSED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGALRM, signa
 """Meant for the app (`systemctl kill` sends to all processes of a unit). They must not end the runner."""
 SIGNALS = {signal.SIGCHLD, signal.SIGHUP, RELOAD, *STOPS, *UNUSED}
 
-LOOK_S = 0.01  # only while a reload is under way
+POLL_S = 0.01  # only while a reload is under way
 CONNECTIONS_S = 0.25  # the kernel's table of connections may be long
 QUIET_S = 0.5
 NO_FOLDER, NO_PROGRAM, NO_SOCKET = 200, 203, 78  # systemd.exec(5): EXIT_CHDIR, EXIT_EXEC; sysexits(3): EX_CONFIG
@@ -110,17 +110,17 @@ class Runner:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what loses its parent in the app is ours to end
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the app has our user, and must not be able to speak through us
         self.live = self.start()
-        self.tell("READY=1")
+        self.notify("READY=1")
         give_memory_back()
         stopping = False
         while True:
-            taken = self.next_signal()
+            received = self.next_signal()
             self.reap()
-            if taken and taken.si_signo in STOPS and not stopping:
+            if received and received.si_signo in STOPS and not stopping:
                 stopping = True
                 self.stop()
-            elif taken and taken.si_signo in (RELOAD, signal.SIGHUP):
-                self.asked.append(taken.si_pid if taken.si_signo == RELOAD else 0)
+            elif received and received.si_signo in (RELOAD, signal.SIGHUP):
+                self.asked.append(received.si_pid if received.si_signo == RELOAD else 0)
             for release in self.releases.values():
                 if release.kill_at <= time.monotonic() and release.kill_at:
                     say(f"{release.name} has not ended within {self.drain_s:g} s and is killed")
@@ -148,13 +148,13 @@ class Runner:
         if not self.reloading and self.asked and self.live.status is None:
             self.waiting, self.asked = self.asked, []
             self.reloading = self.reload()
-            self.tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            self.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         if self.reloading:
             try:
                 self.pause = next(self.reloading)
             except StopIteration as done:
                 self.reloading = None
-                self.tell("READY=1")
+                self.notify("READY=1")
                 self.answer(DONE if done.value else FAILED)
                 give_memory_back()
 
@@ -174,7 +174,7 @@ class Runner:
             self.live = self.launch(folder, environment)
             return True
         self.news = f"{successor.name} starts as process {successor.pid}; "
-        self.tell()
+        self.notify()
         until = time.monotonic() + self.deadline_s
         while not self.socket.accepted_by(successor.pid):
             if successor.status is not None:
@@ -184,11 +184,11 @@ class Runner:
                 # It runs. Whether it accepts cannot be seen, or it waits for its predecessor to be gone.
                 say(f"{successor.name} was not seen to accept in {self.deadline_s:g} s: {before.name} ends first")
                 break
-            yield LOOK_S
+            yield POLL_S
         self.live, self.news = successor, ""
         before.end(self.drain_s)
         while before.status is None and successor.status is None and not self.socket.left_by(before.pid):
-            yield LOOK_S
+            yield POLL_S
         if before.status is None:
             self.news = f"{before.name} finishes its requests as process {before.pid}; "
         return successor.status is None
@@ -257,7 +257,7 @@ class Runner:
                 self.orphans = True
                 if self.news.startswith(f"{release.name} finishes"):
                     self.news = ""
-                    self.tell()
+                    self.notify()
 
     def end_orphans(self) -> None:
         """When only the live release is left: what is ours now, and older than that, belonged to another one."""
@@ -269,7 +269,7 @@ class Runner:
                     self.orphans = True  # its own children come to us now
 
     def stop(self) -> None:
-        self.tell("STOPPING=1")
+        self.notify("STOPPING=1")
         self.reloading = None
         self.waiting += self.asked
         self.answer(FAILED)
@@ -285,7 +285,7 @@ class Runner:
                 continue
         self.waiting = []
 
-    def tell(self, message: str = "") -> None:
+    def notify(self, message: str = "") -> None:
         """Say how things are, to systemd or to the agent, which reads this wording (runner_status.py)."""
         live = self.live
         serves = f"{live.name} serves as process {live.pid} (since {live.started:.6f} s after boot)"
@@ -298,7 +298,7 @@ class Runner:
 
 
 class Listening:
-    """The listening socket, and who is at it. Nothing is taken from it, and no connection to it is made.
+    """The listening socket, and who is at it. Nothing is accepted from it, and no connection to it is made.
 
     A process waits for connections if the socket is in one of its epoll sets (/proc/PID/fdinfo), or one of its
     threads sleeps in accept, poll or select with it (/proc/PID/task/TID/syscall; sets are read from its memory).
@@ -350,7 +350,7 @@ class Listening:
             self.quiet_since = 0.0
             return False
         self.quiet_since = self.quiet_since or now
-        return now - self.quiet_since >= (QUIET_S if holds else LOOK_S / 2)
+        return now - self.quiet_since >= (QUIET_S if holds else POLL_S / 2)
 
     def descriptors(self, pid: int) -> tuple[set[int], list[int], set[str]]:
         """Its descriptors of our socket, those of epoll sets, and the inodes of other sockets. Raises: OSError."""
@@ -511,9 +511,9 @@ def ask(pid: int) -> bool:
     signal.pidfd_send_signal(runner, RELOAD)
     while True:
         gone = select.select([runner], [], [], 0)[0]
-        taken = signal.sigtimedwait({DONE, FAILED}, 0.5)
-        if taken and taken.si_pid == pid:
-            return taken.si_signo == DONE
+        received = signal.sigtimedwait({DONE, FAILED}, 0.5)
+        if received and received.si_pid == pid:
+            return received.si_signo == DONE
         if gone:
             return False
 
