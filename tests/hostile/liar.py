@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from pusher.transport.hosts import Host, parse_address
 
@@ -48,13 +49,21 @@ class Liar:
     def _speak(self, visitor: socket.socket) -> None:
         with visitor, visitor.makefile("rb") as said:
             try:
-                while head := b"".join(iter(said.readline, b"\r\n")):
+                while head := _head(said):
                     self.heads.append(head)
                     for piece in self._answer(head):
                         visitor.sendall(piece)
                         self.sent += len(piece)
             except OSError:
                 return  # the client has hung up, as it should
+
+
+def _head(said: BinaryIO) -> bytes:
+    """The head of the next request; nothing, when the client has hung up."""
+    lines = []
+    while (line := said.readline()) not in (b"", b"\r\n"):
+        lines.append(line)
+    return b"".join(lines)
 
 
 @contextmanager
