@@ -119,7 +119,7 @@ class Runner:
             if received and received.si_signo in STOPS and not stopping:
                 stopping = True
                 self.stop()
-            elif received and received.si_signo in (RELOAD, signal.SIGHUP):
+            elif received and received.si_signo in (RELOAD, signal.SIGHUP) and not stopping:
                 self.asked.append(received.si_pid if received.si_signo == RELOAD else 0)
             for release in self.releases.values():
                 if release.kill_at <= time.monotonic() and release.kill_at:
@@ -141,6 +141,8 @@ class Runner:
         due = [seconds for seconds in due if seconds != float("inf")]
         if self.reloading and self.pause is not None:
             due.append(self.pause)
+        if self.asked and not self.reloading:
+            due.append(0)  # the next one, asked for while the last one was under way
         return signal.sigtimedwait(SIGNALS, max(0, min(due))) if due else signal.sigwaitinfo(SIGNALS)
 
     def go_on(self) -> None:
@@ -272,6 +274,7 @@ class Runner:
         self.notify("STOPPING=1")
         self.reloading = None
         self.waiting += self.asked
+        self.asked = []
         self.answer(FAILED)
         for release in self.releases.values():
             release.end(self.drain_s)
