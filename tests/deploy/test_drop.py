@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from pusher.wire import DROP_MARK
 from tests.dropping import await_result, drop_folder, load, put, result, rsync, until
 from tests.host import APP, Host, running, wsgi
 
@@ -165,7 +166,7 @@ async def test_results_and_bundle_files_are_kept_by_number(host_off: Host) -> No
             put(where / name, bundle)
             assert (await await_result(host_off, name))["state"] == "refused"
         kept = {f"{name}{end}" for name in ("v2.tar.zst", "v3.tar.zst") for end in ("", ".result.json")}
-        await until(lambda: set(os.listdir(where)) == kept | {"notes.txt"})
+        await until(lambda: set(os.listdir(where)) == kept | {"notes.txt", DROP_MARK})
 
 
 async def test_the_door_refuses_to_wait_for_what_is_not_a_digest(host: Host) -> None:

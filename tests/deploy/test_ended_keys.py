@@ -58,9 +58,7 @@ async def test_a_rollback_never_goes_to_a_release_whose_key_was_removed(stolen: 
         assert await host.serving() == "v1"
 
 
-async def test_a_revoked_key_signs_no_more_and_its_releases_stay_away(
-    stolen: str, host_off: Host
-):
+async def test_a_revoked_key_signs_no_more_and_its_releases_stay_away(stolen: str, host_off: Host):
     krl = host_off.root / "etc/pusher-agent/revoked"
     text = host_off.layout.agent_toml.read_text()
     host_off.layout.agent_toml.write_text(f'revoked_keys = "/etc/pusher-agent/revoked"\n{text}')
