@@ -21,6 +21,8 @@ from pusher.wire import Code, LogLine, Refused, format_timestamp
 
 _VERSION = version("pusher-agent")
 _HISTORY = 20
+_AT_ONCE = 500
+"""How many records of the history are read at a time."""
 
 
 class Status:
@@ -77,6 +79,7 @@ class Status:
             "newest_created": None if newest is None else format_timestamp(newest),
             "deploying": deploying.summary() if deploying else None,
             "last": _deployment(last[0]) if last else None,
+            "history": await self._told(again=False),
         }
 
     async def releases(self) -> dict[str, Any]:
@@ -93,7 +96,19 @@ class Status:
                 for one in reversed(known)
             ],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
+            "history": await self._told(again=True),
         }
+
+    async def history(self) -> dict[str, Any]:
+        """The head of the app's history, and `problem`: the first sign that it was changed, or empty."""
+        return await self._told(again=False)
+
+    async def records(self, *, after: int) -> AsyncIterator[bytes]:
+        """The records of the history after the one of this number, in order, each without a newline."""
+        while lines := await self._journal.records(self._app, after=after, most=_AT_ONCE):
+            for line in lines:
+                yield line
+            after += len(lines)
 
     async def index(self, release: str = "") -> AsyncIterator[bytes]:
         """The index that was signed for a release (the live one, if empty), in pieces of whole lines.
@@ -131,6 +146,10 @@ class Status:
         """The newest deployment of a manifest, named by its SHA-256, running or past."""
         record = await self._journal.of_manifest(self._app, manifest)
         return await self.deployment(record.attempt.id) if record else None
+
+    async def _told(self, *, again: bool) -> dict[str, Any]:
+        problem = await self._journal.audit(self._app, again=again)
+        return {**(await self._journal.head(self._app)).members(), "problem": problem}
 
     async def idle(self) -> None:
         """Return when no deployment is under way."""

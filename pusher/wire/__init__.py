@@ -17,6 +17,7 @@ from pusher.wire.drop import (
     drop_mark,
 )
 from pusher.wire.events import EVENTS_TYPE, Event, Happened
+from pusher.wire.history import NO_RECORDS, Head
 from pusher.wire.index import (
     RESERVED_NAMES,
     Entry,
@@ -72,6 +73,7 @@ __all__ = [
     "LOG_LINES_MOST",
     "MANIFEST_BYTES",
     "MANIFEST_NAME",
+    "NO_RECORDS",
     "PAYLOAD_PREFIX",
     "PRIORITY",
     "PROBLEM_TYPE",
@@ -88,6 +90,7 @@ __all__ = [
     "Failed",
     "File",
     "Happened",
+    "Head",
     "LimitError",
     "Limits",
     "Link",

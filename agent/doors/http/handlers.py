@@ -112,7 +112,18 @@ class Handlers:
 
     async def deployment(self, request: Request) -> web.StreamResponse:
         """The facts of a deployment, and its outcome if it has ended."""
-        return json_response((await self._deployment(request)).summary())
+        found = await self._deployment(request)
+        app = self._agent.apps[found.app]
+        history = {} if isinstance(app, Refused) else {"history": await app.status.history()}
+        return json_response({**found.summary(), **history})
+
+    async def history(self, request: Request) -> web.StreamResponse:
+        """The records of the app's history after the one of this number, one a line."""
+        after = request.query.get("after", "0")
+        if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
+            raise bad_parameter("after", after, "Give the number of the last record you have, or 0")
+        found = self._app(request).status.records(after=int(after))
+        return await self._streams.send(request, found, encode=_line)
 
     async def events(self, request: Request) -> web.StreamResponse:
         """A deployment's events above `after`, one a line, until it has finished."""
@@ -172,6 +183,10 @@ class Handlers:
                 hint="`pusher releases` lists the recent ones",
             )
         return found
+
+
+def _line(record: bytes) -> bytes:
+    return record + b"\n"
 
 
 async def _outcome(request: Request, begun: Deployment) -> web.StreamResponse:
