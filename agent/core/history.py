@@ -182,9 +182,7 @@ def candidate(begun: Facts, *, created: int) -> dict[str, Any]:
     }
 
 
-def _compared(
-    kind: str, recorded: Mapping[str, Facts], there: Mapping[str, Facts], how: str
-) -> Sequence[str]:
+def _compared(kind: str, recorded: Mapping[str, Facts], there: Mapping[str, Facts], how: str) -> Sequence[str]:
     found = []
     for one, facts in recorded.items():
         if one not in there:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pusher.wire.text import WireError, check_sha256, take, take_count
+from pusher.wire.text import check_sha256, take, take_count
 
 NO_RECORDS = "0" * 64
 """The head of a history without a record."""

@@ -20,7 +20,9 @@ create table history (
 
 def head(db: sqlite3.Connection, app: str) -> Head:
     """The head of an app's history."""
-    row = db.execute("select record, hash from history where app = ? order by record desc limit 1", (app,)).fetchone()
+    row = db.execute(
+        "select record, hash from history where app = ? order by record desc limit 1", (app,)
+    ).fetchone()
     return Head(row["record"], row["hash"]) if row else Head()
 
 

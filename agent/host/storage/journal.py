@@ -347,13 +347,19 @@ def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]
 
 def _begun(facts: Mapping[str, Any]) -> dict[str, Any]:
     """As `agent.host.storage.history.deployment_facts`, of a deployment that has no row yet."""
-    return {key: facts[key] for key in ("id", "kind", "release", "version", "previous", "manifest", "started", "by")}
+    return {
+        key: facts[key] for key in ("id", "kind", "release", "version", "previous", "manifest", "started", "by")
+    }
 
 
 def _found(one: Release) -> dict[str, Any]:
     return {
-        **{"id": one.id, "version": one.version, "standing": one.standing.value},
-        **{"created": one.created, "pinned": False, "by": one.by},
+        "id": one.id,
+        "version": one.version,
+        "standing": one.standing.value,
+        "created": one.created,
+        "pinned": False,
+        "by": one.by,
     }
 
 
