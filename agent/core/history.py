@@ -129,8 +129,8 @@ class _Replay:
         return next(filter(None, self._differences(tables)), "")
 
     def _differences(self, tables: Tables) -> Iterable[str]:
-        yield from _compared("deployment", self._begun, tables.begun, "it began")
-        yield from _compared("deployment", self._ended, tables.ended, "it ended")
+        yield from _compared("deployment", self._begun, tables.begun)
+        yield from _compared("deployment", self._ended, tables.ended)
         earlier = [one for one in tables.begun if one not in self._begun]
         rows = Tables(
             begun=tables.begun,
@@ -149,7 +149,7 @@ class _Replay:
         for one, digest in tables.events.items():
             if one in self._events and self._events[one] != digest:
                 yield f"the events of deployment {one} are other ones"
-        yield from _compared("release", self._releases, tables.releases, "it stands")
+        yield from _compared("release", self._releases, tables.releases)
         for one in tables.releases.keys() - self._releases.keys():
             yield f"release {one} was never recorded"
         if tables.accepted != self._accepted:
@@ -182,12 +182,12 @@ def candidate(begun: Facts, *, created: int) -> dict[str, Any]:
     }
 
 
-def _compared(kind: str, recorded: Mapping[str, Facts], there: Mapping[str, Facts], how: str) -> Sequence[str]:
+def _compared(kind: str, recorded: Mapping[str, Facts], there: Mapping[str, Facts]) -> Sequence[str]:
     found = []
     for one, facts in recorded.items():
         if one not in there:
             found.append(f"{kind} {one} is gone")
         elif there[one] != facts:
             member = next(key for key in facts.keys() | there[one].keys() if facts.get(key) != there[one].get(key))
-            found.append(f"{kind} {one} is not as {how}: its {member} is another one")
+            found.append(f"{kind} {one} is not as it was recorded: its {member} is another one")
     return found

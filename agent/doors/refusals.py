@@ -1,7 +1,7 @@
 """The log of what the doors refuse: one event, `refused`, with the caller and the reason.
 
-Invariant: a flood of refusals does not fill the log. Each caller has an allowance, and so has each kind of refusal:
-strangers who are turned away by the thousand do not hide a bundle that was signed by the wrong key.
+Invariant: a flood of refusals does not fill the log. Each caller has an allowance, and so has each kind of
+refusal: strangers who are turned away by the thousand do not hide a bundle that was signed by the wrong key.
 """
 
 import time

@@ -28,7 +28,7 @@ from pusher.wire import DROP_FOLDER, Code, Problem, Refused
 
 
 class ResultFiles:
-    """The results of one app's drops. `log` is told when a drop has another result, `refusals` why it is refused."""
+    """The results of one app's drops. `log` is told when one has another result, `refusals` why it is refused."""
 
     def __init__(
         self,

@@ -219,6 +219,7 @@ class HttpDoor:
             closed = self._quota.take(caller.uid, operator=operator)
         except TooMany as problem:
             # The agent may open a limited number of files: others must not leave none for a deployment.
+            _log.debug("connection_refused", caller=caller.name, why=problem.why)  # each; the log keeps some
             self._refusals.note(problem, door="http", caller=caller.name)
             _dismiss(sock, problem)
             return

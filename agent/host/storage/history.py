@@ -60,7 +60,9 @@ def deployment_facts(row: sqlite3.Row) -> dict[str, Any]:
 
 def events_digest(db: sqlite3.Connection, deployment: str) -> str:
     """What stands for the events of a deployment. They may be dropped later, the digest stays."""
-    rows = db.execute("select line from events where deployment = ? order by seq", (deployment,))
+    rows = db.execute(
+        "select cast(line as blob) as line from events where deployment = ? order by seq", (deployment,)
+    )
     return digest_of(row["line"].rstrip(b"\n") for row in rows)
 
 
@@ -71,8 +73,10 @@ def problem_digest(document: str | None) -> str:
 
 def audit(db: sqlite3.Connection, app: str, *, events: bool) -> str:
     """The first sign that an app's history was changed; empty if there is none. `events`: read these too."""
-    records = db.execute("select record, line, hash from history where app = ? order by record", (app,))
-    found = ((row["record"], bytes(row["line"]), row["hash"]) for row in records)
+    records = db.execute(
+        "select record, cast(line as blob) as line, hash from history where app = ? order by record", (app,)
+    )
+    found = ((row["record"], row["line"], row["hash"]) for row in records)
     try:
         return difference(found, _tables(db, app, events=events))
     except (ValueError, TypeError, AttributeError):  # a column may hold anything
