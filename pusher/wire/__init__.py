@@ -43,6 +43,7 @@ from pusher.wire.manifest import (
     SIGNATURE_NAME,
     SIGNATURE_NAMESPACE,
     Manifest,
+    Source,
 )
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
 from pusher.wire.routes import DOOR, SSH_DOOR, Route
@@ -100,6 +101,7 @@ __all__ = [
     "Problem",
     "Refused",
     "Route",
+    "Source",
     "Stuck",
     "WireError",
     "canonical",

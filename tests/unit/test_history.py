@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def journal(path: Path) -> AsyncIterator[Journal]:
-    """A journal with everything that a history has: what went well, failed, was pinned, found, lost, unfinished."""
+    """Everything that a history has: what went well, failed, was pinned, found, lost, is unfinished."""
     opened = Journal(path)
     await opened.open()
     await deploy(opened, 1)
@@ -190,8 +190,8 @@ async def test_a_journal_that_is_older_than_histories_is_adopted_as_it_is_found(
     change(
         path,
         "insert into deployments values ('flask-demo-1', 'flask-demo', 'deploy', '1', 'v1', null, 'alice', 'm',"
-        " 'done', 0, 1, 2, null), ('flask-demo-2', 'flask-demo', 'deploy', '2', 'v2', '1', 'bob', 'n', 'confirming', 0, 3,"
-        " null, null); insert into releases values ('flask-demo', '1', 'v1', 'good', 1, 0, '', 'alice'),"
+        " 'done', 0, 1, 2, null), ('flask-demo-2', 'flask-demo', 'deploy', '2', 'v2', '1', 'bob', 'n', 'confirming',"
+        " 0, 3, null, null); insert into releases values ('flask-demo', '1', 'v1', 'good', 1, 0, '', 'alice'),"
         " ('flask-demo', '2', 'v2', 'candidate', 3, 0, '', 'bob'); insert into accepted values ('flask-demo', 3)",
     )
     assert await known(path) == []
