@@ -15,6 +15,7 @@ from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.host.ports import Clock, Service
 from agent.host.releases.revocations import Revocations
+from agent.host.releases.sbom import read_sbom
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal, Record
 from pusher.wire import Code, LogLine, Refused, format_timestamp
@@ -115,19 +116,20 @@ class Status:
 
         Raises: Refused(unknown_release, release_damaged), before anything of it is read.
         """
-        wanted: str | None = release
-        if not release:
-            wanted = await asyncio.to_thread(self._store.live)
-        known = await self._journal.releases(self._app)
-        if wanted is None or wanted not in {one.id for one in known}:
-            what = f"{self._app} has no release {release}" if release else f"Nothing of {self._app} is live"
-            raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"Available: {listing(known)}")
+        wanted = await self._known(release)
         try:
             pieces = await asyncio.to_thread(self._store.index, wanted)
         except OSError as error:
             what = f"The index of release {wanted} cannot be read"
             raise Refused(Code.RELEASE_DAMAGED, what, why=error.strerror or str(error)) from error
         return _read(pieces)
+
+    async def sbom(self, release: str = "") -> dict[str, Any]:
+        """What a release (the live one, if empty) consists of, as CycloneDX.
+
+        Raises: Refused(unknown_release, release_damaged).
+        """
+        return await asyncio.to_thread(read_sbom, self._store.layout.release(await self._known(release)))
 
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         """The app's own log; as `Service.log`."""
@@ -146,6 +148,17 @@ class Status:
         """The newest deployment of a manifest, named by its SHA-256, running or past."""
         record = await self._journal.of_manifest(self._app, manifest)
         return await self.deployment(record.attempt.id) if record else None
+
+    async def _known(self, release: str) -> str:
+        """The id of a release, or of the live one. Raises: Refused(unknown_release)."""
+        wanted: str | None = release
+        if not release:
+            wanted = await asyncio.to_thread(self._store.live)
+        known = await self._journal.releases(self._app)
+        if wanted is None or wanted not in {one.id for one in known}:
+            what = f"{self._app} has no release {release}" if release else f"Nothing of {self._app} is live"
+            raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"Available: {listing(known)}")
+        return wanted
 
     async def _told(self, *, again: bool) -> dict[str, Any]:
         problem = await self._journal.audit(self._app, again=again)

@@ -91,6 +91,10 @@ class Client:
             if line.strip():
                 yield self._read(parse_index_line, line + b"\n")
 
+    def sbom(self, app: str, release: str) -> dict[str, Any]:
+        """What was installed for a release, as a CycloneDX document."""
+        return self._connection.ask("GET", f"{_path(Route.APP_SBOM, app)}?{urlencode({'release': release})}")
+
     def records(self, app: str, *, after: int, silence_s: float = 60) -> Iterator[bytes]:
         """The records of the app's history after the one of this number, in order, each without its newline."""
         path = f"{_path(Route.APP_HISTORY, app)}?after={after}"

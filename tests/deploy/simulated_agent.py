@@ -198,6 +198,12 @@ class SimulatedApp:
         self.calls.append(("releases",))
         return {"app": self.name, "releases": []}
 
+    async def sbom(self, release: str = "") -> dict[str, Any]:
+        self.calls.append(("sbom", release))
+        if self.refusal:
+            raise self.refusal
+        return {"bomFormat": "CycloneDX"}
+
     async def history(self) -> dict[str, Any]:
         return {**Head().members(), "problem": ""}
 

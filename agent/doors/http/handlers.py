@@ -54,12 +54,13 @@ class Handlers:
 
     async def index(self, request: Request) -> web.StreamResponse:
         """The signed index of a release: its content, one file or link a line."""
-        release = request.query.get("release", "")
-        if "release" in request.query and not release:
-            hint = "Name a release, or leave it out for the live one; /releases lists them"
-            raise bad_parameter("release", release, hint)
-        pieces = await self._app(request).status.index(release)
+        pieces = await self._app(request).status.index(_release(request))
         return await self._streams.send(request, pieces, encode=bytes)
+
+    async def sbom(self, request: Request) -> web.StreamResponse:
+        """What a release consists of: the packages that were installed for it."""
+        found = await self._app(request).status.sbom(_release(request))
+        return json_response(found, headers={"Content-Type": "application/vnd.cyclonedx+json"})
 
     async def missing(self, request: Request) -> web.StreamResponse:
         """Which files a bundle with this manifest and index must bring."""
@@ -183,6 +184,15 @@ class Handlers:
                 hint="`pusher releases` lists the recent ones",
             )
         return found
+
+
+def _release(request: Request) -> str:
+    """The release that a request names; empty for the live one. Raises: Refused(bad_request)."""
+    release = request.query.get("release", "")
+    if "release" in request.query and not release:
+        hint = "Name a release, or leave it out for the live one; /releases lists them"
+        raise bad_parameter("release", release, hint)
+    return release
 
 
 def _line(record: bytes) -> bytes:
