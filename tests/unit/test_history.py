@@ -191,7 +191,8 @@ async def test_a_journal_that_is_older_than_histories_is_adopted_as_it_is_found(
         path,
         "insert into deployments values ('flask-demo-1', 'flask-demo', 'deploy', '1', 'v1', null, 'alice', 'm',"
         " 'done', 0, 1, 2, null), ('flask-demo-2', 'flask-demo', 'deploy', '2', 'v2', '1', 'bob', 'n', 'confirming',"
-        " 0, 3, null, null); insert into releases values ('flask-demo', '1', 'v1', 'good', 1, 0, '', 'alice'),"
+        " 0, 3, null, null);"
+        " insert into releases values ('flask-demo', '1', 'v1', 'good', 1, 0, '', 'alice'),"
         " ('flask-demo', '2', 'v2', 'candidate', 3, 0, '', 'bob'); insert into accepted values ('flask-demo', 3)",
     )
     assert await known(path) == []
