@@ -1,7 +1,7 @@
 """What a release consists of, as a bill of materials.
 
 Invariant: it lists what was installed, as the venv itself says, and nothing that was only asked for.
-Format: CycloneDX 1.5 (https://cyclonedx.org/docs/1.5/json/).
+Format: CycloneDX 1.5 (ECMA-424).
 """
 
 import re

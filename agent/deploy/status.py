@@ -80,7 +80,7 @@ class Status:
             "newest_created": None if newest is None else format_timestamp(newest),
             "deploying": deploying.summary() if deploying else None,
             "last": _deployment(last[0]) if last else None,
-            "history": await self._told(again=False),
+            "history": await self.history(),
         }
 
     async def releases(self) -> dict[str, Any]:
@@ -97,12 +97,13 @@ class Status:
                 for one in reversed(known)
             ],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
-            "history": await self._told(again=True),
+            "history": await self.history(),
         }
 
     async def history(self) -> dict[str, Any]:
         """The head of the app's history, and `problem`: the first sign that it was changed, or empty."""
-        return await self._told(again=False)
+        problem = await self._journal.audit(self._app)
+        return {**(await self._journal.head(self._app)).members(), "problem": problem}
 
     async def records(self, *, after: int) -> AsyncIterator[bytes]:
         """The records of the history after the one of this number, in order, each without a newline."""
@@ -159,10 +160,6 @@ class Status:
             what = f"{self._app} has no release {release}" if release else f"Nothing of {self._app} is live"
             raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"Available: {listing(known)}")
         return wanted
-
-    async def _told(self, *, again: bool) -> dict[str, Any]:
-        problem = await self._journal.audit(self._app, again=again)
-        return {**(await self._journal.head(self._app)).members(), "problem": problem}
 
     async def idle(self) -> None:
         """Return when no deployment is under way."""

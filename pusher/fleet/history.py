@@ -38,16 +38,16 @@ def check_history(client: Client, answer: Mapping[str, Any], *, folder: Path) ->
         return None
     file = folder / "history" / quote(_spelled(client.host.address), safe="") / f"{app}.json"
     seen = _read(file)
-    told = answer.get("history")
-    if told is None and seen is None:
+    claimed = answer.get("history")
+    if claimed is None and seen is None:
         return None  # an agent that is older than this
     try:
-        if not isinstance(told, Mapping):
+        if not isinstance(claimed, Mapping):
             raise WireError("the agent does not tell it any more")
-        now = Head.from_members(told)
+        now = Head.from_members(claimed)
     except WireError as error:
         return _changed(client, app, str(error), file)
-    if problem := told.get("problem"):
+    if problem := claimed.get("problem"):
         return _changed(client, app, str(problem)[:500], None)
     if seen is not None and (difference := _difference(client, app, seen, now)):
         return _changed(client, app, difference, file)
@@ -77,7 +77,7 @@ def _changed(client: Client, app: str, why: str, file: Path | None) -> HistoryCh
 
 
 def _spelled(address: Address) -> str:
-    """The host itself, whoever connects to it. Its name in pusher.toml may be another host's elsewhere."""
+    """The host itself, whatever user connects to it. Its name in pusher.toml may be another host's elsewhere."""
     match address:
         case Ssh():
             return f"ssh:{address.host}:{address.port or ''}"

@@ -1,7 +1,7 @@
 """The history of an app: a chain of records, each bound to all before it by a hash.
 
-Invariant: a head stands for one history only. Whoever has seen a head can tell from the records after it whether a
-later head belongs to the same history. Format: docs/reference/http-api.md#the-history.
+Invariant: a head stands for one history only. A reader who has seen a head can tell from the records after it
+whether a later head belongs to the same history. Format: docs/reference/http-api.md#the-history.
 """
 
 import hashlib

@@ -43,10 +43,10 @@ class Database:
         """The rows of a query."""
         return await self._run(lambda: self._db().execute(query, values).fetchall())
 
-    async def look(self, ask: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    async def inspect(self, ask: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """What several queries find, all of the same moment."""
 
-        def inspect() -> _Result:
+        def ask_once() -> _Result:
             db = self._db()
             db.execute("begin")
             try:
@@ -54,7 +54,7 @@ class Database:
             finally:
                 db.rollback()
 
-        return await self._run(inspect)
+        return await self._run(ask_once)
 
     async def write(self, change: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Make a change in one transaction. Returns what `change` returns."""

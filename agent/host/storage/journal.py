@@ -62,7 +62,7 @@ class Journal:
     def __init__(self, path: Path, *, history: int = HISTORY, database: type[Database] = Database) -> None:
         self._database = database(path, schemas=SCHEMAS)
         self._history = history
-        self._audited: dict[str, tuple[Head, int, str]] = {}
+        self._audited: dict[str, tuple[int, str]] = {}
 
     async def open(self) -> dict[str, int]:
         """Open it; make it if there is none. Raises: also Failed(configuration), if a newer agent wrote it.
@@ -306,7 +306,7 @@ class Journal:
 
     async def head(self, app: str) -> Head:
         """The head of an app's history."""
-        return await self._database.look(lambda db: records.head(db, app))
+        return await self._database.inspect(lambda db: records.head(db, app))
 
     async def records(self, app: str, *, after: int, most: int) -> list[bytes]:
         """At most `most` records of an app's history, those after the one of this number, in order."""
@@ -315,23 +315,22 @@ class Journal:
         )
         return [bytes(row["line"]) for row in rows]
 
-    async def audit(self, app: str, *, again: bool = True) -> str:
+    async def audit(self, app: str) -> str:
         """The first sign that an app's history was changed by another hand; empty if there is none.
 
-        The events of deployments are not read: `pusher-agent check` does. Without `again`, what was found last
-        counts as long as nobody has written to the file since.
+        What was found last counts as long as nobody else has written to the file. The events of deployments, and
+        bytes that were changed beneath SQLite, are left to `pusher-agent check`.
         """
 
-        def look(db: sqlite3.Connection) -> str:
-            # It changes when another connection has written to the file.
+        def audit(db: sqlite3.Connection) -> str:
+            # It changes when another connection has written to the file (SQLite, PRAGMA data_version).
             (version,) = db.execute("pragma data_version").fetchone()
-            head = records.head(db, app)
             known = self._audited.get(app)
-            if again or known is None or known[:2] != (head, version):
-                self._audited[app] = known = head, version, records.audit(db, app, events=False)
-            return known[2]
+            if known is None or known[0] != version:
+                self._audited[app] = known = version, records.audit(db, app, events=False)
+            return known[1]
 
-        return await self._database.look(look)
+        return await self._database.inspect(audit)
 
     async def _records(self, where: str, values: Sequence[Any]) -> list[Record]:
         query = f"select * from deployments {where}"  # noqa: S608 - `where` is always a literal of this file

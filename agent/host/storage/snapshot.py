@@ -1,7 +1,7 @@
 """The journal as another process reads it: a copy, so that nothing beside the agent's file is made or changed.
 
 Invariant: what is copied is of one moment. The agent may write meanwhile; then it is copied once more. The copy is
-read as of unknown origin: whoever has the agent's user could have put anything there.
+read as of unknown origin: an attacker with the agent's user could have put anything there.
 """
 
 import os
