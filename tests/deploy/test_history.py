@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,8 @@ from structlog.testing import capture_logs
 from agent.__main__ import main
 from pusher.wire import Head
 from tests.deploy.shell import Shell
-from tests.host import APP, Host, running, wsgi
+from tests.deploy.simulated_agent import until
+from tests.host import APP, Host, make_key, running, wsgi
 
 
 def change(host: Host, sql: str) -> None:
@@ -146,3 +148,15 @@ async def test_a_refused_bundle_is_in_the_log_with_its_caller(host: Host) -> Non
     assert (refused["door"], refused["code"]) == ("http", "wrong_app")
     assert refused["caller"].endswith(")")
     assert refused["path"] == f"/apps/{APP}/deployments"
+
+
+async def test_a_refused_drop_is_in_the_log_with_the_owner_of_its_file(host: Host) -> None:
+    make_key(host.root / "stranger")
+    bundle = await asyncio.to_thread(host.bundle, wsgi("v1"), "v1", key=host.root / "stranger")
+    with capture_logs() as logs:
+        await asyncio.to_thread((host.layout.drop(APP) / "x.tar.zst").write_bytes, bundle)
+        await until(lambda: any(one["event"] == "refused" for one in logs))
+    (refused,) = [one for one in logs if one["event"] == "refused"]
+    assert (refused["door"], refused["code"], refused["app"]) == ("drop", "signer_unknown", APP)
+    assert f"uid {os.geteuid()}" in refused["caller"]
+    assert refused["name"] == "x.tar.zst"

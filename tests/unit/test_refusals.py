@@ -19,9 +19,7 @@ class Time:
 
 def test_a_refusal_is_one_event_with_door_caller_code_and_reason() -> None:
     with capture_logs() as logs:
-        Refusals().note(
-            UNSIGNED, door="http", caller="alice (uid 1000)", method="POST", path="/apps/shop/deployments"
-        )
+        Refusals().note(UNSIGNED, door="http", caller="alice (uid 1000)", method="POST", path="/deployments")
     assert logs == [
         {
             "event": "refused",
