@@ -34,6 +34,8 @@ from agent.host.systemd.journalctl import logged_heads
 from agent.host.systemd.unit_files import disagreement, established
 from pusher.wire import Head, Problem, Refused
 
+_ON_PURPOSE = "if it was replaced on purpose, set `history_since` in agent.toml"
+
 Finding = tuple[bool, str]
 """Whether something is in order, and a sentence about it."""
 
@@ -82,7 +84,7 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
         yield False, str(problem)
         return
     yield from _check_apps(apps, layout, service=service, trust=trust)
-    yield from _check_histories(layout, logged_heads() if service == "systemd" else {})
+    yield from _check_histories(layout, logged_heads(since=agent.since) if service == "systemd" else {})
     if service == "systemd":
         yield from ((False, found) for found in door_unit.findings(agent, layout))
     if service == "systemd":
@@ -155,13 +157,19 @@ def _check_histories(layout: HostLayout, logged: Mapping[str, Sequence[Head]]) -
                     yield False, f"{name}: its history was changed: {problem}"
                 elif lost is not None:
                     what = f"record {lost.records} of the system's journal ({lost.hash[:16]})"
-                    yield False, f"{name}: its history was shortened or replaced: it does not contain {what}"
+                    yield (
+                        False,
+                        f"{name}: its history was shortened or replaced: it lacks {what}; {_ON_PURPOSE}",
+                    )
                 else:
                     named = f", and contains the {len(heads)} heads in the system's journal" if heads else ""
                     yield True, f"{name}: its history has {journal.head(name).records} records{named}"
     except FileNotFoundError:
         if logged:
-            yield False, f"{layout.journal}: it is gone, with the histories of {', '.join(sorted(logged))}"
+            yield (
+                False,
+                f"{layout.journal}: it is gone, with the histories of {', '.join(sorted(logged))}; {_ON_PURPOSE}",
+            )
     except PermissionError:
         yield True, f"{layout.journal}: only root and the agent can check the histories in it"
     except OSError as error:

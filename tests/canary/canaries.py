@@ -58,8 +58,8 @@ CANARIES = (
     Canary(
         "tests/hostile/test_requirements.py::test_no_spelling_of_a_project_runs_build_code",
         LINES,
-        "if not names[-1].endswith(\".whl\"):\n        if wheels_only:",
-        "if not names[-1].endswith(\".whl\"):\n        if False:",
+        'if not names[-1].endswith(".whl"):\n        if wheels_only:',
+        'if not names[-1].endswith(".whl"):\n        if False:',
     ),
     Canary(
         "tests/hostile/test_requirements.py::test_no_lock_runs_build_code",
@@ -233,7 +233,10 @@ CANARIES = (
         "(layout.releases.name, group, 0o755),",
     ),
     Canary(
-        "tests/system/test_box.py::test_what_an_app_writes_is_not_readable_by_strangers", BOX, "UMask=0027", "UMask=0022"
+        "tests/system/test_box.py::test_what_an_app_writes_is_not_readable_by_strangers",
+        BOX,
+        "UMask=0027",
+        "UMask=0022",
     ),
     Canary(
         "tests/system/test_box.py::test_an_app_is_held_to_the_memory_and_the_processes_of_its_file",
@@ -318,7 +321,7 @@ CANARIES = (
         "tests/deploy/test_door_quota.py::test_a_shortage_of_descriptors_does_not_end_the_reports_of_life",
         "agent/host/log/notify.py",
         "self._kept.sendto(message, name)\n                return",
-        "self._kept.send(b\"\")\n                return",
+        'self._kept.send(b"")\n                return',
     ),
     Canary(
         "tests/deploy/test_door_uploads.py::test_an_upload_that_stalls_is_cut_off",

@@ -57,6 +57,13 @@ def test_a_changed_row_a_rewritten_chain_and_a_new_journal_are_found_by_check(li
         sql(live, "drop table history; pragma user_version = 1")
         live.machine.run("systemctl", "start", "pusher-agent.socket", "pusher-agent")
         assert f"{APP}: its history was shortened or replaced" in check(live)
+        live.machine.run("sh", "-c", "echo 'history_since = \"2099-01-01T00:00:00Z\"' >> /etc/pusher-agent/since")
+        live.machine.run("sh", "-c", "cp -a /etc/pusher-agent/agent.toml /root/agent.toml")
+        live.machine.run("sh", "-c", "cat /etc/pusher-agent/since /root/agent.toml > /etc/pusher-agent/agent.toml")
+        assert f"{APP}: its history has 1 records" in check(live)
+        live.machine.run(
+            "sh", "-c", "cat /root/agent.toml > /etc/pusher-agent/agent.toml; rm /etc/pusher-agent/since"
+        )
         live.machine.run("systemctl", "stop", "pusher-agent.socket", "pusher-agent")
         live.machine.run("rm", JOURNAL)
         assert "it is gone, with the histories of" in check(live)

@@ -44,25 +44,29 @@ def log_argv(*units: str, lines: int, follow: bool, machine: str) -> tuple[str, 
     )
 
 
-def heads_argv(*, most: int = 2_000) -> tuple[str, ...]:
+def heads_argv(*, since: int = 0, most: int = 2_000) -> tuple[str, ...]:
     """Show the last entries in which the agent named the head of a history (journalctl(1)).
+
+    Those from before `since` (seconds since 1970) are left out.
 
     `_SYSTEMD_UNIT` is set by journald: no other unit can write such an entry (systemd.journal-fields(7)).
     """
     return (
-        *("journalctl", "--quiet", "--no-pager", "--all", "--output=json", f"--lines={most}"),
+        *("journalctl", "--quiet", "--no-pager", "--all", "--output=json", f"--lines={most}", f"--since=@{since}"),
         *("--output-fields=APP,RECORDS,HISTORY", f"_SYSTEMD_UNIT={AGENT}.service"),
         *("EVENT=deployment_committed", "EVENT=deployment_finished"),
     )
 
 
-def logged_heads(*, environment: Mapping[str, str] = _ENVIRONMENT) -> dict[str, list[Head]]:
+def logged_heads(*, since: int = 0, environment: Mapping[str, str] = _ENVIRONMENT) -> dict[str, list[Head]]:
     """The heads of each app's history that the system's journal has, oldest first. Blocking.
 
-    None if it cannot be asked: a user who may not read it sees nothing in it.
+    None if it cannot be asked. A user who may not read it sees nothing in it.
     """
     try:
-        done = run(heads_argv(), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=dict(environment), timeout=30)
+        done = run(
+            heads_argv(since=since), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=dict(environment), timeout=30
+        )
     except (OSError, SubprocessError):
         return {}
     found: dict[str, list[Head]] = {}
