@@ -36,6 +36,7 @@ from agent.deploy.steps.unpack import Unpack
 from agent.deploy.unusable import Unusable
 from agent.doors.drop.directory import DropDirectory
 from agent.doors.http.server import HttpDoor
+from agent.doors.refusals import Refusals
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.dependencies.builder import Builder, LocalBuilder
@@ -126,7 +127,8 @@ async def serve_host(
         )
         for name, problem in apps.unusable.items()
     }
-    drops = _drops(usable, layout=layout, host=config, disk=machine.disk, clock=clock)
+    refusals = Refusals()
+    drops = _drops(usable, layout=layout, host=config, disk=machine.disk, clock=clock, refusals=refusals)
     agent = Agent(usable, unusable, drops=drops)
     door = HttpDoor(
         agent,
@@ -136,6 +138,7 @@ async def serve_host(
         limits=config.limits,
         stop=stop,
         held=sockets,
+        refusals=refusals,
     )
 
     def stopping() -> None:
@@ -261,7 +264,13 @@ def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path
 
 
 def _drops(
-    apps: Mapping[str, App], *, layout: HostLayout, host: AgentConfig, disk: Disk, clock: Clock
+    apps: Mapping[str, App],
+    *,
+    layout: HostLayout,
+    host: AgentConfig,
+    disk: Disk,
+    clock: Clock,
+    refusals: Refusals,
 ) -> dict[str, DropDirectory]:
     return {
         name: DropDirectory(
@@ -271,6 +280,7 @@ def _drops(
             clock=clock,
             settings=host.drop,
             make=host.service == "embedded",
+            refusals=refusals,
         )
         for name, app in apps.items()
     }

@@ -102,7 +102,9 @@ async def serve(
 ) -> None:
     """Run until `stop` is set; then call `stopping` at once. Raises: Problem, if the agent cannot begin."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="work"))
-    await journal.open()
+    for app, deployments in (await journal.open()).items():
+        # What was in the journal before counts as it is found: nothing bound it until now.
+        _log.warning("history_begins", app=app, deployments=deployments)
     try:
         await agent.recover()
         for door in doors:

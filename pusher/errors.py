@@ -23,6 +23,16 @@ class Unreachable(Problem):
         super().__init__(Code.INTERRUPTED, what, why=why, hint=hint)
 
 
+class HistoryChanged(Problem):
+    """The history that a host tells is not the one that it told before, or does not fit what the host knows."""
+
+    outcome = "changed"
+    exit_code = 4
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "") -> None:
+        super().__init__(Code.RELEASE_DAMAGED, what, why=why, hint=hint)
+
+
 class Unwritten(Problem):
     """Standard output cannot be written, for example to a full disk: the output of the command is lost."""
 

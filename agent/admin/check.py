@@ -7,7 +7,7 @@ import argparse
 import os
 import pwd
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,8 +29,12 @@ from agent.host.setup.config_files import (
     signer_lines,
 )
 from agent.host.setup.rights import hindrance
+from agent.host.storage.snapshot import snapshot
+from agent.host.systemd.journalctl import logged_heads
 from agent.host.systemd.unit_files import disagreement, established
-from pusher.wire import Problem, Refused
+from pusher.wire import Head, Problem, Refused
+
+_ON_PURPOSE = "if it was replaced on purpose, set `history_since` in agent.toml"
 
 Finding = tuple[bool, str]
 """Whether something is in order, and a sentence about it."""
@@ -80,6 +84,7 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
         yield False, str(problem)
         return
     yield from _check_apps(apps, layout, service=service, trust=trust)
+    yield from _check_histories(layout, logged_heads(since=agent.since) if service == "systemd" else {})
     if service == "systemd":
         yield from ((False, found) for found in door_unit.findings(agent, layout))
     if service == "systemd":
@@ -139,6 +144,36 @@ def _check_keys(name: str, config: AppConfig, layout: HostLayout, *, trust: Trus
     for release, why in revocations.among(store.found()).items():
         then = "it runs on; send a new version" if release == live else "no rollback goes there"
         yield False, f"{name}: the keys of release {release} ended ({why}): {then}"
+
+
+def _check_histories(layout: HostLayout, logged: Mapping[str, Sequence[Head]]) -> Iterator[Finding]:
+    """Whether the history of each app is whole, and contains every head that the system's journal knows."""
+    try:
+        with snapshot(layout.journal) as journal:
+            for name in sorted({*journal.apps(), *logged}):
+                heads = logged.get(name, ())
+                lost = next((one for one in heads if not journal.contains(name, one)), None)
+                if problem := journal.audit(name):
+                    yield False, f"{name}: its history was changed: {problem}"
+                elif lost is not None:
+                    what = f"record {lost.records} of the system's journal ({lost.hash[:16]})"
+                    yield (
+                        False,
+                        f"{name}: its history was shortened or replaced: it lacks {what}; {_ON_PURPOSE}",
+                    )
+                else:
+                    named = f", and contains the {len(heads)} heads in the system's journal" if heads else ""
+                    yield True, f"{name}: its history has {journal.head(name).records} records{named}"
+    except FileNotFoundError:
+        if logged:
+            yield (
+                False,
+                f"{layout.journal}: it is gone, with the histories of {', '.join(sorted(logged))}; {_ON_PURPOSE}",
+            )
+    except PermissionError:
+        yield True, f"{layout.journal}: only root and the agent can check the histories in it"
+    except OSError as error:
+        yield False, f"{layout.journal}: it cannot be read: {error}"
 
 
 def _check_shared(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:

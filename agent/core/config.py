@@ -10,6 +10,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
@@ -66,9 +67,19 @@ def _absolute_or_none(path: str) -> str:
     return path and _absolute(path)
 
 
+def _time_or_none(text: str) -> str:
+    try:
+        if text and datetime.fromisoformat(text).tzinfo is None:
+            raise ValueError(text)
+    except ValueError as error:
+        raise ValueError('a time with its zone, such as "2026-11-27T13:00:00Z", is needed') from error
+    return text
+
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 OptionalPath = Annotated[str, AfterValidator(_absolute_or_none)]
+OptionalTime = Annotated[str, AfterValidator(_time_or_none)]
 ReleaseId = Annotated[str, AfterValidator(_release)]
 SharedPath = Annotated[str, AfterValidator(_relative)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
@@ -225,9 +236,15 @@ class AgentConfig(_Table):
     name: str = ""
     service: Literal["systemd", "embedded"] = "systemd"
     revoked_keys: OptionalPath = ""
+    history_since: OptionalTime = ""
     door: Door = Door()
     limits: BundleLimits = BundleLimits()
     drop: Drop = Drop()
+
+    @property
+    def since(self) -> int:
+        """`history_since` in seconds since 1970; 0 without one."""
+        return int(datetime.fromisoformat(self.history_since).timestamp()) if self.history_since else 0
 
 
 def parse_agent(text: str, *, file: str) -> AgentConfig:

@@ -112,7 +112,7 @@ class Deployer:
 
     async def pin(self, release: str, *, pinned: bool, by: str) -> None:
         """Protect a release from retention, or no longer. Raises: Refused(unknown_release)."""
-        if not await self._journal.pin(self._app, release, pinned=pinned):
+        if not await self._journal.pin(self._app, release, pinned=pinned, by=by):
             known = listing(await self._journal.releases(self._app))
             raise Refused(
                 Code.UNKNOWN_RELEASE, f"{self._app} has no release {release}", hint=f"Available: {known}"

@@ -22,7 +22,7 @@ from agent.deploy.steps.step import Doable, Inputs
 from agent.host.ports import Bundle, Clock
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
-from pusher.wire import Code, Event, Failed, Happened, Problem, Stuck, WireError
+from pusher.wire import Code, Event, Failed, Happened, Head, Problem, Stuck, WireError
 
 _INTERRUPTIBLE = (Step.DEPENDENCIES, Step.PREFLIGHT)
 """Steps that may wait long, and leave nothing running when cancelled. An upload is ended by its door."""
@@ -175,10 +175,10 @@ class Executor:
         if attempt.kind is Kind.ROLLBACK and attempt.previous and attempt.release < attempt.previous:
             standings[attempt.previous] = Standing.WITHDRAWN
         phase = advance(deployment.phase, Signal.CONFIRMED)
-        await self._journal.stand(attempt, standings, phase=phase, events=events)
+        head = await self._journal.stand(attempt, standings, phase=phase, events=events)
         deployment.mark_saved(events)
         deployment.phase = phase
-        _bound(deployment).info("deployment_committed")
+        _bound(deployment).info("deployment_committed", history=head.hash, records=head.records)
 
     async def _undo(self, step: Step, deployment: Deployment) -> Problem | None:
         """Undo one step; what went wrong, if anything did."""
@@ -206,6 +206,7 @@ class Executor:
     async def _finish(self, deployment: Deployment, signal: Signal, problem: Problem | None) -> None:
         attempt = deployment.attempt
         phase = advance(deployment.phase, signal)
+        before = await self._head(attempt.app)
         event = deployment.next_event(
             Happened.FINISHED,
             outcome=phase.value,
@@ -218,13 +219,15 @@ class Executor:
             manifest=attempt.manifest or None,
             live=await asyncio.to_thread(self._live),
             ms=self._ms(deployment.began),
+            **({"history": before.members()} if before else {}),
             **({"problem": problem.to_document()} if problem else {}),
             **({"warning": deployment.warning.to_document()} if deployment.warning else {}),
         )
         events = [*deployment.unsaved(), event]
         deploy = attempt.kind is Kind.DEPLOY
+        head: Head | None = None
         try:
-            await self._journal.finish(
+            head = await self._journal.finish(
                 attempt,
                 phase,
                 now=self._clock.now(),
@@ -241,7 +244,16 @@ class Executor:
         deployment.phase = phase
         deployment.publish(event)
         log = _bound(deployment).info if problem is None else _bound(deployment).error
-        log("deployment_finished", outcome=phase.value, version=attempt.version, ms=event.data["ms"])
+        # The system's journal keeps the head where the agent cannot change it: `pusher-agent check` compares them.
+        history = {"history": head.hash, "records": head.records} if head else {}
+        log("deployment_finished", outcome=phase.value, version=attempt.version, ms=event.data["ms"], **history)
+
+    async def _head(self, app: str) -> Head | None:
+        """The head of the history that the end of the deployment is added to; None if it cannot be read."""
+        try:
+            return await self._journal.head(app)
+        except Failed:
+            return None
 
     async def _save(self, deployment: Deployment) -> None:
         events = deployment.unsaved()

@@ -15,12 +15,15 @@ from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.host.ports import Clock, Service
 from agent.host.releases.revocations import Revocations
+from agent.host.releases.sbom import read_sbom
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal, Record
 from pusher.wire import Code, LogLine, Refused, format_timestamp
 
 _VERSION = version("pusher-agent")
 _HISTORY = 20
+_AT_ONCE = 500
+"""How many records of the history are read at a time."""
 
 
 class Status:
@@ -77,6 +80,7 @@ class Status:
             "newest_created": None if newest is None else format_timestamp(newest),
             "deploying": deploying.summary() if deploying else None,
             "last": _deployment(last[0]) if last else None,
+            "history": await self.history(),
         }
 
     async def releases(self) -> dict[str, Any]:
@@ -93,26 +97,40 @@ class Status:
                 for one in reversed(known)
             ],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
+            "history": await self.history(),
         }
+
+    async def history(self) -> dict[str, Any]:
+        """The head of the app's history, and `problem`: the first sign that it was changed, or empty."""
+        problem = await self._journal.audit(self._app)
+        return {**(await self._journal.head(self._app)).members(), "problem": problem}
+
+    async def records(self, *, after: int) -> AsyncIterator[bytes]:
+        """The records of the history after the one of this number, in order, each without a newline."""
+        while lines := await self._journal.records(self._app, after=after, most=_AT_ONCE):
+            for line in lines:
+                yield line
+            after += len(lines)
 
     async def index(self, release: str = "") -> AsyncIterator[bytes]:
         """The index that was signed for a release (the live one, if empty), in pieces of whole lines.
 
         Raises: Refused(unknown_release, release_damaged), before anything of it is read.
         """
-        wanted: str | None = release
-        if not release:
-            wanted = await asyncio.to_thread(self._store.live)
-        known = await self._journal.releases(self._app)
-        if wanted is None or wanted not in {one.id for one in known}:
-            what = f"{self._app} has no release {release}" if release else f"Nothing of {self._app} is live"
-            raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"Available: {listing(known)}")
+        wanted = await self._known(release)
         try:
             pieces = await asyncio.to_thread(self._store.index, wanted)
         except OSError as error:
             what = f"The index of release {wanted} cannot be read"
             raise Refused(Code.RELEASE_DAMAGED, what, why=error.strerror or str(error)) from error
         return _read(pieces)
+
+    async def sbom(self, release: str = "") -> dict[str, Any]:
+        """What a release (the live one, if empty) consists of, as CycloneDX.
+
+        Raises: Refused(unknown_release, release_damaged).
+        """
+        return await asyncio.to_thread(read_sbom, self._store.layout.release(await self._known(release)))
 
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         """The app's own log; as `Service.log`."""
@@ -131,6 +149,17 @@ class Status:
         """The newest deployment of a manifest, named by its SHA-256, running or past."""
         record = await self._journal.of_manifest(self._app, manifest)
         return await self.deployment(record.attempt.id) if record else None
+
+    async def _known(self, release: str) -> str:
+        """The id of a release, or of the live one. Raises: Refused(unknown_release)."""
+        wanted: str | None = release
+        if not release:
+            wanted = await asyncio.to_thread(self._store.live)
+        known = await self._journal.releases(self._app)
+        if wanted is None or wanted not in {one.id for one in known}:
+            what = f"{self._app} has no release {release}" if release else f"Nothing of {self._app} is live"
+            raise Refused(Code.UNKNOWN_RELEASE, what, hint=f"Available: {listing(known)}")
+        return wanted
 
     async def idle(self) -> None:
         """Return when no deployment is under way."""

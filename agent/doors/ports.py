@@ -66,6 +66,18 @@ class Status(Protocol):
         """The signed index of a release (the live one, if empty), in pieces of whole lines. Raises: Refused."""
         ...
 
+    async def sbom(self, release: str = "") -> dict[str, Any]:
+        """What a release (the live one, if empty) consists of, as a CycloneDX document. Raises: Refused."""
+        ...
+
+    async def history(self) -> dict[str, Any]:
+        """The head of the app's history, and what is wrong with it."""
+        ...
+
+    def records(self, *, after: int) -> AsyncIterator[bytes]:
+        """The records of the app's history after the one of this number, in order, each without a newline."""
+        ...
+
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         """The app's own log; as `agent.host.ports.Service.log`."""
         ...

@@ -10,14 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pusher.bundle.tree import Tree
-from pusher.wire import Manifest, WireError, parse_timestamp
+from pusher.wire import Manifest, Source, WireError, parse_timestamp
 
 _LIFETIME_MS = 30 * 24 * 3600 * 1000
 """How long a manifest that is sent at once can be deployed."""
 
 
 def make_manifest(
-    tree: Tree, *, app: str, version: str, created: int, expires: int, hosts: Sequence[str] = ()
+    tree: Tree,
+    *,
+    app: str,
+    version: str,
+    created: int,
+    expires: int,
+    hosts: Sequence[str] = (),
+    source: Source | None = None,
 ) -> Manifest:
     """The manifest of a tree; `created` and `expires` in milliseconds since 1970 (UTC)."""
     return Manifest(
@@ -30,13 +37,24 @@ def make_manifest(
         files=len(tree.entries),
         unpacked_size=sum(file.size for file in tree.files),
         hosts=tuple(hosts),
+        source=source,
     )
 
 
 def manifest_for(
-    statuses: Mapping[str, Mapping[str, Any]], tree: Tree, *, app: str, version: str, all_answered: bool = True
+    statuses: Mapping[str, Mapping[str, Any]],
+    tree: Tree,
+    *,
+    app: str,
+    version: str,
+    source: Source | None = None,
+    all_answered: bool = True,
 ) -> Manifest:
-    """The manifest of a tree for the hosts with these statuses; for any host, if not `all_answered`."""
+    """The manifest of a tree for the hosts with these statuses; for any host, if not `all_answered`.
+
+    Without `source` for agents that are older than it: they refuse a manifest with a member they do not know.
+    """
+    known = all_answered and all("history" in status for status in statuses.values())
     created = max([int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values())])
     names = [status.get("host") for status in statuses.values()]
     return make_manifest(
@@ -47,6 +65,7 @@ def manifest_for(
         expires=created + _LIFETIME_MS,
         # Named, so that no other host accepts what was signed for these.
         hosts=sorted({name for name in names if isinstance(name, str)}) if all_answered and all(names) else (),
+        source=source if known else None,
     )
 
 

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pusher.config import Settings
+from pusher.errors import HistoryChanged
 from pusher.fleet.fleet import ask_each, clients_of
-from pusher.terminal.screen import Screen
+from pusher.fleet.history import check_history, state_folder
+from pusher.fleet.outcomes import worst_exit_code
+from pusher.terminal.screen import Screen, print_problem
 from pusher.transport.client import Client
 
 
@@ -20,12 +23,21 @@ def show_answers(
 ) -> int:
     """Ask the hosts of the command and show each answer in its `lines`, or as JSON. The exit code of the worst.
 
+    An answer that tells of a history which is not the one seen before is shown, and then reported.
+
     `together` makes one table of the answers of several hosts. Raises: Problem, Interrupted.
     """
     several = len(settings.chosen) > 1
+    folder, changed = state_folder(), list[HistoryChanged]()
     width = max((len(host.name) for host in settings.chosen), default=0)
 
-    def show(found: Mapping[str, dict[str, Any]]) -> None:
+    def asked(client: Client) -> tuple[dict[str, Any], HistoryChanged | None]:
+        answer = ask(client)
+        return answer, check_history(client, answer, folder=folder)
+
+    def show(answers: Mapping[str, tuple[dict[str, Any], HistoryChanged | None]]) -> None:
+        found = {name: answer for name, (answer, _) in answers.items()}
+        changed.extend(problem for _, problem in answers.values() if problem is not None)
         if several and together and not as_json and found:
             for line in together(found):
                 screen.line(line)
@@ -39,4 +51,7 @@ def show_answers(
                 marked.line(line)
 
     with clients_of(settings) as clients:
-        return ask_each(clients, ask, show, screen)
+        exit_code = ask_each(clients, asked, show, screen)
+    for problem in changed:
+        print_problem(problem)
+    return exit_code or worst_exit_code(changed)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pusher.bundle.archive import read_bundle, write_bundle
+from pusher.bundle.commit import source_of
 from pusher.bundle.manifest import manifest_for
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
 from pusher.bundle.source import BundleFile, Folder, locate
@@ -117,7 +118,14 @@ def _of_folder(
     tree = read_tree(found.path)
     screen.dangling(dangling(tree))
     all_answered = len(statuses) == len(settings.chosen)
-    manifest = manifest_for(statuses, tree, app=app, version=found.version, all_answered=all_answered)
+    manifest = manifest_for(
+        statuses,
+        tree,
+        app=app,
+        version=found.version,
+        source=source_of(found.path, {entry.path for entry in tree.entries}),
+        all_answered=all_answered,
+    )
     signed = sign_manifest(manifest, tree, key=settings.key)
     try:
         return _written(tree, manifest, signed, aside, as_bundle=as_bundle)

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from pusher.bundle.archive import write_bundle
+from pusher.bundle.commit import source_of
 from pusher.bundle.manifest import make_manifest
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
 from pusher.bundle.source import BundleFile, locate
@@ -59,7 +60,15 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     created = int(time.time() * 1000)
     expires = created + arguments.days * _DAY_MS
     hosts = sorted(set(arguments.only))
-    manifest = make_manifest(tree, app=app, version=found.version, created=created, expires=expires, hosts=hosts)
+    manifest = make_manifest(
+        tree,
+        app=app,
+        version=found.version,
+        created=created,
+        expires=expires,
+        hosts=hosts,
+        source=source_of(found.path, {entry.path for entry in tree.entries}),
+    )
     signed = sign_manifest(manifest, tree, key=settings.key)
     if arguments.manifest:
         _write_manifest(signed, Path(arguments.manifest), screen)

@@ -7,19 +7,27 @@ from typing import Any
 from pusher.commands.answers import show_answers
 from pusher.commands.command import Command, always
 from pusher.commands.options import add_options
-from pusher.config import load
+from pusher.config import Settings, load
+from pusher.errors import Usage
+from pusher.fleet.fleet import on_each
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import duration, moment, table
+from pusher.transport.client import Client
 
 _HISTORY = 10
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sbom", default="", metavar="ID", help="show what was installed for this release (CycloneDX, JSON)"
+    )
     add_options(parser, "host", "app", "ssh", "json")
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
+    if arguments.sbom:
+        return _show_sbom(settings, arguments.sbom, screen)
     return show_answers(
         settings, screen, lambda client: client.releases(settings.app), _lines, as_json=arguments.json
     )
@@ -33,6 +41,19 @@ COMMAND = Command(
     run=_run,
     reads=always,
 )
+
+
+def _show_sbom(settings: Settings, release: str, screen: Screen) -> int:
+    """Nothing but the document, so that other programs can read it. So it is about one host."""
+    if len(settings.chosen) > 1:
+        raise Usage("--sbom is about one release of one host", hint="Name one host")
+    app = settings.app_name()
+
+    def act(client: Client, screen: Screen) -> str:
+        screen.document(client.sbom(app, release))
+        return ""
+
+    return on_each(settings, screen, act)
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:

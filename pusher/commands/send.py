@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from pusher.bundle.archive import Member, Payload, read_bundle, write_bundle
+from pusher.bundle.commit import source_of
 from pusher.bundle.manifest import manifest_for
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.source import BundleFile, Folder, locate
@@ -95,7 +96,8 @@ def _from_folder(
     statuses = _statuses(app, rollout)
     tree = reading.result()
     screen.dangling(dangling(tree))
-    manifest = manifest_for(statuses, tree, app=app, version=found.version)
+    source = source_of(found.path, {entry.path for entry in tree.entries})
+    manifest = manifest_for(statuses, tree, app=app, version=found.version, source=source)
     screen.passing("  signing ...")
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from pusher.bundle.archive import Bundle, read_bundle
@@ -10,7 +11,7 @@ from pusher.commands.command import Command, always
 from pusher.commands.options import add_options
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, moment
-from pusher.wire import Code, Refused, format_timestamp
+from pusher.wire import Code, Refused, Source, format_timestamp
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,9 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     screen.line(f"  created {created}, expires {expires} (UTC)")
     if manifest.hosts:
         screen.line(f"  for     {', '.join(manifest.hosts)}")
+    if manifest.source is not None:
+        screen.line(f"  source  commit {manifest.source.commit}")
+        screen.line(f"          {_changed(manifest.source)}")
     for signer in signers:
         screen.line(f"  signed  {signer.key_type} {signer.fingerprint}")
         by = f"by {signer.principal}" if arguments.signers else "Unknown signer; pass --signers FILE"
@@ -52,6 +56,12 @@ COMMAND = Command(
     run=_run,
     reads=always,
 )
+
+
+def _changed(source: Source) -> str:
+    if not source.changed:
+        return "every file as committed"
+    return "1 file differs from it" if source.changed == 1 else f"{source.changed} files differ from it"
 
 
 def _check(packed: Bundle) -> None:
@@ -81,6 +91,7 @@ def _members(packed: Bundle, signers: list[Signer]) -> dict[str, object]:
         "files": manifest.files,
         "unpacked_size": manifest.unpacked_size,
         "hosts": manifest.hosts,
+        "source": asdict(manifest.source) if manifest.source else None,
         "signer": signers[0]._asdict(),
         "signers": [one._asdict() for one in signers],
     }

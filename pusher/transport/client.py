@@ -17,6 +17,8 @@ _DIGEST = 80  # bytes of a digest in JSON, with everything around it
 _FEW = 1_000
 INDEX_LINES = 1_000_000
 """Limit for the index of a release: ten times as many files as a host accepts by default."""
+RECORDS = 1_000_000
+"""Limit for the records of a history that are read at a time: of some 300,000 deployments."""
 # RFC 7240: the agent answers when it has received everything, not when the deployment is over.
 _ASYNC = {"Prefer": "respond-async"}
 
@@ -88,6 +90,17 @@ class Client:
         for line in self._connection.lines(path, silence_s=silence_s, most=INDEX_LINES):
             if line.strip():
                 yield self._read(parse_index_line, line + b"\n")
+
+    def sbom(self, app: str, release: str) -> dict[str, Any]:
+        """What was installed for a release, as a CycloneDX document."""
+        return self._connection.ask("GET", f"{_path(Route.APP_SBOM, app)}?{urlencode({'release': release})}")
+
+    def records(self, app: str, *, after: int, silence_s: float = 60) -> Iterator[bytes]:
+        """The records of the app's history after the one of this number, in order, each without its newline."""
+        path = f"{_path(Route.APP_HISTORY, app)}?after={after}"
+        for line in self._connection.lines(path, silence_s=silence_s, most=RECORDS):
+            if line.strip():
+                yield line
 
     def missing(self, app: str, signed: Iterable[bytes], *, files: int) -> frozenset[str]:
         """The digests that the host lacks. `signed` is a bundle without files, of so many `files`; the agent

@@ -17,6 +17,7 @@ from pusher.wire.drop import (
     drop_mark,
 )
 from pusher.wire.events import EVENTS_TYPE, Event, Happened
+from pusher.wire.history import NO_RECORDS, Head
 from pusher.wire.index import (
     RESERVED_NAMES,
     Entry,
@@ -42,6 +43,7 @@ from pusher.wire.manifest import (
     SIGNATURE_NAME,
     SIGNATURE_NAMESPACE,
     Manifest,
+    Source,
 )
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
 from pusher.wire.routes import DOOR, SSH_DOOR, Route
@@ -72,6 +74,7 @@ __all__ = [
     "LOG_LINES_MOST",
     "MANIFEST_BYTES",
     "MANIFEST_NAME",
+    "NO_RECORDS",
     "PAYLOAD_PREFIX",
     "PRIORITY",
     "PROBLEM_TYPE",
@@ -88,6 +91,7 @@ __all__ = [
     "Failed",
     "File",
     "Happened",
+    "Head",
     "LimitError",
     "Limits",
     "Link",
@@ -97,6 +101,7 @@ __all__ = [
     "Problem",
     "Refused",
     "Route",
+    "Source",
     "Stuck",
     "WireError",
     "canonical",

@@ -1,5 +1,6 @@
 """The manifest: the small document that is signed. Through its digests, the signature covers the whole bundle."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,12 +26,31 @@ SIGNATURE_BYTES = 64 * 1024
 BUNDLE_TYPE = "application/zstd"
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The git commit that a tree comes from, and how many of its files are not as they are there.
+
+    Raises: WireError, for what is no commit.
+    """
+
+    commit: str
+    changed: int
+
+    def __post_init__(self) -> None:
+        if not _COMMIT.fullmatch(self.commit):
+            raise WireError(f"{self.commit[:80]!r} is no commit")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """One version of one app, with the digest of the index of its tree.
 
     `created` and `expires` are milliseconds since 1970 (UTC); `created` is also the sequence number. `hosts` is
-    empty for a bundle that any host may deploy. `files` counts the lines of the index.
+    empty for a bundle that any host may deploy. `files` counts the lines of the index. `source` is what the signer
+    says; nobody can check it without the repository.
     """
 
     app: str
@@ -42,6 +62,7 @@ class Manifest:
     files: int
     unpacked_size: int
     hosts: tuple[str, ...] = ()
+    source: Source | None = None
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (the subset of RFC 8785 that strings and integers need)."""
@@ -57,6 +78,8 @@ class Manifest:
         }
         if self.hosts:
             members["hosts"] = list(self.hosts)
+        if self.source is not None:
+            members["source"] = {"commit": self.source.commit, "changed": self.source.changed}
         return canonical(members)
 
     @classmethod
@@ -81,7 +104,15 @@ class Manifest:
             files=take_count(members, "files"),
             unpacked_size=take_count(members, "unpacked_size"),
             hosts=tuple(hosts),
+            source=_source(members),
         )
         if manifest.to_bytes() != raw:
             raise WireError("the manifest is not in canonical form, or has members that schema 1 lacks")
         return manifest
+
+
+def _source(members: dict[str, Any]) -> Source | None:
+    if "source" not in members:
+        return None
+    source = take(members, "source", dict)
+    return Source(take(source, "commit", str), take_count(source, "changed"))

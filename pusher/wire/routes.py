@@ -21,6 +21,8 @@ class Route(StrEnum):
     APP_RELEASES = "/apps/{app}/releases"
     APP_LOGS = "/apps/{app}/logs"
     APP_INDEX = "/apps/{app}/index"
+    APP_SBOM = "/apps/{app}/sbom"
+    APP_HISTORY = "/apps/{app}/history"
     APP_MISSING = "/apps/{app}/missing"
     APP_DEPLOYMENTS = "/apps/{app}/deployments"
     APP_ROLLBACK = "/apps/{app}/rollback"

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.host.releases.store import ReleaseStore
-from tests.host import Host, running
+from agent.host.storage.snapshot import snapshot
+from tests.host import APP, Host, running
 
 SETTINGS: dict[str, Any] = {"shared_paths": ["uploads", "a/of/users"], "keep_releases": 1, "start": "app"}
 
@@ -37,8 +38,15 @@ def state_of(host: Host, status: dict[str, Any], listing: dict[str, Any]) -> dic
         "shared": {one["version"]: shared(store.layout.release(one["id"])) for one in listing["releases"]},
         "strange": store.strange(),
         "staging": lies["staging"],
+        "history": audited(host),
         "convenience": status["live"] and str(lies["venv"]) == f"venvs/{store.venv(status['live']['release'])}",
     }
+
+
+def audited(host: Host) -> str:
+    """The first sign that the history on disk is not whole; empty if it is."""
+    with snapshot(host.layout.journal) as journal:
+        return journal.audit(APP)
 
 
 def whole(venv: Path) -> bool:
@@ -66,6 +74,7 @@ def wrong(found: dict[str, Any], op: str) -> str:
         "none is unknown": not found["strange"],
         "there is a way back": found["fallback"] in ("v1", "v2") and found["fallback"] != found["live"],
         "nothing is under way": None not in found["outcomes"],
+        "its history is whole": not found["history"],
         "nothing is half built": found["staging"] == [],
         "what was done is live": found["live"]
         == ("v3" if last == "done" and len(found["outcomes"]) == 3 else "v2"),

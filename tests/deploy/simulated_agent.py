@@ -17,7 +17,7 @@ from agent.core.config import BundleLimits
 from agent.deploy.deployer import Rollback, Send
 from agent.doors.http.server import DoorLimits, HttpDoor
 from agent.host.ports import Bundle
-from pusher.wire import Event, Happened, LogLine, Manifest, Problem
+from pusher.wire import Event, Happened, Head, LogLine, Manifest, Problem
 
 OWN_GROUP = "daemon"  # a group with one member, of the same name, on every Debian
 TIME = 1_795_000_000_000
@@ -197,6 +197,20 @@ class SimulatedApp:
     async def releases(self) -> dict[str, Any]:
         self.calls.append(("releases",))
         return {"app": self.name, "releases": []}
+
+    async def sbom(self, release: str = "") -> dict[str, Any]:
+        self.calls.append(("sbom", release))
+        if self.refusal:
+            raise self.refusal
+        return {"bomFormat": "CycloneDX"}
+
+    async def history(self) -> dict[str, Any]:
+        return {**Head().members(), "problem": ""}
+
+    async def records(self, *, after: int) -> AsyncIterator[bytes]:
+        self.calls.append(("records", after))
+        for number in range(after + 1, 4):
+            yield b'{"record":%d}' % number
 
     async def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         self.calls.append(("log", lines, follow, unit))

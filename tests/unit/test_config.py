@@ -204,3 +204,12 @@ def test_an_unknown_key_of_an_index_is_named_with_the_nearest_right_one() -> Non
     text = INDEX.format(name="one", package="a") + 'ulr = "x"\n'
     with pytest.raises(Refused, match=r"unknown key 'dependencies\.indexes\.0\.ulr'\. Did you mean url\?"):
         parse_app(text, file=FILE, app="flask-demo")
+
+
+def test_the_history_counts_since_a_time_with_its_zone() -> None:
+    assert parse_agent("", file="agent.toml").since == 0
+    text = 'history_since = "2026-11-27T13:00:00Z"'
+    assert parse_agent(text, file="agent.toml").since == 1_795_784_400
+    for wrong in ("2026-11-27T13:00:00", "yesterday"):
+        with pytest.raises(Refused, match="a time with its zone"):
+            parse_agent(f'history_since = "{wrong}"', file="agent.toml")

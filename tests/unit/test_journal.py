@@ -120,8 +120,8 @@ async def test_resumptions_are_counted(journal):
 
 async def test_pins_and_venvs_stay_with_their_release_and_go_with_it(journal):
     await begin(journal, attempt())
-    assert await journal.pin("flask-demo", attempt().release, pinned=True)
-    assert not await journal.pin("flask-demo", "20200101000000Z", pinned=True)
+    assert await journal.pin("flask-demo", attempt().release, pinned=True, by="alice")
+    assert not await journal.pin("flask-demo", "20200101000000Z", pinned=True, by="alice")
     await journal.set_venv("flask-demo", attempt().release, "key")
     (release,) = await journal.releases("flask-demo")
     assert (release.pinned, release.venv, release.by) == (True, "key", "alice")

@@ -266,7 +266,7 @@ class ScriptedVenvs:
 
 
 async def test_dependencies_notes_the_venv_and_links_it_and_its_undo_leaves_it_for_the_next(app: App) -> None:
-    app.layout.release(V2).mkdir(parents=True)
+    await asyncio.to_thread(write_signed, app.layout.release(V2), "v2", b"", size=0)
     await app.journal.begin(attempt(), manifest="", created=1, now=1)
     step = Dependencies(app.store, DISK, cast("Venvs", ScriptedVenvs(app.layout)), app.journal)
     await step.do(attempt(), Inputs(), app.lines.append)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pusher.wire import MANIFEST_BYTES, Manifest, WireError, canonical
+from pusher.wire import MANIFEST_BYTES, Manifest, Source, WireError, canonical
 
 COUNTS = st.integers(0, 2**53)
 TIMES = st.integers(0, 253_402_300_799_999)
@@ -21,6 +21,7 @@ MANIFESTS = st.builds(
     files=COUNTS,
     unpacked_size=COUNTS,
     hosts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=3).map(tuple),
+    source=st.none() | st.builds(Source, st.from_regex(r"[0-9a-f]{40}|[0-9a-f]{64}", fullmatch=True), COUNTS),
 )
 ONE = Manifest(
     app="flask-demo",
@@ -67,6 +68,14 @@ def test_a_manifest_is_spelled_as_documented() -> None:
         {"hosts": []},
         {"hosts": ["\ud800"]},
         {"more": 1},
+        {"source": None},
+        {"source": "0a" * 20},
+        {"source": {"commit": "0a" * 20}},
+        {"source": {"commit": "0A" * 20, "changed": 0}},
+        {"source": {"commit": "0a" * 19, "changed": 0}},
+        {"source": {"commit": "0a" * 20, "changed": -1}},
+        {"source": {"commit": "0a" * 20, "changed": True}},
+        {"source": {"commit": "0a" * 20, "changed": 0, "more": 1}},
     ],
 )
 def test_a_manifest_with_other_members_is_refused(change: dict[str, object]) -> None:

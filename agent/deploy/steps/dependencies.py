@@ -1,4 +1,4 @@
-"""The step `dependencies`: the release gets its venv, found by its key or made.
+"""The step `dependencies`: the release gets its venv, found by its key or made, and a list of what is in it.
 
 Invariant: a venv that exists is never changed. One that no release needs goes at the next clean-up.
 """
@@ -12,6 +12,7 @@ from agent.core.plan import Attempt
 from agent.deploy.steps.step import Inputs
 from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Lines
+from agent.host.releases.sbom import write_sbom
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
@@ -37,5 +38,6 @@ class Dependencies:
         return
 
     def _link(self, release: Path, key: str) -> None:
+        write_sbom(release, venv=self.store.layout.venv(key), disk=self.disk)
         self.disk.link(release / "venv", venv_target(key), op="venv.link")
         self.disk.sync_folder(release, op="venv.sync")

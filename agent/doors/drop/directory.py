@@ -17,6 +17,7 @@ from agent.doors.drop.drop import Drop
 from agent.doors.drop.result_files import ResultFiles
 from agent.doors.drop.wakeup import Wakeup
 from agent.doors.ports import App
+from agent.doors.refusals import Refusals
 from agent.host.changes import Changes
 from agent.host.drop.directory import OpenDirectory, Stamp
 from agent.host.drop.dropped_file import DroppedFile
@@ -34,7 +35,17 @@ _EVENT = "landing"
 class DropDirectory:
     """The drop directory of one app, as a door. With `make` the agent makes a directory that does not exist."""
 
-    def __init__(self, app: App, *, path: Path, disk: Disk, clock: Clock, settings: Settings, make: bool) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        path: Path,
+        disk: Disk,
+        clock: Clock,
+        settings: Settings,
+        make: bool,
+        refusals: Refusals | None = None,
+    ) -> None:
         self._app = app
         self._path = path
         self._disk = disk
@@ -43,7 +54,9 @@ class DropDirectory:
         self._make = make
         self._log = _log.bind(app=app.name, drop=str(path))
         self._wakeup = Wakeup(path, rescan_s=settings.rescan_s, clock=clock, log=self._log)
-        self._result_files = ResultFiles(app.name, settings=settings, clock=clock, log=self._log)
+        self._result_files = ResultFiles(
+            app.name, settings=settings, clock=clock, log=self._log, refusals=refusals or Refusals()
+        )
         self._directory: OpenDirectory | None = None
         self._not_open = False
         """Whether it was logged that there is no directory."""

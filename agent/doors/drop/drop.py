@@ -32,6 +32,8 @@ class Drop:
         self.result = Result(name=self.name, state=State.WAITING, awaited=Awaited.ARRIVAL)
         self.ready = False
         """Whether everything is there, so that its deployment can begin."""
+        self.refusal: Refused | None = None
+        """Why the last check refused it, or did not let it in yet."""
         self.created = 0
         self.missing = ""
         """The path, in the drop directory, of the first part that is missing. Empty if none is known."""
@@ -64,7 +66,7 @@ class Drop:
         elif not self._is_open():
             return
         self.recent = any(stamp is not None and now - stamp.changed / 1e6 < _RECENT_MS for stamp in stamps)
-        self.ready, self.missing = False, ""
+        self.ready, self.missing, self.refusal = False, "", None
         opened: Opened | None = None
         self.result = Result(name=self.name, state=State.WAITING, awaited=Awaited.ARRIVAL)
         try:
@@ -169,6 +171,8 @@ class Drop:
 
     def _report(self, problem: Problem) -> None:
         """Say what is in the way."""
+        if isinstance(problem, Refused) and not isinstance(problem, Missing):
+            self.refusal = problem
         if is_final(problem, manifest_apart=self.dropped.manifest_apart):
             self.ready = False
             self.result = replace(

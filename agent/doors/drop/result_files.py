@@ -20,15 +20,26 @@ from agent.core.drop import (
     surplus,
 )
 from agent.doors.drop.drop import Drop
+from agent.doors.refusals import Refusals
 from agent.host.drop.directory import OpenDirectory, Stamp
+from agent.host.net.peer import Caller, login_of
 from agent.host.ports import Clock
-from pusher.wire import DROP_FOLDER, Code, Problem
+from pusher.wire import DROP_FOLDER, Code, Problem, Refused
 
 
 class ResultFiles:
-    """The results of one app's drops. `log` is told when a drop has another result."""
+    """The results of one app's drops. `log` is told when one has another result, `refusals` why it is refused."""
 
-    def __init__(self, app: str, *, settings: Settings, clock: Clock, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self,
+        app: str,
+        *,
+        settings: Settings,
+        clock: Clock,
+        log: structlog.stdlib.BoundLogger,
+        refusals: Refusals,
+    ) -> None:
+        self._refusals = refusals
         self._app = app
         self._settings = settings
         self._clock = clock
@@ -62,6 +73,8 @@ class ResultFiles:
             if before is None or (before.state, before.awaited) != (result.state, result.awaited):
                 bad = result.state in (State.REFUSED, State.FAILED)
                 (self._log.warning if bad else self._log.info)("drop_result", **result.members())
+                if drop.refusal is not None:
+                    await self._note(drop.refusal, drop)
             words = document(self._app, result, since=self._clock.now())
             try:
                 if not says_the_same(await asyncio.to_thread(directory.result, name), words):
@@ -72,6 +85,12 @@ class ResultFiles:
                     self._unwritten.add(name)
                 if name not in unwritten:
                     self._log.warning("drop_result_not_written", name=name, problem=str(problem))
+
+    async def _note(self, problem: Refused, drop: Drop) -> None:
+        """Log a refusal. The caller is the owner of the bundle's file, or of the manifest: more is not known."""
+        owner = drop.stamps[0].owner if drop.stamps and drop.stamps[0] else None
+        login = "" if owner is None else await asyncio.to_thread(login_of, owner)
+        self._refusals.note(problem, door="drop", caller=Caller(owner, login).name, app=self._app, name=drop.name)
 
     async def remove(self, directory: OpenDirectory, name: str) -> None:
         """Remove the result of a drop."""

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from agent.doors.http.guards import printable
 from agent.doors.http.responses import problem_response
+from agent.doors.refusals import Refusals
 from agent.host.net.peer import Caller
 from pusher.wire import Code, Failed, Refused
 
@@ -30,7 +31,7 @@ class Connection(web.RequestHandler):
 
     `closed` is called when it has closed. `hosts` are the `Host` values its requests may have. `idle_s` is how
     long the next whole request head may take: a limit for idle connections, and for those that send a byte now and
-    then.
+    then. What cannot be read as a request is noted in `refusals`.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Connection(web.RequestHandler):
         loop: asyncio.AbstractEventLoop,
         idle_s: float,
         closed: Callable[[], None],
+        refusals: Refusals,
     ) -> None:
         super().__init__(
             server,
@@ -59,6 +61,7 @@ class Connection(web.RequestHandler):
         self.caller = caller
         self.hosts = hosts
         self._closed = closed
+        self._refusals = refusals
         self.served = asyncio.Event()
         """Set once a request of it has its answer, or none can come any more."""
         self._waiting: asyncio.Task[Any] | None = None
@@ -102,7 +105,9 @@ class Connection(web.RequestHandler):
         """
         if status < 500:
             why = printable(" ".join((message or "").split()))
-            response = problem_response(Refused(Code.BAD_REQUEST, "The request cannot be read", why=why))
+            problem = Refused(Code.BAD_REQUEST, "The request cannot be read", why=why)
+            self._refusals.note(problem, door="http", caller=self.caller.name)
+            response = problem_response(problem)
         elif self.transport is None and isinstance(exc, ConnectionError):
             raise exc
         else:

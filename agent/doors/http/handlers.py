@@ -54,12 +54,13 @@ class Handlers:
 
     async def index(self, request: Request) -> web.StreamResponse:
         """The signed index of a release: its content, one file or link a line."""
-        release = request.query.get("release", "")
-        if "release" in request.query and not release:
-            hint = "Name a release, or leave it out for the live one; /releases lists them"
-            raise bad_parameter("release", release, hint)
-        pieces = await self._app(request).status.index(release)
+        pieces = await self._app(request).status.index(_release(request))
         return await self._streams.send(request, pieces, encode=bytes)
+
+    async def sbom(self, request: Request) -> web.StreamResponse:
+        """What a release consists of: the packages that were installed for it."""
+        found = await self._app(request).status.sbom(_release(request))
+        return json_response(found, headers={"Content-Type": "application/vnd.cyclonedx+json"})
 
     async def missing(self, request: Request) -> web.StreamResponse:
         """Which files a bundle with this manifest and index must bring."""
@@ -112,7 +113,18 @@ class Handlers:
 
     async def deployment(self, request: Request) -> web.StreamResponse:
         """The facts of a deployment, and its outcome if it has ended."""
-        return json_response((await self._deployment(request)).summary())
+        found = await self._deployment(request)
+        app = self._agent.apps[found.app]
+        history = {} if isinstance(app, Refused) else {"history": await app.status.history()}
+        return json_response({**found.summary(), **history})
+
+    async def history(self, request: Request) -> web.StreamResponse:
+        """The records of the app's history after the one of this number, one a line."""
+        after = request.query.get("after", "0")
+        if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
+            raise bad_parameter("after", after, "Give the number of the last record you have, or 0")
+        found = self._app(request).status.records(after=int(after))
+        return await self._streams.send(request, found, encode=_line)
 
     async def events(self, request: Request) -> web.StreamResponse:
         """A deployment's events above `after`, one a line, until it has finished."""
@@ -172,6 +184,19 @@ class Handlers:
                 hint="`pusher releases` lists the recent ones",
             )
         return found
+
+
+def _release(request: Request) -> str:
+    """The release that a request names; empty for the live one. Raises: Refused(bad_request)."""
+    release = request.query.get("release", "")
+    if "release" in request.query and not release:
+        hint = "Name a release, or leave it out for the live one; /releases lists them"
+        raise bad_parameter("release", release, hint)
+    return release
+
+
+def _line(record: bytes) -> bytes:
+    return record + b"\n"
 
 
 async def _outcome(request: Request, begun: Deployment) -> web.StreamResponse:

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 
+from agent.core.allowance import Allowance
 from pusher.wire import Code, Refused
-
-_REMEMBERED = 1_000
 
 
 class TooMany(Refused):
@@ -34,17 +33,16 @@ class ConnectionQuota:
     def __init__(
         self, *, each: int, others: int, rate: float, burst: int, elapsed: Callable[[], float] = time.monotonic
     ) -> None:
-        self._each, self._others, self._rate, self._burst = each, others, rate, burst
+        self._each, self._others, self._rate = each, others, rate
+        self._allowance = Allowance(rate=rate, burst=burst)
         self._elapsed = elapsed
         self._open: Counter[int | None] = Counter()
         self._others_open = 0
-        self._left: dict[int | None, tuple[float, float]] = {}
-        """How many connections a user may open at once, and the time at which that was so."""
 
     def take(self, uid: int | None, *, operator: bool) -> Callable[[], None]:
         """Count a connection; call the result when it is closed. Raises: TooMany."""
         who = "anonymous callers" if uid is None else f"uid {uid}"
-        if not operator and not self._spend(uid):
+        if not operator and not self._allowance.spend(uid, now=self._elapsed()):
             why = f"{who} may open {self._rate:g} in a second"
             raise TooMany(why, status=HTTPStatus.TOO_MANY_REQUESTS)
         if self._open[uid] >= self._each:
@@ -66,14 +64,3 @@ class ConnectionQuota:
                     del self._open[uid]
 
         return release
-
-    def _spend(self, uid: int | None) -> bool:
-        """Take one of the connections that the user may open now. False if none is left."""
-        now = self._elapsed()
-        if len(self._left) > _REMEMBERED:
-            full = self._burst / self._rate
-            self._left = {one: left for one, left in self._left.items() if now - left[1] < full}
-        left, since = self._left.get(uid, (float(self._burst), now))
-        left = min(float(self._burst), left + (now - since) * self._rate)
-        self._left[uid] = (left - 1 if left >= 1 else left, now)
-        return left >= 1

@@ -48,6 +48,8 @@ ROUTES = (
     Row("GET", Route.APP_RELEASES, OPERATOR, (), Handlers.releases),
     Row("GET", Route.APP_LOGS, OPERATOR, ("lines", "follow", "unit"), Handlers.logs),
     Row("GET", Route.APP_INDEX, OPERATOR, ("release",), Handlers.index),
+    Row("GET", Route.APP_SBOM, OPERATOR, ("release",), Handlers.sbom),
+    Row("GET", Route.APP_HISTORY, OPERATOR, ("after",), Handlers.history),
     Row("POST", Route.APP_MISSING, OPERATOR, (), Handlers.missing),
     Row("POST", Route.APP_DEPLOYMENTS, OPERATOR, (), Handlers.deploy),
     Row("POST", Route.APP_ROLLBACK, OPERATOR, ("to", "from"), Handlers.rollback),

@@ -38,6 +38,7 @@ from agent.doors.http.routes import Match, Policy, find, nearest_path
 from agent.doors.http.streams import Streams
 from agent.doors.http.uploads import Uploads
 from agent.doors.ports import Agent
+from agent.doors.refusals import Refusals
 from agent.host.net import sockets
 from agent.host.net.peer import Caller, identify, may_deploy
 from pusher.wire import Code, Problem, Refused
@@ -95,6 +96,7 @@ class HttpDoor:
         stop: asyncio.Event | None = None,
         held: Sequence[socket.socket] = (),
         own_uid: int | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self.address = address
         self.path = path
@@ -105,6 +107,7 @@ class HttpDoor:
             uploads=Uploads(limits=limits, stop=stop),
             streams=Streams(silence_s=self._limits.silence_s, unread_s=self._limits.unread_s, stop=stop),
         )
+        self._refusals = refusals or Refusals()
         self._group = group
         self._own_uid = os.geteuid() if own_uid is None else own_uid
         # Threads of its own, to identify callers: uploads may take all of the loop's, and the door must still
@@ -216,12 +219,19 @@ class HttpDoor:
             closed = self._quota.take(caller.uid, operator=operator)
         except TooMany as problem:
             # The agent may open a limited number of files: others must not leave none for a deployment.
-            _log.debug("connection_refused", caller=caller.name, why=problem.why)
+            _log.debug("connection_refused", caller=caller.name, why=problem.why)  # each; the log keeps some
+            self._refusals.note(problem, door="http", caller=caller.name)
             _dismiss(sock, problem)
             return
         loop = asyncio.get_running_loop()
         connection = Connection(
-            server, caller=caller, hosts=hosts, loop=loop, idle_s=self._limits.idle_s, closed=closed
+            server,
+            caller=caller,
+            hosts=hosts,
+            loop=loop,
+            idle_s=self._limits.idle_s,
+            closed=closed,
+            refusals=self._refusals,
         )
         try:
             await loop.connect_accepted_socket(lambda: connection, sock)
@@ -243,6 +253,7 @@ class HttpDoor:
         except Problem as problem:
             if http.writer.output_size > 0:
                 raise RuntimeError("a problem came up after the response had begun") from problem
+            self._note(problem, http)
             response = problem_response(problem)
         finally:
             cast(Connection, http.protocol).served.set()
@@ -263,7 +274,10 @@ class HttpDoor:
         check_origin(http.headers.getall("Origin", []))
         match = find(http.method, path)
         if not isinstance(match, Match):
-            return _not_found(http.method, path, methods=match)
+            problem = _not_found(http.method, path, methods=match)
+            self._note(problem, http)
+            headers = {"Allow": ", ".join(match)} if match else {}
+            return problem_response(problem, status=405 if match else 404, headers=headers)
         if match.row.policy is Policy.OPERATOR:
             await self._check_operator(connection.caller)
         request = Request(
@@ -277,6 +291,12 @@ class HttpDoor:
         if match.row.method not in ("GET", "HEAD"):
             _log.info("request", by=request.by, method=http.method, path=path, status=response.status)
         return response
+
+    def _note(self, problem: Problem, http: web.BaseRequest) -> None:
+        """Log a refusal. A deployment that began logs its own end."""
+        caller = cast(Connection, http.protocol).caller.name
+        path = printable(http.raw_path.partition("?")[0])
+        self._refusals.note(problem, door="http", caller=caller, method=printable(http.method), path=path)
 
     async def _check_operator(self, caller: Caller) -> None:
         """Raises: Refused(not_allowed)."""
@@ -322,10 +342,8 @@ def _listen(address: str) -> socket.socket:
         raise Refused(problem.code, problem.what, why=problem.why, hint=hint) from problem
 
 
-def _not_found(method: str, path: str, *, methods: tuple[str, ...]) -> web.Response:
+def _not_found(method: str, path: str, *, methods: tuple[str, ...]) -> Refused:
     if methods:
         said = f"{printable(path)} has no method {printable(method)}"
-        problem = Refused(Code.BAD_REQUEST, said, hint=f"Use {' or '.join(methods)}")
-        return problem_response(problem, status=405, headers={"Allow": ", ".join(methods)})
-    problem = Refused(Code.BAD_REQUEST, f"There is no {printable(path)} here", hint=nearest_path(path))
-    return problem_response(problem, status=404)
+        return Refused(Code.BAD_REQUEST, said, hint=f"Use {' or '.join(methods)}")
+    return Refused(Code.BAD_REQUEST, f"There is no {printable(path)} here", hint=nearest_path(path))

@@ -49,6 +49,7 @@ class Stamp(NamedTuple):
     size: int
     modified: int
     changed: int
+    owner: int = -1
 
 
 class OpenDirectory:
@@ -169,7 +170,9 @@ class Chain:
 def stamp_of(state: os.stat_result) -> Stamp:
     """The stamp of a file, from its `stat` or `fstat`."""
     kind = stat.S_IFMT(state.st_mode)
-    return Stamp(kind, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return Stamp(
+        kind, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_uid
+    )
 
 
 def open_regular(name: str, folder: int, *, shown: str = "") -> int:

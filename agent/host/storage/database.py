@@ -19,15 +19,14 @@ _Result = TypeVar("_Result")
 
 
 class Database:
-    """The file of the agent's journal. The SQL of `schema` makes its tables, as schema number `version`.
+    """The file of the agent's journal. Each SQL of `schemas` makes the tables of one version from the one before.
 
     Raises: Failed(disk_full, disk_error), from every coroutine.
     """
 
-    def __init__(self, path: Path, *, schema: str, version: int) -> None:
+    def __init__(self, path: Path, *, schemas: Sequence[str]) -> None:
         self._path = path
-        self._schema = schema
-        self._version = version
+        self._schemas = schemas
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._connection: sqlite3.Connection | None = None
 
@@ -43,6 +42,19 @@ class Database:
     async def read(self, query: str, values: Sequence[Any]) -> list[sqlite3.Row]:
         """The rows of a query."""
         return await self._run(lambda: self._db().execute(query, values).fetchall())
+
+    async def inspect(self, ask: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """What several queries find, all of the same moment."""
+
+        def ask_once() -> _Result:
+            db = self._db()
+            db.execute("begin")
+            try:
+                return ask(db)
+            finally:
+                db.rollback()
+
+        return await self._run(ask_once)
 
     async def write(self, change: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Make a change in one transaction. Returns what `change` returns."""
@@ -77,16 +89,16 @@ class Database:
         db.execute("pragma journal_mode = wal")
         db.execute("pragma synchronous = full")
         (version,) = db.execute("pragma user_version").fetchone()
-        if version > self._version:
+        if version > len(self._schemas):
             db.close()
             raise Failed(
                 Code.CONFIGURATION,
                 f"The journal {self._path} was written by a newer agent",
-                why=f"its schema is {version}; this agent knows {self._version}",
+                why=f"its schema is {version}; this agent knows {len(self._schemas)}",
                 hint="Install that version again",
             )
-        if version < self._version:
-            db.executescript(f"begin immediate;{self._schema}pragma user_version = {self._version}; commit;")
+        if missing := "".join(self._schemas[version:]):
+            db.executescript(f"begin immediate;{missing}pragma user_version = {len(self._schemas)}; commit;")
         self._connection = db
 
     def _close(self) -> None:

@@ -5,19 +5,20 @@ Invariant: a method that returned has been flushed to disk; one that raised has 
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.core.history import What
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
+from agent.host.storage import history as records
 from agent.host.storage.database import Database
-from pusher.wire import Event, Problem
+from pusher.wire import Event, Head, Problem
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
+_TABLES = """
 create table deployments (
     id text primary key, app text not null, kind text not null, release text not null, version text not null,
     previous text, made_by text not null, manifest text not null default '', phase text not null,
@@ -33,6 +34,8 @@ create table releases (
     made_by text not null default '', primary key (app, id)) without rowid;
 create table accepted (app text primary key, created integer not null) without rowid;
 """
+SCHEMAS = (_TABLES, records.SCHEMA)
+"""What makes the journal of each version from the one before."""
 HISTORY = 200
 """How many deployments of an app keep their events; the deployments themselves stay."""
 
@@ -57,12 +60,17 @@ class Journal:
     """
 
     def __init__(self, path: Path, *, history: int = HISTORY, database: type[Database] = Database) -> None:
-        self._database = database(path, schema=_SCHEMA, version=_SCHEMA_VERSION)
+        self._database = database(path, schemas=SCHEMAS)
         self._history = history
+        self._audited: dict[str, tuple[int, str]] = {}
 
-    async def open(self) -> None:
-        """Open it; make it if there is none. Raises: also Failed(configuration), if a newer agent wrote it."""
+    async def open(self) -> dict[str, int]:
+        """Open it; make it if there is none. Raises: also Failed(configuration), if a newer agent wrote it.
+
+        Returns the apps whose history begins only now, each with its number of deployments before.
+        """
         await self._database.open()
+        return await self._database.write(records.begin_all)
 
     async def close(self) -> None:
         """Close it. A later call raises RuntimeError."""
@@ -71,12 +79,16 @@ class Journal:
     async def begin(self, attempt: Attempt, *, manifest: str, created: int, now: int) -> None:
         """Record that a deployment was accepted; for a deploy, also its release and the app's newest `created`."""
 
+        made = created if attempt.kind is Kind.DEPLOY else None
+
         def write(db: sqlite3.Connection) -> None:
+            facts = {**asdict(attempt), "manifest": manifest, "started": now}
+            records.append(db, attempt.app, What.BEGUN, **_begun(facts), created=made)
             db.execute(
                 "insert into deployments"
                 " (id, app, kind, release, version, previous, made_by, manifest, phase, started)"
                 " values (:id, :app, :kind, :release, :version, :previous, :by, :manifest, :phase, :started)",
-                {**asdict(attempt), "manifest": manifest, "phase": Phase.VERIFIED, "started": now},
+                {**facts, "phase": Phase.VERIFIED},
             )
             if attempt.kind is Kind.DEPLOY:
                 db.execute(
@@ -117,10 +129,10 @@ class Journal:
         *,
         phase: Phase | None = None,
         events: Sequence[Event] = (),
-    ) -> None:
-        """Change the standing of releases and the deployment's phase, in one transaction."""
+    ) -> Head:
+        """Change the standing of releases and the deployment's phase, in one transaction. The history's head."""
 
-        def write(db: sqlite3.Connection) -> None:
+        def write(db: sqlite3.Connection) -> Head:
             for release, standing in standings.items():
                 db.execute(
                     "update releases set standing = ? where app = ? and id = ?",
@@ -129,8 +141,9 @@ class Journal:
             if phase is not None:
                 db.execute("update deployments set phase = ? where id = ?", (phase, attempt.id))
             _add_events(db, attempt.id, events)
+            return records.append(db, attempt.app, What.STANDS, deployment=attempt.id, standings=standings)
 
-        await self._database.write(write)
+        return await self._database.write(write)
 
     async def finish(
         self,
@@ -142,12 +155,15 @@ class Journal:
         events: Sequence[Event] = (),
         standing: Standing | None = None,
         forget: bool = False,
-    ) -> None:
-        """End a deployment, with its last events. Its release gets this `standing`, or is forgotten."""
+    ) -> Head:
+        """End a deployment, with its last events. Its release gets this `standing`, or is forgotten.
+
+        Returns the head of the history.
+        """
         deployment = attempt.id
         document = json.dumps(problem.to_document()) if problem else None
 
-        def write(db: sqlite3.Connection) -> None:
+        def write(db: sqlite3.Connection) -> Head:
             db.execute(
                 "update deployments set phase = ?, finished = ?, problem = ? where id = ?",
                 (phase, now, document, deployment),
@@ -158,25 +174,46 @@ class Journal:
                 db.execute("update releases set standing = ? where app = ? and id = ?", (standing, *release))
             if forget:
                 db.execute("delete from releases where app = ? and id = ?", release)
+            return records.append(
+                db,
+                attempt.app,
+                What.ENDED,
+                id=deployment,
+                phase=phase,
+                finished=now,
+                problem=records.problem_digest(document),
+                events=records.events_digest(db, deployment),
+                standing=standing,
+                forget=forget,
+            )
 
-        await self._database.write(write)
+        return await self._database.write(write)
 
     async def adopt(self, app: str, releases: Iterable[Release]) -> None:
         """Add releases that were found on disk; known ones stay as they are."""
-        rows = [(app, one.id, one.version, one.standing, one.created, one.venv, one.by) for one in releases]
-        await self._database.write(
-            lambda db: db.executemany(
+        found = {one.id: one for one in releases}
+
+        def write(db: sqlite3.Connection) -> None:
+            rows = db.execute("select id from releases where app = ?", (app,))
+            new = [found[one] for one in sorted(found.keys() - {row["id"] for row in rows})]
+            if new:
+                records.append(db, app, What.FOUND, releases=[_found(one) for one in new])
+            db.executemany(
                 "insert into releases (app, id, version, standing, created, venv, made_by)"
-                " values (?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
-                rows,
+                " values (?, ?, ?, ?, ?, ?, ?)",
+                [(app, one.id, one.version, one.standing, one.created, one.venv, one.by) for one in new],
             )
-        )
+
+        await self._database.write(write)
 
     async def forget(self, app: str, release: str) -> None:
         """Drop a release: it is no longer on disk."""
-        await self._database.write(
-            lambda db: db.execute("delete from releases where app = ? and id = ?", (app, release))
-        )
+
+        def write(db: sqlite3.Connection) -> None:
+            if db.execute("delete from releases where app = ? and id = ?", (app, release)).rowcount:
+                records.append(db, app, What.GONE, release=release)
+
+        await self._database.write(write)
 
     async def set_venv(self, app: str, release: str, key: str) -> None:
         """Record which venv a release needs."""
@@ -184,14 +221,17 @@ class Journal:
             lambda db: db.execute("update releases set venv = ? where app = ? and id = ?", (key, app, release))
         )
 
-    async def pin(self, app: str, release: str, *, pinned: bool) -> bool:
-        """Pin or unpin a release; False if there is no such release."""
-        cursor = await self._database.write(
-            lambda db: db.execute(
-                "update releases set pinned = ? where app = ? and id = ?", (pinned, app, release)
-            )
-        )
-        return cursor.rowcount > 0
+    async def pin(self, app: str, release: str, *, pinned: bool, by: str) -> bool:
+        """Pin or unpin a release; False if there is no such release. `by` is who asked for it."""
+
+        def write(db: sqlite3.Connection) -> bool:
+            change = "update releases set pinned = ? where app = ? and id = ?"
+            if not db.execute(change, (pinned, app, release)).rowcount:
+                return False
+            records.append(db, app, What.PINNED, release=release, pinned=pinned, by=by)
+            return True
+
+        return await self._database.write(write)
 
     async def trim(self, app: str) -> None:
         """Drop the events of all but the newest deployments; the deployments stay."""
@@ -264,6 +304,34 @@ class Journal:
         )
         return [Event.from_line(row["line"]) for row in rows]
 
+    async def head(self, app: str) -> Head:
+        """The head of an app's history."""
+        return await self._database.inspect(lambda db: records.head(db, app))
+
+    async def records(self, app: str, *, after: int, most: int) -> list[bytes]:
+        """At most `most` records of an app's history, those after the one of this number, in order."""
+        rows = await self._database.read(
+            "select line from history where app = ? and record > ? order by record limit ?", (app, after, most)
+        )
+        return [bytes(row["line"]) for row in rows]
+
+    async def audit(self, app: str) -> str:
+        """The first sign that an app's history was changed by another hand; empty if there is none.
+
+        What was found last counts as long as nobody else has written to the file. The events of deployments, and
+        bytes that were changed beneath SQLite, are left to `pusher-agent check`.
+        """
+
+        def audit(db: sqlite3.Connection) -> str:
+            # It changes when another connection has written to the file (SQLite, PRAGMA data_version).
+            (version,) = db.execute("pragma data_version").fetchone()
+            known = self._audited.get(app)
+            if known is None or known[0] != version:
+                self._audited[app] = known = version, records.audit(db, app, events=False)
+            return known[1]
+
+        return await self._database.inspect(audit)
+
     async def _records(self, where: str, values: Sequence[Any]) -> list[Record]:
         query = f"select * from deployments {where}"  # noqa: S608 - `where` is always a literal of this file
         return [_record(row) for row in await self._database.read(query, values)]
@@ -274,6 +342,24 @@ def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]
         "insert into events values (?, ?, ?) on conflict do nothing",
         [(deployment, event.seq, event.to_line()) for event in events],
     )
+
+
+def _begun(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """As `agent.host.storage.history.deployment_facts`, of a deployment that has no row yet."""
+    return {
+        key: facts[key] for key in ("id", "kind", "release", "version", "previous", "manifest", "started", "by")
+    }
+
+
+def _found(one: Release) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "version": one.version,
+        "standing": one.standing.value,
+        "created": one.created,
+        "pinned": False,
+        "by": one.by,
+    }
 
 
 def _record(row: sqlite3.Row) -> Record:

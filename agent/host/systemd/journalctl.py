@@ -8,14 +8,15 @@ memory. journalctl ends with its reader, however that ends. The agent may read t
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
+from subprocess import DEVNULL, PIPE, SubprocessError, run
 from typing import Any, cast
 
 from agent.core.environment import CLEAN_PATH
-from agent.core.units import Units
+from agent.core.units import AGENT, Units
 from agent.host.run.process import how_it_ended, kill_group, plain_text
-from pusher.wire import PRIORITY, Code, Failed, LogLine, LogUnit
+from pusher.wire import PRIORITY, Code, Failed, Head, LogLine, LogUnit
 from pusher.wire.stream import LineSplitter
 
 _ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8"}
@@ -41,6 +42,40 @@ def log_argv(*units: str, lines: int, follow: bool, machine: str) -> tuple[str, 
         *(f"--lines={lines}", *(("--follow",) if follow else ())),
         *(f"--unit={unit}" for unit in units),
     )
+
+
+def heads_argv(*, since: int = 0, most: int = 2_000) -> tuple[str, ...]:
+    """Show the last entries in which the agent named the head of a history (journalctl(1)).
+
+    Those from before `since` (seconds since 1970) are left out.
+
+    `_SYSTEMD_UNIT` is set by journald: no other unit can write such an entry (systemd.journal-fields(7)).
+    """
+    return (
+        *("journalctl", "--quiet", "--no-pager", "--all", "--output=json", f"--lines={most}", f"--since=@{since}"),
+        *("--output-fields=APP,RECORDS,HISTORY", f"_SYSTEMD_UNIT={AGENT}.service"),
+        *("EVENT=deployment_committed", "EVENT=deployment_finished"),
+    )
+
+
+def logged_heads(*, since: int = 0, environment: Mapping[str, str] = _ENVIRONMENT) -> dict[str, list[Head]]:
+    """The heads of each app's history that the system's journal has, oldest first. Blocking.
+
+    None if it cannot be asked. A user who may not read it sees nothing in it.
+    """
+    try:
+        done = run(
+            heads_argv(since=since), stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, env=dict(environment), timeout=30
+        )
+    except (OSError, SubprocessError):
+        return {}
+    found: dict[str, list[Head]] = {}
+    for line in done.stdout.splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            head = Head.from_members({"records": int(entry["RECORDS"]), "head": entry["HISTORY"]})
+            found.setdefault(str(entry["APP"]), []).append(head)
+    return found
 
 
 def units_of(app: str) -> dict[str, LogUnit]:
