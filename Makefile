@@ -69,6 +69,18 @@ bench: setup-test ## measure: a deploy, a rollback, requests during both
 canary: setup-test ## switch off one defence after the other: its test must notice; ONLY=WORD for some of them
 	$(bin)/python -m tests.canary $(ONLY)
 
+# SEED replays: make soak SEED=17
+MINUTES := 10
+SEED := 0
+.PHONY: soak
+soak: setup-test ## deploy and roll back for MINUTES while everything goes wrong, chosen by SEED; then check what must hold
+	$(bin)/python -m tests.soak --minutes $(MINUTES) --seed $(SEED)
+
+SECONDS := 60
+.PHONY: fuzz
+fuzz: setup-venv ## read mutated input for SECONDS with every parser of bytes from outside
+	$(bin)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
+
 .PHONY: deb
 deb: setup-venv ## build the Debian package, dist/pusher-agent_VERSION_ARCHITECTURE.deb
 	@packaging/build-deb

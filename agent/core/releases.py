@@ -37,18 +37,23 @@ def rollback_targets(releases: Iterable[Release], *, live: str | None) -> list[R
 
 
 def surplus(
-    releases: Iterable[Release], *, live: str | None, keep: int, revoked: Collection[str] = ()
+    releases: Iterable[Release],
+    *,
+    live: str | None,
+    keep: int,
+    revoked: Collection[str] = (),
+    previous: str | None = None,
 ) -> list[Release]:
     """The releases that retention deletes, oldest first.
 
     Retention keeps the live release, its rollback target, pinned releases and the `keep` newest good ones. For
     inspection it keeps the `keep` newest others too, unless `keep` good ones are newer. A release in `revoked` is
-    no rollback target.
+    no rollback target. `previous` was live until now: it stays, whatever a journal that was restored says of it.
     """
     newest_first = sorted(releases, key=lambda one: one.id, reverse=True)
     good = [one.id for one in newest_first if one.standing is Standing.GOOD or one.id == live]
     targets = [one.id for one in rollback_targets(newest_first, live=live) if one.id not in revoked]
-    kept = {live, *good[:keep], *targets[:1]}
+    kept = {live, previous, *good[:keep], *targets[:1]}
     oldest = good[keep - 1] if len(good) >= keep else ""
     inspected = [one.id for one in newest_first if one.id not in good and one.id > oldest]
     kept |= {*inspected[:keep], *(one.id for one in newest_first if one.pinned)}

@@ -147,7 +147,7 @@ def _is_target(text: str) -> bool:
 def _unnamed(target: str, marker: str, where: str, *, wheels_only: bool, folder: str) -> Requirement:
     """A URL or a path alone: its file name says which package it is."""
     checked = _checked_target(target, where, wheels_only=wheels_only, folder=folder)
-    file = posixpath.basename(urlsplit(checked).path)
+    file = posixpath.basename(_path_of(checked, where))
     try:
         name = parse_wheel_filename(file)[0] if file.endswith(".whl") else parse_sdist_filename(file)[0]
     except (InvalidWheelFilename, InvalidSdistFilename) as error:

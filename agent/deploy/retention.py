@@ -26,13 +26,16 @@ class Retention:
     journal: Journal
     revocations: Revocations
 
-    async def delete_surplus(self, *, live: str | None) -> None:
-        """Delete the releases that retention does not keep. Raises: Failed; the rest goes the next time."""
+    async def delete_surplus(self, *, live: str | None, previous: str | None = None) -> None:
+        """Delete the releases that retention does not keep; `previous` was live until now.
+
+        Raises: Failed; the rest goes the next time.
+        """
         layout = self.store.layout
         releases = await self.journal.releases(self.app)
         targets = rollback_targets(releases, live=live)
         _, revoked = await asyncio.to_thread(self.revocations.until_allowed, targets)
-        for one in surplus(releases, live=live, keep=self.keep, revoked=revoked):
+        for one in surplus(releases, live=live, keep=self.keep, revoked=revoked, previous=previous):
             path, trash = layout.release(one.id), layout.trash(one.id)
             await asyncio.to_thread(self.disk.remove, path, trash=trash, op="cleanup.release")
             await self.journal.forget(self.app, one.id)

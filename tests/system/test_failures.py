@@ -111,6 +111,16 @@ def test_a_socket_that_is_down_is_opened_again(live: Server) -> None:
     assert live.version() == "v2"
 
 
+def test_a_socket_that_systemd_lost_while_it_was_masked_is_opened_again(live: Server) -> None:
+    """Unmasked, it counts as active and has no descriptor ("not functional until restarted")."""
+    with masked(live, f"{APP}.socket"):
+        pass
+    live.machine.run("systemctl", "kill", "--signal=KILL", f"{APP}.service")
+    live.machine.until(lambda: "no listening socket" in live.log(), seconds=30)
+    live.deploy("v2")
+    assert live.version() == "v2"
+
+
 def test_a_start_limit_that_was_hit_is_cleared(live: Server) -> None:
     drop_in = f"/run/systemd/system/{APP}.service.d"
     live.machine.run(

@@ -65,6 +65,12 @@ def test_of_releases_that_failed_in_a_row_only_as_many_are_kept_as_of_good_ones(
     assert versions(surplus(many, live=many[1].id, keep=2)) == ["v3", "v4"]
 
 
+def test_what_was_live_until_now_is_kept_even_if_an_older_journal_prefers_another():
+    three = store(G, G, G)
+    assert versions(surplus(three, live=three[2].id, keep=1)) == ["v1"]
+    assert surplus(three, live=three[2].id, keep=1, previous=three[0].id) == []
+
+
 @given(
     standings=st.lists(st.sampled_from(list(Standing)), min_size=1, max_size=12),
     pinned=st.sets(st.integers(1, 12)),

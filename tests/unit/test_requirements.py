@@ -353,3 +353,7 @@ def test_a_locked_git_repository_is_a_build() -> None:
 
 def test_a_lock_without_its_project_is_refused() -> None:
     assert "The release has no pyproject.toml" in refusal({"uv.lock": ""}, "uv.lock")
+
+
+def test_the_url_of_a_repository_that_is_no_url_is_refused() -> None:
+    assert "is no URL" in refusal({"requirements.txt": "git+https://["}, wheels_only=False)

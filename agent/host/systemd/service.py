@@ -34,6 +34,7 @@ _START_S = 60.0
 _CONTROL_GROUP_S = 5.0
 _UNAVAILABLE = "unavailable resources"  # in the words of `systemctl start`: Result=resources
 _NO_CONTROL_GROUP = "exit code 219"  # EXIT_CGROUP, systemd.exec(5)
+_NO_SOCKET = "exit code 78"  # NO_SOCKET of the runner
 _FIRST_UNPRIVILEGED = 1024
 _ADDRESS_OCCUPIED = os.strerror(errno.EADDRINUSE)
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
@@ -244,12 +245,14 @@ class Systemd:
         service, socket = self._units.service, self._units.socket
         try:
             state = await self._start(placed, service)
-        except Failed:
-            if not await self._mendable():
+        except Failed as problem:
+            # A socket that was masked while it listened is lost when it is unmasked, and still counts as active.
+            lost = problem.why == _NO_SOCKET
+            if not lost and not await self._mendable():
                 raise
             _log.warning("units_mended", app=self._app)
             await self.mend()
-            if (await systemctl.state_of(socket)).active != "active":
+            if lost or (await systemctl.state_of(socket)).active != "active":
                 await self._open_socket()  # it says why not
             return await self._start(placed, service)
         if (await systemctl.state_of(socket)).active != "active":
@@ -270,7 +273,7 @@ class Systemd:
     async def _open_socket(self) -> None:
         await self._control("stop", self._units.service)  # systemd opens no socket while its service runs
         try:
-            await self._control("start", self._units.socket)
+            await self._control("restart", self._units.socket)
         except Failed as problem:
             raise await self._unopened(problem) from problem
 
