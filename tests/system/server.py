@@ -117,6 +117,13 @@ class Server:
         """`pusher-agent app add`; what it says."""
         return self.machine.run("pusher-agent", "app", "add", APP, *options).stdout
 
+    def share_uploads(self) -> None:
+        """Have the app share its uploads, if it does not yet: tests share the server."""
+        file = f"/etc/pusher-agent/apps/{APP}.toml"
+        if "uploads" not in self.machine.says("cat", file):
+            self.machine.run("sed", "-i", '1i shared_paths = ["uploads"]', file)
+            self.machine.run("pusher-agent", "app", "apply", APP)
+
     def pack(self, version: str, *, source: Path = REPOSITORY / "app-src", app: str = APP) -> str:
         """A signed bundle; its path inside the host."""
         self._sent += 1

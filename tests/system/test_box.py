@@ -54,10 +54,7 @@ def test_polkit_refuses_lingering_to_the_users_of_apps_wherever_they_ask(live: S
 
 
 def test_neither_a_stranger_nor_another_app_reads_the_code_or_the_uploads(live: Server, other: str) -> None:
-    file = f"/etc/pusher-agent/apps/{APP}.toml"
-    if "uploads" not in live.machine.says("cat", file):
-        live.machine.run("sh", "-c", f"sed -i '1i shared_paths = [\"uploads\"]' {file}")
-        live.machine.run("pusher-agent", "app", "apply", APP)
+    live.share_uploads()
     live.deploy("v2")
     live.machine.run("sh", "-c", "umask 0027; echo secret >/opt/flask-demo/shared/uploads/secret", user=APP)
     assert live.machine.says("stat", "--format=%a", "/opt/flask-demo/shared").strip() == "2750"

@@ -130,9 +130,7 @@ def test_the_app_can_write_neither_its_code_nor_its_venv_nor_what_it_is_told(liv
 
 
 def test_what_is_shared_with_the_app_is_writable_to_it_and_to_nobody_else(live: Server) -> None:
-    file = f"/etc/pusher-agent/apps/{APP}.toml"
-    live.machine.run("sh", "-c", f"sed -i '1i shared_paths = [\"uploads\"]' {file}")
-    live.machine.run("pusher-agent", "app", "apply", APP)
+    live.share_uploads()
     release = live.deploy("v2")["release"]
     place = f"/opt/{APP}/releases/{release}/uploads"
     live.machine.run("touch", f"{place}/by-the-app", user=APP)
