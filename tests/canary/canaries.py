@@ -309,7 +309,7 @@ CANARIES = (
     Canary(
         "tests/deploy/test_door_quota.py::test_a_flood_of_one_user_is_turned_away_and_others_are_served",
         QUOTA,
-        "if not operator and not self._spend(uid):",
+        "if not operator and not self._allowance.spend(uid, now=self._elapsed()):",
         "if False:",
     ),
     Canary(
@@ -417,5 +417,24 @@ CANARIES = (
         SIGNING,
         "if (envelope.touched or not self.touch) and (envelope.unlocked or not self.pin):",
         "if True:",
+    ),
+    # What happened can be proved.
+    Canary(
+        "tests/deploy/test_history.py::test_a_row_that_was_changed_by_hand_is_named_by_the_command_and_by_check",
+        "agent/core/history.py",
+        "    return replay.difference(tables)",
+        '    return ""',
+    ),
+    Canary(
+        "tests/deploy/test_history.py::test_the_command_follows_the_history_and_names_one_that_was_replaced",
+        "pusher/fleet/history.py",
+        "if seen is not None and (difference := _difference(client, app, seen, now)):",
+        'if seen is not None and (difference := ""):',
+    ),
+    Canary(
+        "tests/unit/test_refusals.py::test_a_flood_of_many_callers_is_bounded_and_does_not_hide_a_forged_bundle",
+        "agent/doors/refusals.py",
+        "and self._kinds.spend(problem.code, now=now)",
+        "",
     ),
 )
