@@ -45,9 +45,14 @@ class BootedPlace:
         self._ssh = ssh
         self._pushed: list[str] = []
 
-    def send(self, version: str) -> float:
+    @property
+    def address(self) -> str:
+        """Where the host is reached."""
+        return self._server.machine.address
+
+    def send(self, version: str, *, source: Path = SAMPLE) -> float:
         """`pusher send` over SSH."""
-        return self._pusher("send", version, "--source", str(SAMPLE), "--key", str(self._server.folder / "key"))
+        return self._pusher("send", version, "--source", str(source), "--key", str(self._server.folder / "key"))
 
     def roll_back(self) -> float:
         """`pusher rollback` over SSH."""

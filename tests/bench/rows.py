@@ -8,12 +8,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from tests.bench.booted import booted
+from tests.bench.pauses import pause, server_pause
 from tests.bench.place import BIN, Place, run
+from tests.bench.results import Bench, Result
 
 _MB = 10**6
 _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
@@ -22,36 +23,6 @@ _MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
 _AFTERWARDS_S = 3
 # `watchfiles` asks for changes 4 times a second; the watchdog is fed every 10 to 15 s, with a wake-up or two.
 _SETTLED_S, _REST_S, _WAKES_MOST = 15, 60, 4 * 60 + 30
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A line of the table. `met` is None where there is no goal."""
-
-    what: str
-    measured: str
-    against: str = ""
-    ratio: str = ""
-    goal: str = ""
-    met: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What the rows share: where to work, and how often to measure."""
-
-    folder: Path
-    rounds: int
-
-    def place(self, name: str) -> Place:
-        (self.folder / name).mkdir()
-        return Place(self.folder / name, cache=self.cache)
-
-    @property
-    def cache(self) -> Path:
-        cache = self.folder / "cache"
-        cache.mkdir(exist_ok=True)
-        return cache
 
 
 def send(bench: Bench) -> Iterator[Result]:
@@ -209,7 +180,19 @@ def server_rest(bench: Bench) -> Iterator[Result]:
 
 ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     row.__name__: row
-    for row in (send, rollback, large, many, version, rest, server_send, server_rollback, server_rest)
+    for row in (
+        send,
+        rollback,
+        large,
+        many,
+        version,
+        rest,
+        pause,
+        server_send,
+        server_rollback,
+        server_rest,
+        server_pause,
+    )
 }
 
 
