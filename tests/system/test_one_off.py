@@ -12,7 +12,7 @@ import pytest
 
 from tests.system.server import APP, REPOSITORY, Server
 from tests.system.ssh import Ssh
-from tests.system.terminal import terminal
+from tests.terminal import terminal
 
 RULE = f"alice ALL=(root) NOPASSWD: /usr/bin/pusher-agent app run {APP} -- *\n"
 SEES = """
