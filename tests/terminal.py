@@ -19,7 +19,7 @@ class Terminal:
         self.pid, self._descriptor = pty.fork()
         if self.pid == 0:
             try:
-                os.execvpe(argv[0], argv, environment)
+                os.execvpe(argv[0], [*argv], environment)
             finally:
                 os._exit(127)
 

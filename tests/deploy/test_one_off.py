@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Sequence
 
@@ -37,7 +36,7 @@ async def test_a_command_runs_in_the_live_release_with_the_environment_of_the_ap
     arguments, folder, environment, prefix = json.loads(said)
     assert arguments == ["a b", "--", "$HOME"]
     live = host.root / f"opt/{APP}/releases/{release}"
-    assert (folder, os.path.realpath(prefix)) == (str(live), os.path.realpath(live / "venv"))
+    assert (folder, prefix) == (str(live), f"{live}/venv")
     assert environment["PUSHER_RELEASE"] == release
     assert environment["PUSHER_VERSION"] == "v1"
     assert "PUSHER_PREFLIGHT" not in environment
@@ -87,7 +86,8 @@ async def test_a_killed_caller_takes_the_command_with_it(host: Host) -> None:
             person.until("runs")
             return _pid(person)  # the end of the block kills the caller
 
-    await asyncio.to_thread(lambda: until(lambda pid=visit(): not alive(pid)))
+    pid = await asyncio.to_thread(visit)
+    await asyncio.to_thread(until, lambda: not alive(pid))
 
 
 def _pid(person: Terminal) -> int:

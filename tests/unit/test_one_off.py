@@ -44,8 +44,8 @@ def test_the_box_has_every_line_of_the_hardening_and_nothing_of_how_the_app_is_s
 
 def test_drop_ins_count_in_their_order_and_only_their_service_section() -> None:
     text = (
-        "# /etc/systemd/system/web.service\n[Unit]\nDescription=web\n[Service]\nUser=web\n  # not this=1\n; nor=1\n"
-        "[Install]\nWantedBy=x\n\n# /etc/systemd/system/web.service.d/a.conf\n[Service]\nUser=other\n"
+        "# /etc/systemd/system/web.service\n[Unit]\nDescription=web\n[Service]\nUser=web\n  # not this=1\n"
+        "; nor=1\n[Install]\nWantedBy=x\n\n# /etc/systemd/system/web.service.d/a.conf\n[Service]\nUser=other\n"
         "ReadWritePaths=\nReadWritePaths=/a \\\n  /b\nEnvironment=A=100%%\n"
     )
     assert box("web", text)[-5:] == [
