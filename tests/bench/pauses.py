@@ -26,8 +26,8 @@ time.sleep(3)
 """
 _BUSY = """
 import time
-_until = time.process_time() + 3
-while time.process_time() < _until:
+_until = time.thread_time() + 1
+while time.thread_time() < _until:
     pass
 """
 _SLOWLY = """

@@ -15,6 +15,7 @@ from tests.bench.booted import booted
 from tests.bench.pauses import pause, server_pause
 from tests.bench.place import BIN, Place, run
 from tests.bench.results import Bench, Result
+from tests.bench.servers import servers
 
 _MB = 10**6
 _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
@@ -188,6 +189,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         version,
         rest,
         pause,
+        servers,
         server_send,
         server_rollback,
         server_rest,
