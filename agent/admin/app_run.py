@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from agent.admin.app_setup import config_of
 from agent.admin.command import Command
+from agent.admin.command_record import CommandRecord
 from agent.core.config import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.host.ports import Placed
@@ -42,9 +43,17 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
     with seen_as(config.user):
         placed = _live(app, ReleaseStore(AppLayout(layout.beneath(config.path))))
         find_program(command[0], release=placed.path)
-    if embedded:
-        return _run_here(app, command, config, placed, host=layout)
-    return run_in_unit(app, command, config, host=layout)
+    record = CommandRecord(app, layout)
+    record.begin(command, release=placed.release)
+    code = 1
+    try:
+        if embedded:
+            code = _run_here(app, command, config, placed, host=layout)
+        else:
+            code = run_in_unit(app, command, config, host=layout)
+    finally:
+        record.end(code)
+    return code
 
 
 COMMAND = Command(

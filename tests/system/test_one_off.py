@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ print(json.dumps({"arguments": sys.argv[1:], "folder": os.getcwd(), "environment
     "writes": [path for path in (".", "/tmp", "/etc", "../../shared") if os.access(path, os.W_OK)],
     "bus": os.access("/run/dbus/system_bus_socket", os.W_OK)}))
 """
+HISTORY = f"agent:9000/apps/{APP}/history"
 LINGERS = "import os, signal, time; print(os.getpid(), 'runs', flush=True); time.sleep(600)"
 STUBBORN = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]\n"
 
@@ -50,6 +52,11 @@ def pusher_run(ssh: Ssh, *command: str, host: str = "web1", stdin: str = "") -> 
 
 def app_run(server: Server, *command: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
     return server.machine.run("pusher-agent", "app", "run", APP, "--", *command, check=check)
+
+
+def records(server: Server) -> list[dict[str, Any]]:
+    """The history of the app."""
+    return [json.loads(line) for line in server.machine.says("curl", "-sS", HISTORY).splitlines()]
 
 
 def commands(server: Server) -> str:
@@ -80,6 +87,34 @@ def test_its_exit_code_comes_back_also_when_a_signal_has_ended_it(live: Server) 
         ended = app_run(live, "python", "-c", f"import os; os.kill(os.getpid(), {number})", check=False)
         assert ended.returncode == 128 + number
     assert commands(live) == ""
+
+
+@pytest.mark.usefixtures("sudo")
+def test_who_ran_what_and_how_it_ended_is_in_the_history_and_what_it_wrote_is_not(live: Server, ssh: Ssh) -> None:
+    pusher_run(ssh, "python", "-c", "print('the ' + 'secret'); raise SystemExit(3)", "a b")
+    *_, began, ended = records(live)
+    assert began["what"] == "command"
+    assert began["by"].startswith("alice (uid ")
+    assert (
+        began["command"]
+        == "python -c 'print('\"'\"'the '\"'\"' + '\"'\"'secret'\"'\"'); raise SystemExit(3)' 'a b'"
+    )
+    assert began["release"] == live.machine.says("readlink", f"/opt/{APP}/current").strip().rpartition("/")[2]
+    assert (ended["what"], ended["run"], ended["code"]) == ("exited", began["run"], 3)
+    assert live.curl(f"/apps/{APP}/status")["history"]["problem"] == ""
+    said = live.curl(f"/apps/{APP}/commands?run=x&by=bob&command=y", "-X", "POST", user="alice")
+    assert said["code"] == "not_allowed"
+    assert records(live)[-1] == ended
+
+
+def test_without_an_agent_a_command_runs_and_says_that_it_is_not_recorded(live: Server) -> None:
+    live.machine.run("systemctl", "stop", "pusher-agent.socket", "pusher-agent.service")
+    try:
+        done = app_run(live, "python", "-c", "print('runs')")
+    finally:
+        live.machine.run("systemctl", "start", "pusher-agent.service")
+    assert done.stdout == "runs\n"
+    assert "warning: this is not in the history of the app" in done.stderr
 
 
 def test_what_cannot_be_run_is_refused_by_name(live: Server) -> None:
