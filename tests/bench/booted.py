@@ -7,7 +7,9 @@ script does not check, it does not pay for.
 import io
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -20,6 +22,7 @@ from tests.system.server import REPOSITORY, Server, binds, build_package, prepar
 from tests.system.ssh import MEMBER, Ssh
 
 BARE, _BARE_PORT = "/opt/bare", 8001
+_BOOT_S = 60
 _BARE_UNIT = f"""\
 [Unit]
 StartLimitIntervalSec=0
@@ -82,8 +85,40 @@ class BootedPlace:
 
     def agent(self, member: str) -> int:
         """A number that /proc has of the agent, over all its threads: `VmRSS` in kB, `voluntary_ctxt_switches`."""
+        return self._proc("pusher-agent", member)
+
+    def runner(self, member: str) -> int:
+        """The same of the app's runner."""
+        return self._proc(APP, member)
+
+    def first_answer(self) -> float:
+        """Shut the host down, and boot it again; the seconds from process 1 to the first answer of the app."""
+        machine, found = self._server.machine, []
+        machine.shut_down()
+        began = time.perf_counter()
+
+        def ask() -> None:
+            while time.perf_counter() < began + _BOOT_S:
+                try:
+                    with socket.create_connection((machine.address, 8000), timeout=1) as asking:
+                        asking.sendall(b"GET /version HTTP/1.0\r\nHost: x\r\n\r\n")
+                        if asking.recv(64).startswith(b"HTTP/1.1 200 "):
+                            found.append(time.perf_counter() - began)
+                            return
+                except OSError:
+                    time.sleep(0.01)
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        machine.boot()
+        asker.join()
+        if not found:
+            raise Unmeasured(f"the app does not answer within {_BOOT_S} s after a boot")
+        return found[0]
+
+    def _proc(self, unit: str, member: str) -> int:
         run = self._server.machine.run
-        pid = run("systemctl", "show", "--value", "--property=MainPID", "pusher-agent").stdout.strip()
+        pid = run("systemctl", "show", "--value", "--property=MainPID", unit).stdout.strip()
         path = f"/proc/{pid}/status" if member.startswith("Vm") else f"/proc/{pid}/task/*/status"
         found = run("sh", "-c", f"grep -h ^{member}: {path}").stdout.splitlines()
         return sum(int(line.split()[1]) for line in found)

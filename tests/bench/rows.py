@@ -166,9 +166,10 @@ def server_rest(bench: Bench) -> Iterator[Result]:
     with booted(bench.folder / "server_rest", cache=bench.cache) as place:
         place.send("v2")
         time.sleep(_SETTLED_S)
-        before = place.agent("voluntary_ctxt_switches")
+        before, asleep = place.agent("voluntary_ctxt_switches"), place.runner("voluntary_ctxt_switches")
         time.sleep(_REST_S)
         woken = place.agent("voluntary_ctxt_switches") - before
+        runner_woken = place.runner("voluntary_ctxt_switches") - asleep
         memory = place.agent("VmRSS") * 1024
         yield Result("server: the agent's memory at rest", _size(memory), goal="< 70 MB", met=memory < 70 * _MB)
         yield Result(
@@ -177,6 +178,17 @@ def server_rest(bench: Bench) -> Iterator[Result]:
             goal=f"< {_WAKES_MOST}",
             met=woken < _WAKES_MOST,
         )
+        memory = place.runner("VmRSS") * 1024
+        yield Result("server: the runner's memory", _size(memory), goal="< 12 MB", met=memory < 12 * _MB)
+        woken_text = str(runner_woken)
+        yield Result(f"server: its wake-ups in {_REST_S} s", woken_text, goal="0", met=not runner_woken)
+
+
+def server_boot(bench: Bench) -> Iterator[Result]:
+    """Reboot a host with an app that is live: from the start of process 1 to the first answer of the app"""
+    with booted(bench.folder / "server_boot", cache=bench.cache) as place:
+        seconds = [place.first_answer() for _ in range(bench.rounds)]
+        yield Result("server: first answer after a reboot", _spread(seconds))
 
 
 ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
@@ -193,6 +205,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         server_send,
         server_rollback,
         server_rest,
+        server_boot,
         server_pause,
     )
 }
