@@ -123,6 +123,18 @@ class BootedPlace:
         found = run("sh", "-c", f"grep -h ^{member}: {path}").stdout.splitlines()
         return sum(int(line.split()[1]) for line in found)
 
+    def ask(self, *, keep_open_s: int) -> float:
+        """`pusher status` over SSH, with a connection of its own, or with one that `keep_open_s` leaves open."""
+        environment = {**ENVIRONMENT, "PUSHER_KEEP_OPEN_S": str(keep_open_s)}
+        options = ("--host", "alone", "--app", APP, "--ssh", self._ssh.command)
+        return run(BIN / "pusher", "status", *options, environment=environment).seconds
+
+    def be_patient(self) -> None:
+        """From now on a release may take a minute to start: its import competes with the visitors."""
+        file = self._server.machine.root / f"etc/pusher-agent/apps/{APP}.toml"
+        file.write_text(file.read_text().replace("[health]\n", "[health]\ndeadline_s = 60\n"))
+        self._server.machine.run("pusher-agent", "app", "apply", APP)
+
     def _pusher(self, *words: str) -> float:
         options = ("--host", "web1", "--app", APP, "--ssh", self._ssh.command)
         return run(BIN / "pusher", *words, *options, environment=ENVIRONMENT).seconds
@@ -153,6 +165,7 @@ def booted(folder: Path, *, cache: Path) -> Iterator[BootedPlace]:
         kept = {"ControlMaster": "auto", "ControlPath": "{folder}/open-%n", "ControlPersist": "yes"}
         ssh.alias("root", host.address, user="root", **kept)
         ssh.alias("web1", host.address, user=MEMBER, **kept)
+        ssh.alias("alone", host.address, user=MEMBER)
         try:
             place = BootedPlace(server, ssh)
             place.send("v1")

@@ -54,6 +54,7 @@ class _Change:
 def server_pause(bench: Bench) -> Iterator[Result]:
     """pusher send and pusher rollback to a booted host, 200 visitors/s, two kinds of import, a request of 6 s"""
     with booted(bench.folder / "server_pause", cache=bench.cache) as place:
+        place.be_patient()
         source = _versions(bench.folder / "server_pause/source")
         for name, what in _IMPORTS:
             place.send(f"{name}1", source=source)

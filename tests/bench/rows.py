@@ -184,6 +184,14 @@ def server_rest(bench: Bench) -> Iterator[Result]:
         yield Result(f"server: its wake-ups in {_REST_S} s", woken_text, goal="0", met=not runner_woken)
 
 
+def server_connection(bench: Bench) -> Iterator[Result]:
+    """pusher status with keep_open_s = 60, by SSH to a booted host | the same with a connection of its own"""
+    with booted(bench.folder / "server_connection", cache=bench.cache) as place:
+        place.ask(keep_open_s=60)
+        kept, own = (lambda _: place.ask(keep_open_s=60)), (lambda _: place.ask(keep_open_s=0))
+        yield _compared("server: status, connection kept open", kept, "its own", own, 1, bench.rounds)
+
+
 def server_boot(bench: Bench) -> Iterator[Result]:
     """Reboot a host with an app that is live: from the start of process 1 to the first answer of the app"""
     with booted(bench.folder / "server_boot", cache=bench.cache) as place:
@@ -205,6 +213,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         server_send,
         server_rollback,
         server_rest,
+        server_connection,
         server_boot,
         server_pause,
     )
