@@ -34,14 +34,14 @@ class CommandRecord:
         """Record who runs what, and where."""
         text = shlex.join(command)
         text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
-        self._known = self._tell({"by": caller(environment), "release": release, "command": text})
+        self._known = self._post({"by": caller(environment), "release": release, "command": text})
 
     def end(self, code: int) -> None:
         """Record its exit code, if its beginning is recorded."""
         if self._known:
-            self._tell({"code": str(code)})
+            self._post({"code": str(code)})
 
-    def _tell(self, members: Mapping[str, str]) -> bool:
+    def _post(self, members: Mapping[str, str]) -> bool:
         connection = http.client.HTTPConnection("localhost", timeout=_PATIENCE_S)
         try:
             connection.sock = socket.socket(socket.AF_UNIX)
