@@ -41,6 +41,7 @@ def main() -> int:
             try:
                 for result in ROWS[name](bench):  # if a later one fails, those before count
                     results.append(result)
+                    print(*filter(None, _cells(result)), sep="; ", file=sys.stderr)  # in case it is interrupted
             except Unmeasured as error:
                 failed.append(f"{name} could not be measured: {error}")
 
