@@ -171,7 +171,8 @@ def _kept_open(ssh: str, seconds: str) -> str:
     """
     if not seconds.isascii() or not seconds.isdecimal() or int(seconds) > _LONGEST_OPEN_S:
         raise Usage(f"keep_open_s is {seconds!r}", why=f"it must be a whole number from 0 to {_LONGEST_OPEN_S}")
-    if not int(seconds):
+    # Without the folder, ssh would end. It has nothing to connect with then, or gets everything by options.
+    if not int(seconds) or not os.path.isdir(os.path.expanduser(os.path.dirname(_CONTROL_PATH))):
         return ssh
     options = ("ControlMaster=auto", f"ControlPath={_CONTROL_PATH}", f"ControlPersist={int(seconds)}")
     return " ".join([ssh, *(f"-o {option}" for option in options)])

@@ -152,10 +152,15 @@ def test_a_deleted_working_directory_is_an_error(tmp_path: Path, monkeypatch: py
         load({}, environment={})
 
 
-def test_a_connection_is_kept_open_only_if_the_settings_say_for_how_long(tmp_path: Path) -> None:
+def test_a_connection_is_kept_open_only_if_the_settings_say_for_how_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "pusher.toml").write_text("ssh = 'ssh -F x'\n")
     assert load({}, environment={}, start=tmp_path).ssh == "ssh -F x"
     (tmp_path / "pusher.toml").write_text("ssh = 'ssh -F x'\nkeep_open_s = 60\n")
+    assert load({}, environment={}, start=tmp_path).ssh == "ssh -F x"  # there is no ~/.ssh
+    (tmp_path / ".ssh").mkdir()
     kept = "-o ControlMaster=auto -o ControlPath=~/.ssh/pusher-%C -o ControlPersist=60"
     assert load({}, environment={}, start=tmp_path).ssh == f"ssh -F x {kept}"
     assert load({}, environment={"PUSHER_KEEP_OPEN_S": "0"}, start=tmp_path).ssh == "ssh -F x"
