@@ -15,7 +15,9 @@ from pusher.transport.hosts import Address, Host, parse_address, parse_door
 from pusher.wire import SSH_DOOR, WireError, check_app
 
 CONFIG_NAME = "pusher.toml"
-_KEYS = {"app": str, "source": str, "key": str, "ssh": str, "hosts": dict}
+_KEYS = {"app": str, "source": str, "key": str, "ssh": str, "keep_open_s": int, "hosts": dict}
+_LONGEST_OPEN_S = 86_400
+_CONTROL_PATH = "~/.ssh/pusher-%C"  # only the user may enter that folder
 _HOST_KEYS = {"address": str, "door": str, "owner": str, "drop": str}
 
 
@@ -70,7 +72,7 @@ def load(
         app=value("app", ""),
         source=Path(path("source", "app-src")),
         key=path("key", ""),
-        ssh=value("ssh", "ssh"),
+        ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         hosts=hosts,
         chosen=_choose(flags.get("host") or environment.get("PUSHER_HOST", "").split(), hosts),
     )
@@ -140,8 +142,8 @@ def _check(table: Mapping[str, object], known: Mapping[str, type], *, file: Path
         kind = known.get(key)
         if kind is None:
             raise Usage(f"{file}: unknown key '{place}{key}'", hint=_nearest(key, known, place))
-        if not isinstance(value, kind):
-            wanted = "a table" if kind is dict else "text in quotes"
+        if not isinstance(value, kind) or isinstance(value, bool):
+            wanted = {dict: "a table", int: "a whole number"}.get(kind, "text in quotes")
             raise Usage(f"{file}: '{place}{key}' is {value!r}", why=f"it must be {wanted}")
         if isinstance(value, str) and "\0" in value:
             raise Usage(
@@ -160,6 +162,20 @@ def _nearest(key: str, known: Mapping[str, type], place: str) -> str:
     if key in _KEYS:
         return "It belongs before the first [hosts.NAME]"
     return f"Known keys here: {', '.join(known)}"
+
+
+def _kept_open(ssh: str, seconds: str) -> str:
+    """The ssh command that leaves its connection open for so long, for the next command. 0: it does not.
+
+    ssh itself does this (ssh_config(5), ControlPersist), and closes its output when it stays behind.
+    """
+    if not seconds.isascii() or not seconds.isdecimal() or int(seconds) > _LONGEST_OPEN_S:
+        raise Usage(f"keep_open_s is {seconds!r}", why=f"it must be a whole number from 0 to {_LONGEST_OPEN_S}")
+    # Without the folder, ssh would end. It has nothing to connect with then, or gets everything by options.
+    if not int(seconds) or not os.path.isdir(os.path.expanduser(os.path.dirname(_CONTROL_PATH))):
+        return ssh
+    options = ("ControlMaster=auto", f"ControlPath={_CONTROL_PATH}", f"ControlPersist={int(seconds)}")
+    return " ".join([ssh, *(f"-o {option}" for option in options)])
 
 
 def _choose(names: Sequence[str], hosts: Mapping[str, Host]) -> tuple[Host, ...]:

@@ -4,5 +4,16 @@ Invariant: a file that is named after a command (`app_add.py`: `app add`) declar
 only when the command runs, or when its help is asked for.
 """
 
-NAMES = ("init", "serve", "check", "trust", "door apply", "app list", "app add", "app apply", "app remove")
+NAMES = (
+    "init",
+    "serve",
+    "check",
+    "trust",
+    "door apply",
+    "app list",
+    "app add",
+    "app apply",
+    "app run",
+    "app remove",
+)
 """Every command, in the order of `pusher-agent --help`."""

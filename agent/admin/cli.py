@@ -21,7 +21,10 @@ def run(argv: Sequence[str] | None = None) -> int:
     Raises: Problem; SystemExit for --help, --version and arguments that are wrong.
     """
     argv = sys.argv[1:] if argv is None else [*argv]
-    arguments = parser(_needed(argv)).parse_args(argv)
+    needed = _needed(argv)
+    takes_rest = len(needed) == 1 and command(needed[0]).rest and "--" in argv
+    at = argv.index("--") if takes_rest else len(argv)
+    arguments = parser(needed).parse_args(argv[:at], argparse.Namespace(rest=argv[at + 1 :]))
     word = getattr(arguments, f"{arguments.command}_command", "")
     name = f"{arguments.command} {word}".rstrip()
     return command(name).run(arguments, HostLayout(Path(os.path.abspath(arguments.root))))

@@ -11,6 +11,8 @@ from agent.core.layout import HostLayout
 class Command:
     """One command. `options` declares its arguments except --root; `run` carries it out, for an exit code.
 
+    With `rest`, what follows the first `--` is not read, and comes as `arguments.rest`.
+
     `help` is its line in the list of commands, `description` the text in its own help.
     """
 
@@ -19,6 +21,7 @@ class Command:
     description: str
     options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, HostLayout], int]
+    rest: bool = False
 
 
 def no_options(parser: argparse.ArgumentParser) -> None:

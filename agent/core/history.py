@@ -28,6 +28,8 @@ class What(StrEnum):
     FOUND = "found"  # releases on disk that the journal did not know
     GONE = "gone"  # a release
     PINNED = "pinned"  # a release, or no longer
+    COMMAND = "command"  # a person runs one in the live release
+    EXITED = "exited"  # that command, with its exit code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

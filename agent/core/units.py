@@ -29,11 +29,14 @@ BUILDER = "/usr/lib/pusher-agent/bin/python -BI -m agent.host.dependencies.works
 HARDENING = "hardening"
 """The template that all services of an app share."""
 
-ENTER = (
+FIND = (
     "cd -P . && PUSHER_RELEASE=${PWD##*/} && read -r PUSHER_VERSION <REVISION && VIRTUAL_ENV=$PWD/venv && "
     "PATH=$VIRTUAL_ENV/bin:$PATH && export PUSHER_RELEASE PUSHER_VERSION VIRTUAL_ENV PATH && "
-    'program=$VIRTUAL_ENV/bin/$1 && shift && exec "$program" "$@"'
+    "program=$VIRTUAL_ENV/bin/$1 && shift"
 )
+"""The shell script that sets a release's variables, and finds a program in its venv."""
+
+ENTER = f'{FIND} && exec "$program" "$@"'
 """The shell script that starts a release. It enters the release itself, not the link, so that a later switch does
 not affect the process; then it becomes the start command, found in the release's venv and nowhere else, so that
 LISTEN_PID stays right. It runs after the environment file was read, which so cannot change these variables."""

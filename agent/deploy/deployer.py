@@ -119,6 +119,17 @@ class Deployer:
             )
         _log.info("release_pinned" if pinned else "release_unpinned", app=self._app, release=release, by=by)
 
+    async def command_began(self, run: str, *, by: str, release: str, command: str) -> None:
+        """Record that root runs a command for a person, which this agent has no part in."""
+        now = self._clock.now()
+        await self._journal.command_began(self._app, run, by=by, release=release, command=command, now=now)
+        _log.info("command_began", app=self._app, run=run, by=by, release=release, command=command)
+
+    async def command_ended(self, run: str, *, code: int) -> None:
+        """Record its exit code."""
+        await self._journal.command_ended(self._app, run, code=code, now=self._clock.now())
+        _log.info("command_ended", app=self._app, run=run, code=code)
+
     async def stop(self, *, grace_s: float) -> None:
         """Accept nothing more. A deployment that is not live yet is taken back; any gets `grace_s` seconds to end.
 

@@ -46,6 +46,14 @@ class Deployer(Protocol):
         """The SHA-256 of each file that a bundle with this manifest and index must bring. Raises: Refused."""
         ...
 
+    async def command_began(self, run: str, *, by: str, release: str, command: str) -> None:
+        """Record that root runs a command for a person."""
+        ...
+
+    async def command_ended(self, run: str, *, code: int) -> None:
+        """Record its exit code."""
+        ...
+
     async def pin(self, release: str, *, pinned: bool, by: str) -> None:
         """Protect a release from retention, or no longer. Raises: Refused(unknown_release)."""
         ...

@@ -3,6 +3,7 @@
 Invariant: only the command that runs is imported. `pusher --version` imports none.
 """
 
+import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,6 @@ from pusher.commands import NAMES
 from pusher.terminal.output import write_result
 
 if TYPE_CHECKING:
-    import argparse
-
     from pusher.commands.command import Command
     from pusher.terminal.screen import Screen
 
@@ -31,7 +30,8 @@ def run(argv: Sequence[str]) -> int:
     if first not in NAMES:
         parser([] if first == "--version" else NAMES).parse_args(argv)
         raise RuntimeError("the parser accepted arguments without a command")
-    arguments = parser([first]).parse_args(argv)
+    at = argv.index("--") if command(first).rest and "--" in argv else len(argv)
+    arguments = parser([first]).parse_args(argv[:at], argparse.Namespace(rest=[*argv[at + 1 :]]))
 
     from pusher.terminal.screen import Screen
 
@@ -43,9 +43,7 @@ def run(argv: Sequence[str]) -> int:
     return _with_lost_output(exit_code, screen, command(first), arguments)
 
 
-def _with_lost_output(
-    exit_code: int, screen: "Screen", command: "Command", arguments: "argparse.Namespace"
-) -> int:
+def _with_lost_output(exit_code: int, screen: "Screen", command: "Command", arguments: argparse.Namespace) -> int:
     """The exit code of a command whose output may be lost. Raises: Unwritten, if the command was for its output.
 
     A closed pipe is no loss: the reader has enough.

@@ -5,7 +5,21 @@ its help is asked for.
 """
 
 NAMES = (
-    *("send", "status", "releases", "diff", "logs", "rollback", "pin", "unpin", "drop", "pack", "sign", "verify"),
+    *(
+        "send",
+        "status",
+        "releases",
+        "diff",
+        "logs",
+        "run",
+        "rollback",
+        "pin",
+        "unpin",
+        "drop",
+        "pack",
+        "sign",
+        "verify",
+    ),
     "completion",
 )
 """Every command, in the order of `pusher --help`."""

@@ -12,7 +12,8 @@ class Command:
     """One command. `options` declares its arguments; `run` carries it out and returns the exit code.
 
     `help` is its line in `pusher --help`, `description` the text in its own help. `reads` says whether its output
-    is all it is for: if that cannot be written, the command has failed.
+    is all it is for: if that cannot be written, the command has failed. With `rest`, what follows the first `--`
+    is not read, and comes as `arguments.rest`.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Command:
     options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Screen], int]
     reads: Callable[[argparse.Namespace], bool] = lambda arguments: False
+    rest: bool = False
 
 
 def always(arguments: argparse.Namespace) -> bool:

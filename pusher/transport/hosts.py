@@ -9,6 +9,7 @@ import re
 import shlex
 import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
@@ -110,17 +111,17 @@ def ssh_argv(address: Ssh, *, command: str, may_ask: bool = True) -> tuple[str, 
 
     Without `may_ask`, it fails where it would ask for a passphrase or about a host key.
     """
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise Usage(f"the ssh command {command!r} cannot be read", why=str(error)) from error
-    if not words:
-        raise Usage("the ssh command is empty", hint='The default is ssh = "ssh"')
-    port = ("-p", str(address.port)) if address.port else ()
-    target = f"{address.user}@{address.host}" if address.user else address.host
     # After the words of the user: of two values for one option, ssh uses the first.
     silent = () if may_ask else ("-o", "BatchMode=yes")
-    return (*words, *silent, "-W", address.door, *port, target)
+    return (*_words(command), *silent, "-W", address.door, *_target(address))
+
+
+def run_argv(address: Ssh, words: Sequence[str], *, ssh: str, terminal: bool) -> tuple[str, ...]:
+    """The command that runs `words` on the host, there at a terminal or not. Raises: Usage.
+
+    ssh joins its arguments, and the user's shell on the host reads the line. So each word is quoted for a shell.
+    """
+    return (*_words(ssh), "-t" if terminal else "-T", *_target(address), "--", shlex.join(words))
 
 
 @dataclass(slots=True)
@@ -221,6 +222,21 @@ def _through_ssh(host: Host, argv: tuple[str, ...], door: str, *, may_ask: bool)
                 hint=_INSTALL if lacking else _ROOM,
             ) from error  # fmt: skip
     return Stream(ours, door, _ANSWER_BY_SSH_S if may_ask else _ANSWER_S, process, errors)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise Usage(f"the ssh command {command!r} cannot be read", why=str(error)) from error
+    if not words:
+        raise Usage("the ssh command is empty", hint='The default is ssh = "ssh"')
+    return words
+
+
+def _target(address: Ssh) -> tuple[str, ...]:
+    port = ("-p", str(address.port)) if address.port else ()
+    return (*port, f"{address.user}@{address.host}" if address.user else address.host)
 
 
 def _file() -> IO[bytes]:

@@ -27,6 +27,7 @@ class Route(StrEnum):
     APP_DEPLOYMENTS = "/apps/{app}/deployments"
     APP_ROLLBACK = "/apps/{app}/rollback"
     APP_PIN = "/apps/{app}/pin"
+    APP_COMMANDS = "/apps/{app}/commands"
     APP_DROP = "/apps/{app}/drops/{manifest}"
     DEPLOYMENT = "/deployments/{deployment}"
     DEPLOYMENT_EVENTS = "/deployments/{deployment}/events"

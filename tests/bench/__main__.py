@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from tests.bench.place import Unmeasured
-from tests.bench.rows import ROWS, Bench, Result
+from tests.bench.results import Bench, Result
+from tests.bench.rows import ROWS
 
 _HEAD = ("", "measured: median (least .. most)", "against", "ratio", "goal", "met")
 
@@ -38,7 +39,9 @@ def main() -> int:
         for name in names:
             print(f"measuring: {name} ...", file=sys.stderr)
             try:
-                results += ROWS[name](bench)
+                for result in ROWS[name](bench):  # if a later one fails, those before count
+                    results.append(result)
+                    print(*filter(None, _cells(result)), sep="; ", file=sys.stderr)  # in case it is interrupted
             except Unmeasured as error:
                 failed.append(f"{name} could not be measured: {error}")
 

@@ -7,7 +7,9 @@ script does not check, it does not pay for.
 import io
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -20,6 +22,7 @@ from tests.system.server import REPOSITORY, Server, binds, build_package, prepar
 from tests.system.ssh import MEMBER, Ssh
 
 BARE, _BARE_PORT = "/opt/bare", 8001
+_BOOT_S = 60
 _BARE_UNIT = f"""\
 [Unit]
 StartLimitIntervalSec=0
@@ -45,9 +48,14 @@ class BootedPlace:
         self._ssh = ssh
         self._pushed: list[str] = []
 
-    def send(self, version: str) -> float:
+    @property
+    def address(self) -> str:
+        """Where the host is reached."""
+        return self._server.machine.address
+
+    def send(self, version: str, *, source: Path = SAMPLE) -> float:
         """`pusher send` over SSH."""
-        return self._pusher("send", version, "--source", str(SAMPLE), "--key", str(self._server.folder / "key"))
+        return self._pusher("send", version, "--source", str(source), "--key", str(self._server.folder / "key"))
 
     def roll_back(self) -> float:
         """`pusher rollback` over SSH."""
@@ -77,11 +85,57 @@ class BootedPlace:
 
     def agent(self, member: str) -> int:
         """A number that /proc has of the agent, over all its threads: `VmRSS` in kB, `voluntary_ctxt_switches`."""
+        return self._proc("pusher-agent", member)
+
+    def runner(self, member: str) -> int:
+        """The same of the app's runner."""
+        return self._proc(APP, member)
+
+    def first_answer(self) -> float:
+        """Shut the host down, and boot it again; the seconds from process 1 to the first answer of the app."""
+        machine, found = self._server.machine, []
+        machine.shut_down()
+        began = time.perf_counter()
+
+        def ask() -> None:
+            while time.perf_counter() < began + _BOOT_S:
+                try:
+                    with socket.create_connection((machine.address, 8000), timeout=1) as asking:
+                        asking.sendall(b"GET /version HTTP/1.0\r\nHost: x\r\n\r\n")
+                        if b" 200 " in asking.recv(64):
+                            found.append(time.perf_counter() - began)
+                            return
+                except OSError:
+                    time.sleep(0.01)
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        machine.boot()
+        asker.join()
+        if not found:
+            raise Unmeasured(f"the app does not answer within {_BOOT_S} s after a boot")
+        return found[0]
+
+    def _proc(self, unit: str, member: str) -> int:
         run = self._server.machine.run
-        pid = run("systemctl", "show", "--value", "--property=MainPID", "pusher-agent").stdout.strip()
+        pid = run("systemctl", "show", "--value", "--property=MainPID", unit).stdout.strip()
         path = f"/proc/{pid}/status" if member.startswith("Vm") else f"/proc/{pid}/task/*/status"
         found = run("sh", "-c", f"grep -h ^{member}: {path}").stdout.splitlines()
         return sum(int(line.split()[1]) for line in found)
+
+    def ask(self, *, keep_open_s: int) -> float:
+        """`pusher status` over SSH, with a connection of its own, or with one that `keep_open_s` leaves open."""
+        if not Path("~/.ssh").expanduser().is_dir():
+            raise Unmeasured("keep_open_s needs a folder ~/.ssh")
+        environment = {**ENVIRONMENT, "PUSHER_KEEP_OPEN_S": str(keep_open_s)}
+        options = ("--host", "alone", "--app", APP, "--ssh", self._ssh.command)
+        return run(BIN / "pusher", "status", *options, environment=environment).seconds
+
+    def be_patient(self) -> None:
+        """From now on a release may take a minute to start: its import competes with the visitors."""
+        file = self._server.machine.root / f"etc/pusher-agent/apps/{APP}.toml"
+        file.write_text(file.read_text().replace("[health]\n", "[health]\ndeadline_s = 60\n"))
+        self._server.machine.run("pusher-agent", "app", "apply", APP)
 
     def _pusher(self, *words: str) -> float:
         options = ("--host", "web1", "--app", APP, "--ssh", self._ssh.command)
@@ -113,6 +167,7 @@ def booted(folder: Path, *, cache: Path) -> Iterator[BootedPlace]:
         kept = {"ControlMaster": "auto", "ControlPath": "{folder}/open-%n", "ControlPersist": "yes"}
         ssh.alias("root", host.address, user="root", **kept)
         ssh.alias("web1", host.address, user=MEMBER, **kept)
+        ssh.alias("alone", host.address, user=MEMBER)
         try:
             place = BootedPlace(server, ssh)
             place.send("v1")

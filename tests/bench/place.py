@@ -72,12 +72,12 @@ class Place:
         self._log = folder / "agent.log"
         self._cache = cache
         self._agent: subprocess.Popen[bytes] | None = None
-        self._door, self._port = _free_ports(2)
+        self._door, self.port = _free_ports(2)
 
     def __enter__(self) -> Self:
         shutil.copytree(SAMPLE, self.sources, ignore=shutil.ignore_patterns("__pycache__"))
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", self._key)
-        options = ("--app", APP, "--listen", f"127.0.0.1:{self._port}", "--local", f"127.0.0.1:{self._door}")
+        options = ("--app", APP, "--listen", f"127.0.0.1:{self.port}", "--local", f"127.0.0.1:{self._door}")
         health = ("--health", "/version", "--version-member", "version")
         trust = ("--trust", self._key.with_suffix(".pub"))
         run(BIN / "pusher-agent", "init", "--root", self.root, *trust, *options, *health)

@@ -8,12 +8,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from tests.bench.booted import booted
+from tests.bench.pauses import pause, server_pause
 from tests.bench.place import BIN, Place, run
+from tests.bench.results import Bench, Result
+from tests.bench.servers import servers
 
 _MB = 10**6
 _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
@@ -22,36 +24,6 @@ _MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
 _AFTERWARDS_S = 3
 # `watchfiles` asks for changes 4 times a second; the watchdog is fed every 10 to 15 s, with a wake-up or two.
 _SETTLED_S, _REST_S, _WAKES_MOST = 15, 60, 4 * 60 + 30
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A line of the table. `met` is None where there is no goal."""
-
-    what: str
-    measured: str
-    against: str = ""
-    ratio: str = ""
-    goal: str = ""
-    met: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What the rows share: where to work, and how often to measure."""
-
-    folder: Path
-    rounds: int
-
-    def place(self, name: str) -> Place:
-        (self.folder / name).mkdir()
-        return Place(self.folder / name, cache=self.cache)
-
-    @property
-    def cache(self) -> Path:
-        cache = self.folder / "cache"
-        cache.mkdir(exist_ok=True)
-        return cache
 
 
 def send(bench: Bench) -> Iterator[Result]:
@@ -194,9 +166,10 @@ def server_rest(bench: Bench) -> Iterator[Result]:
     with booted(bench.folder / "server_rest", cache=bench.cache) as place:
         place.send("v2")
         time.sleep(_SETTLED_S)
-        before = place.agent("voluntary_ctxt_switches")
+        before, asleep = place.agent("voluntary_ctxt_switches"), place.runner("voluntary_ctxt_switches")
         time.sleep(_REST_S)
         woken = place.agent("voluntary_ctxt_switches") - before
+        runner_woken = place.runner("voluntary_ctxt_switches") - asleep
         memory = place.agent("VmRSS") * 1024
         yield Result("server: the agent's memory at rest", _size(memory), goal="< 70 MB", met=memory < 70 * _MB)
         yield Result(
@@ -205,11 +178,45 @@ def server_rest(bench: Bench) -> Iterator[Result]:
             goal=f"< {_WAKES_MOST}",
             met=woken < _WAKES_MOST,
         )
+        memory = place.runner("VmRSS") * 1024
+        yield Result("server: the runner's memory", _size(memory), goal="< 12 MB", met=memory < 12 * _MB)
+        woken_text = str(runner_woken)
+        yield Result(f"server: its wake-ups in {_REST_S} s", woken_text, goal="0", met=not runner_woken)
+
+
+def server_connection(bench: Bench) -> Iterator[Result]:
+    """pusher status with keep_open_s = 60, by SSH to a booted host | the same with a connection of its own"""
+    with booted(bench.folder / "server_connection", cache=bench.cache) as place:
+        place.ask(keep_open_s=60)
+        kept, own = (lambda _: place.ask(keep_open_s=60)), (lambda _: place.ask(keep_open_s=0))
+        yield _compared("server: status, connection kept open", kept, "its own", own, 1, bench.rounds)
+
+
+def server_boot(bench: Bench) -> Iterator[Result]:
+    """Reboot a host with an app that is live: from the start of process 1 to the first answer of the app"""
+    with booted(bench.folder / "server_boot", cache=bench.cache) as place:
+        seconds = [place.first_answer() for _ in range(bench.rounds)]
+        yield Result("server: first answer after a reboot", _spread(seconds))
 
 
 ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     row.__name__: row
-    for row in (send, rollback, large, many, version, rest, server_send, server_rollback, server_rest)
+    for row in (
+        send,
+        rollback,
+        large,
+        many,
+        version,
+        rest,
+        pause,
+        servers,
+        server_send,
+        server_rollback,
+        server_rest,
+        server_connection,
+        server_boot,
+        server_pause,
+    )
 }
 
 

@@ -31,6 +31,13 @@ if not os.environ.get("PUSHER_PREFLIGHT"):
     print("the reason", flush=True)
     os.kill(os.getppid(), 9)
 """
+STARTS_LATE = """
+import os, time
+while not os.environ.get("PUSHER_PREFLIGHT") and not os.path.exists("/srv/started"):
+    time.sleep(0.02)
+"""
+"""A release that does not start in public before there is a file /srv/started."""
+OLD_START = '/bin/sh -c "cd -P . && exec venv/bin/gunicorn -w 2 app:app"'
 UNIT = f"{APP}.service"
 
 
@@ -142,3 +149,52 @@ def test_a_changed_environment_file_needs_a_restart_and_gets_one(live: Server) -
     finally:
         live.machine.run("sed", "-i", "/^environment_file/d", toml)
         live.machine.run("pusher-agent", "app", "apply", APP)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("off", ["in order", "at once"])
+def test_a_server_that_goes_down_in_the_middle_of_a_reload_comes_back_on_what_is_live(
+    live: Server, tmp_path: Path, off: str
+) -> None:
+    live.machine.run("rm", "-f", "/srv/started")
+    version = f"late-{off.replace(' ', '-')}"
+    versions.write(tmp_path, version, before=STARTS_LATE)
+    posting = ("curl", "-sS", "-X", "POST", "-T", live.pack(version, source=tmp_path), f"agent:9000{DEPLOYMENTS}")
+    with live.machine.running(*posting):
+        live.machine.until(
+            lambda: "starts as process" in live.says("show", "--property=StatusText", UNIT), seconds=60
+        )
+        if off == "in order":
+            live.machine.shut_down()
+        else:
+            live.machine.cut_power()
+    (live.machine.root / "srv/started").touch()
+    live.machine.boot()
+    live.machine.until(lambda: live.curl("/status").get("deploying", 1) is None, seconds=60)
+    live.machine.until(lambda: live.curl("/status")["running"] is True, seconds=30)
+    current = (live.machine.root / f"opt/{APP}/current").readlink()
+    assert live.version() == (live.machine.root / f"opt/{APP}" / current / "REVISION").read_text().strip()
+    release = live.curl("/status")["live"]
+    assert (release["release"], release["version"]) == (current.name, live.version())
+    assert live.says("is-active", UNIT) == "active"
+
+
+async def test_an_app_under_the_unit_from_before_goes_over_at_its_next_deployment_and_no_request_fails(
+    live: Server,
+) -> None:
+    run = live.machine.run
+    await asyncio.to_thread(live.deploy, "v1")
+    file = live.machine.root / "etc/systemd/system" / UNIT
+    lines = [line for line in file.read_text().splitlines() if not line.startswith(("Notify", "ExecReload="))]
+    old = "\n".join(lines).replace("Type=notify", f"Type=exec\nWorkingDirectory=/opt/{APP}/current")
+    file.write_text(re.sub(r"(?m)^ExecStart=.*$", f"ExecStart={OLD_START}", old) + "\n")
+    await asyncio.to_thread(run, "systemctl", "daemon-reload")
+    await asyncio.to_thread(run, "systemctl", "restart", UNIT)
+    async with Visitors(live.machine.address, 8000, "/version", per_second=100) as visitors:
+        await asyncio.to_thread(run, "pusher-agent", "app", "apply", APP)
+        assert "runner" not in await asyncio.to_thread(live.says, "status", UNIT)
+        await asyncio.to_thread(live.deploy, "v2")
+        await asyncio.to_thread(live.deploy, "v3")
+    print(visitors.endings, f"longest {visitors.longest_s * 1000:.1f} ms")
+    assert visitors.endings.keys() == {"200 v1", "200 v2", "200 v3"}, visitors.endings
+    assert await asyncio.to_thread(live.main) not in (0, await asyncio.to_thread(live.runner))

@@ -32,6 +32,7 @@ COMMANDS = [
         "pin",
         "releases",
         "rollback",
+        "run",
         "send",
         "sign",
         "status",

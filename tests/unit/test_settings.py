@@ -89,7 +89,7 @@ def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
     [
         ("ap = 'x'", r"unknown key 'ap'\. Did you mean 'app'\?"),
         ("sources = 'x'", r"unknown key 'sources'\. Did you mean 'source'\?"),
-        ("zzz = 'x'", r"unknown key 'zzz'\. Known keys here: app, source, key, ssh, hosts"),
+        ("zzz = 'x'", r"unknown key 'zzz'\. Known keys here: app, source, key, ssh, keep_open_s, hosts"),
         ("address = 'x'", r"unknown key 'address'\. It belongs into a table \[hosts\.NAME\]"),
         (
             "[hosts.web1]\nadress = 'x'",
@@ -150,3 +150,30 @@ def test_a_deleted_working_directory_is_an_error(tmp_path: Path, monkeypatch: py
         Usage, match=r"The working directory does not exist any more: No such file.* with --config"
     ):
         load({}, environment={})
+
+
+def test_a_connection_is_kept_open_only_if_the_settings_say_for_how_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "pusher.toml").write_text("ssh = 'ssh -F x'\n")
+    assert load({}, environment={}, start=tmp_path).ssh == "ssh -F x"
+    (tmp_path / "pusher.toml").write_text("ssh = 'ssh -F x'\nkeep_open_s = 60\n")
+    assert load({}, environment={}, start=tmp_path).ssh == "ssh -F x"  # there is no ~/.ssh
+    (tmp_path / ".ssh").mkdir()
+    kept = "-o ControlMaster=auto -o ControlPath=~/.ssh/pusher-%C -o ControlPersist=60"
+    assert load({}, environment={}, start=tmp_path).ssh == f"ssh -F x {kept}"
+    assert load({}, environment={"PUSHER_KEEP_OPEN_S": "0"}, start=tmp_path).ssh == "ssh -F x"
+
+
+@pytest.mark.parametrize("value", ["-1", "86401", "1.5", "x", "٣"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(Usage, match="a whole number from 0 to 86400"):
+        load({}, environment={"PUSHER_KEEP_OPEN_S": value}, start=tmp_path)
+
+
+@pytest.mark.parametrize("value", ["true", "'60'", "6.5"])
+def test_a_time_in_the_file_must_be_a_whole_number(tmp_path: Path, value: str) -> None:
+    (tmp_path / "pusher.toml").write_text(f"keep_open_s = {value}\n")
+    with pytest.raises(Usage, match="it must be a whole number"):
+        load({}, environment={}, start=tmp_path)

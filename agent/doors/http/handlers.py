@@ -97,6 +97,21 @@ class Handlers:
         """Let retention remove a release again."""
         return await self._pin(request, pinned=False)
 
+    async def command(self, request: Request) -> web.StreamResponse:
+        """Record a command that `pusher-agent app run` runs: that it begins, or with `code`, that it has ended."""
+        deployer, given = self._app(request).deployer, request.query
+        run, code = given.get("run", ""), given.get("code")
+        if not re.fullmatch(r"[0-9a-z-]{1,40}", run, re.ASCII):
+            raise bad_parameter("run", run, "Give it a name of small letters, digits and dashes")
+        if code is None:
+            facts = {name: given.get(name, "") for name in ("by", "release", "command")}
+            await deployer.command_began(run, **facts)
+        elif re.fullmatch(r"[0-9]{1,3}", code, re.ASCII):
+            await deployer.command_ended(run, code=int(code))
+        else:
+            raise bad_parameter("code", code, "Give an exit code")
+        return json_response({"run": run})
+
     async def drop(self, request: Request) -> web.StreamResponse:
         """What becomes of the drop with this manifest, one line each time it changes, until it is settled."""
         app = self._app(request).name

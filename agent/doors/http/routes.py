@@ -16,13 +16,15 @@ Handler = Callable[[Handlers, Request], Awaitable[web.StreamResponse]]
 
 
 class Policy(StrEnum):
-    """Who may use a route: anybody who can connect, or those whom `agent.host.net.peer.may_deploy` admits."""
+    """Who may use a route: anybody who can connect; those whom `agent.host.net.peer.may_deploy` admits; or only
+    those who could write the journal themselves: root, and the user of the agent."""
 
     ANYONE = "anyone"
     OPERATOR = "operator"
+    ROOT = "root"
 
 
-ANYONE, OPERATOR = Policy.ANYONE, Policy.OPERATOR
+ANYONE, OPERATOR, ROOT = Policy.ANYONE, Policy.OPERATOR, Policy.ROOT
 
 
 class Row(NamedTuple):
@@ -55,6 +57,7 @@ ROUTES = (
     Row("POST", Route.APP_ROLLBACK, OPERATOR, ("to", "from"), Handlers.rollback),
     Row("POST", Route.APP_PIN, OPERATOR, ("release",), Handlers.pin),
     Row("DELETE", Route.APP_PIN, OPERATOR, ("release",), Handlers.unpin),
+    Row("POST", Route.APP_COMMANDS, ROOT, ("run", "by", "release", "command", "code"), Handlers.command),
     Row("GET", Route.APP_DROP, OPERATOR, (), Handlers.drop),
     Row("GET", Route.DEPLOYMENT, OPERATOR, (), Handlers.deployment),
     Row("GET", Route.DEPLOYMENT_EVENTS, OPERATOR, ("after",), Handlers.events),

@@ -280,6 +280,10 @@ class HttpDoor:
             return problem_response(problem, status=405 if match else 404, headers=headers)
         if match.row.policy is Policy.OPERATOR:
             await self._check_operator(connection.caller)
+        if match.row.policy is Policy.ROOT and connection.caller.uid not in (0, self._own_uid):
+            who = connection.caller.name
+            why = "only root and the agent's own user may"
+            raise Refused(Code.NOT_ALLOWED, f"{who} may not add to the history of this host", why=why)
         request = Request(
             http,
             connection,

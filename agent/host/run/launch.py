@@ -1,9 +1,10 @@
 """How a process of a release is started: its command, user and environment."""
 
+import difflib
 import os
 import pwd
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,38 @@ def prepare_hook(
     Raises: Refused(configuration).
     """
     return _prepare((str(executable),), config, folder.resolve(), own, host=host, socket=False)
+
+
+def prepare_command(
+    app: str, command: Sequence[str], config: AppConfig, placed: Placed, *, host: HostLayout
+) -> Launch:
+    """How to start a person's command in a release. It keeps the terminal. Blocking.
+
+    Raises: Refused(start_not_found, configuration).
+    """
+    folder = placed.path.resolve()
+    own = {"PUSHER_APP": app, "PUSHER_RELEASE": placed.release, "PUSHER_VERSION": placed.version}
+    program = find_program(command[0], release=folder)
+    return _prepare((program, *command[1:]), config, folder, own, host=host, socket=False)
+
+
+def find_program(program: str, *, release: Path) -> str:
+    """A program of the release's venv, looked up there and nowhere else. Blocking.
+
+    Raises: Refused(start_not_found), naming the nearest one, or listing what the venv has.
+    """
+    found = release / "venv/bin" / program
+    if program and "/" not in program and found.is_file() and os.access(found, os.X_OK, effective_ids=True):
+        return str(found)
+    there = _programs(release / "venv/bin")
+    close = difflib.get_close_matches(program, there, n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"The venv has: {', '.join(there) or 'no programs at all'}"
+    raise Refused(
+        Code.START_NOT_FOUND,
+        f"{program!r} cannot be run",
+        why="it is not a program of the live release's venv",
+        hint=f"Name the program without a folder. {hint}" if "/" in program else hint,
+    )
 
 
 def find_start(start: str, *, release: Path) -> tuple[str, ...]:

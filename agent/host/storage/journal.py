@@ -233,6 +233,15 @@ class Journal:
 
         return await self._database.write(write)
 
+    async def command_began(self, app: str, run: str, *, by: str, release: str, command: str, now: int) -> None:
+        """Record that a person runs a command in a release. `run` names it for `command_ended`."""
+        facts = {"run": run, "by": by, "release": release, "command": command, "time": now}
+        await self._database.write(lambda db: records.append(db, app, What.COMMAND, **facts))
+
+    async def command_ended(self, app: str, run: str, *, code: int, now: int) -> None:
+        """Record how such a command has ended."""
+        await self._database.write(lambda db: records.append(db, app, What.EXITED, run=run, code=code, time=now))
+
     async def trim(self, app: str) -> None:
         """Drop the events of all but the newest deployments; the deployments stay."""
         await self._database.write(
