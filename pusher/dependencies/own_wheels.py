@@ -40,6 +40,7 @@ class OwnWheels:
         self._tree = tree
         self._base = base
         self.made: dict[str, Path] = {}
+        self.folder = tree.folder
 
     def settle(self, package: Package) -> Package:
         """The package with a wheel that travels, if it comes from elsewhere than an index. Raises: Usage."""
@@ -56,7 +57,7 @@ class OwnWheels:
             source = (
                 Path(unquote(urlsplit(file.url).path)) if file.url.startswith("file:") else self._base / file.path
             )
-            return self.add(package, _wheel_of_file(package.name, source))
+            return self._local(package, source)
         return package
 
     def of_folder(self, name: str, table: Mapping[str, Any]) -> Path:
@@ -96,9 +97,22 @@ class OwnWheels:
         file = LockedFile(wheel.name, (f"sha256:{digest}",), path=path)
         return replace(package, version=version, files=(file,), hashes=(), origin=None)
 
+    def has(self, package: Package) -> bool:
+        """Whether the package is one of these wheels."""
+        return any(file.path in self.made for file in package.files)
+
+    def _local(self, package: Package, source: Path) -> Package:
+        """A file in the release's own `wheels/` stays as it is: whether it may be built is the host's to say."""
+        path = os.path.relpath(source.resolve(), self._tree.folder.resolve())
+        if not path.startswith(f"{WHEELS}/") or not source.is_file():
+            return self.add(package, _wheel_of_file(package.name, source))
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        file = LockedFile(source.name, (f"sha256:{digest}",), path=path)
+        return replace(package, files=(file,), hashes=(), origin=None)
+
     def _archive(self, package: Package, table: Mapping[str, Any]) -> Package:
         if "path" in table:
-            return self.add(package, _wheel_of_file(package.name, self._base / table["path"]))
+            return self._local(package, self._base / table["path"])
         known = [f"{kind}:{value}" for kind, value in table.get("hashes", {}).items()] + [*package.hashes]
         known += [one for file in package.files for one in file.hashes]
         url = str(table["url"])

@@ -86,7 +86,7 @@ class _Preparing:
         lock = replace(lock, packages=tuple(own.settle(one) for one in packages))
         if self.wanted.python_path:
             lock = replace(lock, packages=(*lock.packages, own.python_path(self.wanted.python_path)))
-        mine = [one.name for one in lock.packages if one.local and one.name != PYTHON_PATH]
+        mine = [one.name for one in lock.packages if own.has(one) and one.name != PYTHON_PATH]
         if self.wanted.wheels:
             lock = with_wheels(self._with_addresses(lock), own, python=self._python())
         text = write_lock(lock)

@@ -37,8 +37,10 @@ def with_wheels(lock: Lock, own: OwnWheels, *, python: str) -> Lock:
 
 
 def _with_wheel(package: Package, own: OwnWheels, ranks: dict[Tag, int]) -> Package:
-    if package.local:
+    if package.local and package.files[0].is_wheel:
         return package
+    if package.local:
+        return own.add(package, wheel_of_archive(package.name, own.folder / package.files[0].path))
     best = min(
         ((rank, file) for file in package.files if (rank := _rank(file, ranks)) is not None),
         key=lambda pair: pair[0],

@@ -15,7 +15,7 @@ from pusher.dependencies.choice import choose
 from pusher.dependencies.prepare import Prepared, prepare
 from pusher.errors import Usage
 from pusher.wire import Problem
-from tests.packages import wheel
+from tests.packages import sdist, wheel
 
 HASH = "a" * 64
 BACKEND = """
@@ -171,6 +171,16 @@ def test_wheels_of_the_release_are_named_by_path_and_hash(folder: Path):
             "wheels/tiny-1-py3-none-any.whl",
             hashlib.sha256(content).hexdigest(),
         )
+
+
+def test_a_source_archive_of_the_release_is_left_to_the_host_unless_wheels_are_wanted(folder: Path):
+    (folder / "wheels").mkdir()
+    (folder / "wheels/tiny-1.tar.gz").write_bytes(sdist("tiny"))
+    (folder / "requirements.txt").write_text("tiny\n")
+    found, packages = packed(folder)
+    assert packages["tiny"]["sdist"]["path"] == "wheels/tiny-1.tar.gz"
+    assert found.notes == ("dependencies: requirements.txt, 1 package",)
+    assert packed(folder, wheels=True)[1]["tiny"]["wheels"][0]["path"] == "wheels/tiny-1-py3-none-any.whl"
 
 
 def test_with_wheels_the_lock_is_for_one_python(folder: Path):
