@@ -5,6 +5,7 @@ key and the closest known one.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,49 @@ from pusher.transport.hosts import Address, Host, parse_address, parse_door
 from pusher.wire import SSH_DOOR, WireError, check_app
 
 CONFIG_NAME = "pusher.toml"
-_KEYS = {"app": str, "source": str, "key": str, "ssh": str, "keep_open_s": int, "hosts": dict}
+_KEYS = {
+    "app": str,
+    "source": str,
+    "key": str,
+    "ssh": str,
+    "keep_open_s": int,
+    "hosts": dict,
+    "dependencies": dict,
+}
+_KINDS = {dict: "a table", str: "text in quotes", int: "a whole number", list: "a list", bool: "true or false"}
 _LONGEST_OPEN_S = 86_400
 _CONTROL_PATH = "~/.ssh/pusher-%C"  # only the user may enter that folder
 _HOST_KEYS = {"address": str, "door": str, "owner": str, "drop": str}
+_DEPENDENCY_KEYS = {
+    "file": str,
+    "extras": list,
+    "groups": list,
+    "package": str,
+    "python": str,
+    "wheels": bool,
+    "project": bool,
+    "python_path": list,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependencies:
+    """What is taken of a version's dependencies, and how they travel."""
+
+    file: str = ""
+    """The file that names them; empty: the first that there is, in the order of the documentation."""
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    package: str = ""
+    """The member of a workspace that is deployed."""
+    python: str = ""
+    """The host's Python, like "3.11"."""
+    wheels: bool = False
+    """Whether all wheels travel, so that a host needs no network."""
+    project: bool = True
+    """Whether a wheel of the project itself is built, where its tool would install it."""
+    python_path: tuple[str, ...] = ()
+    """Folders of a release where Python finds modules, instead of a wheel of the project."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +71,7 @@ class Settings:
     ssh: str = "ssh"
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """The hosts in `pusher.toml`, by name."""
+    dependencies: Dependencies = Dependencies()
     chosen: tuple[Host, ...] = ()
     """The hosts of this command, in the order given, each once."""
 
@@ -74,6 +115,7 @@ def load(
         key=path("key", ""),
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         hosts=hosts,
+        dependencies=_dependencies(table.get("dependencies", {}), file, wheels=bool(flags.get("build_wheels"))),
         chosen=_choose(flags.get("host") or environment.get("PUSHER_HOST", "").split(), hosts),
     )
 
@@ -137,13 +179,30 @@ def _host(name: str, entry: object, file: Path | None) -> Host:
         raise Usage(f"{file}: hosts.{name}: {error.what}", why=error.why, hint=error.hint) from error
 
 
+def _dependencies(table: dict[str, Any], file: Path | None, *, wheels: bool) -> Dependencies:
+    _check(table, _DEPENDENCY_KEYS, file=file, place="dependencies.")
+    for key, value in table.items():
+        if isinstance(value, list) and not all(isinstance(one, str) and one for one in value):
+            raise Usage(f"{file}: 'dependencies.{key}' is {value!r}", why="it must be a list of texts")
+    for one in table.get("python_path", []):
+        if one.startswith("/") or ".." in one.split("/"):
+            raise Usage(f"{file}: 'dependencies.python_path' is {one!r}", why="a folder of the version is needed")
+    if (python := table.get("python")) and not re.fullmatch(r"3\.\d+(\.\d+)?", python):
+        raise Usage(f"{file}: 'dependencies.python' is {python!r}", why='it must be like "3.11"')
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
+    given["wheels"] = wheels or table.get("wheels", False)
+    return Dependencies(**given)
+
+
 def _check(table: Mapping[str, object], known: Mapping[str, type], *, file: Path | None, place: str) -> None:
     for key, value in table.items():
         kind = known.get(key)
         if kind is None:
             raise Usage(f"{file}: unknown key '{place}{key}'", hint=_nearest(key, known, place))
-        if not isinstance(value, kind) or isinstance(value, bool):
-            wanted = {dict: "a table", int: "a whole number"}.get(kind, "text in quotes")
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            wanted = _KINDS[kind]
             raise Usage(f"{file}: '{place}{key}' is {value!r}", why=f"it must be {wanted}")
         if isinstance(value, str) and "\0" in value:
             raise Usage(

@@ -36,6 +36,16 @@ BUDGETS_S = {
 a slow machine is no defect."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def sender_offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a sender keeps is kept for one session; it asks no index, so each host resolves what has no lock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("xdg-cache")))
+        patch.setenv("UV_OFFLINE", "1")
+        patch.setenv("UV_CACHE_DIR", str(tmp_path_factory.mktemp("uv-cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def event_loop_never_blocks() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["agent", "pusher"]) as blockbuster:

@@ -8,10 +8,10 @@ install) is refused. Where packages come from is root's to say: a release names 
 Format: https://pip.pypa.io/en/stable/reference/requirements-file-format/.
 """
 
+import codecs
 import hashlib
 import posixpath
 import re
-import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -19,6 +19,7 @@ from typing import Any
 
 from packaging.utils import InvalidName, canonicalize_name
 
+from agent.core.pylock import PYLOCK, parse_pylock
 from agent.core.requirement_lines import (
     BUILDS,
     BUILDS_HINT,
@@ -31,6 +32,7 @@ from agent.core.requirement_lines import (
     unusable,
     with_source,
 )
+from agent.core.toml_text import parse_toml
 from pusher.wire import Code, Failed
 
 Read = Callable[[str], bytes | None]
@@ -47,10 +49,12 @@ FILES_MOST = 100
 
 _STATEMENT_MOST = 512 * 1024
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
 _INCLUDES = frozenset({"-r", "--requirement", "-c", "--constraint"})
-_IGNORED = frozenset({"--prefer-binary"})
+_IGNORED = frozenset({"--prefer-binary", "--no-cache-dir", "--disable-pip-version-check", "--no-input"})
+"""Options of pip that change nothing of what is installed here."""
 _INDEXES = frozenset({"-i", "--index-url", "--pypi-url", "--extra-index-url", "--trusted-host"})
 _INDEXES_HINT = "Root names them in the app's file, under [dependencies]: index_url, or [[dependencies.indexes]]"
 
@@ -61,6 +65,7 @@ class Kind(StrEnum):
     REQUIREMENTS = "requirements"
     PROJECT = "project"
     LOCK = "lock"
+    PYLOCK = "pylock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ class Wanted:
 
     `name` is the configured file, `files` the SHA-256 (hex) of each that counts. The requirements of a lock are
     known only when it has been exported (`read_exported`). `hashed`: all must carry hashes. `only_binary`,
-    `no_binary`: for these packages a wheel, or a build, is demanded.
+    `no_binary`: for these packages a wheel, or a build, is demanded. `passed_over`: statements without effect, for
+    people.
     """
 
     kind: Kind
@@ -82,14 +88,25 @@ class Wanted:
     prereleases: bool = False
     only_binary: tuple[str, ...] = ()
     no_binary: tuple[str, ...] = ()
+    requires_python: str = ""
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether it names every package that is installed, so that nothing may be added to it."""
+        return self.kind is Kind.PYLOCK
 
 
 def read_wanted(name: str, *, read: Read, wheels_only: bool, indexes: Collection[str] = ()) -> Wanted:
-    """What the release asks for in its file `name`, with all that it includes. `indexes`: names that root gave.
+    """What the release asks for in its `pylock.toml`, or else in its file `name`, with all that it includes.
+
+    `indexes`: names that root gave.
 
     Raises: Failed(dependencies_failed), naming the file and the line.
     """
     reading = _Reading(read, wheels_only)
+    if read(PYLOCK) is not None:
+        return reading.pylock()
     base = posixpath.basename(name)
     if base == "uv.lock":
         return reading.lock(name)
@@ -133,6 +150,7 @@ class _Reading:
     flags: set[str] = field(default_factory=set)
     only_binary: list[str] = field(default_factory=list)
     no_binary: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
 
     def requirements(self, name: str) -> Wanted:
         self._follow(name)
@@ -147,6 +165,7 @@ class _Reading:
             prereleases="--pre" in self.flags,
             only_binary=tuple(dict.fromkeys(self.only_binary)),
             no_binary=tuple(dict.fromkeys(self.no_binary)),
+            passed_over=tuple(self.passed_over),
         )
 
     def project(self, name: str, indexes: Collection[str]) -> Wanted:
@@ -188,6 +207,17 @@ class _Reading:
                     raise unusable(where, why=BUILDS, hint=BUILDS_HINT)
         return wanted
 
+    def pylock(self) -> Wanted:
+        lock = parse_pylock(self._text(PYLOCK), wheels_only=self.wheels_only)
+        return Wanted(
+            Kind.PYLOCK,
+            PYLOCK,
+            self.files,
+            lock.requirements,
+            hashed=bool(lock.requirements),
+            requires_python=lock.requires_python,
+        )
+
     def _follow(self, name: str, by: str = "", *, constraints: bool = False) -> None:
         if (name, constraints) in self.followed:
             return
@@ -211,6 +241,8 @@ class _Reading:
             if values:
                 raise unusable(where, why=f"something follows {option}", hint="Put it on a line of its own")
             self.flags.add(option)
+            if option in _IGNORED:
+                self.passed_over.append(f"{where}: {option} is passed over")
             return
         if option in ("-e", "--editable"):
             raise unusable(where, why=OWN_CODE, hint=OWN_CODE_HINT)
@@ -259,10 +291,7 @@ class _Reading:
         return f"{target}{part}"
 
     def _toml(self, name: str) -> dict[str, Any]:
-        try:
-            return tomllib.loads(self._text(name))
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise unusable(name, why=str(error)) from error
+        return parse_toml(self._text(name), name=name)
 
     def _text(self, name: str, by: str = "") -> str:
         content = self.read(name)
@@ -279,6 +308,9 @@ class _Reading:
         if self.size > FILE_MOST:
             raise unusable(name, why=f"with what includes it, it is larger than {FILE_MOST} bytes")
         self.files[name] = hashlib.sha256(content).hexdigest()
+        if content[:2] in _UTF_16:
+            hint = "Save it as UTF-8 (PowerShell: `pip freeze | Out-File -Encoding utf8 requirements.txt`)"
+            raise unusable(name, why="it is UTF-16", hint=hint)
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:

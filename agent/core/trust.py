@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable
 from agent.core.config import BundleLimits
 from agent.core.layout import HOOKS_FOLDER
 from agent.core.plan import HOOK_NAMES
+from agent.core.pylock import PYLOCK
 from pusher.wire import Code, Entry, File, Manifest, Refused, format_timestamp, reserved
 
 AHEAD_MOST_MS = 5 * 60 * 1000
@@ -103,12 +104,12 @@ def check_hook(entry: Entry) -> None:
 
 
 def check_requirements(names: Iterable[str], *, requirements: str) -> None:
-    """Refuse an index whose `names` lack the file with the app's dependencies.
+    """Refuse an index whose `names` lack both a `pylock.toml` and the file with the app's dependencies.
 
     Checked before any payload is accepted: without that file the release can never have a venv.
     Raises: Refused(dependencies_failed).
     """
-    if requirements not in names:
+    if not {requirements, PYLOCK} & {*names}:
         empty = " (empty, if the app has no dependencies)" if requirements.endswith(".txt") else ""
         raise Refused(
             Code.DEPENDENCIES_FAILED,

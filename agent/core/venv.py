@@ -141,6 +141,8 @@ def install_argv(
         argv += [word for name in wanted.no_binary for word in ("--no-binary", name)]
     if wanted.hashed:
         argv += ["--require-hashes"]
+    if wanted.exact:
+        argv += ["--no-deps"]
     if wanted.prereleases:
         argv += ["--prerelease", "allow"]
     if source is Source.LOCAL:

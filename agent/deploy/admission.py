@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent.core import trust
 from agent.core.config import AppConfig, BundleLimits
+from agent.core.pylock import PYLOCK
 from agent.host.bundle.signatures import TrustFiles, verify_all
 from agent.host.ports import Bundle, Clock
 from agent.host.releases.unpack import check_room, write_metadata
@@ -129,6 +130,7 @@ class Admission:
 
         count = total = 0
         requirements = self.config.dependencies.requirements
+        needed = {requirements, PYLOCK}
         found: set[str] = set()
         try:
             bundle.verified(manifest)
@@ -138,7 +140,7 @@ class Admission:
                 trust.check_hook(entry)
                 count += 1
                 total += entry.size if isinstance(entry, File) else 0
-                found |= {entry.path} & {requirements}
+                found |= {entry.path} & needed
                 yield line, entry
         except LimitError as error:
             raise Refused(

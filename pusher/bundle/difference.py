@@ -52,8 +52,10 @@ def compare(old: Iterable[Entry], new: Collection[Entry]) -> Difference:
 
 
 def requirements_changed(difference: Difference, requirements: str) -> bool:
-    """Whether a host would install dependencies anew: its requirements file or the tree's own wheels changed."""
-    return any(one.path == requirements or one.path.startswith(_WHEELS) for one in difference.changes)
+    """Whether a host would install dependencies anew: the lock, its requirements file or the wheels changed."""
+    return any(
+        one.path in (requirements, "pylock.toml") or one.path.startswith(_WHEELS) for one in difference.changes
+    )
 
 
 def _kind(was: Entry | None, entry: Entry) -> str:

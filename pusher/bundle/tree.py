@@ -8,8 +8,8 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pusher.bundle.ignore import rules
@@ -34,15 +34,32 @@ _DEPTH = Limits().depth
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A folder as it was read. `entries` are sorted by path, as the lines of `index` are."""
+    """A folder as it was read. `entries` are sorted by path, as the lines of `index` are.
+
+    `made`: files that lie elsewhere, by their path in the tree.
+    """
 
     folder: Path
     entries: tuple[Entry, ...]
     index: bytes
+    made: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[File, ...]:
         return tuple(entry for entry in self.entries if isinstance(entry, File))
+
+    def with_files(self, made: Mapping[str, Path]) -> "Tree":
+        """The tree with these files, by their path in it, in place of any that it has there. Raises: Usage."""
+        added: list[Entry] = []
+        for path, source in made.items():
+            try:
+                _, size, sha256 = _read_through(str(source))
+            except OSError as error:
+                raise _cannot(str(source), "cannot be read", error.strerror or str(error)) from error
+            added.append(File(path, 0o644, size, sha256))
+        entries = [*(one for one in self.entries if one.path not in made), *added]
+        entries.sort(key=lambda entry: entry.path)
+        return Tree(self.folder, tuple(entries), b"".join(map(index_line, entries)), {**self.made, **made})
 
     def contents(self, wanted: Collection[str] | None = None) -> Iterator[tuple[File, Iterator[bytes]]]:
         """The files, or those whose digest is in `wanted`, in order, each with its content.
@@ -56,7 +73,9 @@ class Tree:
     def _content(self, file: File) -> Iterator[bytes]:
         digest, size = hashlib.sha256(), 0
         try:
-            with open(os.open(self.folder / file.path, _READ), "rb", buffering=0) as source:
+            with open(
+                os.open(self.made.get(file.path, self.folder / file.path), _READ), "rb", buffering=0
+            ) as source:
                 while chunk := source.read(_CHUNK):
                     digest.update(chunk)
                     size += len(chunk)

@@ -7,10 +7,10 @@ from typing import Any
 from pusher.bundle.archive import read_bundle
 from pusher.bundle.difference import Change, Difference, compare, requirements_changed
 from pusher.bundle.source import BundleFile, Folder, locate
-from pusher.bundle.tree import read_tree
+from pusher.bundle.tree import Tree
 from pusher.commands.command import Command, always
 from pusher.commands.options import add_options, add_what
-from pusher.config import load
+from pusher.config import Settings, load
 from pusher.fleet.fleet import on_each
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, byte_count, release_name, table
@@ -31,7 +31,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     found = locate(arguments.what, source=settings.source)
     packed = read_bundle(found.path) if isinstance(found, BundleFile) else None
     version = found.version if isinstance(found, Folder) else ""
-    entries = packed.entries if packed else read_tree(found.path).entries
+    entries = packed.entries if packed else _tree(found, settings).entries
 
     def act(client: Client, screen: Screen) -> str:
         status = client.status(settings.app)
@@ -81,6 +81,12 @@ def _members(difference: Difference) -> dict[str, Any]:
         "new_files": len(difference.travelling),
         "new_bytes": sum(file.size for file in difference.travelling),
     }
+
+
+def _tree(found: Folder | BundleFile, settings: Settings) -> Tree:
+    from pusher.dependencies.prepare import prepare
+
+    return prepare(found.path, wanted=settings.dependencies).tree
 
 
 def _lines(difference: Difference) -> Iterator[str]:

@@ -19,6 +19,16 @@ def add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle file, or a folder")
 
 
+def add_dependencies(parser: argparse.ArgumentParser) -> None:
+    """How the dependencies of a folder travel."""
+    parser.add_argument(
+        "--build-wheels", action="store_true", help="send a wheel of every dependency: the host needs no network"
+    )
+    parser.add_argument(
+        "--relock", action="store_true", help="resolve dependencies anew, where the folder has no lock of its own"
+    )
+
+
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
     """The options of these names; --config as well, if the command has settings."""
     for name in names:

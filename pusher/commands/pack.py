@@ -12,7 +12,7 @@ from pusher.bundle.source import BundleFile, locate
 from pusher.bundle.tree import dangling, read_tree
 from pusher.bundle.whole_file import write_whole
 from pusher.commands.command import Command
-from pusher.commands.options import add_options, count
+from pusher.commands.options import add_dependencies, add_options, count
 from pusher.config import load
 from pusher.errors import Usage
 from pusher.terminal.screen import Screen
@@ -46,6 +46,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"how long it can be deployed (default {_DAYS})",
     )
+    add_dependencies(parser)
     add_options(parser, "app", "source", "key")
 
 
@@ -55,7 +56,14 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     found = locate(arguments.what, source=settings.source)
     if isinstance(found, BundleFile):
         raise Usage(f"{found.path} is a file", hint="Name a version, or a folder")
-    tree = read_tree(found.path)
+    if arguments.manifest:
+        tree = read_tree(found.path)  # as it will be dropped
+    else:
+        from pusher.dependencies.prepare import prepare  # here: half of a start's time
+
+        tree, notes = prepare(found.path, wanted=settings.dependencies, anew=arguments.relock)
+        for note in notes:
+            screen.line(note)
     screen.dangling(dangling(tree))
     created = int(time.time() * 1000)
     expires = created + arguments.days * _DAY_MS

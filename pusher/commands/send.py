@@ -11,16 +11,16 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pusher.bundle.archive import Member, Payload, read_bundle, write_bundle
 from pusher.bundle.commit import source_of
 from pusher.bundle.manifest import manifest_for
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.source import BundleFile, Folder, locate
-from pusher.bundle.tree import dangling, read_tree
+from pusher.bundle.tree import dangling
 from pusher.commands.command import Command
-from pusher.commands.options import add_options, add_what
+from pusher.commands.options import add_dependencies, add_options, add_what
 from pusher.commands.rollout import add_rollout, rollout_options
 from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable
@@ -32,6 +32,9 @@ from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, duration
 from pusher.transport.client import Client
 from pusher.wire import Code, Manifest, Problem
+
+if TYPE_CHECKING:
+    from pusher.dependencies.prepare import Prepared
 
 # Sending less than that is faster than asking what is missing.
 _NOT_WORTH_ASKING = 256 * 1024
@@ -50,6 +53,7 @@ class _Shipment:
 def _options(parser: argparse.ArgumentParser) -> None:
     add_what(parser)
     add_options(parser, "host", "app", "source", "key", "ssh")
+    add_dependencies(parser)
     add_rollout(parser, all_or_none=True)
 
 
@@ -61,7 +65,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         if isinstance(found, BundleFile):
             shipment, statuses = _from_file(found, rollout)
         else:
-            shipment, statuses = _from_folder(found, settings, rollout, screen)
+            shipment, statuses = _from_folder(found, settings, rollout, screen, relock=arguments.relock)
         if rollout.several:
             shipment = replace(shipment, missing=_missing(shipment, rollout))
         return rollout.change(partial(_deliver, shipment=shipment), before=_live(statuses))
@@ -87,14 +91,16 @@ def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Shipment, dict[str
 
 
 def _from_folder(
-    found: Folder, settings: Settings, rollout: Rollout, screen: Screen
+    found: Folder, settings: Settings, rollout: Rollout, screen: Screen, *, relock: bool
 ) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
     app = settings.app_name()
     # Connecting to a host may take longer than reading the folder.
-    reading = Background(partial(read_tree, found.path))
+    reading = Background(partial(_prepare, found, settings, relock=relock))
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
-    tree = reading.result()
+    tree, notes = reading.result()
+    for note in notes:
+        screen.line(note)
     screen.dangling(dangling(tree))
     source = source_of(found.path, {entry.path for entry in tree.entries})
     manifest = manifest_for(statuses, tree, app=app, version=found.version, source=source)
@@ -102,6 +108,13 @@ def _from_folder(
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))
     return _Shipment(manifest, sign_manifest(manifest, tree, key=settings.key), tree), statuses
+
+
+def _prepare(found: Folder, settings: Settings, *, relock: bool) -> "Prepared":
+    # Imported here: a bundle file needs none of it.
+    from pusher.dependencies.prepare import prepare
+
+    return prepare(found.path, wanted=settings.dependencies, anew=relock)
 
 
 def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:

@@ -53,7 +53,7 @@ async def test_an_interrupted_send_says_how_to_follow_the_deployment(shell: Shel
     shell.version("v1", wsgi("v1") | {"hooks/before-symlink": gate})
     process = await shell.start("send", "v1")
     assert process.stdout is not None
-    while b"dependencies" not in await process.stdout.readline():
+    while b"  dependencies" not in await process.stdout.readline():
         pass
     process.send_signal(signal.SIGINT)
     said, _ = await process.communicate()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -303,6 +304,32 @@ async def test_a_package_with_an_index_of_its_own_comes_from_there_alone(place: 
         assert said(await place.make(place.venvs(**options)) / "bin/corp") == "1"
 
 
+def lock_of(**packages: bytes) -> str:
+    """A lock with one wheel of each package, at an address where nobody answers."""
+    stated = "".join(
+        f'[[packages]]\nname = "{name}"\nversion = "1"\n[[packages.wheels]]\nurl = "https://127.0.0.1:9/{name}.whl"\n'
+        f'hashes.sha256 = "{sha256(content).hexdigest()}"\n'
+        for name, content in packages.items()
+    )
+    return f'lock-version = "1.0"\n{stated}'
+
+
+async def test_what_a_lock_names_comes_from_roots_indexes_and_from_no_address_in_it(place: Place) -> None:
+    tiny, corp, fake = wheel("tiny", needs="nothing-like-this"), wheel("corp"), wheel("corp", files={"x.py": ""})
+    public = {"tiny-1-py3-none-any.whl": tiny, "corp-1-py3-none-any.whl": fake}
+    place.release.joinpath("pylock.toml").write_text(lock_of(tiny=tiny, corp=corp))
+    with index(public) as url, index({"corp-1-py3-none-any.whl": corp}) as own:
+        options = {"index_url": url, "indexes": [{"name": "corp", "url": own, "packages": ["corp"]}]}
+        venv = await place.make(place.venvs(**options))
+        assert (said(venv / "bin/corp"), said(venv / "bin/tiny")) == ("1", "1")
+
+
+async def test_a_file_with_another_hash_than_the_lock_has_is_not_installed(place: Place) -> None:
+    place.release.joinpath("pylock.toml").write_text(lock_of(tiny=b"another"))
+    with index() as url:
+        await place.failure(place.venvs(index_url=url))
+
+
 async def test_an_index_for_every_package_is_asked_first(place: Place) -> None:
     own = {"tiny-5-py3-none-any.whl": wheel("tiny", "5")}
     with index() as url, index(own) as more:
@@ -416,7 +443,18 @@ async def test_a_lock_and_a_project_bring_their_dependencies(place: Place, uv_ca
     place.cache = uv_cache
     project = '[project]\nname = "demo"\nversion = "1"\ndependencies = ["markupsafe==3.0.2"]\n'
     (place.release / "pyproject.toml").write_text(project)
-    lock = (UV, "lock", "--quiet", "--no-config", "--python", "/usr/bin/python3", "--system-certs")
+    lock = (
+        "/usr/bin/env",
+        "-u",
+        "UV_OFFLINE",
+        UV,
+        "lock",
+        "--quiet",
+        "--no-config",
+        "--python",
+        "/usr/bin/python3",
+        "--system-certs",
+    )
     said(*lock, "--cache-dir", uv_cache / "uv", "--project", place.release)
     for name in ("uv.lock", "pyproject.toml"):
         venv = await place.make(place.venvs(index_url="", requirements=name))

@@ -21,6 +21,8 @@ OTHERS = {
     "an app's server": {"--fd 3"},
     "systemd": {"--merge", "--follow", "--job-mode=triggering"},
     "zstd": {"--long"},
+    "uv": {"--no-deps", "--require-hashes"},
+    "pip": {"--no-cache-dir", "--prefer-binary"},
 }
 """Options of other programs, which documents name by themselves."""
 

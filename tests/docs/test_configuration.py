@@ -20,6 +20,7 @@ from agent.core.config import (
     parse_agent,
     parse_app,
 )
+from pusher.config import Dependencies as Sent
 from pusher.config import Settings, load
 from pusher.errors import Usage
 from tests.docs.documents import REPOSITORY, blocks
@@ -64,8 +65,12 @@ def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
 
 
 def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
-    found = re.findall(r"^\| `(hosts\.NAME\.\w+|app|source|key|ssh|keep_open_s)` \|", TEXT, re.M)
-    top, hosts = [key for key in found if "." not in key], [key.rpartition(".")[2] for key in found if "." in key]
+    found = re.findall(r"^\| `(hosts\.NAME\.\w+|dependencies\.\w+|app|source|key|ssh|keep_open_s)` \|", TEXT, re.M)
+    top = [key for key in found if "." not in key]
+    hosts, dependencies = (
+        [key.rpartition(".")[2] for key in found if key.startswith(f"{table}.")]
+        for table in ("hosts", "dependencies")
+    )
     values = {"address": "ssh://web1", "door": "127.0.0.1:9001", "drop": "/srv/drop", "owner": "root"}
     lines = [
         *(f"{key} = 1" if key == "keep_open_s" else f'{key} = "x"' for key in top),
@@ -78,7 +83,8 @@ def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Pa
     with pytest.raises(Usage) as refused:
         load({}, environment={}, start=tmp_path)
     known = str(refused.value).rpartition(": ")[2]
-    assert {*top, "hosts"} == {*known.split(", ")}
+    assert {*dependencies} == {*Sent.__dataclass_fields__}
+    assert {*top, "hosts", "dependencies"} == {*known.split(", ")}
 
 
 def test_the_agents_file_of_the_package_shows_the_defaults():

@@ -35,6 +35,7 @@ def version(door: ScriptedDoor, tmp_path: Path) -> Path:
     (folder / "wheels").mkdir(parents=True)
     for name in ("app.py", "requirements.txt", "wheels/own.whl", "run"):
         (folder / name).write_text(f"this is {name}")
+    (folder / "requirements.txt").write_text("this-is-requirements.txt")
     (folder / "link").symlink_to("app.py")
     door.on("GET", "/apps/flask-demo/index", streaming(*map(index_line, read_tree(folder).entries)))
     return folder

@@ -165,7 +165,8 @@ def test_hashes_once_carried_are_demanded_of_all(text: str) -> None:
         (f"flask {HASH} ./evil", "only --hash may follow"),
         ("flask\x0b--no-binary flask", "control character"),
         ("a\nb\u2028c", "requirements.txt, line 2 cannot be used: it has a control character"),
-        (b"\xff\xfef\0", "it is not UTF-8"),
+        (b"\xff\xfef\0", "it is UTF-16"),
+        (b"\xfff\0", "it is not UTF-8"),
     ],
 )
 def test_what_a_requirements_file_may_not_say(text: str | bytes, said: str) -> None:

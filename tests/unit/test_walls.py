@@ -39,6 +39,7 @@ WRONG = {
     "http": ("agent.doors.ports", "aiohttp"),
     "subprocesses": ("agent.deploy.hooks", "subprocess"),
     "cli-floors": ("pusher.errors", "pusher.config"),
+    "cli-dependencies": ("pusher.dependencies.lock", "pusher.dependencies.prepare"),
     "cli-commands": ("pusher.commands.verify", "pusher.commands.pack"),
     "admin-commands": ("agent.admin.trust", "agent.admin.init"),
     "thin-cli": ("pusher.transport.rsync", "agent.core.layout"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from agent.core.config import Dependencies
 from agent.core.layout import AppLayout
+from agent.core.pylock import check_python
 from agent.core.requirement_lines import WHEELS
 from agent.core.requirements import Wanted, lock_files, read_exported, read_wanted
 from agent.core.venv import (
@@ -77,9 +78,11 @@ class Venvs:
     async def key(self, release: Path) -> str:
         """The key of the venv that a release needs.
 
-        Raises: Failed(dependencies_failed) for files that are missing or cannot be used, Refused(configuration).
+        Raises: Failed(dependencies_failed) for files that are missing or cannot be used, or another Python than
+        they are for; Refused(configuration).
         """
         inputs = await self._inputs(release)
+        check_python(inputs.wanted.requires_python, python=inputs.python)
         return venv_key(
             inputs.wanted, python=inputs.python, config=self._config, wheels=inputs.wheels, places=inputs.places
         )
@@ -93,6 +96,8 @@ class Venvs:
         if await asyncio.to_thread((final / COMPLETE).is_file):
             return False
         inputs = await self._inputs(release)
+        for said in inputs.wanted.passed_over:
+            line(said)
         logins = await asyncio.to_thread(read_logins, self._credentials)
         credentials = index_credentials(self._config, logins)
         await to_its_end(self._clear, final, work)

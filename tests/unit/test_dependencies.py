@@ -1,0 +1,242 @@
+"""What a folder depends on, as it is packed: with the real uv, which here has no network."""
+
+import hashlib
+import subprocess
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uv
+
+from pusher.config import Dependencies
+from pusher.dependencies.choice import choose
+from pusher.dependencies.prepare import Prepared, prepare
+from pusher.errors import Usage
+from pusher.wire import Problem
+from tests.packages import sdist, wheel
+
+HASH = "a" * 64
+BACKEND = """
+import os, zipfile
+def build_wheel(folder, *_, **__):
+    name = next(line for line in open("pyproject.toml") if line.startswith("name")).split('"')[1].replace("-", "_")
+    info, file = f"{name}-1.dist-info", f"{name}-1-py3-none-any.whl"
+    members = {
+        f"{name}/__init__.py": open(f"src/{name}/__init__.py").read(),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1\\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(os.path.join(folder, file), "w") as archive:
+        for path, text in members.items():
+            archive.writestr(zipfile.ZipInfo(path), text)
+    return file
+"""
+BUILD = '[build-system]\nrequires = []\nbuild-backend = "back"\nbackend-path = ["."]\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "v1"
+    made.mkdir()
+    return made
+
+
+def project(folder: Path, name: str = "shop", *, needs: str = "[]", more: str = "") -> Path:
+    """A project with a backend of its own, which needs no network."""
+    (folder / f"src/{name}").mkdir(parents=True)
+    (folder / f"src/{name}/__init__.py").write_text(f"NAME = {name!r}\n")
+    (folder / "back.py").write_text(BACKEND)
+    table = f'[project]\nname = "{name}"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = {needs}\n'
+    (folder / "pyproject.toml").write_text(table + BUILD + more)
+    return folder
+
+
+def workspace(folder: Path) -> Path:
+    sources = '[tool.uv.workspace]\nmembers = ["libs/*"]\n[tool.uv.sources]\nlib = { workspace = true }\n'
+    project(folder, needs='["lib"]', more=sources)
+    project(folder / "libs/lib", "lib")
+    subprocess.run([uv.find_uv_bin(), "lock", "--quiet", "--offline"], cwd=folder, check=True)
+    return folder
+
+
+def packed(folder: Path, **wanted: Any) -> tuple[Prepared, dict[str, dict[str, Any]]]:
+    """What is packed, and the packages of its lock by name."""
+    found = prepare(folder, wanted=Dependencies(**wanted))
+    raw = b"".join(part for one, content in found.tree.contents() if one.path == "pylock.toml" for part in content)
+    return found, {one["name"]: one for one in tomllib.loads(raw.decode())["packages"]}
+
+
+def test_a_folder_without_dependencies_is_packed_as_it_is(folder: Path):
+    (folder / "app.py").write_text("")
+    found = prepare(folder, wanted=Dependencies())
+    assert ([one.path for one in found.tree.entries], found.notes) == (["app.py"], ())
+
+
+def test_a_uv_workspace_travels_as_one_lock_with_wheels_of_its_members(folder: Path):
+    found, packages = packed(workspace(folder))
+    assert found.notes == ("dependencies: uv.lock, 2 packages, built here: lib, shop",)
+    assert packages.keys() == {"lib", "shop"}
+    made = {one.path: one.sha256 for one in found.tree.files if one.path.startswith("wheels/")}
+    stated = {one["wheels"][0]["path"]: one["wheels"][0]["hashes"]["sha256"] for one in packages.values()}
+    assert made == stated
+    with zipfile.ZipFile(found.tree.made["wheels/lib-1-py3-none-any.whl"]) as archive:
+        assert archive.read("lib/__init__.py") == b"NAME = 'lib'\n"
+    assert not (folder / "wheels").exists()
+    assert not (folder / "pylock.toml").exists()
+
+
+def test_the_same_folder_gives_the_same_index_and_a_changed_module_another_wheel(folder: Path):
+    first = packed(workspace(folder))[0].tree
+    assert packed(folder)[0].tree.index == first.index
+    (folder / "libs/lib/src/lib/__init__.py").write_text("NAME = 'other'\n")
+    changed = packed(folder)[0].tree
+    old, new = ({one.path: one.sha256 for one in tree.files} for tree in (first, changed))
+    assert old["wheels/lib-1-py3-none-any.whl"] != new["wheels/lib-1-py3-none-any.whl"]
+
+
+def test_a_uv_lock_that_does_not_fit_is_refused_with_the_line_that_mends_it(folder: Path):
+    workspace(folder)
+    file = folder / "pyproject.toml"
+    file.write_text(file.read_text().replace('["lib"]', '["lib", "other"]'))
+    with pytest.raises(Usage, match="does not fit its pyproject"):
+        prepare(folder, wanted=Dependencies())
+
+
+def test_one_member_of_a_workspace_can_be_deployed_and_so_can_its_folder_alone(folder: Path):
+    workspace(folder)
+    assert packed(folder, package="lib")[1].keys() == {"lib"}
+    assert packed(folder / "libs/lib")[1].keys() == {"lib"}
+
+
+def test_a_project_without_a_lock_is_built_and_can_be_left_out(folder: Path):
+    project(folder)
+    assert packed(folder)[1].keys() == {"shop"}
+    assert packed(folder, project=False)[1] == {}
+
+
+@pytest.mark.parametrize("line", [".", "-e .", "--editable ."])
+def test_a_requirements_file_may_name_the_project_itself(folder: Path, line: str):
+    project(folder)
+    (folder / "requirements.txt").write_text(f"--no-cache-dir\n{line}\n")
+    found, packages = packed(folder)
+    assert packages.keys() == {"shop"}
+    assert found.notes[1:] == ("requirements.txt, line 1: --no-cache-dir is passed over",)
+
+
+def test_folders_on_pythons_path_take_the_place_of_a_wheel(folder: Path):
+    found, packages = packed(project(folder), python_path=("src",))
+    assert packages.keys() == {"pusher-python-path"}
+    assert found.notes == ("dependencies: pyproject.toml, 0 packages, modules from src",)
+
+
+def test_a_project_that_cannot_be_built_is_refused_with_its_backends_words(folder: Path):
+    project(folder)
+    (folder / "back.py").write_text("def build_wheel(*_, **__):\n    raise SystemExit('no compiler here')\n")
+    with pytest.raises(Usage, match="The wheel of shop could not be built") as refused:
+        prepare(folder, wanted=Dependencies())
+    assert "project = false" in refused.value.hint
+    assert "no compiler here" in refused.value.output
+
+
+def test_exact_requirements_with_hashes_are_a_lock_without_asking_anybody(folder: Path):
+    (folder / "more.txt").write_text(f"Click == 8.1 \\\n  --hash=sha256:{HASH} # why\n")
+    (folder / "requirements.txt").write_text(
+        "-r more.txt\n--require-hashes\n-i https://x.example/simple\n"
+        f"flask[async]==3.0 ; os_name == 'posix' --hash=sha256:{HASH}\n"
+    )
+    found, packages = packed(folder)
+    assert found.notes == ("dependencies: requirements.txt, 2 packages",)
+    assert packages["flask"]["marker"] == 'os_name == "posix"'
+    assert packages["click"]["tool"]["pusher"]["hashes"] == [f"sha256:{HASH}"]
+
+
+def test_requirements_travel_as_they_are_where_no_index_can_be_asked(folder: Path):
+    (folder / "requirements.txt").write_text("flask>=3\n")
+    found = prepare(folder, wanted=Dependencies())
+    assert [one.path for one in found.tree.entries] == ["requirements.txt"]
+    assert "travels without a lock" in found.notes[0]
+
+
+def test_wheels_of_the_release_are_named_by_path_and_hash(folder: Path):
+    (folder / "wheels").mkdir()
+    content = wheel("tiny")
+    (folder / "wheels/tiny-1-py3-none-any.whl").write_bytes(content)
+    for text in ("./wheels/tiny-1-py3-none-any.whl\n", "--find-links wheels\ntiny\n", "tiny\n"):
+        (folder / "requirements.txt").write_text(text)
+        (file,) = packed(folder)[1]["tiny"]["wheels"]
+        assert (file["path"], file["hashes"]["sha256"]) == (
+            "wheels/tiny-1-py3-none-any.whl",
+            hashlib.sha256(content).hexdigest(),
+        )
+
+
+def test_a_source_archive_of_the_release_is_left_to_the_host_unless_wheels_are_wanted(folder: Path):
+    (folder / "wheels").mkdir()
+    (folder / "wheels/tiny-1.tar.gz").write_bytes(sdist("tiny"))
+    (folder / "requirements.txt").write_text("tiny\n")
+    found, packages = packed(folder)
+    assert packages["tiny"]["sdist"]["path"] == "wheels/tiny-1.tar.gz"
+    assert found.notes == ("dependencies: requirements.txt, 1 package",)
+    assert packed(folder, wheels=True)[1]["tiny"]["wheels"][0]["path"] == "wheels/tiny-1-py3-none-any.whl"
+
+
+def test_with_wheels_the_lock_is_for_one_python(folder: Path):
+    (folder / "wheels").mkdir()
+    (folder / "wheels/tiny-1-py3-none-any.whl").write_bytes(wheel("tiny"))
+    (folder / "requirements.txt").write_text("./wheels/tiny-1-py3-none-any.whl\n")
+    found, packages = packed(folder, wheels=True, python="3.12")
+    assert (packages.keys(), found.notes) == (
+        {"tiny"},
+        ("dependencies: requirements.txt, 1 package, all as wheels",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=4"'}, "There is no Python >=4"),
+        ({"pyproject.toml": '[project]\nname = "x"\nrequires-python = "new"'}, "requires-python is 'new'"),
+        (
+            {"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.12"', ".python-version": "3.11\n"},
+            "needs Python >=3.12, and .python-version names 3.11",
+        ),
+        ({"requirements.txt": "\xff\xfe"}, "it is UTF-16"),
+        ({"requirements.txt": "\xff"}, "it is not UTF-8"),
+        ({"requirements.txt": "-r gone.txt"}, "gone.txt cannot be read"),
+        ({"requirements.txt": "this is none"}, "cannot be decided"),
+        ({"pylock.toml": "["}, "is not TOML"),
+        ({"pylock.toml": 'lock-version = "1.0"\n[[packages]]\nname = "x"'}, "x has no hashes"),
+        ({"pyproject.toml": "["}, "is not TOML"),
+        ({"uv.lock": "["}, "cannot be decided"),
+        (
+            {"requirements-a.txt": "", "requirements-b.txt": ""},
+            'under [dependencies]: file = "requirements-a.txt"',
+        ),
+    ],
+)
+def test_what_cannot_be_decided_is_refused_on_the_sender(folder: Path, files: dict[str, str], why: str):
+    for name, text in files.items():
+        (folder / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(Problem) as refused:
+        prepare(folder, wanted=Dependencies())
+    assert why in f"{refused.value.what}: {refused.value.why} {refused.value.hint}"
+
+
+def test_the_file_that_decides_is_the_first_of_a_known_order(folder: Path):
+    order = ["pylock.toml", "uv.lock", "poetry.lock", "Pipfile.lock", "requirements.txt", "pyproject.toml"]
+    for name in order:
+        (folder / name).write_text("[project]\n")
+    for name in order:
+        assert choose(folder) == folder / name
+        (folder / name).unlink()
+    assert choose(folder) is None
+    (folder / "requirements").mkdir()
+    for name in ("dev", "prod"):
+        (folder / f"requirements/{name}.txt").write_text("")
+    assert choose(folder) == folder / "requirements/prod.txt"
+    assert choose(folder, named="requirements/dev.txt") == folder / "requirements/dev.txt"
+    with pytest.raises(Usage, match="has no none"):
+        choose(folder, named="none")
