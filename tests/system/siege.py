@@ -35,16 +35,15 @@ for number in range(20):
         while not over():
             for at, sock in enumerate(held):
                 try:
-                    closed = select.select([sock], [], [], 0)[0] and not sock.recv(4096)
+                    closed = False
+                    while not closed and select.select([sock], [], [], 0)[0]:
+                        closed = not sock.recv(4096)
                 except OSError:
                     closed = True
                 if closed:
                     sock.close()
-                    try:
-                        held[at] = connect()
-                    except OSError:
-                        time.sleep(0.05)
-            select.select([sys.stdin], [], [], 0.1)
+                    held[at] = connect()
+            time.sleep(1)
         os._exit(0)
 for _ in range(20): os.read(told, 1)
 ready()
