@@ -30,6 +30,7 @@ from agent.deploy.steps.confirm import Confirm
 from agent.deploy.steps.dependencies import Dependencies
 from agent.deploy.steps.link_shared import LinkShared
 from agent.deploy.steps.preflight import Preflight
+from agent.deploy.steps.processes import Processes
 from agent.deploy.steps.restart import Restart
 from agent.deploy.steps.switch import Switch
 from agent.deploy.steps.unpack import Unpack
@@ -41,9 +42,11 @@ from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.dependencies.builder import Builder, LocalBuilder
 from agent.host.dependencies.venvs import Venvs
+from agent.host.embedded.log_buffer import LogBuffer
+from agent.host.embedded.processes import EmbeddedProcesses
 from agent.host.embedded.service import Embedded
 from agent.host.log.notify import Notifier
-from agent.host.ports import Clock, HookRunner, Service
+from agent.host.ports import Clock, HookRunner, Service, SideProcesses
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.run.hooks import EmbeddedHookRunner
@@ -53,6 +56,7 @@ from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from agent.host.systemd.dependencies import UnitBuilder
 from agent.host.systemd.hooks import SystemdHookRunner
+from agent.host.systemd.processes import UnitProcesses
 from agent.host.systemd.service import Systemd
 
 
@@ -60,8 +64,8 @@ from agent.host.systemd.service import Systemd
 class Machine:
     """The machine that an agent runs on. The defaults are the real one.
 
-    `embedded` and `systemd` make the service of an app, `..._hooks` what runs its hooks; the configuration of the
-    host says which pair is used.
+    `embedded` and `systemd` make the service of an app, `..._hooks` what runs its hooks, `..._processes` what runs
+    its workers and timers; the configuration of the host says which kind is used.
     """
 
     clock: Clock = field(default_factory=SystemClock)
@@ -69,8 +73,10 @@ class Machine:
     database: type[Database] = Database
     embedded: Callable[..., Service] = Embedded
     embedded_hooks: Callable[..., HookRunner] = EmbeddedHookRunner
+    embedded_processes: Callable[..., SideProcesses] = EmbeddedProcesses
     systemd: Callable[..., Awaitable[Systemd]] = Systemd.find
     systemd_hooks: Callable[..., HookRunner] = SystemdHookRunner
+    systemd_processes: Callable[..., UnitProcesses] = UnitProcesses
 
 
 async def serve_host(
@@ -93,13 +99,20 @@ async def serve_host(
     embedded: dict[str, Service] = {}
     units: dict[str, Systemd] = {}
     hooks: dict[str, HookRunner] = {}
+    children: dict[str, SideProcesses] = {}
+    beside: dict[str, UnitProcesses] = {}
     for name, app in apps.usable.items():
         if config.service == "embedded":
-            embedded[name] = machine.embedded(name, app, host=layout, clock=clock)
+            log = LogBuffer(clock)
+            embedded[name] = machine.embedded(name, app, host=layout, clock=clock, log=log)
             hooks[name] = machine.embedded_hooks(app, host=layout)
+            children[name] = machine.embedded_processes(
+                name, app, host=layout, clock=clock, log=log, disk=machine.disk
+            )
         else:
             units[name] = await machine.systemd(name, app, host=layout, clock=clock)
             hooks[name] = machine.systemd_hooks(name, app, host=layout)
+            beside[name] = machine.systemd_processes(name, app, host=layout, clock=clock)
     uv_binary = Path(await asyncio.to_thread(uv.find_uv_bin))
     usable = {
         name: _app(
@@ -108,6 +121,7 @@ async def serve_host(
             layout=layout,
             host=config,
             service=embedded.get(name) or units[name],
+            processes=children.get(name) or beside[name],
             hooks=hooks[name],
             journal=journal,
             disk=machine.disk,
@@ -152,12 +166,14 @@ async def serve_host(
             # The drop directories first: once the agent answers, callers may drop.
             doors=[*drops.values(), door, notifier],
             # The agent is the parent of embedded apps, so they end with it. Those of systemd go on.
-            services=[*embedded.values()],
+            services=[*children.values(), *embedded.values()],
             journal=journal,
             stop=stop,
             stopping=stopping,
         )
     finally:
+        for processes in beside.values():
+            processes.close()
         for service in units.values():
             service.close()
 
@@ -169,6 +185,7 @@ def _app(
     layout: HostLayout,
     host: AgentConfig,
     service: Service,
+    processes: SideProcesses,
     hooks: HookRunner,
     journal: Journal,
     disk: Disk,
@@ -188,10 +205,11 @@ def _app(
             Step.UNPACK: Unpack(store, disk, host.limits.tree),
             Step.LINK_SHARED: LinkShared(store.layout, config, disk),
             Step.DEPENDENCIES: Dependencies(store, disk, venvs, journal),
-            Step.PREFLIGHT: Preflight(store, config, service, clock),
-            Step.SWITCH: Switch(store, revocations, config, disk, service, journal, clock),
+            Step.PREFLIGHT: Preflight(store, config, service, clock, processes),
+            Step.SWITCH: Switch(store, revocations, config, disk, service, journal, clock, processes),
             Step.RESTART: Restart(store, service),
             Step.CONFIRM: Confirm(config, clock),
+            Step.PROCESSES: Processes(store, config, processes, hooks, clock),
             Step.CLEANUP: Cleanup(store, retention, venvs, journal),
         },
         hooks=Hooks(store, layout.hooks(name), hooks, clock, config.hook_deadline_s),
@@ -217,6 +235,7 @@ def _app(
         store=store,
         disk=disk,
         service=service,
+        processes=processes,
         journal=journal,
         clock=clock,
         status_line=status_line,
@@ -244,6 +263,7 @@ def _app(
         store=store,
         revocations=revocations,
         service=service,
+        processes=processes,
         journal=journal,
         clock=clock,
     )

@@ -20,7 +20,7 @@ from agent.deploy.status import Status
 from agent.deploy.unusable import Unusable
 from agent.doors.http.uploads import UPLOADS_MOST
 from agent.doors.ports import Drop
-from agent.host.ports import Service
+from agent.host.ports import Service, SideProcesses
 from agent.host.storage.journal import Journal
 from pusher.wire import Refused
 
@@ -95,7 +95,7 @@ async def serve(
     agent: Agent,
     *,
     doors: Sequence[Door],
-    services: Sequence[Service],
+    services: Sequence[Service | SideProcesses],
     journal: Journal,
     stop: asyncio.Event,
     stopping: Callable[[], None],

@@ -5,8 +5,8 @@ Invariant: the text can be read by `agent.core.config`, and the app is in no oth
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from agent.core.config import AppConfig, parse_app, parse_listen
 from agent.core.layout import HostLayout
@@ -18,13 +18,14 @@ _DEFAULTS = AppConfig(path="/opt/app", user="app")
 
 @dataclass(frozen=True, slots=True)
 class AppOptions:
-    """The values in the file of a new app."""
+    """The values in the file of a new app; `processes` has the start commands of its workers."""
 
     listen: str = _DEFAULTS.listen
     start: str = _DEFAULTS.start
     keep: int = _DEFAULTS.keep_releases
     health: str = _DEFAULTS.health.path
     version_member: str = _DEFAULTS.health.version_member
+    processes: Mapping[str, str] = field(default_factory=dict)
 
 
 def add_app_options(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +97,7 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
             f"keep_releases = {options.keep}\n",
             f"\n[health]\npath = {toml_text(options.health)}\n",
             f"version_member = {toml_text(options.version_member)}\n",
+            *(f"\n[processes.{name}]\nstart = {toml_text(start)}\n" for name, start in options.processes.items()),
         ]
     )
     check_apart(app, parse_app(text, file=str(file), app=app), read_apps(layout), layout)

@@ -10,7 +10,7 @@ import pwd
 from collections.abc import Iterator
 from contextlib import suppress
 
-from agent.admin.app_setup import Run, check_root, config_of, run
+from agent.admin.app_setup import Run, check_root, config_of, run, stop_for_good
 from agent.admin.command import Command
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
@@ -20,7 +20,7 @@ from agent.host.setup.app_folders import Entered
 from agent.host.setup.config_files import read_app, read_apps
 from agent.host.setup.polkit_rule import write_rule
 from agent.host.storage.disk import Disk
-from agent.host.systemd.unit_files import is_ours
+from agent.host.systemd.unit_files import is_ours, rendered_beside
 from pusher.wire import Code, Failed, Refused
 
 
@@ -52,6 +52,7 @@ def _remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run) 
     check_root(layout)
     file, going = layout.app_toml(app), layout.app_going(app)
     config = _config_before_removal(layout, app, purge=purge)
+    beside = rendered_beside(layout, app)
     ours = [name for name in Units.of(app).all if is_ours(layout.units / name, app)]
     if purge and config:
         app_folders.check_purgeable(layout.beneath(config.path))
@@ -63,6 +64,9 @@ def _remove(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Run) 
     run(("systemctl", "daemon-reload"))
     run(("systemctl", "try-restart", f"{AGENT}.service"))
     yield f"removed {file}"
+    if beside:
+        stop_for_good(beside, layout=layout, disk=disk, run=run)
+        yield f"stopped and removed {', '.join(beside)}"
     if ours:
         run(("systemctl", "disable", "--now", "--quiet", *ours))
         with suppress(Failed):  # systemd refuses this for units that have not failed

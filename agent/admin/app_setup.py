@@ -6,19 +6,20 @@ and a folder that is not the agent's are refused.
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from agent.core.config import AppConfig
 from agent.core.layout import AppLayout, HostLayout
+from agent.core.processes import instances, unit_of, units_beside
 from agent.core.units import AGENT, Units, render_drop_in
 from agent.host.net import sockets
 from agent.host.setup import app_folders, app_user
 from agent.host.setup.config_files import after_mending, read_agent, read_apps
 from agent.host.setup.polkit_rule import write_rule
 from agent.host.storage.disk import Disk
-from agent.host.systemd.unit_files import is_ours, rendered
+from agent.host.systemd.unit_files import is_ours, rendered, rendered_beside
 from pusher.wire import Code, Failed, Refused
 
 Run = Callable[[tuple[str, ...]], None]
@@ -71,6 +72,7 @@ def checked_units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, 
     Raises: Refused, with nothing changed.
     """
     units = rendered(app, config, host=layout)
+    beside = {*units_beside(app, config)}
     for name in units:
         for folder in (
             layout.units,
@@ -80,15 +82,27 @@ def checked_units(app: str, config: AppConfig, layout: HostLayout) -> dict[str, 
             if os.path.lexists(path) and not is_ours(path, app):
                 raise Refused(
                     Code.CONFIGURATION,
-                    f"The app cannot be called {app}",
+                    f"{app} cannot have the unit {name}" if name in beside else f"The app cannot be called {app}",
                     why=f"{path} belongs to another unit",
                     hint=f"Choose another name. If the file is a mask or a link for {app}, remove it first",
                 )
+    for name, timer in config.timers.items():
+        check_schedule(f"timers.{name}.schedule", timer.schedule, run=run)
     app_user.check(config.user, group=read_agent(layout).door.group)
     app_user.check_free(Units.of(app).build.removesuffix(".service"))
     render_drop_in(app, config, host=layout)
     app_folders.check_place(layout.beneath(config.path))
     return units
+
+
+def check_schedule(key: str, schedule: str, *, run: Run) -> None:
+    """Check that a schedule is one of systemd.time(7), by asking systemd. Raises: Refused(configuration)."""
+    try:
+        run(("systemd-analyze", "calendar", "--", schedule))
+    except Failed as problem:
+        why = problem.why.partition("\n")[0]
+        hint = 'Write it as in "*-*-* 03:00" or "Mon 08:30"; `systemd-analyze calendar` explains one'
+        raise Refused(Code.CONFIGURATION, f"{key!r} is {schedule!r}", why=why, hint=hint) from problem
 
 
 def check_free(names: Units, config: AppConfig, *, layout: HostLayout, run: Run) -> None:
@@ -124,12 +138,15 @@ def set_up(
         run(("systemctl", "stop", names.service, names.socket))
     for name in changed:
         disk.write(layout.units / name, units[name].encode(), op="apps.unit", replace=True)
+    yield from _remove_beside(app, {*units}, layout=layout, disk=disk, run=run)
     write_rule(layout, disk)
     yield from _allow_folder(app, config, layout=layout, disk=disk)
     run(("systemctl", "daemon-reload"))
     if not (deployed and before[names.socket] and before[names.service]):
         # Not each time: an app that the operator has disabled must stay disabled after an upgrade.
         run(("systemctl", "enable", "--quiet", names.socket, names.service))
+    if added := [name for name in units_beside(app, config) if not before[name] and "[Install]" in units[name]]:
+        run(("systemctl", "enable", "--quiet", *added))
     if changed:
         yield f"rendered {', '.join(changed)}"
     if reopened and deployed:
@@ -139,9 +156,33 @@ def set_up(
         yield f"stopped {app}: {config.path} has no release yet. Send one"
     elif names.service in changed and deployed and before[names.service]:
         yield f"{names.service} uses this from its next restart on: by a deployment, or by `systemctl restart`"
+    workers = {unit_of(app, one.name) for one in instances(config)}
+    if deployed and added:
+        yield f"the agent starts {', '.join(added)} now"
+    if later := [name for name in changed if name in workers and before[name] and deployed]:
+        yield f"{', '.join(later)}: as this says from the next deployment on, or the next `systemctl restart`"
     run(("systemctl", "try-restart", f"{AGENT}.service"))
     if not changed:
         yield f"the units of {app} are up to date; the agent reads its file again"
+
+
+def _remove_beside(app: str, wanted: set[str], *, layout: HostLayout, disk: Disk, run: Run) -> Iterator[str]:
+    """Stop and remove the units of processes and timers that the configuration does not have any more."""
+    if gone := [name for name in rendered_beside(layout, app) if name not in wanted]:
+        stop_for_good(gone, layout=layout, disk=disk, run=run)
+        yield f"stopped and removed {', '.join(gone)}"
+
+
+def stop_for_good(names: Sequence[str], *, layout: HostLayout, disk: Disk, run: Run) -> None:
+    """Stop units, and remove their files. systemd reads that with the next `daemon-reload`. Raises: Failed."""
+    run(("systemctl", "disable", "--now", "--quiet", *names))
+    with suppress(Failed):  # systemd refuses this for units that have not failed
+        run(("systemctl", "reset-failed", *names))
+    for name in names:
+        if name.endswith(".timer"):
+            with suppress(Failed):  # when it last ran: a later timer of that name must not catch up with it
+                run(("systemctl", "clean", "--what=state", name))
+        disk.unlink(layout.units / name, op="apps.unit")
 
 
 def _is_active(names: Units, run: Run) -> bool:

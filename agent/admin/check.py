@@ -31,7 +31,7 @@ from agent.host.setup.config_files import (
 from agent.host.setup.rights import hindrance
 from agent.host.storage.snapshot import snapshot
 from agent.host.systemd.journalctl import logged_heads
-from agent.host.systemd.unit_files import disagreement, established
+from agent.host.systemd.unit_files import disagreement, established, known_units
 from pusher.wire import Head, Problem, Refused
 
 _ON_PURPOSE = "if it was replaced on purpose, set `history_since` in agent.toml"
@@ -207,7 +207,7 @@ def _check_units(name: str, config: AppConfig, layout: HostLayout) -> Iterator[F
 def _check_rule(apps: Apps, layout: HostLayout) -> Iterator[Finding]:
     """Whether polkit lets the agent start and stop its apps. If polkit cannot be asked: whether the rule does."""
     names = sorted({*apps.usable, *established(layout)})
-    units = [unit for name in names for unit in Units.of(name).all]
+    units = [unit for name in names for unit in known_units(layout, name)]
     if not units:
         return
     words = ""

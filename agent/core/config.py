@@ -15,9 +15,19 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from agent.core.layout import is_release_id
+from agent.core.process_names import NAME, name_clash
 from agent.core.signing import SigningRules
 from pusher.wire import RESERVED_NAMES, SIGNATURES_MOST, Code, Limits, Refused, WireError, check_path
 
@@ -144,6 +154,28 @@ class Resources(_Table):
     tasks_max: int = Field(0, ge=0, le=1_000_000)
 
 
+class Process(_Table):
+    """A process of the app that runs always, beside the one that serves: a worker. Times in seconds.
+
+    `health` is a command: the process is well when that ends with exit code 0.
+    """
+
+    start: str = Field(min_length=1)
+    drain_s: Seconds = 10
+    instances: int = Field(1, ge=1, le=64)
+    health: list[Annotated[str, Field(min_length=1)]] = []
+
+
+class Timer(_Table):
+    """A command that runs at the times of `schedule` (systemd.time(7), "Calendar Events")."""
+
+    start: str = Field(min_length=1)
+    schedule: str = Field(min_length=1)
+
+
+Name = Annotated[str, Field(pattern=NAME)]
+
+
 class AppConfig(_Table):
     """One app of the host: `/etc/pusher-agent/apps/<name>.toml`. Times (`_s`) in seconds."""
 
@@ -166,6 +198,14 @@ class AppConfig(_Table):
     health: Health = Health()
     dependencies: Dependencies = Dependencies()
     resources: Resources = Resources()
+    processes: dict[Name, Process] = {}
+    timers: dict[Name, Timer] = {}
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> "AppConfig":
+        if clash := name_clash({name: one.instances for name, one in self.processes.items()}, self.timers):
+            raise ValueError(clash)
+        return self
 
     @field_validator("shared_paths", "shared_files")
     @classmethod
@@ -319,6 +359,10 @@ def _parse(kind: type[_Record], members: dict[str, Any], file: str) -> _Record:
                 Code.CONFIGURATION, f"{file}: unknown key {key!r}", hint=_nearest(kind, first["loc"])
             ) from error
         why = str(first["msg"]).removeprefix("Value error, ")
+        if not key:
+            raise Refused(Code.CONFIGURATION, f"{file} cannot be used", why=why) from error
+        if first["type"] == "missing":
+            raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is missing") from error
         raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is {first['input']!r}", why=why) from error
 
 
@@ -326,7 +370,7 @@ def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     """A hint at the key that was probably meant: one of the same table, or of another."""
     here: type[BaseModel] = kind
     for part in loc[:-1]:
-        if isinstance(part, str):
+        if isinstance(part, str) and part in here.model_fields:  # others are names in a table of tables
             here = _table(here.model_fields[part].annotation) or here
     name = str(loc[-1])
     known = {key: key for key in here.model_fields}
@@ -342,7 +386,7 @@ def _nearest(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _table(annotation: Any) -> type[BaseModel] | None:
-    """The model of a field that is a table, or a list of tables."""
-    if get_origin(annotation) is list:
-        (annotation,) = get_args(annotation)
+    """The model of a field that is a table, a list of tables, or a table of tables."""
+    if get_origin(annotation) in (list, dict):
+        annotation = get_args(annotation)[-1]
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

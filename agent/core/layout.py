@@ -91,6 +91,10 @@ class HostLayout:
         """The agent's folder for what it must remember about an app until the next boot."""
         return self.run / app
 
+    def timer_record(self, app: str, name: str) -> Path:
+        """What the embedded default keeps of a timer: when it last ran."""
+        return self.state / "timers" / f"{app}-{name}.json"
+
     def agent_drop_in(self, app: str) -> Path:
         """What an app adds to the agent's own unit: root's."""
         return self.units / f"pusher-agent.service.d/app-{app}.conf"

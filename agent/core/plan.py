@@ -29,6 +29,7 @@ class Step(StrEnum):
     SWITCH = "switch"
     RESTART = "restart"
     CONFIRM = "confirm"
+    PROCESSES = "processes"
     CLEANUP = "cleanup"
 
 
@@ -64,6 +65,7 @@ PLANS: Mapping[Kind, tuple[Item, ...]] = {
         Step.SWITCH,
         Step.RESTART,
         Step.CONFIRM,
+        Step.PROCESSES,
         Hook("after-symlink"),
         Hook("before-cleanup"),
         Commit.HERE,
@@ -78,6 +80,7 @@ PLANS: Mapping[Kind, tuple[Item, ...]] = {
         Step.SWITCH,
         Step.RESTART,
         Step.CONFIRM,
+        Step.PROCESSES,
         Hook("rollback-after-symlink"),
         Hook("rollback-before-cleanup"),
         Commit.HERE,

@@ -10,7 +10,7 @@ units, which go on after the app was removed.
 import json
 from collections.abc import Iterable
 
-from agent.core.units import AGENT, Units
+from agent.core.units import AGENT
 
 VERBS = ("start", "stop", "restart", "reload", "reset-failed")
 """What the agent may do with its units. Not `enable`, `mask` or `set-property`: those are root's."""
@@ -36,11 +36,10 @@ polkit.addRule(function (action, subject) {{
 """
 
 
-def render_rule(apps: Iterable[str], *, users: Iterable[str] = ()) -> str:
-    """The rule for these apps and the users they run as, in ECMAScript 5 for polkit 122 (polkit(8))."""
-    units = [unit for app in sorted(apps) for unit in Units.of(app).all]
+def render_rule(units: Iterable[str], *, users: Iterable[str] = ()) -> str:
+    """The rule for these units and the users of their apps, in ECMAScript 5 for polkit 122 (polkit(8))."""
     return _RULE.format(
-        units=json.dumps(units),
+        units=json.dumps([*units]),
         verbs=json.dumps(VERBS),
         action=json.dumps(_ACTION),
         user=json.dumps(AGENT),

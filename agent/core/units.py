@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.core.config import AppConfig, parse_listen
 from agent.core.environment import CLEAN_PATH
 from agent.core.layout import AppLayout, HostLayout
+from agent.core.processes import Instance, instances, timer_of, unit_of, units_beside
 from pusher.wire import Code, Refused
 
 AGENT = "pusher-agent"
@@ -28,6 +29,9 @@ BUILDER = "/usr/lib/pusher-agent/bin/python -BI -m agent.host.dependencies.works
 
 HARDENING = "hardening"
 """The template that all services of an app share."""
+
+BESIDE = ("app-process.service", "app-timer.service", "app-timer.timer")
+"""The templates of what `[processes]` and `[timers]` name."""
 
 FIND = (
     "cd -P . && PUSHER_RELEASE=${PWD##*/} && read -r PUSHER_VERSION <REVISION && VIRTUAL_ENV=$PWD/venv && "
@@ -57,7 +61,10 @@ _HOMES = ("/home/", "/root/", "/run/user/")
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The names of an app's units. They are fixed: the polkit rule names exactly these."""
+    """The names of the units that every app has. They are fixed: the polkit rule names exactly these.
+
+    An app has more for its processes and timers: `every_unit`.
+    """
 
     socket: str
     service: str
@@ -93,6 +100,11 @@ class Units:
         )
 
 
+def every_unit(app: str, config: AppConfig) -> tuple[str, ...]:
+    """The names of all units that an app with this configuration has."""
+    return (*Units.of(app).all, *units_beside(app, config))
+
+
 def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], host: HostLayout) -> dict[str, str]:
     """The text of each unit of an app, by its name. `templates` has their templates: `app.service` and so on.
 
@@ -100,7 +112,18 @@ def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], h
     """
     values = _values(app, config, host)
     values["hardening"] = _fill(templates[HARDENING], values).rstrip("\n")
-    return {name: _fill(templates["app" + name.removeprefix(app)], values) for name in Units.of(app).all}
+    units = {name: _fill(templates["app" + name.removeprefix(app)], values) for name in Units.of(app).all}
+    process, service, timer = (templates[name] for name in BESIDE)
+    for name, one in config.timers.items():
+        own = values | {
+            "name": name,
+            "schedule": _setting(f"timers.{name}.schedule", one.schedule),
+            "start": _command(f"timers.{name}.start", *_entered(f"timers.{name}.start", one.start)),
+        }
+        units |= {timer_of(app, name): _fill(timer, own), unit_of(app, name): _fill(service, own)}
+    for instance in instances(config):
+        units[unit_of(app, instance.name)] = _fill(process, values | _process_values(instance, config, host))
+    return units
 
 
 def render_drop_in(app: str, config: AppConfig, *, host: HostLayout) -> str:
@@ -127,6 +150,16 @@ def runner_options(path: Path, config: AppConfig) -> tuple[str, ...]:
     )
 
 
+def process_options(path: Path, instance: Instance) -> tuple[str, ...]:
+    """What the runner of a process is told: as `runner_options`, but without a socket."""
+    return (f"--path={path}", f"--drain={instance.config.drain_s:g}", "--socket=no")
+
+
+def process_environment(instance: Instance) -> dict[str, str]:
+    """By what a process knows which one it is."""
+    return {"PUSHER_PROCESS": instance.process, "PUSHER_INSTANCE": str(instance.number)}
+
+
 def exec_word(word: str) -> str:
     """A word quoted for a command line of systemd (systemd.service(5), "Command lines")."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
@@ -135,10 +168,7 @@ def exec_word(word: str) -> str:
 
 def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
     layout = AppLayout(host.beneath(config.path))
-    try:
-        start = shlex.split(config.start)
-    except ValueError as error:
-        raise _unusable("start", config.start, str(error)) from error
+    start = _words("start", config.start)
     where = parse_listen(config.listen)
     environment = {
         "PATH": CLEAN_PATH,
@@ -180,6 +210,31 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "tasks_max": str(config.resources.tasks_max or ""),
         "protect_home": "read-only" if _in_a_home(config, str(layout.path)) else "yes",
     }
+
+
+def _process_values(instance: Instance, config: AppConfig, host: HostLayout) -> dict[str, str]:
+    key, process = f"processes.{instance.process}.start", instance.config
+    options = process_options(host.beneath(config.path), instance)
+    return {
+        "name": instance.name,
+        "own_environment": " ".join(f"{name}={value}" for name, value in process_environment(instance).items()),
+        "run": _command(key, *RUNNER, *options, "--", *_words(key, process.start)),
+        "stop": _span(process.drain_s + _STOP_S),
+    }
+
+
+def _words(key: str, command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise _unusable(key, command, str(error)) from error
+    if not words:
+        raise _unusable(key, command, "it is empty")
+    return words
+
+
+def _entered(key: str, command: str) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", ENTER, "sh", *_words(key, command))
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from agent.deploy.executor import Executor
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.reconcile import reconcile
 from agent.deploy.status_line import StatusLine
-from agent.host.ports import Clock, Service
+from agent.host.ports import Clock, Service, SideProcesses
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal, Record
@@ -40,6 +40,7 @@ class AppRecovery:
         store: ReleaseStore,
         disk: Disk,
         service: Service,
+        processes: SideProcesses,
         journal: Journal,
         clock: Clock,
         status_line: StatusLine,
@@ -50,6 +51,7 @@ class AppRecovery:
         self._store = store
         self._disk = disk
         self._service = service
+        self._processes = processes
         self._journal = journal
         self._clock = clock
         self._status_line = status_line
@@ -144,14 +146,20 @@ class AppRecovery:
             await self._executor.take_back(deployment, problem)
 
     async def _ensure_running(self) -> bool:
-        """Whether the live release runs, or was started now, or none is live. One that root stopped stays so."""
+        """Whether the live release and its processes run, or were started now, or none is live.
+
+        One that root stopped stays so.
+        """
         live = await asyncio.to_thread(self._store.live)
         try:
-            if live is not None and self._service.running() is None:
-                if not await self._service.wanted():
-                    return self._service.running() is not None
-                await self._service.reserve()
-                await self._service.restart(await asyncio.to_thread(self._store.placed, live))
+            if live is not None:
+                if self._service.running() is None:
+                    if not await self._service.wanted():
+                        return self._service.running() is not None
+                    await self._service.reserve()
+                    await self._service.restart(await asyncio.to_thread(self._store.placed, live))
+                if self._processes.any:
+                    await self._processes.run(await asyncio.to_thread(self._store.placed, live))
         except (Problem, OSError, WireError) as error:
             self._not_started = str(error)
             _log.error("app_not_started", app=self._app, release=live, problem=self._not_started)

@@ -9,16 +9,17 @@ from importlib.metadata import version
 from typing import Any
 
 from agent.core.config import AppConfig
+from agent.core.processes import instances
 from agent.core.releases import Release, listing, rollback_targets
 from agent.deploy.deployment import Deployment, recorded
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
-from agent.host.ports import Clock, Service
+from agent.host.ports import Clock, ProcessState, Service, SideProcesses, TimerState
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.sbom import read_sbom
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal, Record
-from pusher.wire import Code, LogLine, Refused, format_timestamp
+from pusher.wire import Code, LogLine, LogUnit, Refused, format_timestamp
 
 _VERSION = version("pusher-agent")
 _HISTORY = 20
@@ -41,6 +42,7 @@ class Status:
         store: ReleaseStore,
         revocations: Revocations,
         service: Service,
+        processes: SideProcesses,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -53,6 +55,7 @@ class Status:
         self._store = store
         self._revocations = revocations
         self._service = service
+        self._processes = processes
         self._journal = journal
         self._clock = clock
 
@@ -66,6 +69,7 @@ class Status:
         manifests = await asyncio.to_thread(_manifests, self._store, [live, target.id if target else None])
         deploying = self._lock.deployment
         last = await self._journal.history(self._app, most=1)
+        processes, timers = await self._processes.states()
         return {
             "app": self._app,
             "host": self._host,
@@ -76,12 +80,19 @@ class Status:
             "live": _short(releases.get(live), manifests) if live else None,
             "previous": _short(target, manifests),
             "running": self._service.running() is not None,
+            "processes": [_process(one, releases) for one in processes],
+            "timers": [_timer(one) for one in timers],
             "trouble": self._recovery.trouble,
             "newest_created": None if newest is None else format_timestamp(newest),
             "deploying": deploying.summary() if deploying else None,
             "last": _deployment(last[0]) if last else None,
             "history": await self.history(),
         }
+
+    @property
+    def log_units(self) -> tuple[str, ...]:
+        """What the lines of the app's log can be from."""
+        return (*LogUnit, *(one.name for one in instances(self._config)), *self._config.timers)
 
     async def releases(self) -> dict[str, Any]:
         """The releases on disk, newest first, and the newest deployments."""
@@ -180,6 +191,29 @@ def _short(release: Release | None, manifests: Mapping[str, str | None]) -> dict
     if release is None:
         return None
     return {"release": release.id, "version": release.version, "manifest": manifests.get(release.id)}
+
+
+def _process(state: ProcessState, releases: Mapping[str, Release]) -> dict[str, Any]:
+    known = releases.get(state.release)
+    return {
+        "name": state.name,
+        "running": state.running,
+        "release": state.release or None,
+        "version": known.version if known else None,
+        "pid": state.pid,
+        "why": state.why,
+    }
+
+
+def _timer(state: TimerState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "schedule": state.schedule,
+        "running": state.running,
+        "last": None if state.last is None else format_timestamp(state.last),
+        "next": None if state.next is None else format_timestamp(state.next),
+        "ending": state.ending,
+    }
 
 
 def _release(

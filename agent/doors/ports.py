@@ -86,6 +86,11 @@ class Status(Protocol):
         """The records of the app's history after the one of this number, in order, each without a newline."""
         ...
 
+    @property
+    def log_units(self) -> tuple[str, ...]:
+        """What the lines of the app's log can be from."""
+        ...
+
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         """The app's own log; as `agent.host.ports.Service.log`."""
         ...

@@ -142,13 +142,69 @@ class Service(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessState:
+    """A process that runs always, as it is now. `release` is the one it runs; `why` says why it does not run."""
+
+    name: str
+    running: bool
+    release: str = ""
+    pid: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerState:
+    """A timer. `last` and `next` are when it runs (ms since 1970), `ending` how its last run ended: "" if not yet.
+
+    `running`: it runs now.
+    """
+
+    name: str
+    schedule: str
+    running: bool = False
+    last: int | None = None
+    next: int | None = None
+    ending: str = ""
+
+
+class SideProcesses(Protocol):
+    """Keeps what runs beside the process that serves an app: its workers, and its timers."""
+
+    @property
+    def any(self) -> bool:
+        """Whether the app has a worker or a timer at all."""
+        ...
+
+    async def ready(self) -> None:
+        """Check that the schedules can be read here. Raises: Refused(configuration)."""
+        ...
+
+    async def run(self, placed: Placed) -> Mapping[str, Running]:
+        """Let every process run `placed`, which is live, and set the timers. One that does already goes on.
+
+        The others are ended first (their own `drain_s`, then KILL). Returns what runs, by name, when all were
+        started, not when they are well. Those that root has disabled stay as they are.
+        Raises: Failed(start_not_found, app_exited, service_failed).
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End all of them, and run nothing at any time. Idempotent."""
+        ...
+
+    async def states(self) -> tuple[list[ProcessState], list[TimerState]]:
+        """How each process and each timer is. Never raises."""
+        ...
+
+
 class HookRunner(Protocol):
     """Runs one executable as the app's user."""
 
     async def run(
         self,
         executable: Path,
-        *,
+        *arguments: str,
         folder: Path,
         environment: Mapping[str, str],
         deadline_s: float,

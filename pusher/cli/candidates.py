@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pusher.cli.parser import parser
 from pusher.commands import NAMES
 from pusher.errors import Usage
+from pusher.wire import LogUnit
 
 _HARMLESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@:/-]*|--?[a-z-]+", re.ASCII)
 
@@ -49,6 +50,8 @@ def _flags(parser: argparse.ArgumentParser) -> Iterable[str]:
 
 def _values(action: argparse.Action) -> Iterable[str]:
     """The values that an option or argument can have, if they can be listed."""
+    if action.dest == "unit":
+        return tuple(LogUnit)  # and processes, which only the host knows
     if action.choices is not None:
         return map(str, action.choices)
     if action.dest not in ("host", "what"):

@@ -25,7 +25,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--follow", action="store_true", help="also show new lines as they come, until Ctrl-C"
     )
-    parser.add_argument("--unit", default="", choices=[unit.value for unit in LogUnit], help="only this unit")
+    parser.add_argument(
+        "--unit",
+        default="",
+        metavar="UNIT",
+        help=f"only this unit: {', '.join(LogUnit)}, or the name of a process or a timer",
+    )
     add_options(parser, "host", "app", "ssh", "json")
 
 

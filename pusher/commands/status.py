@@ -97,6 +97,7 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"  previous   {release_name(document.get('previous'))}"
     listen = f" at {document['listen']}" if document.get("listen") else ""
     yield f"  running    {f'yes{listen}' if document.get('running') else 'no'}"
+    yield from _process_lines(document)
     deploying = document.get("deploying")
     if isinstance(deploying, Mapping):
         by = f", by {deploying['by']}" if deploying.get("by") else ""
@@ -104,6 +105,26 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     last = document.get("last")
     if isinstance(last, Mapping):
         yield f"  last       {_line(last)}"
+
+
+def _process_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """The app's workers and timers, a line each."""
+    for process in _members(document, "processes"):
+        version = f" {process['version']}" if process.get("version") else ""
+        doing = f"running{version}, process {process.get('pid')}" if process.get("running") else "not running"
+        why = f": {process['why']}" if process.get("why") else ""
+        yield f"  process    {process.get('name')}: {doing}{why}"
+    for timer in _members(document, "timers"):
+        ending = f", {timer['ending']}" if timer.get("ending") else ""
+        last = f"last {moment(timer.get('last'))}{ending}" if timer.get("last") else "has not run yet"
+        now = "running now, " if timer.get("running") else ""
+        coming = f"next {moment(timer.get('next'))}" if timer.get("next") else "no next run"
+        yield f"  timer      {timer.get('name')}: {now}{last}, {coming}"
+
+
+def _members(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    found = document.get(name)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
 def _deployment_lines(document: Mapping[str, Any]) -> Iterator[str]:

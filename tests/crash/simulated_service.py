@@ -6,15 +6,15 @@ So a release that lost what it is made of does not answer, as a real one would n
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
 from agent.host.net.sockets import listen_unix
-from agent.host.ports import Clock, Placed
-from pusher.wire import Code, Failed, LogLine
+from agent.host.ports import Clock, Placed, ProcessState, Running, TimerState
+from pusher.wire import Code, Failed, LogLine, Problem
 
 
 class SimulatedMain:
@@ -57,10 +57,39 @@ class SimulatedMain:
         return True
 
 
+class SimulatedProcesses:
+    """The `SideProcesses` port: `ran` has the versions that they were told to run, "" when they were stopped."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.refusal: Problem | None = None
+        self.started: dict[str, Running] = {}
+
+    @property
+    def any(self) -> bool:
+        return bool(self.started)
+
+    async def ready(self) -> None:
+        if self.refusal:
+            raise self.refusal
+
+    async def run(self, placed: Placed) -> Mapping[str, Running]:
+        self.ran.append(placed.version)
+        if self.refusal:
+            raise self.refusal
+        return self.started
+
+    async def stop(self) -> None:
+        self.ran.append("")
+
+    async def states(self) -> tuple[list[ProcessState], list[TimerState]]:
+        return [], []
+
+
 class SimulatedService:
     """The `Service` port, made as `Embedded` is."""
 
-    def __init__(self, app: str, config: AppConfig, *, host: HostLayout, clock: Clock) -> None:
+    def __init__(self, app: str, config: AppConfig, *, host: HostLayout, clock: Clock, **_: Any) -> None:
         self._folder = host.run / app
         self._serving: SimulatedMain | None = None
 

@@ -17,7 +17,7 @@ from agent.core.config import BundleLimits
 from agent.deploy.deployer import Rollback, Send
 from agent.doors.http.server import DoorLimits, HttpDoor
 from agent.host.ports import Bundle
-from pusher.wire import Event, Happened, Head, LogLine, Manifest, Problem
+from pusher.wire import Event, Happened, Head, LogLine, LogUnit, Manifest, Problem
 
 OWN_GROUP = "daemon"  # a group with one member, of the same name, on every Debian
 TIME = 1_795_000_000_000
@@ -123,6 +123,7 @@ class SimulatedApp:
     broken: list[Problem] = field(default_factory=list)
     deployments: list[SimulatedDeployment] = field(default_factory=list)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+    log_units: tuple[str, ...] = (*LogUnit, "worker")
     lines: list[LogLine] = field(default_factory=list)
     news: asyncio.Queue[LogLine] = field(default_factory=asyncio.Queue)
     readers: int = 0

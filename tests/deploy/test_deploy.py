@@ -168,6 +168,7 @@ async def test_events_show_every_step_and_can_be_read_from_any_point(host: Host)
         "switch",
         "restart",
         "confirm",
+        "processes",
         "cleanup",
     ]
     assert events[-1]["event"] == "finished"

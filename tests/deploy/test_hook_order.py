@@ -61,7 +61,7 @@ async def test_a_deploy_runs_its_own_ten_hooks_around_its_steps(host: Host):
     assert story(await host.events(answer["deployment"])) == (
         "receive verify unpack [before-setup] [after-setup] [before-update-code] [after-update-code] "
         "[before-symlink-shared] link-shared [after-symlink-shared] dependencies [before-symlink] preflight "
-        "switch restart confirm [after-symlink] [before-cleanup] cleanup [after-cleanup]"
+        "switch restart confirm processes [after-symlink] [before-cleanup] cleanup [after-cleanup]"
     )
 
 
@@ -76,7 +76,7 @@ async def test_a_rollback_runs_the_hooks_of_the_release_it_leaves(host: Host):
     }
     assert story(await host.events(answer["deployment"])) == (
         "[rollback-before-setup] [rollback-after-setup] [rollback-before-symlink] preflight switch restart "
-        "confirm [rollback-after-symlink] [rollback-before-cleanup] cleanup [rollback-after-cleanup]"
+        "confirm processes [rollback-after-symlink] [rollback-before-cleanup] cleanup [rollback-after-cleanup]"
     )
 
 
@@ -88,9 +88,9 @@ async def test_an_automatic_return_runs_the_rollback_hooks_of_the_release_that_f
     deployment = problem["instance"].rpartition("/")[2]
     events = await host.events(deployment)
     assert story(events).partition("confirm ")[2] == (
-        "[after-symlink:failed] confirm:undone restart:undone [rollback-before-setup] [rollback-after-setup] "
-        "[rollback-before-symlink] switch:undone [rollback-after-symlink] [rollback-before-cleanup] "
-        "[rollback-after-cleanup]"
+        "processes [after-symlink:failed] processes:undone confirm:undone restart:undone "
+        "[rollback-before-setup] [rollback-after-setup] [rollback-before-symlink] switch:undone "
+        "[rollback-after-symlink] [rollback-before-cleanup] [rollback-after-cleanup]"
     )
     said = [words for words in await ran(host, deployment) if words[1].startswith("rollback-")]
     assert {words[0] for words in said} == {"v2"}

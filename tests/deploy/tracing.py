@@ -27,6 +27,7 @@ from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Failed
+from tests.crash.simulated_service import SimulatedProcesses
 
 OLD, NEW = "20261123020000Z", "20261123020055Z"
 ATTEMPTS = {
@@ -138,6 +139,7 @@ class Place:
             store=self.store,
             disk=Disk(),
             service=cast("Service", RunningService()),
+            processes=SimulatedProcesses(),
             journal=self.journal,
             clock=SystemClock(),
             status_line=StatusLine("app", lambda: None),

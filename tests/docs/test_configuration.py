@@ -17,6 +17,8 @@ from agent.core.config import (
     Door,
     Drop,
     Health,
+    Process,
+    Timer,
     parse_agent,
     parse_app,
 )
@@ -51,10 +53,20 @@ def test_every_key_stands_there_with_its_default(beginning: str):
     model = TABLES[beginning]
     instance: Any = APPS if model is AppConfig else model()
     own = {key for key, field in model.model_fields.items() if not isinstance(field.annotation, type(BaseModel))}
+    own -= {"processes", "timers"}  # tables of tables
     # None is no value of TOML: the default of such a key is another key's value, in words.
     defaults = rows(beginning).items()
     written = {key: None if default.startswith("as ") else json.loads(default) for key, default in defaults}
     assert written == {key: getattr(instance, key) for key in own}
+
+
+@pytest.mark.parametrize(("beginning", "model"), [("`[processes.NAME]`", Process), ("`[timers.NAME]`", Timer)])
+def test_every_key_of_a_named_table_stands_there_with_its_default(beginning: str, model: type[BaseModel]):
+    fields = model.model_fields
+    written = {key: json.loads(default) for key, default in rows(beginning).items()}
+    assert written == {key: field.default for key, field in fields.items() if not field.is_required()}
+    table = TEXT.partition(f"\n{beginning}")[2].partition("\n\n`[")[0]
+    assert {*re.findall(r"^\| `(\w+)` \| \|", table, re.M)} == {*fields} - {*written}
 
 
 def test_the_keys_of_pusher_toml_stand_there_with_their_variables():

@@ -12,6 +12,7 @@ import pytest
 from agent.__main__ import main
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
+from agent.core.units import Units
 from agent.host.setup import polkit_rule, rights
 from agent.host.setup.config_files import read_apps
 from agent.host.storage.disk import Disk
@@ -105,7 +106,7 @@ def test_check_reports_a_missing_or_incomplete_polkit_rule_and_its_fix(root: Pat
     file, todo = layout.polkit_rules, "run `pusher-agent app apply flask-demo`, as root"
     lack = "so the agent may not start"
     assert found() == f"BAD   {file} does not exist, {lack} the units of flask-demo; {todo}"
-    file.write_text(render_rule(["flask-demo"]).replace("flask-demo-hook.service", "other.service"))
+    file.write_text(render_rule(Units.of("flask-demo").all).replace("flask-demo-hook.service", "other.service"))
     assert found() == f"BAD   {file} does not name flask-demo-hook.service, {lack} them; {todo}"
     file.unlink()
     file.parent.rmdir()
@@ -126,7 +127,7 @@ def test_the_rule_names_what_root_has_rendered_whether_its_file_can_be_used_or_n
     layout.app_toml("flask-demo").write_text("=")
     polkit_rule.write_rule(layout, Disk())
     users = [config.user for config in read_apps(layout).usable.values()]
-    assert layout.polkit_rules.read_text() == render_rule(["flask-demo"], users=users)
+    assert layout.polkit_rules.read_text() == render_rule(Units.of("flask-demo").all, users=users)
 
 
 def test_what_systemd_says_tells_which_units_the_agent_may_drive():

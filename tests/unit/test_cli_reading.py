@@ -92,7 +92,7 @@ def test_a_log_that_cannot_be_read_is_an_error(
     assert pusher("logs") == 4
 
 
-@pytest.mark.parametrize("words", [("-n", "x"), ("--lines", "-1"), ("-n", "10001"), ("--unit", "nginx")])
+@pytest.mark.parametrize("words", [("-n", "x"), ("--lines", "-1"), ("-n", "10001")])
 def test_wrong_options_of_logs_are_usage(door: ScriptedDoor, pusher: Run, words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit, match="2"):
         pusher("logs", *words)

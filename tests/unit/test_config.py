@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 
 from agent.core.config import clashes, parse_agent, parse_app, parse_listen
+from agent.core.processes import commands, instances
 from pusher.wire import Code, Refused
 
 FILE = "/etc/pusher-agent/apps/flask-demo.toml"
@@ -213,3 +214,39 @@ def test_the_history_counts_since_a_time_with_its_zone() -> None:
     for wrong in ("2026-11-27T13:00:00", "yesterday"):
         with pytest.raises(Refused, match="a time with its zone"):
             parse_agent(f'history_since = "{wrong}"', file="agent.toml")
+
+
+WORKER = '[processes.worker]\nstart = "celery"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[processes.hook]\nstart = "x"\n',
+            "needs the name 'hook', which the agent itself uses",
+        ),
+        (WORKER + '[timers.worker]\nstart = "x"\nschedule = "daily"\n', "which the process 'worker' uses"),
+        (WORKER + 'instances = 2\n[processes.worker-2]\nstart = "x"\n', "needs the name 'worker-2'"),
+        ('[processes.Big]\nstart = "x"\n', "processes.Big"),
+        ("[processes.worker]\n", "'processes.worker.start' is missing"),
+        (WORKER + "drian_s = 3\n", "Did you mean drain_s?"),
+        (WORKER + "instances = 0\n", "processes.worker.instances"),
+        ('[timers.t]\nstart = "x"\n', "'timers.t.schedule' is missing"),
+    ],
+)
+def test_processes_and_timers_that_cannot_be_are_refused_by_name(text: str, said: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_app(text, file="app.toml", app="shop")
+    assert said in f"{refused.value.what} {refused.value.why} {refused.value.hint}"
+
+
+def test_instances_are_numbered_and_commands_know_their_key() -> None:
+    config = parse_app(
+        WORKER + 'instances = 2\n[timers.t]\nstart = "flask x"\nschedule = "daily"\n', file="f", app="shop"
+    )
+    assert [(one.name, one.process, one.number) for one in instances(config)] == [
+        ("worker", "worker", 1),
+        ("worker-2", "worker", 2),
+    ]
+    assert [*commands(config)] == [("processes.worker.start", "celery"), ("timers.t.start", "flask x")]

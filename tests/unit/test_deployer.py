@@ -28,6 +28,7 @@ from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, File, Manifest, Refused, index_line
+from tests.crash.simulated_service import SimulatedProcesses
 
 CLOCK = SystemClock()
 INDEX = b"".join(
@@ -108,6 +109,7 @@ class App:
             store=store,
             disk=disk,
             service=service,
+            processes=SimulatedProcesses(),
             journal=journal,
             clock=CLOCK,
             status_line=StatusLine("app", lambda: None),

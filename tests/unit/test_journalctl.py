@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.config import AppConfig
 from agent.host.systemd.journalctl import journal_of, log_argv, parse_entry, units_of
 from pusher.wire import Code, Failed, LogLine, LogUnit
 
-UNITS = units_of("shop")
+SHOP = AppConfig(path="/opt/shop", user="shop")
+UNITS = units_of("shop", SHOP)
 AT = {"__REALTIME_TIMESTAMP": "1795399255000123"}
 Journalctl = Callable[[str], dict[str, str]]
 
@@ -86,11 +88,11 @@ async def test_the_last_lines_are_read_to_their_end(journalctl: Journalctl, tmp_
     long = "head -c 3000000 /dev/zero | tr '\\0' x; echo"
     lines = "\n".join(f"echo '{entry(MESSAGE=text).decode()}'" for text in ("one", "two"))
     environment = journalctl(f"{lines}\n{long}\n{lines}")
-    found = [one.message async for one in journal_of("shop", lines=9, follow=False, environment=environment)]
+    found = [one.message async for one in journal_of("shop", SHOP, lines=9, follow=False, environment=environment)]
     assert found == ["one", "two", "one", "two"]
     told = (tmp_path / "told").read_text().split()
     assert [word for word in told if word.startswith("--unit=")] == [f"--unit={name}" for name in UNITS]
-    [_ async for _ in journal_of("shop", lines=9, follow=False, unit="preflight", environment=environment)]
+    [_ async for _ in journal_of("shop", SHOP, lines=9, follow=False, unit="preflight", environment=environment)]
     told = (tmp_path / "told").read_text().split()
     assert told[-2:] == ["--unit=shop-preflight.service", "--unit=shop-preflight.socket"]
     assert "--unit=shop.service" not in told
@@ -100,7 +102,7 @@ async def test_a_reader_that_leaves_ends_journalctl_though_its_pipe_is_full(
     journalctl: Journalctl, tmp_path: Path
 ) -> None:
     environment = journalctl(f"exec yes '{entry(MESSAGE='again').decode()}'")
-    log = journal_of("shop", lines=9, follow=True, environment=environment)
+    log = journal_of("shop", SHOP, lines=9, follow=True, environment=environment)
     assert [(await anext(log)).message for _ in range(3)] == ["again"] * 3
     pid = int((tmp_path / "told").read_text().split()[0])
     async with asyncio.timeout(10):
@@ -112,7 +114,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_ends_journalctl_too(
     journalctl: Journalctl, tmp_path: Path
 ) -> None:
     environment = journalctl(f"echo '{entry(MESSAGE='once').decode()}'\nexec sleep 100")
-    log = journal_of("shop", lines=9, follow=True, environment=environment)
+    log = journal_of("shop", SHOP, lines=9, follow=True, environment=environment)
     await anext(log)
     waiting = asyncio.ensure_future(anext(log))
     await asyncio.wait([waiting], timeout=0.01)
@@ -128,12 +130,12 @@ async def test_a_reader_that_is_cancelled_while_it_waits_ends_journalctl_too(
 )
 async def test_a_journal_that_cannot_be_read_says_why(journalctl: Journalctl, script: str, why: str) -> None:
     with pytest.raises(Failed) as caught:
-        [_ async for _ in journal_of("shop", lines=9, follow=False, environment=journalctl(script))]
+        [_ async for _ in journal_of("shop", SHOP, lines=9, follow=False, environment=journalctl(script))]
     assert (caught.value.code, caught.value.why) == (Code.SERVICE_FAILED, why)
     assert "systemd-journal" in caught.value.hint
 
 
 async def test_a_machine_without_journalctl_says_so(tmp_path: Path) -> None:
     with pytest.raises(Failed, match="cannot be read") as caught:
-        [_ async for _ in journal_of("shop", lines=9, follow=False, environment={"PATH": str(tmp_path)})]
+        [_ async for _ in journal_of("shop", SHOP, lines=9, follow=False, environment={"PATH": str(tmp_path)})]
     assert "'journalctl'" in caught.value.why

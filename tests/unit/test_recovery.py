@@ -16,6 +16,7 @@ from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Failed
+from tests.crash.simulated_service import SimulatedProcesses
 
 RELEASE = "20261123020055Z"
 
@@ -104,6 +105,7 @@ def recovery(
         store=store,
         disk=disk or Disk(),
         service=service,
+        processes=SimulatedProcesses(),
         journal=journal,
         clock=Impatient(lock),
         status_line=status_line,

@@ -20,6 +20,7 @@ from agent.deploy.steps.confirm import Confirm
 from agent.deploy.steps.dependencies import Dependencies
 from agent.deploy.steps.link_shared import LinkShared
 from agent.deploy.steps.preflight import Preflight
+from agent.deploy.steps.processes import Processes
 from agent.deploy.steps.restart import Restart
 from agent.deploy.steps.step import Inputs, placed
 from agent.deploy.steps.switch import Switch
@@ -34,7 +35,7 @@ from agent.host.releases.unpack import write_metadata
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Failed, File, Limits, Manifest, Refused, Stuck, index_line
-from tests.crash.simulated_service import SimulatedMain, SimulatedService
+from tests.crash.simulated_service import SimulatedMain, SimulatedProcesses, SimulatedService
 
 V0, V1, V2 = "20261123010000Z", "20261123020000Z", "20261123020055Z"
 CLOCK, DISK = SystemClock(), Disk()
@@ -89,6 +90,7 @@ class App:
         )
         self.config = self.configured()
         self.service = RecordingService("app", self.config, host=HostLayout(root), clock=CLOCK)
+        self.processes = SimulatedProcesses()
         self.lines: list[str] = []
 
     def configured(self, **settings: Any) -> AppConfig:
@@ -116,7 +118,12 @@ class App:
         return current, venv
 
     def switch(self) -> Switch:
-        return Switch(self.store, self.revocations, self.config, DISK, self.service, self.journal, CLOCK)
+        return Switch(
+            self.store, self.revocations, self.config, DISK, self.service, self.journal, CLOCK, self.processes
+        )
+
+    def preflight(self, config: AppConfig | None = None) -> Preflight:
+        return Preflight(self.store, config or self.config, self.service, CLOCK, self.processes)
 
 
 def write_signed(into: Path, version: str, index: bytes, *, size: int) -> None:
@@ -311,7 +318,7 @@ async def test_cleanup_deletes_what_retention_does_not_keep_and_keeps_venvs_that
 
 async def test_preflight_checks_a_candidate_and_dismisses_it(app: App) -> None:
     await asyncio.to_thread(app.release, V2, "v2")
-    await Preflight(app.store, app.config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+    await app.preflight().do(attempt(), Inputs(), app.lines.append)
     assert app.service.words == ["reserve", "try v2"]
     assert await app.service.mains[0].wait()
     assert app.service.running() is None
@@ -320,7 +327,7 @@ async def test_preflight_checks_a_candidate_and_dismisses_it(app: App) -> None:
 async def test_preflight_fails_for_another_version_and_ends_the_candidate(app: App) -> None:
     await asyncio.to_thread(app.release, V2, "v2", says="v1")
     with pytest.raises(Failed) as caught:
-        await Preflight(app.store, app.config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+        await app.preflight().do(attempt(), Inputs(), app.lines.append)
     assert caught.value.code is Code.APP_UNHEALTHY
     assert await app.service.mains[0].wait()
 
@@ -328,7 +335,7 @@ async def test_preflight_fails_for_another_version_and_ends_the_candidate(app: A
 async def test_preflight_that_is_switched_off_only_reserves_the_socket(app: App) -> None:
     await asyncio.to_thread(app.release, V2, "v2")
     config = app.configured(preflight=False)
-    await Preflight(app.store, config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+    await app.preflight(config).do(attempt(), Inputs(), app.lines.append)
     assert app.service.words == ["reserve"]
 
 
@@ -336,12 +343,12 @@ async def test_preflight_starts_nothing_while_the_port_is_occupied(app: App) -> 
     await asyncio.to_thread(app.release, V2, "v2")
     app.service.refusal = Refused(Code.PORT_TAKEN, "The port is occupied")
     with pytest.raises(Refused):
-        await Preflight(app.store, app.config, app.service, CLOCK).do(attempt(), Inputs(), app.lines.append)
+        await app.preflight().do(attempt(), Inputs(), app.lines.append)
     assert app.service.words == ["reserve"]
 
 
 async def test_the_undo_of_preflight_closes_the_socket_only_after_a_first_deployment(app: App) -> None:
-    step = Preflight(app.store, app.config, app.service, CLOCK)
+    step = app.preflight()
     await step.undo(attempt(), app.lines.append)
     assert app.service.words == []
     await step.undo(attempt(previous=None), app.lines.append)
@@ -436,3 +443,99 @@ async def test_confirm_asks_what_was_started_and_not_whatever_runs_by_now(app: A
 async def test_confirm_without_a_restart_is_a_bug(app: App) -> None:
     with pytest.raises(RuntimeError):
         await Confirm(app.config, CLOCK).do(attempt(), Inputs(), app.lines.append)
+
+
+class Pausing(SystemClock):
+    """A clock whose pauses take no time, unless they are the last: then they never end."""
+
+    def __init__(self, *, forever: bool = False) -> None:
+        self.pauses: list[float] = []
+        self._forever = forever
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(60 if self._forever else 0)
+
+
+class Commands:
+    """Runs the commands of health checks: `endings` are how they end, one after the other."""
+
+    def __init__(self, *endings: str) -> None:
+        self.endings = list(endings)
+        self.ran: list[tuple[str, ...]] = []
+
+    async def run(self, executable: Path, *arguments: str, line: Lines, **_: Any) -> str:
+        self.ran.append((executable.name, *arguments))
+        line("said so")
+        return self.endings.pop(0)
+
+
+def processes(app: App, clock: SystemClock, commands: Commands, **settings: Any) -> Processes:
+    worker = {"start": "tool run", **settings}
+    return Processes(
+        app.store, app.configured(processes={"worker": worker}), app.processes, cast(Any, commands), clock
+    )
+
+
+async def test_an_app_without_processes_waits_for_none(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    clock = Pausing(forever=True)
+    await processes(app, clock, Commands()).do(attempt(), Inputs(), app.lines.append)
+    assert (app.processes.ran, clock.pauses) == (["v2"], [])
+
+
+async def test_processes_are_watched_for_2_s_at_least_and_checked_until_they_are_well(app: App) -> None:
+    path = await asyncio.to_thread(app.release, V2, "v2")
+    await asyncio.to_thread(add_tool, path)
+    app.processes.started = {"worker": SimulatedMain(Placed(V2, "v2", path), path)}
+    clock, commands = Pausing(), Commands("exit code 1", "")
+    step = processes(app, clock, commands, health=["tool", "ping me"])
+    await step.do(attempt(), Inputs(), app.lines.append)
+    assert commands.ran == [("tool", "ping me")] * 2
+    assert clock.pauses == [0.5, 2.0]
+
+
+async def test_a_process_that_ends_fails_the_step_at_once(app: App) -> None:
+    path = await asyncio.to_thread(app.release, V2, "v2")
+    main = SimulatedMain(Placed(V2, "v2", path), path)
+    app.processes.started = {"worker": main}
+    main.dismiss()
+    with pytest.raises(Failed, match="The process worker of release") as caught:
+        await processes(app, Pausing(forever=True), Commands()).do(attempt(), Inputs(), app.lines.append)
+    assert (caught.value.code, caught.value.why) == (Code.APP_EXITED, "exit code 0")
+
+
+async def test_the_return_lets_the_processes_run_what_comes_back_and_bears_their_failure(
+    app: App,
+) -> None:
+    for release, version in ((V1, "v1"), (V2, "v2")):
+        await asyncio.to_thread(app.release, release, version)
+    step = app.switch()
+    await step.do(attempt(), Inputs(), app.lines.append)
+    app.processes.refusal = Failed(Code.SERVICE_FAILED, "worker did not start")
+    await step.undo(attempt(), app.lines.append)
+    assert app.processes.ran == ["v1"]
+    assert "worker did not start" in app.lines[-1]
+    await app.service.stop()
+
+
+async def test_after_a_first_deployment_that_failed_no_process_runs(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    step = app.switch()
+    await step.do(attempt(previous=None), Inputs(), app.lines.append)
+    await step.undo(attempt(previous=None), app.lines.append)
+    assert app.processes.ran == [""]
+
+
+async def test_a_release_without_the_program_of_a_process_fails_before_anything_is_started(app: App) -> None:
+    await asyncio.to_thread(app.release, V2, "v2")
+    config = app.configured(processes={"worker": {"start": "celery"}})
+    with pytest.raises(Failed, match="celery") as caught:
+        await app.preflight(config).do(attempt(), Inputs(), app.lines.append)
+    assert (caught.value.code, app.service.words) == (Code.START_NOT_FOUND, [])
+
+
+def add_tool(release: Path) -> None:
+    tool = release / "venv/bin/tool"
+    tool.parent.mkdir()
+    tool.touch(0o755)

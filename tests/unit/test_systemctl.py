@@ -14,7 +14,7 @@ from agent.host.net.accepting import accepts_at
 from agent.host.run.process import until_pid_ends
 from agent.host.systemd import systemctl
 from agent.host.systemd.hooks import hook_script
-from agent.host.systemd.systemctl import control_argv, journal_argv, parse_state, show_argv
+from agent.host.systemd.systemctl import control_argv, journal_argv, parse_state, show_argv, timers_argv
 from tests.host import free_port
 
 
@@ -155,3 +155,7 @@ async def test_without_a_notify_socket_nothing_is_sent() -> None:
     await notifier.stop()
     Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "/nowhere/at/all"}).send("READY=1")
     Notifier(clock=SystemClock(), environment={"NOTIFY_SOCKET": "@nobody-listens"}).send("READY=1")
+
+
+def test_the_times_of_timers_are_asked_for_as_json() -> None:
+    assert timers_argv("a.timer") == ("systemctl", "list-timers", "--all", "--output=json", "--", "a.timer")

@@ -12,8 +12,8 @@ import pytest
 from agent.core.config import AppConfig, Health, parse_app
 from agent.core.layout import HostLayout
 from agent.core.polkit import VERBS, render_rule
-from agent.core.units import MARK, Units, exec_word, render_drop_in
-from agent.host.systemd.unit_files import disagreement, rendered
+from agent.core.units import MARK, Units, every_unit, exec_word, render_drop_in
+from agent.host.systemd.unit_files import disagreement, known_units, rendered
 from pusher.wire import Refused
 
 HOST = HostLayout(Path("/"))
@@ -27,6 +27,15 @@ def units(**settings: Any) -> dict[str, str]:
 
 def values(text: str, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", text, re.M)
+
+
+BESIDE: dict[str, Any] = {
+    "processes": {
+        "worker": {"start": "celery -A app worker", "drain_s": 2.5, "instances": 2},
+        "beat": {"start": "celery -A app beat"},
+    },
+    "timers": {"nightly": {"start": "flask send '50%'", "schedule": "*-*-* 03:00"}},
+}
 
 
 def test_every_unit_has_its_fixed_name_and_names_the_command_that_rendered_it() -> None:
@@ -75,6 +84,44 @@ def test_the_service_runs_under_the_runner_which_is_told_what_the_configuration_
         "/usr/bin/python3 -I -S /usr/lib/pusher-agent/runner.pyc --reload=${MAINPID}"
     ]
     assert values(service, "TimeoutStartSec") == ["52500ms"]
+
+
+def test_each_worker_is_a_unit_of_its_own_that_runs_without_a_socket() -> None:
+    found = units(**BESIDE, environment_file="/etc/e")
+    assert set(found) == set(every_unit(APP, AppConfig(path="/opt/a", user="a", **BESIDE)))
+    worker, second = (found[f"{APP}-worker{more}.service"] for more in ("", "-2"))
+    options = f'"--path=/opt/{APP}" "--drain=2.5" "--socket=no" "--" "celery" "-A" "app" "worker"'
+    assert values(worker, "ExecStart")[0].endswith(options)
+    assert values(worker, "TimeoutStopSec") == ["4500ms"]
+    assert values(worker, "Restart") == ["always"]
+    assert values(worker, "Sockets") == []
+    assert values(second, "Environment")[0].endswith("PUSHER_PROCESS=worker PUSHER_INSTANCE=2")
+    for name in ("User", "EnvironmentFile", "SystemCallFilter", "UMask", "InaccessiblePaths"):
+        assert values(worker, name) == values(found[f"{APP}.service"], name)
+
+
+def test_a_timer_enters_what_is_live_and_catches_up() -> None:
+    found = units(**BESIDE)
+    service, timer = found[f"{APP}-nightly.service"], found[f"{APP}-nightly.timer"]
+    assert values(timer, "OnCalendar") == ["*-*-* 03:00"]
+    assert values(timer, "Persistent") == ["yes"]
+    assert values(service, "Type") == ["oneshot"]
+    assert values(service, "WorkingDirectory") == [f"/opt/{APP}/current"]
+    assert values(service, "ExecStart")[0].endswith('"flask" "send" "50%%"')
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ({"processes": {"w": {"start": "celery 'x"}}}, "processes.w.start"),
+        ({"processes": {"w": {"start": " "}}}, "processes.w.start"),
+        ({"timers": {"t": {"start": "'a\nb'", "schedule": "daily"}}}, "timers.t.start"),
+        ({"timers": {"t": {"start": "a", "schedule": "daily\nOnBootSec=1"}}}, "timers.t.schedule"),
+    ],
+)
+def test_a_command_or_schedule_that_no_unit_can_hold_is_refused(table: dict[str, Any], key: str) -> None:
+    with pytest.raises(Refused, match=key):
+        units(**table)
 
 
 def test_only_an_app_outside_of_opt_opens_its_place_to_the_agent() -> None:
@@ -179,7 +226,7 @@ def test_a_value_that_could_become_a_line_of_its_own_is_refused(settings: dict[s
 
 def test_no_agent_owned_path_stands_where_process_1_would_use_it() -> None:
     allowed = ("WorkingDirectory", "ExecStart", "ConditionPathExists", "ReadWritePaths")
-    for name, text in units().items():
+    for name, text in units(**BESIDE).items():
         for line in text.splitlines():
             if line.startswith("InaccessiblePaths=") and f"/opt/{APP}" not in line:
                 continue  # /run/pusher-agent is the agent's, but root's folder says what that name is
@@ -189,9 +236,9 @@ def test_no_agent_owned_path_stands_where_process_1_would_use_it() -> None:
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
 def test_the_units_of_an_app_and_of_the_agent_are_hardened(tmp_path: Path) -> None:
-    for name, text in units().items():
+    for name, text in units(**BESIDE).items():
         (tmp_path / name).write_text(text)
-    wanted = {tmp_path / name: 15 for name in units() if name.endswith(".service")}
+    wanted = {tmp_path / name: 15 for name in units(**BESIDE) if name.endswith(".service")}
     wanted[PACKAGING / "pusher-agent.service"] = 15
     for file, threshold in wanted.items():
         argv = ("systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", str(file))
@@ -200,7 +247,7 @@ def test_the_units_of_an_app_and_of_the_agent_are_hardened(tmp_path: Path) -> No
 
 
 def test_the_rule_names_exact_units_and_verbs_of_one_user() -> None:
-    rule = render_rule(["b-app", "a-app"], users=["shop"])
+    rule = render_rule([*Units.of("a-app").all, *Units.of("b-app").all], users=["shop"])
     lists = [json.loads(found) for found in re.findall(r"var \w+ = (\[.*\]);", rule)]
     lingering = ["org.freedesktop.login1.set-self-linger", "org.freedesktop.login1.set-user-linger"]
     assert lists == [[*Units.of("a-app").all, *Units.of("b-app").all], list(VERBS), ["shop"], lingering]
@@ -228,6 +275,12 @@ def test_units_that_do_not_agree_with_the_file_are_named(tmp_path: Path) -> None
     service = host.units / f"{APP}.service"
     service.write_text(service.read_text() + "# mine\n")
     assert f"{APP}.service does not agree with" in disagreement(APP, config, host=host)
+    left = host.units / f"{APP}-worker.service"
+    left.write_text(f"# {MARK} {APP}`.\n")
+    assert f"does not have {APP}-worker.service any more" in disagreement(APP, config, host=host)
+    assert known_units(host, APP) == [*Units.of(APP).all, left.name]
+    left.write_text(f"# {MARK} {APP}-worker`.\n")  # that is another app's
+    assert known_units(host, APP) == [*Units.of(APP).all]
     service.unlink()
     service.symlink_to("/dev/null")
     assert "masked" in disagreement(APP, config, host=host)

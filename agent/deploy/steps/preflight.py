@@ -3,27 +3,37 @@
 Invariant: nothing live changes, and a candidate that fails has ended when the step has.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from agent.core.config import AppConfig
 from agent.core.plan import Attempt
+from agent.core.processes import commands
 from agent.deploy.steps.step import Inputs, placed
-from agent.host.ports import Clock, Lines, Service
+from agent.host.ports import Clock, Lines, Service, SideProcesses
 from agent.host.releases.store import ReleaseStore
 from agent.host.run import health
+from agent.host.run.launch import find_start
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Reserves the public socket, then starts a candidate and checks its health (unless `preflight = false`)."""
+    """Finds the programs of all processes and reserves the public socket.
+
+    Then it starts a candidate and checks its health (unless `preflight = false`).
+    """
 
     store: ReleaseStore
     config: AppConfig
     service: Service
     clock: Clock
+    processes: SideProcesses
 
     async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
         release = await placed(self.store, attempt.release)
+        await self.processes.ready()
+        for key, start in commands(self.config):
+            await asyncio.to_thread(find_start, start, release=release.path, key=key)
         await self.service.reserve()
         if not self.config.preflight:
             return

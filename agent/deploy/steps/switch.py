@@ -7,18 +7,22 @@ live.
 import asyncio
 from dataclasses import dataclass
 
+import structlog
+
 from agent.core.config import AppConfig
 from agent.core.layout import current_target, live_venv_target
 from agent.core.plan import Attempt
 from agent.core.releases import rollback_targets
 from agent.deploy.steps.step import Inputs, placed
-from agent.host.ports import Clock, Lines, Service
+from agent.host.ports import Clock, Lines, Service, SideProcesses
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.run import health
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Problem, Stuck
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Switch:
     service: Service
     journal: Journal
     clock: Clock
+    processes: SideProcesses
 
     async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
         await self._point_at(attempt.release)
@@ -44,13 +49,14 @@ class Switch:
         """
         if attempt.previous is None:
             await asyncio.to_thread(self._point_at_nothing)
+            await self.processes.stop()
             await self.service.stop()
             return
         problem = await self._bring_back(attempt.previous)
         tried = attempt.previous
         for other in rollback_targets(await self.journal.releases(attempt.app), live=attempt.previous):
             if problem is None:
-                return
+                break
             if other.id != attempt.release and not await asyncio.to_thread(self._hindrance, other.id):
                 line(f"release {tried} does not come back ({problem}); trying {other.id}")
                 tried = other.id
@@ -63,6 +69,15 @@ class Switch:
                 hint="Look at the output below, mend what the app needs, then deploy or roll back --to a release",
                 output=problem.output,
             )
+        await self._bring_processes_back(tried, line)
+
+    async def _bring_processes_back(self, release: str, line: Lines) -> None:
+        """The processes run what serves. Where they cannot, the app is not stuck: it answers, as people see."""
+        try:
+            await self.processes.run(await placed(self.store, release))
+        except Problem as problem:
+            line(f"the processes do not all run with release {release}: {problem}")
+            _log.error("processes_not_brought_back", release=release, problem=str(problem))
 
     async def _bring_back(self, release: str) -> Problem | None:
         """Make a release live and check its health; what went wrong, if anything did."""

@@ -15,7 +15,7 @@ from agent.doors.http.responses import json_response, problem_response
 from agent.doors.http.streams import Streams
 from agent.doors.http.uploads import Uploads
 from agent.doors.ports import Agent, App, Deployment
-from pusher.wire import LOG_LINES, LOG_LINES_MOST, Code, Event, LogUnit, Problem, Refused, Route
+from pusher.wire import LOG_LINES, LOG_LINES_MOST, Code, Event, Problem, Refused, Route
 
 
 class Handlers:
@@ -45,8 +45,8 @@ class Handlers:
         if lines and not (re.fullmatch(r"[0-9]{1,5}", lines, re.ASCII) and int(lines) <= LOG_LINES_MOST):
             hint = f"Give a number from 0 to {LOG_LINES_MOST}; the default is {LOG_LINES}"
             raise bad_parameter("lines", lines, hint)
-        if unit not in ("", *LogUnit):
-            raise bad_parameter("unit", unit, nearest(printable(unit), sorted(LogUnit)))
+        if unit not in ("", *status.log_units):
+            raise bad_parameter("unit", unit, nearest(printable(unit), sorted(status.log_units)))
         if follow not in ("", "0", "1"):
             raise bad_parameter("follow", follow, "Give 1, or leave it out")
         found = status.log(lines=int(lines or LOG_LINES), follow=follow == "1", unit=unit)

@@ -24,7 +24,7 @@ class LogBuffer:
         self._written = 0
         self._changes = Changes()
 
-    def add(self, unit: LogUnit, text: str) -> None:
+    def add(self, unit: str, text: str) -> None:
         """Add a line; the oldest goes."""
         self._lines.append(LogLine(self._clock.now(), unit, text))
         self._written += 1

@@ -18,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class Main:
-    """`Running`: a started release. A candidate has a `private` listening socket, which is removed at its end.
+    """`Running`: a started release; a worker has no socket. A candidate's is `private`, and removed at its end.
 
     It is recorded in `folder` while it runs, gets `patience_s` seconds to end, and `gone` is called afterwards.
     After `dismiss`, its end begins `dismissal_s` seconds later.
@@ -28,7 +28,7 @@ class Main:
         self,
         placed: Placed,
         child: process.Child | AppProcess,
-        sock: socket.socket,
+        sock: socket.socket | None,
         *,
         address: str,
         folder: Path,
@@ -67,7 +67,7 @@ class Main:
         self._dismissal = asyncio.get_running_loop().call_later(self._dismissal_s, self._end_now)
 
     async def accepts(self) -> bool:
-        return await asyncio.to_thread(accepts, self._socket)
+        return self._socket is not None and await asyncio.to_thread(accepts, self._socket)
 
     async def record(self) -> None:
         """Record it as a possible orphan: the parent-death signal may fail to end it with its agent."""
@@ -82,6 +82,6 @@ class Main:
 
     def _clean_up(self) -> None:
         orphans.forget(self._folder, self.child.pid)
-        if self._private:
+        if self._private and self._socket:
             self._socket.close()
             volatile.remove(self._private)

@@ -68,6 +68,7 @@ class Embedded:
         *,
         host: HostLayout,
         clock: Clock,
+        log: LogBuffer | None = None,
         line: Lines | None = None,
         start: StartProcess = process.start,
         delays: Delays = Delays(),
@@ -79,7 +80,7 @@ class Embedded:
         self._line = line or write_line
         self._start_process = start
         self._delays = delays
-        self._log = LogBuffer(clock)
+        self._log = log or LogBuffer(clock)
         self._folder = host.run / app
         self._address = _beneath(host, config.listen)
         self._lock = asyncio.Lock()

@@ -52,7 +52,7 @@ class EmbeddedHookRunner:
     async def run(
         self,
         executable: Path,
-        *,
+        *arguments: str,
         folder: Path,
         environment: Mapping[str, str],
         deadline_s: float,
@@ -60,7 +60,7 @@ class EmbeddedHookRunner:
     ) -> str:
         try:
             launch = await asyncio.to_thread(
-                prepare_hook, executable, self._config, folder, environment, host=self._host
+                prepare_hook, (str(executable), *arguments), self._config, folder, environment, host=self._host
             )
         except Problem as problem:
             return str(problem)

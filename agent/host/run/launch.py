@@ -11,7 +11,8 @@ from pathlib import Path
 from agent.core.config import AppConfig
 from agent.core.environment import Account, app_environment, parse_environment_file, trampoline
 from agent.core.layout import HostLayout
-from agent.core.units import runner_options
+from agent.core.processes import Instance
+from agent.core.units import process_environment, process_options, runner_options
 from agent.host.ports import Placed
 from pusher.wire import Code, Failed, Refused
 
@@ -50,21 +51,30 @@ def prepare_runner(app: str, config: AppConfig, placed: Placed, *, host: HostLay
     folder = host.beneath(config.path)
     find_start(config.start, release=placed.path)
     options = (*runner_options(folder, config), f"--report={report}")
-    command = (config.dependencies.python, "-I", "-S", str(_RUNNER), *options, "--", *shlex.split(config.start))
-    launch = _prepare(command, config, folder, {"PUSHER_APP": app}, host=host, socket=True)
-    environment = {name: value for name, value in launch.environment.items() if name != "VIRTUAL_ENV"}
-    environment["PATH"] = environment["PATH"].removeprefix(f"{folder}/venv/bin:")
-    return Launch(launch.argv, launch.folder, environment)
+    command = (*_runner(config, options), *shlex.split(config.start))
+    return _without_venv(_prepare(command, config, folder, {"PUSHER_APP": app}, host=host, socket=True))
+
+
+def prepare_process(
+    app: str, config: AppConfig, placed: Placed, instance: Instance, *, host: HostLayout, report: int
+) -> Launch:
+    """How to start the runner of a worker; otherwise as `prepare_runner`. Blocking."""
+    folder, start = host.beneath(config.path), instance.config.start
+    find_start(start, release=placed.path, key=f"processes.{instance.process}.start")
+    options = (*process_options(folder, instance), f"--report={report}")
+    own = {"PUSHER_APP": app, **process_environment(instance)}
+    command = (*_runner(config, options), *shlex.split(start))
+    return _without_venv(_prepare(command, config, folder, own, host=host, socket=False))
 
 
 def prepare_hook(
-    executable: Path, config: AppConfig, folder: Path, own: Mapping[str, str], *, host: HostLayout
+    command: tuple[str, ...], config: AppConfig, folder: Path, own: Mapping[str, str], *, host: HostLayout
 ) -> Launch:
-    """How to start a hook in the release at `folder`; `own` are its PUSHER_* variables. Blocking.
+    """How to start a hook or another command in the release at `folder`; `own` are its PUSHER_* variables.
 
-    Raises: Refused(configuration).
+    Blocking. Raises: Refused(configuration).
     """
-    return _prepare((str(executable),), config, folder.resolve(), own, host=host, socket=False)
+    return _prepare(command, config, folder.resolve(), own, host=host, socket=False)
 
 
 def prepare_command(
@@ -99,9 +109,10 @@ def find_program(program: str, *, release: Path) -> str:
     )
 
 
-def find_start(start: str, *, release: Path) -> tuple[str, ...]:
+def find_start(start: str, *, release: Path, key: str = "start") -> tuple[str, ...]:
     """The start command as argv; its program is looked up in the release's venv, and nowhere else. Blocking.
 
+    `key` is where the configuration has it.
     Raises: Failed(start_not_found), listing what the venv has; Refused(configuration), for unbalanced quotes.
     """
     try:
@@ -119,9 +130,9 @@ def find_start(start: str, *, release: Path) -> tuple[str, ...]:
         hint = f"Name the program without a folder. {hint}"
     raise Failed(
         Code.START_NOT_FOUND,
-        f"The start command {start!r} cannot be run",
+        f"The start command {start!r}{'' if key == 'start' else f' of {key}'} cannot be run",
         why=f"{program} is not a program of the release's venv",
-        hint=f"{hint}. Add the package that brings it to the requirements, or change `start`",
+        hint=f"{hint}. Add the package that brings it to the requirements, or change `{key}`",
     )
 
 
@@ -178,6 +189,17 @@ def _prepare(
     file = read_environment_file(host.beneath(name)) if name else {}
     environment = app_environment(own, release=folder, account=account, file=file)
     return Launch(trampoline(command, parent=os.getpid(), account=account, socket=socket), folder, environment)
+
+
+def _runner(config: AppConfig, options: tuple[str, ...]) -> tuple[str, ...]:
+    return (config.dependencies.python, "-I", "-S", str(_RUNNER), *options, "--")
+
+
+def _without_venv(launch: Launch) -> Launch:
+    """The runner finds the venv itself, with the release."""
+    environment = {name: value for name, value in launch.environment.items() if name != "VIRTUAL_ENV"}
+    environment["PATH"] = environment["PATH"].removeprefix(f"{launch.folder}/venv/bin:")
+    return Launch(launch.argv, launch.folder, environment)
 
 
 def _programs(folder: Path) -> list[str]:

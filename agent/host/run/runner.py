@@ -10,10 +10,12 @@ releases but the link `current`. It promises:
 - Only the runner can say what it says (STATUS=, sd_notify(3)): the app cannot enter it, or notify in its name.
 
     runner.py --path=DIR --drain=S --deadline=S --overlap=yes|no [--report=FD] -- COMMAND...
+    runner.py --path=DIR --drain=S --socket=no [--report=FD] -- COMMAND...
     runner.py --reload=PID      ask the runner PID for a reload; exit code 0 when it is done, 1 if it failed
 
-COMMAND is found in the release's `venv/bin`. The socket comes in as sd_listen_fds(3) says. `--report` names an
-open socket that gets what sd_notify(3) would send.
+COMMAND is found in the release's `venv/bin`. The socket comes in as sd_listen_fds(3) says. A process without one
+(`--socket=no`) does not serve, it runs, and never beside its predecessor. `--report` names an open socket that
+gets what sd_notify(3) would send.
 """
 
 from __future__ import annotations
@@ -57,6 +59,15 @@ CALLS = {  # the system calls in which a process waits for connections, by machi
 }
 
 
+class Start:
+    """How a process is started."""
+
+    def __init__(self, folder: str, argv: list[str], environment: dict[str, str]) -> None:
+        self.folder = folder
+        self.argv = argv
+        self.environment = environment
+
+
 class Release:
     """A started release: its main process, which leads a session of its own."""
 
@@ -90,13 +101,15 @@ class Runner:
     def __init__(self, options: dict[str, str], command: list[str]) -> None:
         self.path = options["path"]
         self.drain_s = float(options["drain"])
-        self.deadline_s = float(options["deadline"])
-        self.overlap = options["overlap"] == "yes"
+        self.serves = options.get("socket") != "no"
+        self.deadline_s = float(options["deadline"]) if self.serves else 0.0
+        self.overlap = self.serves and options["overlap"] == "yes"
         self.command = command
         self.report = open_report(options.get("report", ""))
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self.pid = os.getpid()
-        self.socket = Listening(socket.socket(fileno=FIRST_FD))
+        if self.serves:
+            self.socket = Listening(socket.socket(fileno=FIRST_FD))
         self.releases: dict[int, Release] = {}
         self.orphans = False  # whether a release may have left any
         self.news = ""
@@ -164,8 +177,8 @@ class Runner:
         """Change over to what `current` points at. Yields how long to wait; returns whether it has worked."""
         before, self.news = self.live, ""
         try:
-            folder, environment = self.resolve()
-            successor = self.launch(folder, environment) if self.overlap else None
+            start = self.resolve()
+            successor = self.launch(start) if self.overlap else None
         except OSError as error:
             self.give_up("current", str(error))
             return False
@@ -173,7 +186,7 @@ class Runner:
             before.end(self.drain_s)
             while before.status is None:
                 yield None
-            self.live = self.launch(folder, environment)
+            self.live = self.launch(start)
             return True
         self.news = f"{successor.name} starts as process {successor.pid}; "
         self.notify()
@@ -199,32 +212,33 @@ class Runner:
         say(f"{name} was not started: {why}; {self.live.name} goes on")
         self.news = f"{name} was not started: {why}; "
 
-    def resolve(self) -> tuple[str, dict[str, str]]:
-        """The folder of the live release, and the environment of its processes. Raises: OSError."""
+    def resolve(self) -> Start:
+        """How the live release is started: this alone decides it. Raises: OSError."""
         folder = os.path.realpath(os.path.join(self.path, "current"), strict=True)
         with open(f"{folder}/REVISION") as file:
             version = file.readline().strip()
         inherited = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET",)}
         path = f"{folder}/venv/bin:{inherited.get('PATH', os.defpath)}"
         own = {"PUSHER_RELEASE": os.path.basename(folder), "PUSHER_VERSION": version}
-        return folder, {**inherited, **own, "VIRTUAL_ENV": f"{folder}/venv", "PATH": path}
+        environment = {**inherited, **own, "VIRTUAL_ENV": f"{folder}/venv", "PATH": path}
+        return Start(folder, [f"{folder}/venv/bin/{self.command[0]}", *self.command[1:]], environment)
 
     def start(self) -> Release:
         """Raises: OSError."""
-        return self.launch(*self.resolve())
+        return self.launch(self.resolve())
 
-    def launch(self, folder: str, environment: dict[str, str]) -> Release:
+    def launch(self, start: Start) -> Release:
         pid = os.fork()
         if pid == 0:
             try:
-                self.become(folder, environment)
+                self.become(start)
             finally:
                 os._exit(NO_PROGRAM)
-        release = Release(os.path.basename(folder), pid)
+        release = Release(os.path.basename(start.folder), pid)
         self.releases[pid] = release
         return release
 
-    def become(self, folder: str, environment: dict[str, str]) -> None:
+    def become(self, start: Start) -> None:
         """The child's way to the app's program. Anything it says goes where the app's output goes."""
         os.setsid()
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -233,15 +247,15 @@ class Runner:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and exec would pass that on
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-        os.set_inheritable(FIRST_FD, True)
-        program = f"{folder}/venv/bin/{self.command[0]}"
-        try:
-            os.chdir(folder)
+        if self.serves:
+            os.set_inheritable(FIRST_FD, True)
             # LISTEN_PID must be this very process. Otherwise gunicorn silently binds an address of its own.
-            environment["LISTEN_PID"] = str(os.getpid())
-            os.execve(program, [program, *self.command[1:]], environment)  # noqa: S606
+            start.environment["LISTEN_PID"] = str(os.getpid())
+        try:
+            os.chdir(start.folder)
+            os.execve(start.argv[0], start.argv, start.environment)  # noqa: S606
         except OSError as error:
-            say(f"{program} cannot be run: {error.strerror}")
+            say(f"{start.argv[0]} cannot be run: {error.strerror}")
 
     def reap(self) -> None:
         """Take leave of every process that has ended, and of its process group."""
@@ -291,8 +305,10 @@ class Runner:
     def notify(self, message: str = "") -> None:
         """Say how things are, to systemd or to the agent, which reads this wording (runner_status.py)."""
         live = self.live
-        serves = f"{live.name} serves as process {live.pid} (since {live.started:.6f} s after boot)"
-        status = f"STATUS={self.news}{serves}"
+        verb = "serves" if self.serves else "runs"
+        status = (
+            f"STATUS={self.news}{live.name} {verb} as process {live.pid} (since {live.started:.6f} s after boot)"
+        )
         if self.report:
             try:
                 self.report.send(f"{message}\n{status}".strip().encode())
@@ -527,7 +543,7 @@ def main() -> None:
     options = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:cut])
     if "reload" in options:
         sys.exit(0 if ask(int(options["reload"])) else 1)
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if options.get("socket") != "no" and os.environ.get("LISTEN_PID") != str(os.getpid()):
         say("no listening socket was handed over (LISTEN_PID)")
         sys.exit(NO_SOCKET)
     try:

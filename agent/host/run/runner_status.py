@@ -7,8 +7,8 @@ main process only (`NotifyAccess=main`), the embedded agent from a socket that t
 import re
 from dataclasses import dataclass
 
-_SERVES = re.compile(r"(?:^|; )(\S+) serves as process (\d+) \(since ([\d.]+) s after boot\)$")
-_REFUSED = re.compile(r"^(\S+) was not started: (.*?); \S+ serves as process ")
+_SERVES = re.compile(r"(?:^|; )(\S+) (?:serves|runs) as process (\d+) \(since ([\d.]+) s after boot\)$")
+_REFUSED = re.compile(r"^(\S+) was not started: (.*?); \S+ (?:serves|runs) as process ")
 
 
 @dataclass(frozen=True, slots=True)

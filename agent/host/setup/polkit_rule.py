@@ -15,7 +15,7 @@ from agent.core.polkit import render_rule
 from agent.core.units import AGENT
 from agent.host.setup.config_files import read_apps
 from agent.host.storage.disk import Disk
-from agent.host.systemd.unit_files import established
+from agent.host.systemd.unit_files import established, known_units
 
 _HARMLESS = ("systemctl", "--no-ask-password", "--job-mode=triggering", "restart", "--")
 """systemd asks polkit about this, and then refuses it to everybody: that mode is for stopping only
@@ -28,7 +28,7 @@ _ASK_S = 20.0
 def write_rule(layout: HostLayout, disk: Disk) -> None:
     """Write the rule for the units of every app that is set up. Blocking. Raises: Failed."""
     users = [config.user for config in read_apps(layout).usable.values()]
-    text = render_rule(established(layout), users=users)
+    text = render_rule([unit for app in established(layout) for unit in known_units(layout, app)], users=users)
     disk.write(layout.polkit_rules, text.encode(), op="apps.rule", replace=True)
 
 

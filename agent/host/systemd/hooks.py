@@ -36,13 +36,15 @@ class SystemdHookRunner:
     async def run(
         self,
         executable: Path,
-        *,
+        *arguments: str,
         folder: Path,
         environment: Mapping[str, str],
         deadline_s: float,
         line: Lines,
     ) -> str:
-        script = hook_script(executable, folder=folder, environment=environment, output=self._layout.hook_output)
+        script = hook_script(
+            executable, *arguments, folder=folder, environment=environment, output=self._layout.hook_output
+        )
         output = OutputLines(line)
         try:
             await asyncio.to_thread(volatile.write, self._layout.hook, script, mode=0o640)
@@ -85,7 +87,9 @@ class SystemdHookRunner:
                 await systemctl.control("reset-failed", self._unit, deadline_s=_STOP_S)
 
 
-def hook_script(executable: Path, *, folder: Path, environment: Mapping[str, str], output: Path) -> str:
+def hook_script(
+    executable: Path, *arguments: str, folder: Path, environment: Mapping[str, str], output: Path
+) -> str:
     """The script of the hook unit, for /bin/sh: it sets output, folder and variables, then becomes the hook."""
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(environment.items()))
     venv = shlex.quote(str(folder / "venv"))
@@ -94,7 +98,7 @@ def hook_script(executable: Path, *, folder: Path, environment: Mapping[str, str
         f"cd {shlex.quote(str(folder))} || exit 1\n"
         f"{variables}"
         f"export VIRTUAL_ENV={venv} PATH={venv}/bin:$PATH\n"
-        f"exec {shlex.quote(str(executable))}\n"
+        f"exec {shlex.join((str(executable), *arguments))}\n"
     )
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, SubprocessError, run
 from typing import Any, cast
 
+from agent.core.config import AppConfig
 from agent.core.environment import CLEAN_PATH
+from agent.core.processes import instances, unit_of
 from agent.core.units import AGENT, Units
 from agent.host.run.process import how_it_ended, kill_group, plain_text
 from pusher.wire import PRIORITY, Code, Failed, Head, LogLine, LogUnit
@@ -78,23 +80,31 @@ def logged_heads(*, since: int = 0, environment: Mapping[str, str] = _ENVIRONMEN
     return found
 
 
-def units_of(app: str) -> dict[str, LogUnit]:
+def units_of(app: str, config: AppConfig) -> dict[str, str]:
     """The units of an app, and what each is called in its log."""
     units = Units.of(app)
+    beside = [*(one.name for one in instances(config)), *config.timers]
     return {
         units.service: LogUnit.SERVICE,
         units.socket: LogUnit.SOCKET,
         units.preflight: LogUnit.PREFLIGHT,
         units.preflight_socket: LogUnit.PREFLIGHT,
         units.hook: LogUnit.HOOK,
+        **{unit_of(app, name): name for name in beside},
     }
 
 
 async def journal_of(
-    app: str, *, lines: int, follow: bool, unit: str = "", environment: Mapping[str, str] = _ENVIRONMENT
+    app: str,
+    config: AppConfig,
+    *,
+    lines: int,
+    follow: bool,
+    unit: str = "",
+    environment: Mapping[str, str] = _ENVIRONMENT,
 ) -> AsyncIterator[LogLine]:
     """The log of an app, as `Service.log`. Closing it ends journalctl. Raises: Failed(service_failed)."""
-    names = {name: part for name, part in units_of(app).items() if unit in ("", part)}
+    names = {name: part for name, part in units_of(app, config).items() if unit in ("", part)}
     try:
         machine = (await asyncio.to_thread(_MACHINE.read_text)).strip()
         argv = log_argv(*names, lines=lines, follow=follow, machine=machine)
@@ -120,7 +130,7 @@ async def journal_of(
         raise _unreadable(app, said.partition("\n")[0] or how_it_ended(code))
 
 
-def parse_entry(raw: bytes, *, units: Mapping[str, LogUnit]) -> LogLine | None:
+def parse_entry(raw: bytes, *, units: Mapping[str, str]) -> LogLine | None:
     """A line of `journalctl --output=json`; None if it is no entry with a message.
 
     Format: systemd's "Journal JSON Format". A field is a string; an array of numbers if it is not printable UTF-8;

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import time
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -17,7 +16,7 @@ import structlog
 from agent.core.backoff import Backoff
 from agent.core.config import AppConfig, parse_listen
 from agent.core.layout import AppLayout, HostLayout
-from agent.core.units import Units
+from agent.core.units import Units, every_unit
 from agent.host.net import sockets
 from agent.host.ports import Clock, Placed
 from agent.host.releases.store import ReleaseStore
@@ -27,7 +26,7 @@ from agent.host.systemd.journalctl import journal_of
 from agent.host.systemd.process import UnitMain
 from agent.host.systemd.start_record import now_us, point_candidate, started_release, write_start_record
 from agent.host.systemd.systemctl import State
-from agent.host.systemd.unit_files import disagreement
+from agent.host.systemd.unit_files import changed_since, disagreement
 from pusher.wire import Code, Failed, LogLine, Problem, Refused
 
 _START_S = 60.0
@@ -81,7 +80,7 @@ class Systemd:
                 hint=f"`pusher-agent app apply {self._app}`, as root",
             )
         try:
-            states = await systemctl.states_of(*self._units.all)
+            states = await systemctl.states_of(*every_unit(self._app, self._config))
         except Failed as problem:
             raise Refused(problem.code, problem.what, why=problem.why, hint=problem.hint) from problem
         for unit, state in states.items():
@@ -178,7 +177,7 @@ class Systemd:
         return self._serving if self._serving is not None and self._serving.alive else None
 
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
-        return journal_of(self._app, lines=lines, follow=follow, unit=unit)
+        return journal_of(self._app, self._config, lines=lines, follow=follow, unit=unit)
 
     def close(self) -> None:
         """Stop watching; what runs goes on running."""
@@ -193,22 +192,13 @@ class Systemd:
         active = all(one.active == "active" for one in states.values())
         if not active or not state.pid or not self._config.overlaps:
             return await self._start_public(placed)
-        if state.runner is None or await asyncio.to_thread(self._changed_since, state.started_us):
+        if state.runner is None or await asyncio.to_thread(self._changed, state):
             _log.info("restart_without_overlap", app=self._app, why="it runs with an older configuration")
             return await self._start_public(placed)
         return await self._reload(placed)
 
-    def _changed_since(self, started_us: int) -> bool:
-        """Whether what systemd read before it started the runner has changed: a reload does not read it again."""
-        started = time.time() - (now_us() - started_us) / 1_000_000
-        service = self._host.units / self._units.service
-        files = [service, *service.with_name(f"{service.name}.d").glob("*.conf")]
-        if self._config.environment_file:
-            files.append(self._host.beneath(self._config.environment_file))
-        try:
-            return any(file.stat().st_ctime > started for file in files)
-        except OSError:
-            return True
+    def _changed(self, state: State) -> bool:
+        return changed_since(state.started_us, self._units.service, self._config, host=self._host)
 
     async def _reload(self, placed: Placed) -> State:
         """Have the runner start the release and then end what served before. Raises: Failed, if that goes on."""

@@ -4,6 +4,7 @@ Invariant: nothing here changes a unit, only whether it runs. Every call has a d
 passed on in its own words.
 """
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -108,6 +109,11 @@ def show_argv(*units: str) -> tuple[str, ...]:
     return ("systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *units)
 
 
+def timers_argv(*units: str) -> tuple[str, ...]:
+    """List timers, with the times of their last and next run, as JSON (systemctl(1))."""
+    return ("systemctl", "list-timers", "--all", "--output=json", "--", *units)
+
+
 def journal_argv(invocation: str, *, since: float = 0) -> tuple[str, ...]:
     """Show the last lines of one run of a unit: its own, and systemd's about it (journalctl(1)).
 
@@ -145,6 +151,21 @@ async def states_of(*units: str) -> dict[str, State]:
 async def state_of(unit: str) -> State:
     """The state of one unit. Raises: Failed(service_failed), if systemd does not answer."""
     return (await states_of(unit))[unit]
+
+
+async def timers_of(*units: str) -> dict[str, tuple[int | None, int | None]]:
+    """The last and the next run of timers, in ms since 1970; None where there is none.
+
+    Raises: Failed(service_failed), if systemd does not answer.
+    """
+    try:
+        ending, said = await _run(timers_argv(*units), _QUERY_S)
+        entries = json.loads(said) if not ending else None
+    except (OSError, ValueError) as error:
+        ending, said, entries = str(error), "", None
+    if entries is None:
+        raise refusal(f"systemd did not list {' and '.join(units)}", said or ending)
+    return {one["unit"]: (_ms(one.get("last")), _ms(one.get("next"))) for one in entries}
 
 
 async def log_of(invocation: str, *, since_us: int = 0) -> str:
@@ -206,6 +227,10 @@ def refusal(what: str, said: str) -> Failed:
 def _number(values: Mapping[str, str], name: str) -> int:
     text = values.get(name, "")
     return int(text) if text.isdecimal() else 0
+
+
+def _ms(microseconds: object) -> int | None:
+    return microseconds // 1000 if isinstance(microseconds, int) and 0 < microseconds < 1 << 63 else None
 
 
 async def _run(argv: tuple[str, ...], deadline_s: float) -> tuple[str, str]:

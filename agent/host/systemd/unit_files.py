@@ -1,11 +1,12 @@
 """The units that root renders for an app: their templates, and whether the files agree with the configuration."""
 
 import os
+import time
 from pathlib import Path
 
 from agent.core.config import AppConfig, parse_app
 from agent.core.layout import HostLayout
-from agent.core.units import HARDENING, MARK, Units, render_units
+from agent.core.units import BESIDE, HARDENING, MARK, Units, render_units
 
 TEMPLATES = Path(__file__).parent / "templates"
 """Part of the package; in the source tree, a link to packaging/systemd/app."""
@@ -13,7 +14,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def read_templates() -> dict[str, str]:
     """The templates, by name. Blocking."""
-    return {name: (TEMPLATES / name).read_text() for name in (*Units.of("app").all, HARDENING)}
+    return {name: (TEMPLATES / name).read_text() for name in (*Units.of("app").all, *BESIDE, HARDENING)}
 
 
 def rendered(app: str, config: AppConfig, *, host: HostLayout) -> dict[str, str]:
@@ -28,6 +29,20 @@ def is_ours(path: Path, app: str) -> bool:
             return f"{MARK} {app}`" in lines.readline()
     except OSError:
         return False
+
+
+def known_units(host: HostLayout, app: str) -> list[str]:
+    """The units that every app has, and those that root has rendered for the processes and timers of this one."""
+    return [*Units.of(app).all, *rendered_beside(host, app)]
+
+
+def rendered_beside(host: HostLayout, app: str) -> list[str]:
+    """The units that root has rendered for processes and timers, whatever the app's file says by now. Blocking.
+
+    Timers come first: they would start the others.
+    """
+    found = {path.name for path in host.units.glob(f"{app}-*.*") if is_ours(path, app)} - {*Units.of(app).all}
+    return sorted(found, key=lambda unit: (not unit.endswith(".timer"), unit))
 
 
 def established(host: HostLayout) -> list[str]:
@@ -49,7 +64,10 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
         return f"{file} cannot be read: {error}"
     if parse_app(text, file=str(file), app=app) != config:
         return f"{file} was changed since the agent read it"
-    for name, wanted in rendered(app, config, host=host).items():
+    units = rendered(app, config, host=host)
+    if left := [name for name in rendered_beside(host, app) if name not in units]:
+        return f"{file} does not have {left[0]} any more"
+    for name, wanted in units.items():
         path = host.units / name
         try:
             if path.is_symlink() and str(path.readlink()) == os.devnull:
@@ -59,3 +77,19 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
         except (OSError, UnicodeDecodeError):
             return f"{path} does not exist, or cannot be read"
     return ""
+
+
+def changed_since(started_us: int, unit: str, config: AppConfig, *, host: HostLayout) -> bool:
+    """Whether what systemd read before it started a unit's main process has changed. Blocking.
+
+    `started_us` is CLOCK_MONOTONIC in microseconds. A reload reads neither unit nor environment file again.
+    """
+    started = time.time() - (time.monotonic_ns() // 1000 - started_us) / 1_000_000
+    file = host.units / unit
+    files = [file, *file.with_name(f"{file.name}.d").glob("*.conf")]
+    if config.environment_file:
+        files.append(host.beneath(config.environment_file))
+    try:
+        return any(one.stat().st_ctime > started for one in files)
+    except OSError:
+        return True

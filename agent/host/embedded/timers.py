@@ -1,0 +1,172 @@
+"""The timers of the embedded default: the agent itself waits for their times, and runs their commands.
+
+Invariant: a timer runs with what is live at that moment, never twice at once. That a run began is written down
+before it begins, so after a power cut it is not run a second time; a time that was missed is caught up with, once.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import structlog
+
+from agent.core.config import AppConfig, Timer
+from agent.core.layout import AppLayout, HostLayout
+from agent.host.ports import Clock, TimerState
+from agent.host.releases.store import ReleaseStore
+from agent.host.run import process
+from agent.host.run.calendar import next_time
+from agent.host.run.launch import find_start, prepare_hook
+from agent.host.storage.disk import Disk
+from pusher.wire import Problem, WireError
+
+_LONGEST_SLEEP_S = 60.0
+"""The clock of the machine may be set meanwhile, so it is read again this often."""
+
+_FOR_EVER_S = 366 * 24 * 3600.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What is kept: since when the next time counts, when the last run began (ms since 1970), how it ended."""
+
+    since: int
+    last: int | None = None
+    ending: str = ""
+
+
+class EmbeddedTimer:
+    """One timer. `hear` gets each line that its command writes."""
+
+    def __init__(
+        self,
+        app: str,
+        name: str,
+        config: AppConfig,
+        *,
+        host: HostLayout,
+        clock: Clock,
+        disk: Disk,
+        hear: Callable[[str], None],
+    ) -> None:
+        self._app = app
+        self._name = name
+        self._timer: Timer = config.timers[name]
+        self._config = config
+        self._host = host
+        self._clock = clock
+        self._disk = disk
+        self._hear = hear
+        self._file = host.timer_record(app, name)
+        self._store = ReleaseStore(AppLayout(host.beneath(config.path)))
+        self._record = _Record(0)
+        self._next: int | None = None
+        self._runs = False
+        self._waiting: asyncio.Task[None] | None = None
+
+    async def check(self) -> None:
+        """Raises: Refused(configuration), if its schedule cannot be read."""
+        await self._next_time(self._clock.now())
+
+    async def start(self) -> None:
+        """Wait for its times from now on. Idempotent. Raises: Refused, Failed."""
+        if self._waiting is None:
+            self._record = await asyncio.to_thread(self._read)
+            self._next = await self._next_time(self._record.since)
+            self._waiting = asyncio.create_task(self._wait(), name=f"timer {self._app} {self._name}")
+
+    async def stop(self) -> None:
+        """Wait no more; its command, if it runs, is ended. Idempotent."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.wait({self._waiting})
+            self._waiting = None
+
+    def state(self) -> TimerState:
+        return TimerState(
+            name=self._name,
+            schedule=self._timer.schedule,
+            running=self._runs,
+            last=self._record.last,
+            next=self._next,
+            ending=self._record.ending,
+        )
+
+    async def _wait(self) -> None:
+        while self._next is not None:
+            wait_s = (self._next - self._clock.now()) / 1000
+            if wait_s > 0:
+                await self._clock.sleep(min(wait_s, _LONGEST_SLEEP_S))
+                continue
+            try:
+                await self._run()
+                # What came up while it ran is left out, as systemd does.
+                self._next = await self._next_time(self._record.since)
+            except Problem as problem:
+                _log.error("timer_failed", app=self._app, timer=self._name, problem=str(problem))
+                self._next = await self._next_time(self._clock.now())
+
+    async def _run(self) -> None:
+        began = self._clock.now()
+        self._record = _Record(since=began, last=began)
+        await asyncio.to_thread(self._write)
+        self._runs = True
+        try:
+            ending = await self._run_live()
+        except Problem as problem:
+            ending = str(problem)
+        finally:
+            self._runs = False
+        self._record = _Record(since=self._clock.now(), last=began, ending=ending or "exit code 0")
+        await asyncio.to_thread(self._write)
+        log = _log.warning if ending else _log.info
+        log("timer_done", app=self._app, timer=self._name, ending=self._record.ending)
+
+    async def _run_live(self) -> str:
+        """Run the command with the live release; how it ended, empty if well."""
+        live = await asyncio.to_thread(self._store.live)
+        if live is None:
+            return "no release is live"
+        try:
+            placed = await asyncio.to_thread(self._store.placed, live)
+            key = f"timers.{self._name}.start"
+            argv = await asyncio.to_thread(find_start, self._timer.start, release=placed.path, key=key)
+            own = {
+                "PUSHER_APP": self._app,
+                "PUSHER_RELEASE": placed.release,
+                "PUSHER_VERSION": placed.version,
+                "PUSHER_TIMER": self._name,
+            }
+            launch = await asyncio.to_thread(
+                lambda: prepare_hook(argv, self._config, placed.path, own, host=self._host)
+            )
+            ending, _ = await process.run(
+                launch.argv,
+                folder=launch.folder,
+                environment=launch.environment,
+                deadline_s=_FOR_EVER_S,
+                line=self._hear,
+            )
+        except (OSError, WireError) as error:
+            return str(error)
+        return ending
+
+    async def _next_time(self, after: int) -> int | None:
+        return await next_time(self._timer.schedule, after=after, key=f"timers.{self._name}.schedule")
+
+    def _read(self) -> _Record:
+        """What is kept of it; a timer that is new counts from now on. Blocking. Raises: Failed."""
+        try:
+            kept = json.loads(self._file.read_text())
+            return _Record(since=int(kept["since"]), last=kept["last"], ending=str(kept["ending"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            self._record = _Record(since=self._clock.now())
+            self._write()
+            return self._record
+
+    def _write(self) -> None:
+        self._disk.make_folders(self._file.parent, op="timers.folder")
+        self._disk.write(self._file, json.dumps(asdict(self._record)).encode(), op="timers.record", replace=True)
