@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.doors.http.callers import Callers
 from agent.host.net import peer, proc
 from agent.host.net.peer import (
     ANONYMOUS,
@@ -346,3 +347,19 @@ def test_members_of_the_group_may_deploy_by_their_first_or_any_other_group(tmp_p
     argv = ("unshare", "--mount", "sh", "-ec", mount, "sh", str(tmp_path), sys.executable, ask)
     done = subprocess.run(argv, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
     assert (done.stdout.strip(), done.stderr) == ("[True, True, False]", "")
+
+
+def test_what_the_accounts_say_of_a_caller_is_remembered_for_a_second_and_no_longer(listener):
+    asked: list[int | None] = []
+    now = [0.0]
+
+    def look_up(uid: int | None) -> Caller:
+        asked.append(uid)
+        return Caller(uid, "somebody")
+
+    callers = Callers(own_uid=os.geteuid(), group="no-such-group", look_up=look_up, elapsed=lambda: now[0])
+    for seconds, times in ((0.0, 1), (0.9, 1), (1.1, 2)):
+        now[0] = seconds
+        with socket.create_connection(listener.getsockname()), accept(listener) as accepted:
+            assert callers.identify(accepted) == (Caller(os.geteuid(), "somebody"), True)
+        assert len(asked) == times

@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from agent.core.config import BundleLimits
+from agent.doors.http.callers import Callers
 from agent.doors.http.connections import Connection
 from agent.doors.http.guards import (
     NAMES,
@@ -40,7 +41,7 @@ from agent.doors.http.uploads import Uploads
 from agent.doors.ports import Agent
 from agent.doors.refusals import Refusals
 from agent.host.net import sockets
-from agent.host.net.peer import Caller, identify, may_deploy
+from agent.host.net.peer import Caller, may_deploy
 from pusher.wire import Code, Problem, Refused
 
 _CLOSING_S = 0.5
@@ -110,6 +111,7 @@ class HttpDoor:
         self._refusals = refusals or Refusals()
         self._group = group
         self._own_uid = os.geteuid() if own_uid is None else own_uid
+        self._callers = Callers(own_uid=self._own_uid, group=group)
         # Threads of its own, to identify callers: uploads may take all of the loop's, and the door must still
         # respond.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="door")
@@ -214,7 +216,7 @@ class HttpDoor:
 
     async def _admit(self, sock: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
         """Identify the caller, and only then let anything of the connection be read."""
-        caller, operator = await self._in_thread(partial(self._identify, sock))
+        caller, operator = await self._in_thread(partial(self._callers.identify, sock))
         try:
             closed = self._quota.take(caller.uid, operator=operator)
         except TooMany as problem:
@@ -239,11 +241,6 @@ class HttpDoor:
             closed()
             sock.close()
             raise
-
-    def _identify(self, sock: socket.socket) -> tuple[Caller, bool]:
-        """The caller, and whether it is an operator. That counts for the quota only: each request asks again."""
-        caller = identify(sock)
-        return caller, may_deploy(caller, own_uid=self._own_uid, group=self._group)
 
     async def _respond(self, http: web.BaseRequest) -> web.StreamResponse:
         self._running += 1
