@@ -173,7 +173,7 @@ class Timer(_Table):
     schedule: str = Field(min_length=1)
 
 
-Name = Annotated[str, Field(pattern=NAME)]
+Name = Annotated[str, Field(pattern=NAME.pattern)]
 
 
 class AppConfig(_Table):

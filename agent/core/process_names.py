@@ -3,9 +3,10 @@
 Invariant: a name leads to the names of units, and no two to the same one.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
-NAME = r"^[a-z][a-z0-9-]{0,30}$"
+NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 """The name of a process or a timer."""
 
 RESERVED = ("preflight", "hook", "build", "service", "socket")

@@ -38,9 +38,9 @@ def parse_procfile(text: str, *, file: str) -> Procfile:
         if match is None:
             raise _wrong(file, number, line, why="a line is NAME: COMMAND")
         name, command = match[1], match[2]
-        if not re.fullmatch(NAME, name):
+        if not NAME.fullmatch(name):
             almost = re.sub(r"[^a-z0-9-]", "-", name.lower()).lstrip("-0123456789")
-            hint = f"Call it {almost!r}" if re.fullmatch(NAME, almost) else ""
+            hint = f"Call it {almost!r}" if NAME.fullmatch(almost) else ""
             raise _wrong(file, number, line, why="a name has small letters, digits and -", hint=hint)
         if name in found:
             raise _wrong(file, number, line, why=f"{name!r} is there twice")

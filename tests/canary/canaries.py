@@ -60,6 +60,7 @@ CANARIES = (
         LINES,
         'if not names[-1].endswith(".whl"):\n        if wheels_only:',
         'if not names[-1].endswith(".whl"):\n        if False:',
+        BUILDS_ALLOWED,
     ),
     Canary(
         "tests/hostile/test_requirements.py::test_no_lock_runs_build_code",
@@ -273,8 +274,8 @@ CANARIES = (
     Canary(
         "tests/hostile/test_budget.py::test_a_dropped_file_with_a_hole_of_a_terabyte_is_refused_after_little_work",
         BUDGET,
-        '        self._check("compressed blocks", self._blocks, self._most.blocks)\n',
-        "",
+        "if used <= most:",
+        "if True:",
     ),
     Canary(
         "tests/hostile/test_budget.py::test_a_bomb_behind_a_signed_manifest_is_refused_by_the_signed_sizes",

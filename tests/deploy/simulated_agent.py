@@ -237,6 +237,12 @@ class SimulatedApp:
 
         return pieces()
 
+    async def command_began(self, run: str, *, by: str, release: str, command: str) -> None:
+        self.calls.append(("command_began", run, by, release, command))
+
+    async def command_ended(self, run: str, *, code: int) -> None:
+        self.calls.append(("command_ended", run, code))
+
     async def pin(self, release: str, *, pinned: bool, by: str) -> None:
         self.calls.append(("pin", release, pinned, by))
         if self.refusal:

@@ -1,6 +1,5 @@
 """docs/security.md names a test for each threat, and each of these tests is seen to fail without the defence."""
 
-import ast
 import re
 
 import pytest
@@ -19,8 +18,7 @@ def test_each_threat_has_its_defence_and_its_test_in_one_line_each():
 
 @pytest.mark.parametrize(("threat", "file", "name"), [(threat, file, name) for threat, _, file, name in ROWS])
 def test_each_named_test_is_there(threat: str, file: str, name: str):
-    tree = ast.parse((REPOSITORY / file).read_text())
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert re.search(rf"^(async )?def {name}\(", (REPOSITORY / file).read_text(), re.M)
 
 
 def test_each_named_test_has_a_canary_and_the_other_way_round():
