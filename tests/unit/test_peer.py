@@ -353,11 +353,11 @@ def test_what_the_accounts_say_of_a_caller_is_remembered_for_a_second_and_no_lon
     asked: list[int | None] = []
     now = [0.0]
 
-    def look_up(uid: int | None) -> Caller:
+    def account_of(uid: int | None) -> Caller:
         asked.append(uid)
         return Caller(uid, "somebody")
 
-    callers = Callers(own_uid=os.geteuid(), group="no-such-group", look_up=look_up, elapsed=lambda: now[0])
+    callers = Callers(own_uid=os.geteuid(), group="no-such-group", account_of=account_of, elapsed=lambda: now[0])
     for seconds, times in ((0.0, 1), (0.9, 1), (1.1, 2)):
         now[0] = seconds
         with socket.create_connection(listener.getsockname()), accept(listener) as accepted:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from agent.host.net.peer import Caller, caller_of, may_deploy, uid_of
+from agent.host.net.peer import Caller, Unanswered, caller_of, may_deploy, uid_at_once, uid_of
 
 _REMEMBERED_S = 1.0
 _MOST = 1_000
@@ -17,7 +17,7 @@ _MOST = 1_000
 class Callers:
     """Identifies callers. `own_uid` and `group` as for `may_deploy`; `elapsed` is a clock that never goes back.
 
-    `look_up` finds the account of a uid.
+    `account_of` finds the account of a uid.
 
     What the account database says of a user is remembered for a second. Asking it takes a millisecond where
     systemd is among its sources (nss-systemd(8)), and a stranger can connect more often than that.
@@ -28,24 +28,37 @@ class Callers:
         *,
         own_uid: int,
         group: str,
-        look_up: Callable[[int | None], Caller] = caller_of,
+        account_of: Callable[[int | None], Caller] = caller_of,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own_uid = own_uid
         self._group = group
-        self._look_up = look_up
+        self._account_of = account_of
         self._elapsed = elapsed
         self._known: dict[int | None, tuple[float, Caller, bool]] = {}
 
     def identify(self, connection: socket.socket) -> tuple[Caller, bool]:
         """The caller of an accepted connection, and whether it is an operator. Blocking; in any thread."""
         uid = uid_of(connection)
-        now = self._elapsed()
+        if (known := self._remembered(uid)) is not None:
+            return known
+        caller = self._account_of(uid)
+        operator = may_deploy(caller, own_uid=self._own_uid, group=self._group)
+        if len(self._known) >= _MOST:
+            self._known = {}
+        self._known[uid] = (self._elapsed(), caller, operator)
+        return caller, operator
+
+    def known(self, connection: socket.socket) -> tuple[Caller, bool] | None:
+        """As `identify`, where that takes microseconds and never blocks; None where it might not.
+
+        A caller who floods the door is remembered: to refuse it must cost less than to connect.
+        """
+        try:
+            return self._remembered(uid_at_once(connection))
+        except Unanswered:
+            return None
+
+    def _remembered(self, uid: int | None) -> tuple[Caller, bool] | None:
         known = self._known.get(uid)
-        if known is None or now - known[0] >= _REMEMBERED_S:
-            if len(self._known) >= _MOST:
-                self._known = {}
-            caller = self._look_up(uid)
-            known = (now, caller, may_deploy(caller, own_uid=self._own_uid, group=self._group))
-            self._known[uid] = known
-        return known[1], known[2]
+        return known[1:] if known is not None and self._elapsed() - known[0] < _REMEMBERED_S else None

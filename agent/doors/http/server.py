@@ -46,6 +46,7 @@ from pusher.wire import Code, Problem, Refused
 
 _CLOSING_S = 0.5
 _FRESH_S = 0.5
+_REFUSED_AT_ONCE = 16
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -200,6 +201,7 @@ class HttpDoor:
 
     async def _accept(self, listener: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
         listener.setblocking(False)
+        refused = 0
         while True:
             try:
                 sock, _ = await asyncio.get_running_loop().sock_accept(listener)
@@ -207,8 +209,16 @@ class HttpDoor:
                 _log.warning("accept_failed", error=str(error))
                 await asyncio.sleep(self._limits.accept_retry_s)
                 continue
-            # In a task of its own, so that one slow look-up does not keep others waiting.
-            identifying = asyncio.create_task(self._admit(sock, hosts, server))
+            if (known := self._callers.known(sock)) is None:
+                # In a task of its own, so that one slow look-up does not keep others waiting.
+                identifying = asyncio.create_task(self._admit(sock, hosts, server))
+            elif (closed := self._counted(sock, *known)) is not None:
+                identifying = asyncio.create_task(self._connect(sock, known[0], hosts, server, closed))
+            else:
+                refused += 1
+                if refused % _REFUSED_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # accepting never waits while connections are there
+                continue
             self._identifying.add(identifying)
             identifying.add_done_callback(self._identifying.discard)
             if len(self._identifying) >= self._limits.lookups:
@@ -217,14 +227,28 @@ class HttpDoor:
     async def _admit(self, sock: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
         """Identify the caller, and only then let anything of the connection be read."""
         caller, operator = await self._in_thread(partial(self._callers.identify, sock))
+        if (closed := self._counted(sock, caller, operator)) is not None:
+            await self._connect(sock, caller, hosts, server, closed)
+
+    def _counted(self, sock: socket.socket, caller: Caller, operator: bool) -> Callable[[], None] | None:
+        """Count a connection; call the result when it is closed. None: it was one too many, and is gone."""
         try:
-            closed = self._quota.take(caller.uid, operator=operator)
+            return self._quota.take(caller.uid, operator=operator)
         except TooMany as problem:
             # The agent may open a limited number of files: others must not leave none for a deployment.
             _log.debug("connection_refused", caller=caller.name, why=problem.why)  # each; the log keeps some
             self._refusals.note(problem, door="http", caller=caller.name)
             _dismiss(sock, problem)
-            return
+            return None
+
+    async def _connect(
+        self,
+        sock: socket.socket,
+        caller: Caller,
+        hosts: frozenset[str],
+        server: web.Server,
+        closed: Callable[[], None],
+    ) -> None:
         loop = asyncio.get_running_loop()
         connection = Connection(
             server,

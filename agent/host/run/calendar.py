@@ -14,8 +14,7 @@ from agent.host.run import process
 from pusher.wire import Code, Refused
 
 _DEADLINE_S = 20.0
-_MOMENT = r"\w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? UTC"
-_NEXT = re.compile(rf"^ *(?:Next elapse|\(in UTC\)): {_MOMENT}$", re.M)
+_NEXT = re.compile(r"^ *(?:Next elapse|\(in UTC\)): \w{3} (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? UTC$", re.M)
 _NEVER = re.compile(r"^ *Next elapse: never$", re.M)
 
 
