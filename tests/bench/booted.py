@@ -49,6 +49,11 @@ class BootedPlace:
         self._pushed: list[str] = []
 
     @property
+    def server(self) -> Server:
+        """The host itself."""
+        return self._server
+
+    @property
     def address(self) -> str:
         """Where the host is reached."""
         return self._server.machine.address

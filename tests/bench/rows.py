@@ -16,6 +16,7 @@ from tests.bench.pauses import pause, server_pause
 from tests.bench.place import BIN, Place, run
 from tests.bench.results import Bench, Result
 from tests.bench.servers import servers
+from tests.bench.siege import server_siege
 
 _MB = 10**6
 _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
@@ -216,6 +217,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         server_connection,
         server_boot,
         server_pause,
+        server_siege,
     )
 }
 
