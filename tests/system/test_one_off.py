@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.system.server import APP, REPOSITORY, Server
+from tests.system.server import APP, COUNTED, REPOSITORY, Server
 from tests.system.ssh import Ssh
 from tests.terminal import terminal
 
-RULE = f"alice ALL=(root) NOPASSWD: /usr/bin/pusher-agent app run {APP} -- *\n"
+# What counts the lines run has its own command in the place of ours, which sudo finds first.
+PROGRAM = "/usr/local/bin/pusher-agent" if COUNTED else "/usr/bin/pusher-agent"
+RULE = f"alice ALL=(root) NOPASSWD: {PROGRAM} app run {APP} -- *\n"
 SEES = """
 import json, os, sys
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)

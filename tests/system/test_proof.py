@@ -21,6 +21,7 @@ def sql(server: Server, change: str) -> None:
 
 
 def test_the_heads_are_in_the_journal_of_the_system_and_check_compares_them(live: Server) -> None:
+    live.deploy("v2")
     head = live.curl("/status")["history"]
     entries = live.machine.says(
         "journalctl", "-u", "pusher-agent", "-o", "json", "EVENT=deployment_finished", "--no-pager"
