@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from agent.core.config import BundleLimits
+from agent.doors.http.arrivals import asks_nothing, dismiss, next_connection
 from agent.doors.http.callers import Callers
 from agent.doors.http.connections import Connection
 from agent.doors.http.guards import (
@@ -34,7 +35,7 @@ from agent.doors.http.guards import (
 from agent.doors.http.handlers import Handlers
 from agent.doors.http.quota import ConnectionQuota, TooMany
 from agent.doors.http.requests import Request
-from agent.doors.http.responses import problem_bytes, problem_response
+from agent.doors.http.responses import problem_response
 from agent.doors.http.routes import Match, Policy, find, nearest_path
 from agent.doors.http.streams import Streams
 from agent.doors.http.uploads import Uploads
@@ -46,7 +47,8 @@ from pusher.wire import Code, Problem, Refused
 
 _CLOSING_S = 0.5
 _FRESH_S = 0.5
-_REFUSED_AT_ONCE = 16
+_DROPPED_AT_ONCE = 32
+"""How many connections are dropped before anything else has its turn."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -201,13 +203,18 @@ class HttpDoor:
 
     async def _accept(self, listener: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
         listener.setblocking(False)
-        refused = 0
+        dropped = 0
         while True:
             try:
-                sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+                sock = await next_connection(listener)
             except OSError as error:  # too many open files, most likely
                 _log.warning("accept_failed", error=str(error))
                 await asyncio.sleep(self._limits.accept_retry_s)
+                continue
+            if asks_nothing(sock):
+                sock.close()
+                if (dropped := dropped + 1) % _DROPPED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 continue
             if (known := self._callers.known(sock)) is None:
                 # In a task of its own, so that one slow look-up does not keep others waiting.
@@ -215,9 +222,8 @@ class HttpDoor:
             elif (closed := self._counted(sock, *known)) is not None:
                 identifying = asyncio.create_task(self._connect(sock, known[0], hosts, server, closed))
             else:
-                refused += 1
-                if refused % _REFUSED_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # accepting never waits while connections are there
+                if (dropped := dropped + 1) % _DROPPED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 continue
             self._identifying.add(identifying)
             identifying.add_done_callback(self._identifying.discard)
@@ -238,7 +244,7 @@ class HttpDoor:
             # The agent may open a limited number of files: others must not leave none for a deployment.
             _log.debug("connection_refused", caller=caller.name, why=problem.why)  # each; the log keeps some
             self._refusals.note(problem, door="http", caller=caller.name)
-            _dismiss(sock, problem)
+            dismiss(sock, problem)
             return None
 
     async def _connect(
@@ -344,16 +350,6 @@ class HttpDoor:
 
     async def _in_thread(self, ask: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-
-
-def _dismiss(sock: socket.socket, problem: TooMany) -> None:
-    """Answer and close a connection, without waiting for its request."""
-    with suppress(OSError), sock:
-        sock.setblocking(False)
-        with suppress(BlockingIOError):
-            sock.recv(64 * 1024)  # closing with unread bytes would reset it, before the caller sees the answer
-        sock.send(problem_bytes(problem, status=problem.status))
-        sock.shutdown(socket.SHUT_WR)
 
 
 def _listen(address: str) -> socket.socket:
