@@ -6,10 +6,12 @@ import signal
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.host.embedded.service import Delays
+from agent.host.run import process
 from pusher.wire import Code, Failed, Problem
 from tests.deploy.embedded_place import ME, REPOSITORY, Impatient, Place, alive, point, until, well
 
@@ -73,6 +75,25 @@ async def test_stopping_during_a_pause_starts_nothing(place: Place) -> None:
         os.kill(first.child.pid, signal.SIGKILL)
         await first.wait()
     assert service.running() is None
+    assert place.recorded() == []
+
+
+async def test_a_stop_in_the_middle_of_a_restart_leaves_nothing_running(place: Place) -> None:
+    started: list[process.Child] = []
+    second = asyncio.Event()
+
+    async def start(*argv: Any, **how: Any) -> process.Child:
+        started.append(await process.start(*argv, **how))
+        if len(started) == 2:
+            second.set()
+        return started[-1]
+
+    place.clock, place.start = Impatient(), start
+    async with place.running() as service:
+        first = await service.restart(place.release("v1"))
+        os.kill(first.child.pid, signal.SIGKILL)
+        await second.wait()
+    assert [child.ended() for child in started] == [True, True]
     assert place.recorded() == []
 
 

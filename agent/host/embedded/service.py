@@ -197,16 +197,22 @@ class Embedded:
             raise
         runner.attach(child)
         self._runner, self._environment = runner, launch.environment
-        status = await runner.ready(deadline_s=self._deadline_s)
-        if status is None or status.release != placed.release:
-            how = await child.end(patience_s=self._config.drain_s)
-            raise Failed(
-                Code.SERVICE_FAILED,
-                f"Release {placed.release} could not be started",
-                why=f"`current` points at {status.release}" if status else f"its runner ended: {how}",
-                output=child.tail(),
-            )
-        return await self._app_of(runner, placed, sock)
+        try:
+            status = await runner.ready(deadline_s=self._deadline_s)
+            if status is None or status.release != placed.release:
+                how = await child.end(patience_s=self._config.drain_s)
+                raise Failed(
+                    Code.SERVICE_FAILED,
+                    f"Release {placed.release} could not be started",
+                    why=f"`current` points at {status.release}" if status else f"its runner ended: {how}",
+                    output=child.tail(),
+                )
+            return await self._app_of(runner, placed, sock)
+        except BaseException:
+            # Cancelled as well, by a restart or a stop: until this returns, nobody else knows the process.
+            self._runner = None
+            await child.end(patience_s=self._config.drain_s)
+            raise
 
     async def _app_of(self, runner: RunnerProcess, placed: Placed, sock: socket.socket) -> Main:
         """What the runner started, recorded: it and the runner are a process group each."""
