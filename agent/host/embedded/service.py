@@ -110,7 +110,7 @@ class Embedded:
             launch = await self._prepare(placed)
             path = self._folder / f"preflight-{next(self._numbers)}.sock"
             with _explained(placed):
-                sock = await asyncio.to_thread(sockets.listen_unix, path, mode=0o600)
+                sock = await _listen_privately(path)
             try:
                 main = await self._start_candidate(placed, launch, sock, path)
             except BaseException:
@@ -337,6 +337,19 @@ class Embedded:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
             self._watcher = None
+
+
+async def _listen_privately(path: Path) -> socket.socket:
+    """A candidate's socket. A cancelled caller leaves none open. Raises: OSError."""
+    opening = asyncio.ensure_future(asyncio.to_thread(sockets.listen_unix, path, mode=0o600))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            opening.result().close()
+            await asyncio.to_thread(volatile.remove, path)
+        raise
 
 
 @contextmanager
