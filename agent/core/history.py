@@ -111,11 +111,7 @@ class _Replay:
                 self._accepted = facts["accepted"]
                 self._releases = {one["id"]: dict(one) for one in facts["releases"]}
             case What.BEGUN:
-                created = facts.pop("created")
-                self._begun[facts["id"]] = facts
-                if created is not None and facts["kind"] == Kind.DEPLOY:
-                    self._accepted = max(created, self._accepted or created)
-                    self._releases[facts["release"]] = candidate(facts, created=created)
+                self._begin(facts)
             case What.STANDS:
                 self._stand(facts["standings"])
             case What.ENDED:
@@ -126,6 +122,13 @@ class _Replay:
                 del self._releases[facts["release"]]
             case What.PINNED:
                 self._releases[facts["release"]]["pinned"] = facts["pinned"]
+
+    def _begin(self, facts: dict[str, Any]) -> None:
+        created = facts.pop("created")
+        self._begun[facts["id"]] = facts
+        if created is not None and facts["kind"] == Kind.DEPLOY:
+            self._accepted = max(created, self._accepted or created)
+            self._releases[facts["release"]] = candidate(facts, created=created)
 
     def difference(self, tables: Tables) -> str:
         return next(filter(None, self._differences(tables)), "")

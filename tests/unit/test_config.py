@@ -207,6 +207,12 @@ def test_an_unknown_key_of_an_index_is_named_with_the_nearest_right_one() -> Non
         parse_app(text, file=FILE, app="flask-demo")
 
 
+def test_what_may_be_rolled_back_to_with_an_ended_key_is_named_by_its_id() -> None:
+    assert parse_app('allow_revoked = ["20261123044011Z"]', file=FILE, app="flask-demo").allow_revoked
+    with pytest.raises(Refused, match="the id of a release"):
+        parse_app('allow_revoked = ["v2"]', file=FILE, app="flask-demo")
+
+
 def test_the_history_counts_since_a_time_with_its_zone() -> None:
     assert parse_agent("", file="agent.toml").since == 0
     text = 'history_since = "2026-11-27T13:00:00Z"'

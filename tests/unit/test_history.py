@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.phases import Phase
+from agent.core.plan import Kind
 from agent.core.releases import Release, Standing
 from agent.host.storage.database import Database
 from agent.host.storage.journal import SCHEMAS, Journal
@@ -82,6 +83,20 @@ async def known(path: Path) -> list[str]:
             return copy.apps()
 
     return await asyncio.to_thread(look)
+
+
+async def test_a_command_is_a_record_that_no_table_follows_from(journal: Journal, path: Path) -> None:
+    await journal.command_began(APP, "1", by="alice", release=attempt(3).release, command="flask shell", now=NOW)
+    await journal.command_ended(APP, "1", code=3, now=NOW)
+    assert (await journal.head(APP)).records == 15
+    assert await checked(path) == ""
+
+
+async def test_a_rollback_is_recorded_and_makes_no_release(journal: Journal, path: Path) -> None:
+    one = attempt(5, kind=Kind.ROLLBACK)
+    await journal.begin(one, manifest="", created=0, now=NOW)
+    assert await checked(path) == ""
+    assert await journal.audit(APP) == ""
 
 
 async def test_a_history_that_nobody_touched_is_whole(journal: Journal, path: Path) -> None:
