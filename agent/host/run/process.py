@@ -70,7 +70,9 @@ class Child:
         """
         self.signal(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self.wait(), patience_s)
+            # Not wait_for: before Python 3.12, it loses a cancellation that comes in the moment of the end.
+            async with asyncio.timeout(patience_s):
+                return await self.wait()
         except TimeoutError:
             self.kill()
             return await self.wait()
@@ -120,7 +122,8 @@ async def run(
     """
     child = await start(argv, folder=folder, environment=environment, line=line)
     try:
-        how = await asyncio.wait_for(child.wait(), deadline_s)
+        async with asyncio.timeout(deadline_s):
+            how = await child.wait()
     except TimeoutError:
         how = f"no end after {deadline_s:g} s"
     finally:
