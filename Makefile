@@ -39,10 +39,7 @@ demo: setup-demo ## deploy, break and roll back the sample application, on this 
 .PHONY: test
 test: setup-test lint ## lint, then all tests, then the coverage gates
 	@$(bin)/coverage erase
-	$(strip $(bin)/coverage run -m pytest $(workers) $(PYTEST)) || { \
-		code=$$?; [ $$code = 1 ] || exit $$code; \
-		echo "These failed beside others on a busy machine. Once more, each alone; what passes now is a defect too:"; \
-		$(bin)/coverage run -m pytest -n 0 --last-failed --last-failed-no-failures none $(PYTEST); }
+	$(strip $(bin)/coverage run -m pytest $(workers) $(PYTEST))
 	@$(bin)/coverage combine --quiet
 	$(if $(PYTEST),,@$(MAKE) --no-print-directory coverage)
 
