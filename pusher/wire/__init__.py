@@ -47,6 +47,7 @@ from pusher.wire.manifest import (
 )
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
 from pusher.wire.routes import DOOR, SSH_DOOR, Route
+from pusher.wire.run import RunHealth, RunProcess, RunSection, split_command
 from pusher.wire.signatures import SIGNATURES_MOST, split_signatures
 from pusher.wire.text import (
     LimitError,
@@ -101,6 +102,9 @@ __all__ = [
     "Problem",
     "Refused",
     "Route",
+    "RunHealth",
+    "RunProcess",
+    "RunSection",
     "Source",
     "Stuck",
     "WireError",
@@ -117,5 +121,6 @@ __all__ = [
     "parse_timestamp",
     "read_index",
     "reserved",
+    "split_command",
     "split_signatures",
 ]

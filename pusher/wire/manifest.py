@@ -1,9 +1,10 @@
 """The manifest: the small document that is signed. Through its digests, the signature covers the whole bundle."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pusher.wire.run import RunSection
 from pusher.wire.text import (
     WireError,
     canonical,
@@ -50,7 +51,7 @@ class Manifest:
 
     `created` and `expires` are milliseconds since 1970 (UTC); `created` is also the sequence number. `hosts` is
     empty for a bundle that any host may deploy. `files` counts the lines of the index. `source` is what the signer
-    says; nobody can check it without the repository.
+    says; nobody can check it without the repository. `run` is how the release runs, as far as it says so itself.
     """
 
     app: str
@@ -63,6 +64,7 @@ class Manifest:
     unpacked_size: int
     hosts: tuple[str, ...] = ()
     source: Source | None = None
+    run: RunSection = field(default_factory=RunSection)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (the subset of RFC 8785 that strings and integers need)."""
@@ -80,6 +82,8 @@ class Manifest:
             members["hosts"] = list(self.hosts)
         if self.source is not None:
             members["source"] = {"commit": self.source.commit, "changed": self.source.changed}
+        if run := self.run.members():
+            members["run"] = run
         return canonical(members)
 
     @classmethod
@@ -105,6 +109,7 @@ class Manifest:
             unpacked_size=take_count(members, "unpacked_size"),
             hosts=tuple(hosts),
             source=_source(members),
+            run=RunSection.from_members(take(members, "run", dict) if "run" in members else {}),
         )
         if manifest.to_bytes() != raw:
             raise WireError("the manifest is not in canonical form, or has members that schema 1 lacks")
