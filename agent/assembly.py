@@ -15,6 +15,7 @@ import uv
 from agent.core.config import AgentConfig, AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Step
+from agent.core.run import RunRules
 from agent.daemon import Agent, App, serve
 from agent.deploy.admission import Admission
 from agent.deploy.deployer import Deployer
@@ -193,7 +194,8 @@ def _app(
     uv_binary: Path,
     status_line: StatusLine,
 ) -> App:
-    store, lock = ReleaseStore(AppLayout(layout.beneath(config.path))), DeploymentLock(name)
+    rules, lock = RunRules(name, config, str(layout.app_toml(name))), DeploymentLock(name)
+    store = ReleaseStore(AppLayout(layout.beneath(config.path)), rules.unsaid())
     revoked_keys = layout.beneath(host.revoked_keys) if host.revoked_keys else None
     trust = TrustFiles(layout.allowed_signers, revoked_keys)
     revocations = Revocations(store.layout, files=trust, rules=config.signing, allowed=config.allow_revoked)
@@ -202,17 +204,17 @@ def _app(
     venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary, builder=builder)
     executor = Executor(
         steps={
-            Step.UNPACK: Unpack(store, disk, host.limits.tree),
+            Step.UNPACK: Unpack(store, disk, host.limits.tree, rules),
             Step.LINK_SHARED: LinkShared(store.layout, config, disk),
             Step.DEPENDENCIES: Dependencies(store, disk, venvs, journal),
             Step.PREFLIGHT: Preflight(store, config, service, clock, processes),
-            Step.SWITCH: Switch(store, revocations, config, disk, service, journal, clock, processes),
+            Step.SWITCH: Switch(store, revocations, disk, service, journal, clock, processes),
             Step.RESTART: Restart(store, service),
-            Step.CONFIRM: Confirm(config, clock),
-            Step.PROCESSES: Processes(store, config, processes, hooks, clock),
+            Step.CONFIRM: Confirm(clock),
+            Step.PROCESSES: Processes(store, processes, hooks, clock),
             Step.CLEANUP: Cleanup(store, retention, venvs, journal),
         },
-        hooks=Hooks(store, layout.hooks(name), hooks, clock, config.hook_deadline_s),
+        hooks=Hooks(store, layout.hooks(name), hooks, clock),
         store=store,
         journal=journal,
         clock=clock,
@@ -223,6 +225,7 @@ def _app(
         config=config,
         host=host.name,
         limits=host.limits,
+        rules=rules,
         trust=trust,
         disk=disk,
         journal=journal,

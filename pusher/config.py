@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pusher.errors import Usage
+from pusher.run.table import parse_section
 from pusher.transport.hosts import Address, Host, parse_address, parse_door
-from pusher.wire import SSH_DOOR, WireError, check_app
+from pusher.wire import SSH_DOOR, RunSection, WireError, check_app
 
 CONFIG_NAME = "pusher.toml"
 _KEYS = {
@@ -24,6 +25,7 @@ _KEYS = {
     "keep_open_s": int,
     "hosts": dict,
     "dependencies": dict,
+    "run": dict,
 }
 _KINDS = {dict: "a table", str: "text in quotes", int: "a whole number", list: "a list", bool: "true or false"}
 _LONGEST_OPEN_S = 86_400
@@ -72,6 +74,8 @@ class Settings:
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """The hosts in `pusher.toml`, by name."""
     dependencies: Dependencies = Dependencies()
+    run: RunSection = field(default_factory=RunSection)
+    """How the app runs, as far as `pusher.toml` says it."""
     chosen: tuple[Host, ...] = ()
     """The hosts of this command, in the order given, each once."""
 
@@ -116,6 +120,7 @@ def load(
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         hosts=hosts,
         dependencies=_dependencies(table.get("dependencies", {}), file, wheels=bool(flags.get("build_wheels"))),
+        run=parse_section(table.get("run", {}), file=str(file)),
         chosen=_choose(flags.get("host") or environment.get("PUSHER_HOST", "").split(), hosts),
     )
 

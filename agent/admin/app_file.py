@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from agent.core.config import AppConfig, parse_app, parse_listen
 from agent.core.layout import HostLayout
+from agent.core.run import DEFAULT_START
 from agent.host.setup.config_files import check_apart, read_apps
 from pusher.wire import Code, Refused, WireError, check_app
 
@@ -18,13 +19,16 @@ _DEFAULTS = AppConfig(path="/opt/app", user="app")
 
 @dataclass(frozen=True, slots=True)
 class AppOptions:
-    """The values in the file of a new app; `processes` has the start commands of its workers."""
+    """The values in the file of a new app; `processes` has the start commands of its workers.
+
+    What is empty is not written: the release may say it, and root's word would count more.
+    """
 
     listen: str = _DEFAULTS.listen
-    start: str = _DEFAULTS.start
+    start: str = ""
     keep: int = _DEFAULTS.keep_releases
-    health: str = _DEFAULTS.health.path
-    version_member: str = _DEFAULTS.health.version_member
+    health: str = ""
+    version_member: str = ""
     processes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -42,7 +46,7 @@ def add_app_options(parser: argparse.ArgumentParser) -> None:
         default=default.start,
         metavar="COMMAND",
         help="how to start the app: a program of the release's own dependencies that accepts a listening socket "
-        f"(default: {default.start})",
+        f"(default: as the release says, or {DEFAULT_START})",
     )
     options.add_argument(
         "--keep",
@@ -55,13 +59,14 @@ def add_app_options(parser: argparse.ArgumentParser) -> None:
         "--health",
         default=default.health,
         metavar="PATH",
-        help=f"the path of the health check (default: {default.health})",
+        help=f"the path of the health check (default: as the release says, or {_DEFAULTS.health.path})",
     )
     options.add_argument(
         "--version-member",
         default=default.version_member,
         metavar="NAME",
-        help="the member of the health check's JSON answer that must equal the version (default: none)",
+        help="the member of the health check's JSON answer that must equal the version (default: as the release "
+        "says, or none)",
     )
 
 
@@ -88,15 +93,16 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
         raise Refused(
             Code.CONFIGURATION, f"{file} exists already", hint="Edit the file, or choose another name for the app"
         )
+    health = {"path": options.health, "version_member": options.version_member}
     text = "".join(
         [
             f"path = {toml_text(f'/opt/{app}')}\n",
             f"user = {toml_text(user)}\n",
             f"listen = {toml_text(options.listen)}\n",
-            f"start = {toml_text(options.start)}\n",
+            f"start = {toml_text(options.start)}\n" if options.start else "",
             f"keep_releases = {options.keep}\n",
-            f"\n[health]\npath = {toml_text(options.health)}\n",
-            f"version_member = {toml_text(options.version_member)}\n",
+            "\n[health]\n" if any(health.values()) else "",
+            *(f"{key} = {toml_text(value)}\n" for key, value in health.items() if value),
             *(f"\n[processes.{name}]\nstart = {toml_text(start)}\n" for name, start in options.processes.items()),
         ]
     )

@@ -30,4 +30,5 @@ def _lines(layout: HostLayout) -> Iterator[str]:
             yield f"{name}  cannot be used: {problem}"
         else:
             config = apps.usable[name]
-            yield f"{name}  {layout.beneath(config.path)}  {config.listen}  {config.start}"
+            start = config.start or "started as the release says"
+            yield f"{name}  {layout.beneath(config.path)}  {config.listen}  {start}"

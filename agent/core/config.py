@@ -93,6 +93,8 @@ OptionalTime = Annotated[str, AfterValidator(_time_or_none)]
 ReleaseId = Annotated[str, AfterValidator(_release)]
 SharedPath = Annotated[str, AfterValidator(_relative)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]  # RFC 9110, 5.6.2: token
+HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=4_096)]
 ListenAddress = Annotated[str, AfterValidator(_address)]
 
 
@@ -103,6 +105,7 @@ class Health(_Table):
     host: str = ""
     status: list[Annotated[int, Field(ge=100, le=599)]] = Field([200], min_length=1)
     version_member: str = ""
+    headers: dict[HeaderName, HeaderValue] = {}
     deadline_s: Seconds = 10
     bake_s: Seconds = 0
 
@@ -157,19 +160,23 @@ class Resources(_Table):
 class Process(_Table):
     """A process of the app that runs always, beside the one that serves: a worker. Times in seconds.
 
-    `health` is a command: the process is well when that ends with exit code 0.
+    `health` is a command: the process is well when that ends with exit code 0. Without `start`, the release says
+    how it is started. With 0 instances, the process is known and does not run here.
     """
 
-    start: str = Field(min_length=1)
+    start: str = ""
     drain_s: Seconds = 10
-    instances: int = Field(1, ge=1, le=64)
+    instances: int = Field(1, ge=0, le=64)
     health: list[Annotated[str, Field(min_length=1)]] = []
 
 
 class Timer(_Table):
-    """A command that runs at the times of `schedule` (systemd.time(7), "Calendar Events")."""
+    """A command that runs at the times of `schedule` (systemd.time(7), "Calendar Events").
 
-    start: str = Field(min_length=1)
+    Without `start`, the release says what is run.
+    """
+
+    start: str = ""
     schedule: str = Field(min_length=1)
 
 
@@ -177,12 +184,18 @@ Name = Annotated[str, Field(pattern=NAME.pattern)]
 
 
 class AppConfig(_Table):
-    """One app of the host: `/etc/pusher-agent/apps/<name>.toml`. Times (`_s`) in seconds."""
+    """One app of the host: `/etc/pusher-agent/apps/<name>.toml`. Times (`_s`) in seconds.
+
+    What is empty or not there of `start`, `listen_via`, `hook_deadline_s`, `health`, `processes` and `timers`, the
+    release may say (agent/core/run.py), unless `release_decides` is false.
+    """
 
     path: AbsolutePath
     user: str
     listen: ListenAddress = "0.0.0.0:8000"
-    start: str = Field("gunicorn -w 2 app:app", min_length=1)
+    start: str = ""
+    listen_via: Literal["", "socket", "port"] = ""
+    release_decides: bool = True
     environment_file: str = ""
     keep_releases: int = Field(5, ge=1, le=1000)
     shared_paths: list[SharedPath] = []

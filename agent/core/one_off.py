@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.core.units import FIND
 from pusher.wire import Code, Refused
 
 _LEFT = re.compile(
@@ -28,8 +27,16 @@ _OWN = (
     "RuntimeDirectoryPreserve=yes",  # the app goes on, and its folder in /run with it
 )
 
+_FIND = (
+    "cd -P . && PUSHER_RELEASE=${PWD##*/} && read -r PUSHER_VERSION <REVISION && VIRTUAL_ENV=$PWD/venv && "
+    "PATH=$VIRTUAL_ENV/bin:$PATH && export PUSHER_RELEASE PUSHER_VERSION VIRTUAL_ENV PATH && "
+    "program=$VIRTUAL_ENV/bin/$1 && shift"
+)
+"""Sets a release's variables, and finds a program in its venv. It enters the release itself, not the link, so that
+a later switch does not affect the command."""
+
 SCRIPT = (
-    f'{FIND} || exit; trap : INT QUIT TERM; trap "" TSTP; '
+    f'{_FIND} || exit; trap : INT QUIT TERM; trap "" TSTP; '
     # Not exec: a command that a signal ends would look as if it had ended well (systemd-run(1), "EXIT STATUS").
     '"$program" "$@"; exit $?'
 )

@@ -3,7 +3,6 @@
 Invariant: each has one name, and its unit is called after it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.core.config import AppConfig, Process
@@ -46,9 +45,3 @@ def units_beside(app: str, config: AppConfig) -> tuple[str, ...]:
         *(unit_of(app, name) for name in config.timers),
         *(unit_of(app, one.name) for one in instances(config)),
     )
-
-
-def commands(config: AppConfig) -> Iterator[tuple[str, str]]:
-    """Each start command, with the key that holds it: a release must have all of their programs."""
-    yield from ((f"processes.{name}.start", process.start) for name, process in config.processes.items())
-    yield from ((f"timers.{name}.start", timer.start) for name, timer in config.timers.items())

@@ -7,7 +7,6 @@ app's user resolves, after process 1 has given up its rights.
 """
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from agent.core.config import AppConfig, parse_listen
 from agent.core.environment import CLEAN_PATH
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.processes import Instance, instances, timer_of, unit_of, units_beside
+from agent.core.run import DEADLINE_MOST_S, SERVICE
 from pusher.wire import Code, Refused
 
 AGENT = "pusher-agent"
@@ -33,20 +33,11 @@ HARDENING = "hardening"
 BESIDE = ("app-process.service", "app-timer.service", "app-timer.timer")
 """The templates of what `[processes]` and `[timers]` name."""
 
-FIND = (
-    "cd -P . && PUSHER_RELEASE=${PWD##*/} && read -r PUSHER_VERSION <REVISION && VIRTUAL_ENV=$PWD/venv && "
-    "PATH=$VIRTUAL_ENV/bin:$PATH && export PUSHER_RELEASE PUSHER_VERSION VIRTUAL_ENV PATH && "
-    "program=$VIRTUAL_ENV/bin/$1 && shift"
-)
-"""The shell script that sets a release's variables, and finds a program in its venv."""
-
-ENTER = f'{FIND} && exec "$program" "$@"'
-"""The shell script that starts a release. It enters the release itself, not the link, so that a later switch does
-not affect the process; then it becomes the start command, found in the release's venv and nowhere else, so that
-LISTEN_PID stays right. It runs after the environment file was read, which so cannot change these variables."""
-
 RUNNER = ("/usr/bin/python3", "-I", "-S", "/usr/lib/pusher-agent/runner.pyc")
-"""How the runner is started: agent/host/run/runner.py, which the package compiles when it is installed."""
+"""How the runner is started: agent/host/run/runner.py, which the package compiles when it is installed.
+
+It finds how a release is started in the release itself, so no unit has a start command. It runs after the
+environment file was read, which so cannot change what the runner sets."""
 
 _STOP_S = 2.0
 """How much longer than the runner systemd waits: the runner itself kills what does not end."""
@@ -118,7 +109,9 @@ def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], h
         own = values | {
             "name": name,
             "schedule": _setting(f"timers.{name}.schedule", one.schedule),
-            "start": _command(f"timers.{name}.start", *_entered(f"timers.{name}.start", one.start)),
+            "become": _command(
+                "path", *RUNNER, *become_options(AppLayout(host.beneath(config.path)).current, name)
+            ),
         }
         units |= {timer_of(app, name): _fill(timer, own), unit_of(app, name): _fill(service, own)}
     for instance in instances(config):
@@ -145,14 +138,18 @@ def runner_options(path: Path, config: AppConfig) -> tuple[str, ...]:
     return (
         f"--path={path}",
         f"--drain={config.drain_s:g}",
-        f"--deadline={config.health.deadline_s:g}",
         f"--overlap={'yes' if config.overlaps else 'no'}",
     )
 
 
 def process_options(path: Path, instance: Instance) -> tuple[str, ...]:
     """What the runner of a process is told: as `runner_options`, but without a socket."""
-    return (f"--path={path}", f"--drain={instance.config.drain_s:g}", "--socket=no")
+    return (f"--path={path}", f"--drain={instance.config.drain_s:g}", f"--process={instance.process}")
+
+
+def become_options(folder: Path, process: str) -> tuple[str, ...]:
+    """What makes the runner become one process of the release at `folder`, instead of its parent."""
+    return (f"--become={folder}", f"--process={process}")
 
 
 def process_environment(instance: Instance) -> dict[str, str]:
@@ -168,7 +165,6 @@ def exec_word(word: str) -> str:
 
 def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
     layout = AppLayout(host.beneath(config.path))
-    start = _words("start", config.start)
     where = parse_listen(config.listen)
     environment = {
         "PATH": CLEAN_PATH,
@@ -192,8 +188,8 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         if config.environment_file
         else "",
         "environment": " ".join(f"{name}={value}" for name, value in environment.items()),
-        "start": _command("start", "/bin/sh", "-c", ENTER, "sh", *start),
-        "run": _command("start", *RUNNER, *runner_options(layout.path, config), "--", *start),
+        "become": _command("path", *RUNNER, *become_options(layout.candidate, SERVICE)),
+        "run": _command("path", *RUNNER, *runner_options(layout.path, config)),
         "reload": f"{' '.join(RUNNER)} --reload=${{MAINPID}}",
         "hook": _command("path", "/bin/sh", str(layout.hook)),
         "build_socket": str(host.build_socket(app)),
@@ -203,7 +199,8 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "private_network": "yes" if config.dependencies.network == "none" else "",
         "stop": _span(config.drain_s + _STOP_S),
         # For ExecReload= too (systemd.service(5)): the successor accepts, then the predecessor lets go.
-        "start_deadline": _span(config.health.deadline_s + config.drain_s + _RELOAD_S),
+        # The runner and the agent keep the deadline of the release itself, which no unit can know.
+        "start_deadline": _span(max(config.health.deadline_s, DEADLINE_MOST_S) + config.drain_s + _RELOAD_S),
         # The agent itself enforces the deadline; this is for a hook whose agent has died.
         "hook_deadline": _span(config.hook_deadline_s + 10),
         "memory_max": config.resources.memory_max,
@@ -213,28 +210,13 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
 
 
 def _process_values(instance: Instance, config: AppConfig, host: HostLayout) -> dict[str, str]:
-    key, process = f"processes.{instance.process}.start", instance.config
-    options = process_options(host.beneath(config.path), instance)
+    process, options = instance.config, process_options(host.beneath(config.path), instance)
     return {
         "name": instance.name,
         "own_environment": " ".join(f"{name}={value}" for name, value in process_environment(instance).items()),
-        "run": _command(key, *RUNNER, *options, "--", *_words(key, process.start)),
+        "run": _command("path", *RUNNER, *options),
         "stop": _span(process.drain_s + _STOP_S),
     }
-
-
-def _words(key: str, command: str) -> list[str]:
-    try:
-        words = shlex.split(command)
-    except ValueError as error:
-        raise _unusable(key, command, str(error)) from error
-    if not words:
-        raise _unusable(key, command, "it is empty")
-    return words
-
-
-def _entered(key: str, command: str) -> tuple[str, ...]:
-    return ("/bin/sh", "-c", ENTER, "sh", *_words(key, command))
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:

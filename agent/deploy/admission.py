@@ -14,6 +14,7 @@ from pathlib import Path
 from agent.core import trust
 from agent.core.config import AppConfig, BundleLimits
 from agent.core.pylock import PYLOCK
+from agent.core.run import RunRules
 from agent.host.bundle.signatures import TrustFiles, verify_all
 from agent.host.ports import Bundle, Clock
 from agent.host.releases.unpack import check_room, write_metadata
@@ -49,6 +50,7 @@ class Admission:
     config: AppConfig
     host: str
     limits: BundleLimits
+    rules: RunRules
     trust: TrustFiles
     disk: Disk
     journal: Journal
@@ -80,8 +82,8 @@ class Admission:
     async def check(self, verified: VerifiedManifest, *, retry: bool) -> None:
         """Refuse a manifest for another app or host, one that is too large, or one that is not fresh.
 
-        With `retry` the newest manifest that was accepted is fresh once more. Raises: Refused, as
-        `agent.core.trust.check`; Failed.
+        With `retry` the newest manifest that was accepted is fresh once more. It must also say nothing of how it
+        runs that does not fit this host. Raises: Refused, as `agent.core.trust.check` and `RunRules`; Failed.
         """
         trust.check(
             verified.manifest,
@@ -92,6 +94,7 @@ class Admission:
             limits=self.limits,
             retry=retry,
         )
+        self.rules.settle(verified.manifest.run)
 
     def store(self, verified: VerifiedManifest, bundle: Bundle, into: Path) -> None:
         """Begin the tree `into` with the verified manifest and the index of the bundle, durably. Blocking.

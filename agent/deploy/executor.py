@@ -7,7 +7,6 @@ it. `take_back` alone undoes anything, whether a step has just failed or an agen
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -139,7 +138,7 @@ class Executor:
             doing = self._steps[step].do(deployment.attempt, inputs, deployment.output(step))
             if step in _INTERRUPTIBLE:
                 doing = self._unless_interrupted(doing, deployment)
-            started = await doing
+            found = await doing
         except Problem as problem:
             document = problem.to_document()
             deployment.happened(Happened.STEP_FAILED, step=step, ms=self._ms(began), problem=document)
@@ -150,7 +149,7 @@ class Executor:
         _bound(deployment).info("step_done", step=step.value, ms=self._ms(began))
         if step in ENDED:
             deployment.phase = advance(deployment.phase, ENDED[step])
-        return replace(inputs, started=started or inputs.started)
+        return found or inputs
 
     async def _unless_interrupted(self, doing: Coroutine[Any, Any, _Result], deployment: Deployment) -> _Result:
         """Do it; before the switch, an interruption cancels it. Raises: Failed(interrupted)."""

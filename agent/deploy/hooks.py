@@ -20,13 +20,12 @@ _TAIL = 200
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The hooks of one app. `host` is the folder of the host's own; each hook gets `deadline_s` seconds."""
+    """The hooks of one app. `host` is the folder of the host's own. Each gets as long as its release says."""
 
     store: ReleaseStore
     host: Path
     runner: HookRunner
     clock: Clock
-    deadline_s: float
 
     async def run(self, name: str, deployment: Deployment, *, returning: bool = False) -> None:
         """Run every executable of this name; `returning`, as in an automatic return.
@@ -39,8 +38,9 @@ class Hooks:
         if not found:
             return
         environment = await asyncio.to_thread(self._environment, deployment.attempt, returning)
+        deadline_s = (await asyncio.to_thread(self.store.run, scene.source)).hook_deadline_s
         for hook in found:
-            await self._run(hook, name, deployment, folder=folder, environment=environment)
+            await self._run(hook, name, deployment, folder=folder, environment=environment, deadline_s=deadline_s)
 
     async def _run(
         self,
@@ -50,6 +50,7 @@ class Hooks:
         *,
         folder: Path,
         environment: dict[str, str],
+        deadline_s: float,
     ) -> None:
         deployment.happened(Happened.HOOK_STARTED, hook=name, origin=hook.origin)
         began = self.clock.elapsed()
@@ -61,7 +62,7 @@ class Hooks:
             publish(text)
 
         ending = await self.runner.run(
-            hook.path, folder=folder, environment=environment, deadline_s=self.deadline_s, line=line
+            hook.path, folder=folder, environment=environment, deadline_s=deadline_s, line=line
         )
         ms = round((self.clock.elapsed() - began) * 1000)
         if not ending:

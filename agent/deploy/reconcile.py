@@ -12,6 +12,7 @@ import structlog
 
 from agent.core.layout import live_venv_target
 from agent.core.releases import Standing
+from agent.host.releases.run_files import keeps_run, write_run
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
@@ -37,6 +38,11 @@ async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journ
             why="it may lie on a filesystem that is not mounted yet, so none of them is forgotten",
             hint="Mount it and restart the agent, or send a release to begin anew",
         )
+    for release in await asyncio.to_thread(store.folders):
+        # Of an agent that kept nothing about it: as the host says now, and never otherwise again.
+        if not await asyncio.to_thread(keeps_run, release):
+            _log.info("run_section_kept", app=app, release=release.name)
+            await asyncio.to_thread(write_run, release, store.unsaid, disk=disk)
     live = await asyncio.to_thread(store.live)
     found = {one.id: one for one in await asyncio.to_thread(store.found)}
     adopted = [

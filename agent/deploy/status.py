@@ -4,6 +4,7 @@ Invariant: nothing here changes anything. JSON members are those of docs/referen
 """
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -70,11 +71,13 @@ class Status:
         deploying = self._lock.deployment
         last = await self._journal.history(self._app, most=1)
         processes, timers = await self._processes.states()
+        run = await asyncio.to_thread(self._store.run, live) if live else None
         return {
             "app": self._app,
             "host": self._host,
             "agent": _VERSION,
             "listen": self._config.listen,
+            "start": shlex.join(run.start) if run else "",
             "requirements": self._config.dependencies.requirements,
             "drop": self._drop,
             "live": _short(releases.get(live), manifests) if live else None,

@@ -4,10 +4,11 @@ Each port has a real adapter in a wing of this folder for each kind of machine, 
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from agent.core.run import Run
 from pusher.wire import LogLine, Manifest
 
 Lines = Callable[[str], None]
@@ -56,11 +57,12 @@ class Bundle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A release on disk; `path` is its own folder, never `current`."""
+    """A release on disk; `path` is its own folder, never `current`. `run` is how it runs."""
 
     release: str
     version: str
     path: Path
+    run: Run = field(default_factory=Run)
 
 
 class Running(Protocol):

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pusher.bundle.tree import Tree
-from pusher.wire import Manifest, Source, WireError, parse_timestamp
+from pusher.errors import Usage
+from pusher.wire import Manifest, RunSection, Source, WireError, parse_timestamp
 
+_NOTHING = RunSection()
 _LIFETIME_MS = 30 * 24 * 3600 * 1000
 """How long a manifest that is sent at once can be deployed."""
 
@@ -25,6 +27,7 @@ def make_manifest(
     expires: int,
     hosts: Sequence[str] = (),
     source: Source | None = None,
+    run: RunSection = _NOTHING,
 ) -> Manifest:
     """The manifest of a tree; `created` and `expires` in milliseconds since 1970 (UTC)."""
     return Manifest(
@@ -38,6 +41,7 @@ def make_manifest(
         unpacked_size=sum(file.size for file in tree.files),
         hosts=tuple(hosts),
         source=source,
+        run=run,
     )
 
 
@@ -48,12 +52,23 @@ def manifest_for(
     app: str,
     version: str,
     source: Source | None = None,
+    run: RunSection = _NOTHING,
+    run_found: bool = False,
     all_answered: bool = True,
 ) -> Manifest:
     """The manifest of a tree for the hosts with these statuses; for any host, if not `all_answered`.
 
-    Without `source` for agents that are older than it: they refuse a manifest with a member they do not know.
+    Without `source` for agents that are older than it: they refuse a manifest with a member they do not know. Also
+    without `run`, if it was only found (`run_found`): such a host decides by itself. Raises: Usage, if somebody
+    said how it runs, and one of these agents does not know of that.
     """
+    older = sorted(name for name, status in statuses.items() if "start" not in status)
+    if run and older and not run_found:
+        raise Usage(
+            f"{older[0]} cannot run this version as it says",
+            why="its agent is older than [run] in pusher.toml and the Procfile of a version",
+            hint=f"Install a newer pusher-agent on {older[0]}",
+        )
     known = all_answered and all("history" in status for status in statuses.values())
     created = max([int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values())])
     names = [status.get("host") for status in statuses.values()]
@@ -66,6 +81,7 @@ def manifest_for(
         # Named, so that no other host accepts what was signed for these.
         hosts=sorted({name for name in names if isinstance(name, str)}) if all_answered and all(names) else (),
         source=source if known else None,
+        run=_NOTHING if older else run,
     )
 
 

@@ -6,6 +6,7 @@ its help is asked for.
 
 NAMES = (
     *(
+        "init",
         "send",
         "status",
         "releases",

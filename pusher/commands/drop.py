@@ -115,8 +115,12 @@ def _of_folder(
     *,
     as_bundle: bool,
 ) -> _Shipment:
+    from pusher.dependencies.named import named_packages
+    from pusher.run.section import run_section
+
     tree = read_tree(found.path)
     screen.dangling(dangling(tree))
+    said = run_section(found.path, settings.run, packages=named_packages(found.path))
     all_answered = len(statuses) == len(settings.chosen)
     manifest = manifest_for(
         statuses,
@@ -124,6 +128,8 @@ def _of_folder(
         app=app,
         version=found.version,
         source=source_of(found.path, {entry.path for entry in tree.entries}),
+        run=said.section,
+        run_found=said.found,
         all_answered=all_answered,
     )
     signed = sign_manifest(manifest, tree, key=settings.key)

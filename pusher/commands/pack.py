@@ -56,14 +56,20 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     found = locate(arguments.what, source=settings.source)
     if isinstance(found, BundleFile):
         raise Usage(f"{found.path} is a file", hint="Name a version, or a folder")
-    if arguments.manifest:
-        tree = read_tree(found.path)  # as it will be dropped
-    else:
-        from pusher.dependencies.prepare import prepare  # here: half of a start's time
+    from pusher.run.section import run_section  # here, as below: half of a start's time
 
-        tree, notes = prepare(found.path, wanted=settings.dependencies, anew=arguments.relock)
+    if arguments.manifest:
+        from pusher.dependencies.named import named_packages
+
+        tree, packages = read_tree(found.path), named_packages(found.path)  # as it will be dropped
+    else:
+        from pusher.dependencies.prepare import prepare
+
+        tree, notes, packages = prepare(found.path, wanted=settings.dependencies, anew=arguments.relock)
         for note in notes:
             screen.line(note)
+    said = run_section(found.path, settings.run, packages=packages)
+    screen.line(said.note)
     screen.dangling(dangling(tree))
     created = int(time.time() * 1000)
     expires = created + arguments.days * _DAY_MS
@@ -76,6 +82,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         expires=expires,
         hosts=hosts,
         source=source_of(found.path, {entry.path for entry in tree.entries}),
+        run=said.section,
     )
     signed = sign_manifest(manifest, tree, key=settings.key)
     if arguments.manifest:

@@ -35,6 +35,7 @@ from pusher.wire import Code, Manifest, Problem
 
 if TYPE_CHECKING:
     from pusher.dependencies.prepare import Prepared
+    from pusher.run.section import Said
 
 # Sending less than that is faster than asking what is missing.
 _NOT_WORTH_ASKING = 256 * 1024
@@ -98,23 +99,34 @@ def _from_folder(
     reading = Background(partial(_prepare, found, settings, relock=relock))
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
-    tree, notes = reading.result()
-    for note in notes:
+    prepared, said = reading.result()
+    tree = prepared.tree
+    for note in (*prepared.notes, said.note):
         screen.line(note)
     screen.dangling(dangling(tree))
     source = source_of(found.path, {entry.path for entry in tree.entries})
-    manifest = manifest_for(statuses, tree, app=app, version=found.version, source=source)
+    manifest = manifest_for(
+        statuses,
+        tree,
+        app=app,
+        version=found.version,
+        source=source,
+        run=said.section,
+        run_found=said.found,
+    )
     screen.passing("  signing ...")
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))
     return _Shipment(manifest, sign_manifest(manifest, tree, key=settings.key), tree), statuses
 
 
-def _prepare(found: Folder, settings: Settings, *, relock: bool) -> "Prepared":
+def _prepare(found: Folder, settings: Settings, *, relock: bool) -> "tuple[Prepared, Said]":
     # Imported here: a bundle file needs none of it.
     from pusher.dependencies.prepare import prepare
+    from pusher.run.section import run_section
 
-    return prepare(found.path, wanted=settings.dependencies, anew=relock)
+    prepared = prepare(found.path, wanted=settings.dependencies, anew=relock)
+    return prepared, run_section(found.path, settings.run, packages=prepared.packages)
 
 
 def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:

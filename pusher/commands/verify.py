@@ -1,7 +1,9 @@
 """`pusher verify`: check a bundle file as a host would: every content, the signature, the expiry."""
 
 import argparse
+import json
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,6 +43,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     if manifest.source is not None:
         screen.line(f"  source  commit {manifest.source.commit}")
         screen.line(f"          {_changed(manifest.source)}")
+    for key, value in _flat(manifest.run.members()):
+        screen.line(f"  run     {key} = {value}")
     for signer in signers:
         screen.line(f"  signed  {signer.key_type} {signer.fingerprint}")
         by = f"by {signer.principal}" if arguments.signers else "Unknown signer; pass --signers FILE"
@@ -56,6 +60,15 @@ COMMAND = Command(
     run=_run,
     reads=always,
 )
+
+
+def _flat(members: Mapping[str, object], above: str = "") -> Iterator[tuple[str, str]]:
+    """The members of a run section as they stand in a pusher.toml, one a line."""
+    for key, value in members.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", json.dumps(value, ensure_ascii=False)
 
 
 def _changed(source: Source) -> str:
@@ -92,6 +105,7 @@ def _members(packed: Bundle, signers: list[Signer]) -> dict[str, object]:
         "unpacked_size": manifest.unpacked_size,
         "hosts": manifest.hosts,
         "source": asdict(manifest.source) if manifest.source else None,
+        "run": manifest.run.members() or None,
         "signer": signers[0]._asdict(),
         "signers": [one._asdict() for one in signers],
     }

@@ -20,6 +20,7 @@ from pusher.config import Dependencies
 from pusher.dependencies.cache import digest_of, entry, write
 from pusher.dependencies.choice import choose, project_table
 from pusher.dependencies.lock import PYLOCK, WHEELS, Lock, Package, note, noted, read_lock, write_lock
+from pusher.dependencies.named import named_packages
 from pusher.dependencies.own_wheels import PYTHON_PATH, OwnWheels
 from pusher.dependencies.pipenv import read_pipenv
 from pusher.dependencies.poetry import poetry_project, read_poetry
@@ -39,10 +40,11 @@ _PYTHONS = tuple(f"3.{minor}" for minor in range(7, 20))
 
 
 class Prepared(NamedTuple):
-    """A tree to pack, and what people should know of how it came to be, a line each."""
+    """A tree to pack, what people should know of how it came to be, a line each, and the names of its packages."""
 
     tree: Tree
     notes: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 def prepare(folder: Path, *, wanted: Dependencies, anew: bool = False) -> Prepared:
@@ -54,12 +56,12 @@ def prepare(folder: Path, *, wanted: Dependencies, anew: bool = False) -> Prepar
     tree = read_tree(folder)
     file = choose(folder, named=wanted.file)
     if file is None and not wanted.python_path:
-        return Prepared(tree)
+        return Prepared(tree, packages=named_packages(folder))
     preparing = _Preparing(tree, wanted, anew)
     try:
         return preparing.prepare(file)
     except _HostDecides as error:
-        return Prepared(tree, (*preparing.notes, str(error)))
+        return Prepared(tree, (*preparing.notes, str(error)), named_packages(folder))
 
 
 class _HostDecides(Exception):
@@ -92,9 +94,10 @@ class _Preparing:
         text = write_lock(lock)
         key = digest_of("written", text)
         written = entry(key, lambda into: write(into / PYLOCK, text.encode())) / PYLOCK
+        names = tuple(one.name for one in lock.packages)
         if file:
             self.notes.insert(0, self._said(file, lock, mine))
-        return Prepared(self.tree.with_files({PYLOCK: written, **own.made}), tuple(self.notes))
+        return Prepared(self.tree.with_files({PYLOCK: written, **own.made}), tuple(self.notes), names)
 
     def _lock(self, file: Path) -> Lock:
         """What the deciding file comes to."""

@@ -46,6 +46,7 @@ from pusher.wire.manifest import (
     Source,
 )
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
+from pusher.wire.procfile import PROCFILE, ProcfileLine, procfile_lines
 from pusher.wire.routes import DOOR, SSH_DOOR, Route
 from pusher.wire.run import RunHealth, RunProcess, RunSection, split_command
 from pusher.wire.signatures import SIGNATURES_MOST, split_signatures
@@ -79,6 +80,7 @@ __all__ = [
     "PAYLOAD_PREFIX",
     "PRIORITY",
     "PROBLEM_TYPE",
+    "PROCFILE",
     "RESERVED_NAMES",
     "SCHEMA",
     "SIGNATURES_MOST",
@@ -100,6 +102,7 @@ __all__ = [
     "LogUnit",
     "Manifest",
     "Problem",
+    "ProcfileLine",
     "Refused",
     "Route",
     "RunHealth",
@@ -119,6 +122,7 @@ __all__ = [
     "malformed_bundle",
     "parse_index_line",
     "parse_timestamp",
+    "procfile_lines",
     "read_index",
     "reserved",
     "split_command",

@@ -40,6 +40,7 @@ WRONG = {
     "subprocesses": ("agent.deploy.hooks", "subprocess"),
     "cli-floors": ("pusher.errors", "pusher.config"),
     "cli-dependencies": ("pusher.dependencies.lock", "pusher.dependencies.prepare"),
+    "cli-run": ("pusher.run.servers", "pusher.run.found"),
     "cli-commands": ("pusher.commands.verify", "pusher.commands.pack"),
     "admin-commands": ("agent.admin.trust", "agent.admin.init"),
     "thin-cli": ("pusher.transport.rsync", "agent.core.layout"),

@@ -6,26 +6,30 @@ a release that ended again, and that might answer before it ends once more.
 
 from dataclasses import dataclass
 
-from agent.core.config import AppConfig
 from agent.core.plan import Attempt
 from agent.deploy.steps.step import Inputs
 from agent.host.ports import Clock, Lines
 from agent.host.run import health
 
+_LONGER = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
-    """Checks the health of what was started, then watches it."""
+    """Checks the health of what was started, then watches it.
 
-    config: AppConfig
+    Its deadline grows to one and a half times what its candidate took: that may have been the quicker start.
+    """
+
     clock: Clock
 
     async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
         if inputs.started is None:
             raise RuntimeError("a release is confirmed after its restart")
-        wanted = self.config.health
+        wanted = inputs.started.placed.run.health
+        deadline_s = max(wanted.deadline_s, inputs.candidate_s * _LONGER)
         await health.check(
-            inputs.started, wanted, version=attempt.version, deadline_s=wanted.deadline_s, clock=self.clock
+            inputs.started, wanted, version=attempt.version, deadline_s=deadline_s, clock=self.clock
         )
         await health.watch(
             inputs.started, wanted, version=attempt.version, seconds=wanted.bake_s, clock=self.clock

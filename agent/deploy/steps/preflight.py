@@ -4,11 +4,11 @@ Invariant: nothing live changes, and a candidate that fails has ended when the s
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.core.config import AppConfig
 from agent.core.plan import Attempt
-from agent.core.processes import commands
+from agent.core.run import SERVICE
 from agent.deploy.steps.step import Inputs, placed
 from agent.host.ports import Clock, Lines, Service, SideProcesses
 from agent.host.releases.store import ReleaseStore
@@ -29,27 +29,30 @@ class Preflight:
     clock: Clock
     processes: SideProcesses
 
-    async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
+    async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> Inputs:
         release = await placed(self.store, attempt.release)
         await self.processes.ready()
-        for key, start in commands(self.config):
-            await asyncio.to_thread(find_start, start, release=release.path, key=key)
+        for name, start in release.run.commands:
+            if name != SERVICE or not self.config.preflight:
+                await asyncio.to_thread(find_start, start, release=release.path, process=name)
         await self.service.reserve()
         if not self.config.preflight:
-            return
+            return inputs
+        began = self.clock.elapsed()
         candidate = await self.service.try_out(release)
         try:
             await health.check(
                 candidate,
-                self.config.health,
+                release.run.health,
                 version=release.version,
-                deadline_s=self.config.health.deadline_s,
+                deadline_s=release.run.health.deadline_s,
                 clock=self.clock,
             )
         except BaseException:
             await candidate.end()
             raise
         candidate.dismiss()
+        return replace(inputs, candidate_s=self.clock.elapsed() - began)
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         """Close the socket after a very first deployment. An app that still runs is left alone, even if the folder

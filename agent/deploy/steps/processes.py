@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.config import AppConfig
 from agent.core.plan import Attempt
+from agent.core.run import Words
 from agent.deploy.steps.step import Inputs, placed
 from agent.host.ports import Clock, HookRunner, Lines, Placed, Running, SideProcesses
 from agent.host.releases.store import ReleaseStore
@@ -29,7 +29,6 @@ class Processes:
     """Restarts the processes with the release, then runs their health commands, and watches them for `bake_s`."""
 
     store: ReleaseStore
-    config: AppConfig
     processes: SideProcesses
     hooks: HookRunner
     clock: Clock
@@ -66,24 +65,24 @@ class Processes:
             await asyncio.gather(work, *ends, return_exceptions=True)
 
     async def _until_well(self, release: Placed, attempt: Attempt, line: Lines) -> None:
-        for name, process in self.config.processes.items():
+        for name, process in release.run.processes.items():
             if process.health:
                 await self._check_health(name, process.health, release, attempt, line)
-        await self.clock.sleep(max(self.config.health.bake_s, STAYS_UP_S))
+        await self.clock.sleep(max(release.run.health.bake_s, STAYS_UP_S))
 
     async def _check_health(
-        self, name: str, command: list[str], release: Placed, attempt: Attempt, line: Lines
+        self, name: str, command: Words, release: Placed, attempt: Attempt, line: Lines
     ) -> None:
         """Run the health command until it ends well. Raises: Failed(app_unhealthy), after `health.deadline_s`."""
-        key, written = f"processes.{name}.health", list[str]()
-        argv = await asyncio.to_thread(find_start, shlex.join(command), release=release.path, key=key)
+        written = list[str]()
+        argv = await asyncio.to_thread(find_start, command, release=release.path, process=name)
         environment = {
             "PUSHER_APP": attempt.app,
             "PUSHER_RELEASE": release.release,
             "PUSHER_VERSION": release.version,
             "PUSHER_PROCESS": name,
         }
-        deadline_s = self.config.health.deadline_s
+        deadline_s = release.run.health.deadline_s
         until = self.clock.elapsed() + deadline_s
         while True:
             written.clear()

@@ -15,17 +15,19 @@ from pusher.wire import Code, Failed, WireError
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a step can build on: the bundle that came with the deployment, and what `restart` started."""
+    """What a step can build on: the bundle that came with the deployment, what `restart` started, and how long the
+    candidate took to be healthy, in seconds (0: there was none)."""
 
     bundle: Bundle | None = None
     started: Running | None = None
+    candidate_s: float = 0
 
 
 class Doable(Protocol):
     """One step of a plan. `line` publishes a line of output."""
 
-    async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> Running | None:
-        """Do it. Returns what it started, if that serves from now on. Raises: Refused, Failed."""
+    async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> Inputs | None:
+        """Do it. Returns what later steps can build on, if it adds to that. Raises: Refused, Failed."""
         ...
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from agent.core.config import AppConfig
 from agent.core.layout import current_target, live_venv_target
 from agent.core.plan import Attempt
 from agent.core.releases import rollback_targets
@@ -31,7 +30,6 @@ class Switch:
 
     store: ReleaseStore
     revocations: Revocations
-    config: AppConfig
     disk: Disk
     service: Service
     journal: Journal
@@ -90,9 +88,9 @@ class Switch:
                 running = await self.service.restart(there)
             await health.check(
                 running,
-                self.config.health,
+                there.run.health,
                 version=there.version,
-                deadline_s=self.config.health.deadline_s,
+                deadline_s=there.run.health.deadline_s,
                 clock=self.clock,
             )
         except Problem as problem:

@@ -8,27 +8,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.plan import Attempt
+from agent.core.run import RunRules
 from agent.deploy.steps.step import Inputs
 from agent.host.ports import Lines
+from agent.host.releases.run_files import read_section, stage_run
 from agent.host.releases.store import ReleaseStore
 from agent.host.releases.unpack import unpack
 from agent.host.storage.disk import Disk
-from pusher.wire import Limits
+from pusher.wire import Limits, WireError
 
 
 @dataclass(frozen=True, slots=True)
 class Unpack:
-    """Builds the tree in staging, then publishes it."""
+    """Builds the tree in staging, with how it runs, then publishes it."""
 
     store: ReleaseStore
     disk: Disk
     limits: Limits
+    rules: RunRules
 
     async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
         layout = self.store.layout
         if inputs.bundle is None:
             raise RuntimeError("only a deploy unpacks, and it comes with a bundle")
         staged = layout.staged(attempt.release)
+        for sentence in await asyncio.to_thread(self._stage_run, staged):
+            line(sentence)
         await asyncio.to_thread(
             unpack,
             inputs.bundle,
@@ -45,6 +50,15 @@ class Unpack:
         trash = layout.trash(attempt.release)
         for path in (layout.staged(attempt.release), layout.release(attempt.release)):
             await asyncio.to_thread(self.disk.remove, path, trash=trash, op="unpack.remove")
+
+    def _stage_run(self, staged: Path) -> list[str]:
+        """Settle how the release runs; where the host says otherwise than the release, a sentence each."""
+        try:
+            section = read_section(staged)
+        except (OSError, WireError) as error:
+            raise RuntimeError(f"the manifest of {staged} was verified, and cannot be read: {error}") from error
+        stage_run(staged, self.rules.settle(section), disk=self.disk)
+        return self.rules.overruled(section)
 
     def _publish(self, staged: Path, release: Path) -> None:
         self.disk.make_folder(release.parent, op="release.folder")

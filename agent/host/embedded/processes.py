@@ -77,17 +77,15 @@ class EmbeddedProcesses:
                 await asyncio.to_thread(self._end_orphans)
                 self._clean = True
             # All of them, also if one fails: what a rollback must not leave is one with another release.
-            ran = await asyncio.gather(
-                *(one.run(placed) for one in self._workers.values()), return_exceptions=True
-            )
+            known = {name: one for name, one in self._workers.items() if one.process in placed.run.processes}
+            ran = await asyncio.gather(*(one.run(placed) for one in known.values()), return_exceptions=True)
+            await asyncio.gather(*(one.end() for name, one in self._workers.items() if name not in known))
             for result in ran:
                 if isinstance(result, BaseException):
                     raise result
             for timer in self._timers:
                 await timer.start()
-            return dict(
-                zip(self._workers, (one for one in ran if not isinstance(one, BaseException)), strict=True)
-            )
+            return dict(zip(known, (one for one in ran if not isinstance(one, BaseException)), strict=True))
 
     async def stop(self) -> None:
         async with self._lock:

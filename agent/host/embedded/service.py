@@ -124,7 +124,7 @@ class Embedded:
     async def restart(self, placed: Placed) -> Main:
         async with self._lock:
             sock = await self._public()
-            await asyncio.to_thread(find_start, self._config.start, release=placed.path)
+            await asyncio.to_thread(find_start, placed.run.start, release=placed.path)
             await self._stop_watching()
             before = self._serving
             try:
@@ -167,7 +167,7 @@ class Embedded:
             if before is not None:
                 await before.end()
             return await self._start_runner(placed, sock)
-        status = await runner.reload(deadline_s=self._deadline_s)
+        status = await runner.reload(deadline_s=self._deadline_s(placed))
         if status is None or status.problem or status.release != placed.release:
             output = "\n".join(runner.tail)
             raise Failed(
@@ -198,7 +198,7 @@ class Embedded:
         runner.attach(child)
         self._runner, self._environment = runner, launch.environment
         try:
-            status = await runner.ready(deadline_s=self._deadline_s)
+            status = await runner.ready(deadline_s=self._deadline_s(placed))
             if status is None or status.release != placed.release:
                 how = await child.end(patience_s=self._config.drain_s)
                 raise Failed(
@@ -231,9 +231,8 @@ class Embedded:
             gone=self._others.discard,
         )
 
-    @property
-    def _deadline_s(self) -> float:
-        return self._config.health.deadline_s + self._config.drain_s + _RUNNER_S
+    def _deadline_s(self, placed: Placed) -> float:
+        return placed.run.health.deadline_s + self._config.drain_s + _RUNNER_S
 
     async def _prepare_runner(self, placed: Placed, *, report: int) -> Launch:
         prepare = partial(prepare_runner, host=self._host, report=report)

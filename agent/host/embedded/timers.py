@@ -13,6 +13,7 @@ import structlog
 
 from agent.core.config import AppConfig, Timer
 from agent.core.layout import AppLayout, HostLayout
+from agent.core.run import RunRules
 from agent.host.ports import Clock, TimerState
 from agent.host.releases.store import ReleaseStore
 from agent.host.run import process
@@ -61,7 +62,8 @@ class EmbeddedTimer:
         self._disk = disk
         self._hear = hear
         self._file = host.timer_record(app, name)
-        self._store = ReleaseStore(AppLayout(host.beneath(config.path)))
+        rules = RunRules(app, config, str(host.app_toml(app)))
+        self._store = ReleaseStore(AppLayout(host.beneath(config.path)), rules.unsaid())
         self._record = _Record(0)
         self._next: int | None = None
         self._runs = False
@@ -132,8 +134,9 @@ class EmbeddedTimer:
             return "no release is live"
         try:
             placed = await asyncio.to_thread(self._store.placed, live)
-            key = f"timers.{self._name}.start"
-            argv = await asyncio.to_thread(find_start, self._timer.start, release=placed.path, key=key)
+            if (start := placed.run.timers.get(self._name)) is None:
+                return "the live release has no such timer"
+            argv = await asyncio.to_thread(find_start, start, release=placed.path, process=self._name)
             own = {
                 "PUSHER_APP": self._app,
                 "PUSHER_RELEASE": placed.release,

@@ -51,6 +51,7 @@ class Worker:
         self._clock = clock
         self._folder = folder
         self._hear_line = hear
+        self.process = instance.process
         self._runner: RunnerProcess | None = None
         self._main: Main | None = None
         self._watcher: asyncio.Task[None] | None = None

@@ -10,18 +10,26 @@ from pathlib import Path
 
 from agent.core.layout import AppLayout, is_release_id, live_release, metadata_folder
 from agent.core.releases import Release, Standing
+from agent.core.run import Run
 from agent.core.venv import COMPLETE
 from agent.host.ports import Placed
 from agent.host.releases.content import Content, intact, pieces
+from agent.host.releases.run_files import read_run
 from agent.host.releases.venv_files import difference
 from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
 
+_RUN = Run()
+
 
 class ReleaseStore:
-    """`releases/` and `current` of one app. Everything here blocks: call it in a thread."""
+    """`releases/` and `current` of one app. Everything here blocks: call it in a thread.
 
-    def __init__(self, layout: AppLayout) -> None:
+    `unsaid` is how a release runs that has kept nothing about it.
+    """
+
+    def __init__(self, layout: AppLayout, unsaid: Run = _RUN) -> None:
         self.layout = layout
+        self.unsaid = unsaid
 
     def live(self) -> str | None:
         """The release that `current` points at; None if it points at none that exists."""
@@ -46,7 +54,11 @@ class ReleaseStore:
             version = self._manifest(path).version
         except (OSError, WireError):  # a live release must start even without its manifest
             version = (path / "REVISION").read_text(errors="replace").strip()
-        return Placed(release, version, path)
+        return Placed(release, version, path, self.run(release))
+
+    def run(self, release: str) -> Run:
+        """How a release runs: as it has kept it."""
+        return read_run(self.layout.release(release)) or self.unsaid
 
     def manifest(self, release: str) -> str:
         """The SHA-256 of a release's signed manifest; empty if it has none that can be read."""

@@ -12,6 +12,7 @@ from agent.core.config import AppConfig
 from agent.core.environment import Account, app_environment, parse_environment_file, trampoline
 from agent.core.layout import HostLayout
 from agent.core.processes import Instance
+from agent.core.run import SERVICE, Words
 from agent.core.units import process_environment, process_options, runner_options
 from agent.host.ports import Placed
 from pusher.wire import Code, Failed, Refused
@@ -39,7 +40,7 @@ def prepare_app(app: str, config: AppConfig, placed: Placed, *, host: HostLayout
     own = {"PUSHER_APP": app, "PUSHER_RELEASE": placed.release, "PUSHER_VERSION": placed.version}
     if preflight:
         own["PUSHER_PREFLIGHT"] = "1"
-    return _prepare(find_start(config.start, release=folder), config, folder, own, host=host, socket=True)
+    return _prepare(find_start(placed.run.start, release=folder), config, folder, own, host=host, socket=True)
 
 
 def prepare_runner(app: str, config: AppConfig, placed: Placed, *, host: HostLayout, report: int) -> Launch:
@@ -49,9 +50,8 @@ def prepare_runner(app: str, config: AppConfig, placed: Placed, *, host: HostLay
     Python of the app, which the app's user can read. Raises: Failed(start_not_found), Refused(configuration).
     """
     folder = host.beneath(config.path)
-    find_start(config.start, release=placed.path)
-    options = (*runner_options(folder, config), f"--report={report}")
-    command = (*_runner(config, options), *shlex.split(config.start))
+    find_start(placed.run.start, release=placed.path)
+    command = _runner(config, (*runner_options(folder, config), f"--report={report}"))
     return _without_venv(_prepare(command, config, folder, {"PUSHER_APP": app}, host=host, socket=True))
 
 
@@ -59,11 +59,10 @@ def prepare_process(
     app: str, config: AppConfig, placed: Placed, instance: Instance, *, host: HostLayout, report: int
 ) -> Launch:
     """How to start the runner of a worker; otherwise as `prepare_runner`. Blocking."""
-    folder, start = host.beneath(config.path), instance.config.start
-    find_start(start, release=placed.path, key=f"processes.{instance.process}.start")
-    options = (*process_options(folder, instance), f"--report={report}")
+    folder, process = host.beneath(config.path), instance.process
+    find_start(placed.run.processes[process].start, release=placed.path, process=process)
+    command = _runner(config, (*process_options(folder, instance), f"--report={report}"))
     own = {"PUSHER_APP": app, **process_environment(instance)}
-    command = (*_runner(config, options), *shlex.split(start))
     return _without_venv(_prepare(command, config, folder, own, host=host, socket=False))
 
 
@@ -109,18 +108,12 @@ def find_program(program: str, *, release: Path) -> str:
     )
 
 
-def find_start(start: str, *, release: Path, key: str = "start") -> tuple[str, ...]:
-    """The start command as argv; its program is looked up in the release's venv, and nowhere else. Blocking.
+def find_start(start: Words, *, release: Path, process: str = SERVICE) -> Words:
+    """The command of a process as argv. Its program is looked up in the release's venv, nowhere else. Blocking.
 
-    `key` is where the configuration has it.
-    Raises: Failed(start_not_found), listing what the venv has; Refused(configuration), for unbalanced quotes.
+    Raises: Failed(start_not_found), listing what the venv has.
     """
-    try:
-        program, *arguments = shlex.split(start)
-    except ValueError as error:
-        raise Refused(
-            Code.CONFIGURATION, f"The start command {start!r} cannot be read", why=str(error) or "it is empty"
-        ) from error
+    program, *arguments = start
     found = release / "venv/bin" / program
     if "/" not in program and found.is_file() and os.access(found, os.X_OK):
         return (str(found), *arguments)
@@ -130,9 +123,10 @@ def find_start(start: str, *, release: Path, key: str = "start") -> tuple[str, .
         hint = f"Name the program without a folder. {hint}"
     raise Failed(
         Code.START_NOT_FOUND,
-        f"The start command {start!r}{'' if key == 'start' else f' of {key}'} cannot be run",
+        f"The start command {shlex.join(start)!r}{'' if process == SERVICE else f' of {process}'} cannot be run",
         why=f"{program} is not a program of the release's venv",
-        hint=f"{hint}. Add the package that brings it to the requirements, or change `{key}`",
+        hint=f"{hint}. Add the package that brings it to the requirements, or change how it is started: by the "
+        "release ([run] in pusher.toml, Procfile), or by `start` in the app's file, which counts more",
     )
 
 
@@ -192,7 +186,7 @@ def _prepare(
 
 
 def _runner(config: AppConfig, options: tuple[str, ...]) -> tuple[str, ...]:
-    return (config.dependencies.python, "-I", "-S", str(_RUNNER), *options, "--")
+    return (config.dependencies.python, "-I", "-S", str(_RUNNER), *options)
 
 
 def _without_venv(launch: Launch) -> Launch:

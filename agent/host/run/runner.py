@@ -9,13 +9,14 @@ releases but the link `current`. It promises:
 - Nothing outlives it. When the app ends by itself, the runner ends the same way: same exit code, or same signal.
 - Only the runner can say what it says (STATUS=, sd_notify(3)): the app cannot enter it, or notify in its name.
 
-    runner.py --path=DIR --drain=S --deadline=S --overlap=yes|no [--report=FD] -- COMMAND...
-    runner.py --path=DIR --drain=S --socket=no [--report=FD] -- COMMAND...
+    runner.py --path=DIR --drain=S --overlap=yes|no [--report=FD]
+    runner.py --path=DIR --drain=S --process=NAME [--report=FD]
+    runner.py --become=RELEASE --process=NAME       no parent: become this process of the release in that folder
     runner.py --reload=PID      ask the runner PID for a reload; exit code 0 when it is done, 1 if it failed
 
-COMMAND is found in the release's `venv/bin`. The socket comes in as sd_listen_fds(3) says. A process without one
-(`--socket=no`) does not serve, it runs, and never beside its predecessor. `--report` names an open socket that
-gets what sd_notify(3) would send.
+How a release is started, it says itself (`.pusher/start`, agent/core/run.py); the program is found in its
+`venv/bin`. The socket comes in as sd_listen_fds(3) says. A process with a name does not serve, it runs, and never
+beside its predecessor. `--report` names an open socket that gets what sd_notify(3) would send.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ POLL_S = 0.01  # only while a reload is under way
 CONNECTIONS_S = 0.25  # the kernel's table of connections may be long
 QUIET_S = 0.5
 NO_FOLDER, NO_PROGRAM, NO_SOCKET = 200, 203, 78  # systemd.exec(5): EXIT_CHDIR, EXIT_EXEC; sysexits(3): EX_CONFIG
+NO_PROCESS = 77  # the unit of a process does not start again after this
+SERVICE = b"service"  # the process that serves, among those of a release
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
 libc = ctypes.CDLL(None)
@@ -60,12 +63,13 @@ CALLS = {  # the system calls in which a process waits for connections, by machi
 
 
 class Start:
-    """How a process is started."""
+    """How a process is started. `deadline_s` is how long it may take to accept connections."""
 
-    def __init__(self, folder: str, argv: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, folder: str, argv: list[bytes], environment: dict[str, str], deadline_s: float) -> None:
         self.folder = folder
         self.argv = argv
         self.environment = environment
+        self.deadline_s = deadline_s
 
 
 class Release:
@@ -98,13 +102,12 @@ class Release:
 class Runner:
     """One app. `run` returns when it has ended, with the status that the runner must end with."""
 
-    def __init__(self, options: dict[str, str], command: list[str]) -> None:
+    def __init__(self, options: dict[str, str]) -> None:
         self.path = options["path"]
         self.drain_s = float(options["drain"])
-        self.serves = options.get("socket") != "no"
-        self.deadline_s = float(options["deadline"]) if self.serves else 0.0
+        self.serves = "process" not in options
+        self.process = os.fsencode(options.get("process", "")) or SERVICE
         self.overlap = self.serves and options["overlap"] == "yes"
-        self.command = command
         self.report = open_report(options.get("report", ""))
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self.pid = os.getpid()
@@ -190,14 +193,14 @@ class Runner:
             return True
         self.news = f"{successor.name} starts as process {successor.pid}; "
         self.notify()
-        until = time.monotonic() + self.deadline_s
+        until = time.monotonic() + start.deadline_s
         while not self.socket.accepted_by(successor.pid):
             if successor.status is not None:
                 self.give_up(successor.name, how_it_ended(successor.status))
                 return False
             if time.monotonic() > until:
                 # It runs. Whether it accepts cannot be seen, or it waits for its predecessor to be gone.
-                say(f"{successor.name} was not seen to accept in {self.deadline_s:g} s: {before.name} ends first")
+                say(f"{successor.name} was not seen to accept in {start.deadline_s:g} s: {before.name} ends first")
                 break
             yield POLL_S
         self.live, self.news = successor, ""
@@ -213,15 +216,8 @@ class Runner:
         self.news = f"{name} was not started: {why}; "
 
     def resolve(self) -> Start:
-        """How the live release is started: this alone decides it. Raises: OSError."""
-        folder = os.path.realpath(os.path.join(self.path, "current"), strict=True)
-        with open(f"{folder}/REVISION") as file:
-            version = file.readline().strip()
-        inherited = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET",)}
-        path = f"{folder}/venv/bin:{inherited.get('PATH', os.defpath)}"
-        own = {"PUSHER_RELEASE": os.path.basename(folder), "PUSHER_VERSION": version}
-        environment = {**inherited, **own, "VIRTUAL_ENV": f"{folder}/venv", "PATH": path}
-        return Start(folder, [f"{folder}/venv/bin/{self.command[0]}", *self.command[1:]], environment)
+        """How the live release is started. Raises: OSError."""
+        return resolve(os.path.join(self.path, "current"), self.process)
 
     def start(self) -> Release:
         """Raises: OSError."""
@@ -251,11 +247,7 @@ class Runner:
             os.set_inheritable(FIRST_FD, True)
             # LISTEN_PID must be this very process. Otherwise gunicorn silently binds an address of its own.
             start.environment["LISTEN_PID"] = str(os.getpid())
-        try:
-            os.chdir(start.folder)
-            os.execve(start.argv[0], start.argv, start.environment)  # noqa: S606
-        except OSError as error:
-            say(f"{start.argv[0]} cannot be run: {error.strerror}")
+        become(start)
 
     def reap(self) -> None:
         """Take leave of every process that has ended, and of its process group."""
@@ -427,6 +419,42 @@ class Listening:
                     yield row[9]
 
 
+class NoProcess(OSError):
+    """The release has no process of this name."""
+
+
+def resolve(link: str, process: bytes) -> Start:
+    """How a process of the release at `link` is started: this alone decides it. Raises: OSError, NoProcess."""
+    folder = os.path.realpath(link, strict=True)
+    with open(f"{folder}/REVISION", "rb") as file:
+        version = os.fsdecode(file.readline().strip())
+    deadline_s, argv = read_start(folder, process)
+    inherited = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET",)}
+    path = f"{folder}/venv/bin:{inherited.get('PATH', os.defpath)}"
+    own = {"PUSHER_RELEASE": os.path.basename(folder), "PUSHER_VERSION": version}
+    environment = {**inherited, **own, "VIRTUAL_ENV": f"{folder}/venv", "PATH": path}
+    return Start(folder, [os.fsencode(f"{folder}/venv/bin/") + argv[0], *argv[1:]], environment, deadline_s)
+
+
+def read_start(folder: str, process: bytes) -> tuple[float, list[bytes]]:
+    """The deadline in seconds and the command of a process, as the release says. Raises: OSError, NoProcess."""
+    with open(f"{folder}/.pusher/start", "rb") as file:
+        for line in file:
+            name, deadline_s, _, *argv = line.rstrip(b"\n").split(b"\t")
+            if name == process:
+                return float(deadline_s), argv
+    raise NoProcess(f"{os.path.basename(folder)} has no process {os.fsdecode(process)}")
+
+
+def become(start: Start) -> None:
+    """Become the program of a process. Returns only if that cannot be."""
+    try:
+        os.chdir(start.folder)
+        os.execve(start.argv[0], start.argv, start.environment)  # noqa: S606
+    except OSError as error:
+        say(f"{os.fsdecode(start.argv[0])} cannot be run: {error.strerror}")
+
+
 def epoll_inodes(pid: int, fd: int) -> Iterator[int]:
     """The inodes of what an epoll set waits to read from (proc_pid_fdinfo(5)). Raises: OSError."""
     with open(f"/proc/{pid}/fdinfo/{fd}") as file:
@@ -539,15 +567,26 @@ def ask(pid: int) -> bool:
 
 def main() -> None:
     """Do what the arguments say."""
-    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    options = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:cut])
+    options = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
     if "reload" in options:
         sys.exit(0 if ask(int(options["reload"])) else 1)
-    if options.get("socket") != "no" and os.environ.get("LISTEN_PID") != str(os.getpid()):
+    if "become" in options:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            become(resolve(options["become"], os.fsencode(options["process"])))
+        except OSError as error:
+            say(f"the release cannot be started: {error}")
+            sys.exit(NO_PROCESS if isinstance(error, NoProcess) else NO_FOLDER)
+        sys.exit(NO_PROGRAM)
+    if "process" not in options and os.environ.get("LISTEN_PID") != str(os.getpid()):
         say("no listening socket was handed over (LISTEN_PID)")
         sys.exit(NO_SOCKET)
     try:
-        status = Runner(options, sys.argv[cut + 1 :]).run()
+        status = Runner(options).run()
+    except NoProcess as error:
+        say(str(error))
+        sys.exit(NO_PROCESS)
     except OSError as error:
         say(f"the live release cannot be started: {error}")
         sys.exit(NO_FOLDER)

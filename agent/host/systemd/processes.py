@@ -30,7 +30,8 @@ class UnitProcesses:
     def __init__(self, app: str, config: AppConfig, *, host: HostLayout, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._units = {one.name: unit_of(app, one.name) for one in instances(config)}
+        self._instances = instances(config)
+        self._units = {one.name: unit_of(app, one.name) for one in self._instances}
         self._timed = {name: (timer_of(app, name), unit_of(app, name)) for name in config.timers}
         self._drain_s = max((one.drain_s for one in config.processes.values()), default=0.0)
         self._lock = asyncio.Lock()
@@ -51,12 +52,16 @@ class UnitProcesses:
             states = await systemctl.states_of(
                 *self._units.values(), *(timer for timer, _ in self._timed.values())
             )
-            if stopped := [unit for unit in missing if not _runs(states[unit], placed)]:
+            # Those that this release does not have run another one: it is older than they are.
+            unknown = {self._units[one.name] for one in self._instances if one.process not in placed.run.processes}
+            if stopped := [
+                unit for unit in (*missing, *unknown) if unit in unknown or not _runs(states[unit], placed)
+            ]:
                 await self._control("stop", *stopped)  # they run another release, or try to run this one
             wanted = {
                 name: unit
                 for name, unit in self._units.items()
-                if not states[unit].disabled and unit not in missing
+                if not states[unit].disabled and unit not in missing and unit not in unknown
             }
             others = [unit for unit in wanted.values() if not _runs(states[unit], placed)]
             refusal = await self._restart(others) if others else None
@@ -112,9 +117,11 @@ class UnitProcesses:
     def _missing(self, placed: Placed) -> dict[str, Failed]:
         """The units of workers whose program this release does not have, with that problem. Blocking."""
         found: dict[str, Failed] = {}
-        for one in instances(self._config):
+        for one in self._instances:
+            if (its := placed.run.processes.get(one.process)) is None:
+                continue
             try:
-                find_start(one.config.start, release=placed.path, key=f"processes.{one.process}.start")
+                find_start(its.start, release=placed.path, process=one.process)
             except Failed as problem:
                 found[self._units[one.name]] = problem
         return found

@@ -16,6 +16,7 @@ import structlog
 from agent.core.backoff import Backoff
 from agent.core.config import AppConfig, parse_listen
 from agent.core.layout import AppLayout, HostLayout
+from agent.core.run import RunRules
 from agent.core.units import Units, every_unit
 from agent.host.net import sockets
 from agent.host.ports import Clock, Placed
@@ -51,7 +52,7 @@ class Systemd:
         self._clock = clock
         self._units = Units.of(app)
         self._layout = AppLayout(host.beneath(config.path))
-        self._store = ReleaseStore(self._layout)
+        self._store = ReleaseStore(self._layout, RunRules(app, config, str(host.app_toml(app))).unsaid())
         self._start_record = host.notes(app) / "started"
         self._lock = asyncio.Lock()
         self._serving: UnitMain | None = None
@@ -202,10 +203,10 @@ class Systemd:
 
     async def _reload(self, placed: Placed) -> State:
         """Have the runner start the release and then end what served before. Raises: Failed, if that goes on."""
-        await asyncio.to_thread(find_start, self._config.start, release=placed.path)
+        await asyncio.to_thread(find_start, placed.run.start, release=placed.path)
         asked_us, unit = now_us(), self._units.service
         try:
-            await self._control("reload", unit)
+            await self._control("reload", unit, starting=placed)
         except Failed as problem:
             refusal: Failed | None = problem
         else:
@@ -293,11 +294,11 @@ class Systemd:
 
     async def _start_once(self, placed: Placed, unit: str) -> State:
         """Restart `unit`, and check that a new run began. Raises: Failed(start_not_found, service_failed)."""
-        await asyncio.to_thread(find_start, self._config.start, release=placed.path)
+        await asyncio.to_thread(find_start, placed.run.start, release=placed.path)
         asked_us = now_us()
         refusal: Failed | None = None
         try:
-            await self._control("restart", unit)
+            await self._control("restart", unit, starting=placed)
         except Failed as problem:
             refusal = problem
         state = await systemctl.state_of(unit)
@@ -317,8 +318,8 @@ class Systemd:
             output=log,
         )
 
-    async def _control(self, verb: str, *units: str) -> None:
-        deadline_s = _START_S + self._config.drain_s + self._config.health.deadline_s
+    async def _control(self, verb: str, *units: str, starting: Placed | None = None) -> None:
+        deadline_s = _START_S + self._config.drain_s + (starting.run.health.deadline_s if starting else 0)
         await systemctl.control(verb, *units, deadline_s=deadline_s)
 
     async def _leave_candidate(self, number: int, wait: bool) -> None:

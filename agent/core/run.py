@@ -1,0 +1,259 @@
+"""How a release runs: what it says itself, under the host's word.
+
+Invariant: what root has written into the app's file wins, then what the release says (it is signed), then the
+default. The result is kept with the release: whatever root or a later release says, a rollback runs it as it was
+confirmed. Which processes and timers there are is the host's alone, because their units are root's.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agent.core.config import AppConfig, Health, Process, Timer
+from pusher.wire import Code, Refused, RunHealth, RunProcess, RunSection, WireError, split_command
+
+DEFAULT_START = "gunicorn -w 2 app:app"
+"""How an app is started if neither its file nor the release says it: as in the workshop that people come from."""
+
+DEADLINE_MOST_S = 900
+"""The longest `health.deadline_s` of a release: the units wait as long. Root's own file may ask for more."""
+
+SERVICE = "service"
+"""What the process that serves is called among the commands of a release. No worker can have this name."""
+
+Words = tuple[str, ...]
+"""A command, split into words."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ProcessRun(_Record):
+    """How a worker runs; `health` is empty, or a command that ends with exit code 0 when the worker is well."""
+
+    start: Words
+    health: Words = ()
+
+
+class Run(_Record):
+    """How a release runs. Times in seconds. `release` and `build` are as in `pusher.wire.RunSection`."""
+
+    start: Words = split_command(DEFAULT_START)
+    listen_via: Literal["socket", "port"] = "socket"
+    python: str = ""
+    health: Health = Health()
+    processes: dict[str, ProcessRun] = {}
+    timers: dict[str, Words] = {}
+    release: str = ""
+    build: tuple[Words, ...] = ()
+    build_paths: tuple[str, ...] = ()
+    build_environment: bool = False
+    hook_deadline_s: float = 300
+
+    @property
+    def commands(self) -> Iterable[tuple[str, Words]]:
+        """Each start command with the name of its process, the one that serves first."""
+        return (
+            (SERVICE, self.start),
+            *((name, one.start) for name, one in self.processes.items()),
+            *self.timers.items(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """What a host says of how an app's releases run: its configuration, from the file that is called `file`."""
+
+    app: str
+    config: AppConfig
+    file: str
+
+    def settle(self, section: RunSection) -> Run:
+        """How a release with this run section runs here.
+
+        Raises: Refused(configuration), with the line to write, if the two do not fit each other.
+        """
+        said = section if self.config.release_decides else RunSection()
+        self._check_known("processes", said.processes, self.config.processes)
+        self._check_known("timers", said.timers, self.config.timers)
+        if (said.health.deadline_s or 0) > DEADLINE_MOST_S and not self._says("deadline_s", self.config.health):
+            raise Refused(
+                Code.CONFIGURATION,
+                f"The release asks for a health.deadline_s of {said.health.deadline_s} s",
+                why=f"without root's word, {DEADLINE_MOST_S} s are the most",
+                hint=f"Write deadline_s = {said.health.deadline_s} into [health] of {self.file}, then: "
+                f"sudo pusher-agent app apply {self.app}",
+            )
+        return Run(
+            start=_words("start", self.config.start or said.start or DEFAULT_START, self.file),
+            listen_via="port" if (self.config.listen_via or said.listen_via) == "port" else "socket",
+            python=said.python,
+            health=self._health(said.health),
+            processes={
+                name: self._process(name, one, said.processes.get(name))
+                for name, one in self.config.processes.items()
+                if one.instances
+            },
+            timers={
+                name: self._timer(name, one, said.timers.get(name)) for name, one in self.config.timers.items()
+            },
+            release=said.release,
+            build=tuple(split_command(one) for one in said.build),
+            build_paths=said.build_paths,
+            build_environment=said.build_environment,
+            hook_deadline_s=self.config.hook_deadline_s
+            if self._says("hook_deadline_s", self.config) or not said.hook_deadline_s
+            else said.hook_deadline_s,
+        )
+
+    def unsaid(self) -> Run:
+        """How a release runs that has kept nothing of it: as the host says, as far as that goes."""
+        lone = {name: RunProcess(start=one.start) for name, one in self.config.processes.items() if one.start}
+        timed = {name: one.start for name, one in self.config.timers.items() if one.start}
+        known = self.config.model_copy(
+            update={
+                "processes": {name: self.config.processes[name] for name in lone},
+                "timers": {name: self.config.timers[name] for name in timed},
+            }
+        )
+        try:
+            return RunRules(self.app, known, self.file).settle(RunSection())
+        except Refused:
+            return Run()
+
+    def overruled(self, section: RunSection) -> list[str]:
+        """What the release says and the host decides otherwise, a sentence each."""
+        if not section:
+            return []
+        if not self.config.release_decides:
+            return [f"{self.file} decides how it runs (release_decides = false)"]
+        theirs = [
+            ("start", section.start, self.config.start),
+            ("listen_via", section.listen_via, self.config.listen_via),
+        ]
+        theirs += [
+            (f"processes.{name}.start", one.start, self.config.processes[name].start)
+            for name, one in section.processes.items()
+        ]
+        theirs += [
+            (f"timers.{name}.start", start, self.config.timers[name].start)
+            for name, start in section.timers.items()
+        ]
+        theirs += [
+            (f"health.{name}", getattr(section.health, name), getattr(self.config.health, name))
+            for name in sorted(self.config.health.model_fields_set & _said(section.health))
+        ]
+        return [
+            f"{key}: {self.file} says {_shown(ours)}, which counts; the release says {_shown(its)}"
+            for key, its, ours in theirs
+            if its and ours and _plain(its) != _plain(ours)
+        ]
+
+    def _check_known(self, table: str, named: Iterable[str], known: Mapping[str, Process | Timer]) -> None:
+        """Raises: Refused, for the first that the host does not know: root decides what has a unit."""
+        unknown = next((name for name in named if name not in known), None)
+        if unknown is None:
+            return
+        kind = "process" if table == "processes" else "timer"
+        lines = f"[{table}.{unknown}]" + ('\nschedule = "*-*-* 03:00"' if kind == "timer" else "")
+        without = (
+            f", or with instances = 0 if it shall not run here: [{table}.{unknown}]" if kind == "process" else ""
+        )
+        raise Refused(
+            Code.CONFIGURATION,
+            f"The release has a {kind} {unknown!r}, which this host does not know",
+            why=f"{self.file} has no [{table}.{unknown}], and only root makes units",
+            hint=f"Add this to {self.file}{without}, then: sudo pusher-agent app apply {self.app}\n{lines}",
+        )
+
+    def _process(self, name: str, ours: Process, its: RunProcess | None) -> ProcessRun:
+        start = ours.start or (its.start if its else "")
+        if not start:
+            raise self._unsaid_start("processes", name)
+        health = tuple(ours.health) or (split_command(its.health) if its and its.health else ())
+        return ProcessRun(start=_words(f"processes.{name}.start", start, self.file), health=health)
+
+    def _timer(self, name: str, ours: Timer, its: str | None) -> Words:
+        if not (start := ours.start or its or ""):
+            raise self._unsaid_start("timers", name)
+        return _words(f"timers.{name}.start", start, self.file)
+
+    def _unsaid_start(self, table: str, name: str) -> Refused:
+        release = f"pusher.toml, under [run.{table}.{name}], or into {self.file}"
+        procfile = f"the release's Procfile ({name}: COMMAND), or into " if table == "processes" else ""
+        return Refused(
+            Code.CONFIGURATION,
+            f"Nobody says how {name} is started",
+            why=f"{self.file} has [{table}.{name}] without a start, and the release does not say it either",
+            hint=f'Write it into {procfile}{release}: start = "COMMAND"',
+        )
+
+    def _health(self, its: RunHealth) -> Health:
+        ours, said = self.config.health, _said(its)
+        return ours.model_copy(
+            update={
+                name: _plain(getattr(its, name))
+                for name in said - ours.model_fields_set
+                if name in Health.model_fields
+            }
+        )
+
+    @staticmethod
+    def _says(key: str, table: BaseModel) -> bool:
+        return key in table.model_fields_set
+
+
+def run_text(run: Run) -> str:
+    """A `Run` as it is kept with a release: JSON."""
+    return run.model_dump_json() + "\n"
+
+
+def parse_run(text: str) -> Run:
+    """The inverse of `run_text`. Raises: ValueError."""
+    try:
+        return Run.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"it cannot be read: {error.errors()[0]['msg']}") from error
+
+
+def start_text(run: Run) -> str:
+    """The commands of a release, as its runner reads them (agent/host/run/runner.py).
+
+    A line each: its name, how long it may take to accept connections (in seconds), how it gets them ("socket" or
+    "port"; "-" for what does not serve), and the words of its command; between them tabs, which no word can have.
+    """
+    lines = []
+    for name, words in run.commands:
+        serves = name == SERVICE
+        deadline_s = f"{run.health.deadline_s:g}" if serves else "0"
+        lines.append("\t".join((name, deadline_s, run.listen_via if serves else "-", *words)))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _said(health: RunHealth) -> set[str]:
+    return {name for name in RunHealth.__slots__ if getattr(health, name) not in (None, (), {})}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _words(key: str, command: str, file: str) -> Words:
+    try:
+        words = split_command(command)
+    except WireError as error:
+        raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is {command!r}", why=str(error)) from error
+    if any(ord(one) < 32 or ord(one) == 127 for one in itertools.chain(*words)):
+        raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is {command!r}", why="it has a control character")
+    return words
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False)

@@ -1,0 +1,241 @@
+"""How a version is started that does not say it: found in its code, by the rules of its framework.
+
+Invariant: nothing of the version is run, and what is not certain is not guessed: then there is no answer, and the
+host decides. Sources: Django's "How to deploy" (wsgi.py, asgi.py), Flask's "Application discovery"
+(app, application, create_app, make_app), the manuals of FastAPI, Starlette, Quart, Litestar and streamlit.
+"""
+
+import ast
+import re
+import shlex
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pusher.run.servers import Words, listening
+from pusher.wire import RunSection
+
+_WSGI = {"Flask": "flask", "Bottle": "bottle", "Dash": "dash", "Falcon": "falcon"}
+_ASGI = {
+    "FastAPI": "fastapi",
+    "Starlette": "starlette",
+    "Quart": "quart",
+    "Litestar": "litestar",
+    "FastHTML": "python-fasthtml",
+    "BlackSheep": "blacksheep",
+}
+_FACTORIES = ("create_app", "make_app")
+_FILES = ("wsgi", "asgi", "app", "main", "application", "server", "api", "run", "manage", "web", "site")
+_NAMES = ("app", "application", "api", "asgi", "wsgi", "server")
+_WORKERS = ("-w", "2")
+_BYTES_MOST = 1_000_000
+_SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""")
+
+
+class Found(NamedTuple):
+    """A run section that was found, and why, as a sentence. The section is empty if nothing was found."""
+
+    section: RunSection
+    why: str
+
+
+class _App(NamedTuple):
+    """An application object: how a server is to import it, whether by ASGI, and where it was seen."""
+
+    target: str
+    asgi: bool
+    factory: bool
+    seen: str
+
+
+def find_run(folder: Path, packages: Collection[str]) -> Found:
+    """How the version in `folder` is started. `packages` are the names of its dependencies, normalized."""
+    if streamlit := _streamlit(folder, packages):
+        return streamlit
+    app = _django(folder, packages) or _module(folder)
+    if app is None:
+        return Found(RunSection(), "no Flask, Django, FastAPI or other application was found in it")
+    words = _command(app, packages)
+    if words is None:
+        needed = "uvicorn" if app.asgi else "gunicorn"
+        why = f"{app.seen}, and its dependencies have no web server: add {needed}"
+        return Found(RunSection(), why)
+    start = listening(words)
+    via = start.via if start.via != "socket" else ""
+    return Found(RunSection(start=shlex.join(start.words), listen_via=via), app.seen)
+
+
+def _command(app: _App, packages: Collection[str]) -> Words | None:
+    """The first server among the dependencies that can serve it."""
+    if not app.asgi:
+        target = f"{app.target}()" if app.factory else app.target
+        if "gunicorn" in packages:
+            return ("gunicorn", *_WORKERS, target)
+        if "waitress" in packages:
+            return ("waitress-serve", *(("--call",) if app.factory else ()), app.target)
+        if "granian" in packages:
+            return ("granian", "--interface", "wsgi", *(("--factory",) if app.factory else ()), app.target)
+        return None
+    factory = ("--factory",) if app.factory else ()
+    if "uvicorn" in packages:
+        return ("uvicorn", *factory, app.target)
+    if "hypercorn" in packages:
+        return ("hypercorn", f"{app.target}()" if app.factory else app.target)
+    if "granian" in packages:
+        return ("granian", "--interface", "asgi", *factory, app.target)
+    if "daphne" in packages and not app.factory:
+        return ("daphne", app.target)
+    return None
+
+
+def _streamlit(folder: Path, packages: Collection[str]) -> Found | None:
+    if "streamlit" not in packages:
+        return None
+    for name in ("streamlit_app", "app", "main", "Home", "home"):
+        tree = _parsed(folder / f"{name}.py")
+        if tree is not None and any(_imports(node, "streamlit") for node in ast.walk(tree)):
+            start = listening(("streamlit", "run", f"{name}.py"))
+            health = RunSection.from_members({"health": {"path": "/_stcore/health"}}).health
+            section = RunSection(start=shlex.join(start.words), listen_via=start.via, health=health)
+            return Found(section, f"{name}.py is a streamlit script")
+    return None
+
+
+def _django(folder: Path, packages: Collection[str]) -> _App | None:
+    """The application of a Django project: beside the settings that manage.py names."""
+    try:
+        settings = _SETTINGS.search((folder / "manage.py").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    if settings is None:
+        return None
+    parts = settings[1].split(".")
+    socketed = packages and "gunicorn" not in packages
+    for depth in range(len(parts) - 1, 0, -1):
+        package = parts[:depth]
+        there = [kind for kind in ("wsgi", "asgi") if folder.joinpath(*package, f"{kind}.py").is_file()]
+        if there:
+            kind = "asgi" if "asgi" in there and (socketed or there == ["asgi"]) else there[0]
+            module = ".".join([*package, kind])
+            return _App(f"{module}:application", kind == "asgi", False, f"manage.py leads to {module}")
+    return None
+
+
+def _module(folder: Path) -> _App | None:
+    """The application in one of the usual modules: an object first, then a factory."""
+    factories: list[_App] = []
+    for file, module in _modules(folder):
+        tree = _parsed(file)
+        if tree is None:
+            continue
+        where = str(file.relative_to(folder))
+        for name, asgi, framework in _objects(tree):
+            return _App(f"{module}:{name}", asgi, False, f"{where} makes `{name}`, a {framework} application")
+        for name, asgi, framework in _made_by_factory(tree):
+            factories.append(
+                _App(
+                    f"{module}:{name}",
+                    asgi,
+                    True,
+                    f"{where} has `{name}()`, which makes a {framework} application",
+                )
+            )
+        for name, imported in _from_factory(tree):
+            framework = "Flask"
+            seen = f"{where} makes `{name}` by {imported}()"
+            return _App(f"{module}:{name}", _asgi_of(folder), False, seen)
+    return factories[0] if factories else None
+
+
+def _modules(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The files where applications usually are, with their module names: the top, then packages, then src/."""
+    for name in _FILES:
+        if (folder / f"{name}.py").is_file():
+            yield folder / f"{name}.py", name
+    for top in (folder, folder / "src"):
+        try:
+            packages = sorted(one for one in top.iterdir() if (one / "__init__.py").is_file())
+        except OSError:
+            continue
+        packages = [one for one in packages if one.name not in ("tests", "test", "docs", "migrations")]
+        for package in packages:
+            for name in _FILES:
+                if (package / f"{name}.py").is_file():
+                    yield package / f"{name}.py", f"{package.name}.{name}"
+            yield package / "__init__.py", package.name
+    if (folder / "app" / "main.py").is_file() and not (folder / "app" / "__init__.py").is_file():
+        yield folder / "app" / "main.py", "app.main"
+    for file in sorted(folder.glob("*.py")):
+        if file.stem not in _FILES and file.stem not in ("setup", "conftest", "config", "gunicorn.conf"):
+            yield file, file.stem
+
+
+def _parsed(file: Path) -> ast.Module | None:
+    try:
+        if file.stat().st_size > _BYTES_MOST:
+            return None
+        return ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _objects(tree: ast.Module) -> Iterator[tuple[str, bool, str]]:
+    """The module's variables that are applications, the usual names first: name, ASGI, framework."""
+    found = [
+        (target.id, *made)
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and (made := _makes(node.value)) is not None
+    ]
+    yield from sorted(found, key=lambda one: _NAMES.index(one[0]) if one[0] in _NAMES else len(_NAMES))
+
+
+def _makes(value: ast.expr | None) -> tuple[bool, str] | None:
+    """Whether an expression makes an application: ASGI, framework."""
+    if not isinstance(value, ast.Call):
+        return None
+    name = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+    if name in _WSGI:
+        return False, name
+    return (True, name) if name in _ASGI else None
+
+
+def _made_by_factory(tree: ast.Module) -> Iterator[tuple[str, bool, str]]:
+    """The functions with a factory's name that make an application and need no argument."""
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef) or node.name not in _FACTORIES:
+            continue
+        arguments = node.args
+        if len(arguments.args) + len(arguments.posonlyargs) > len(arguments.defaults):
+            continue
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Call) and (made := _makes(inner)) is not None:
+                yield node.name, *made
+                break
+
+
+def _from_factory(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The module's variables that a factory makes, which comes from elsewhere: `app = create_app()`."""
+    for node in tree.body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        name = getattr(node.value.func, "id", getattr(node.value.func, "attr", ""))
+        for target in node.targets:
+            if isinstance(target, ast.Name) and target.id in _NAMES and name in _FACTORIES:
+                yield target.id, name
+
+
+def _asgi_of(folder: Path) -> bool:
+    """Whether the factory of a folder makes an ASGI application."""
+    for file, _ in _modules(folder):
+        tree = _parsed(file)
+        for _, asgi, _ in _made_by_factory(tree) if tree is not None else ():
+            return asgi
+    return False
+
+
+def _imports(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.Import):
+        return any(one.name.partition(".")[0] == name for one in node.names)
+    return isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == name

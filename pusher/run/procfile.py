@@ -1,0 +1,68 @@
+"""The Procfile of a version, as its run section.
+
+Invariant: a line becomes what its author meant, or is refused by its number. No shell runs these commands except
+`release`, so a command that needs a shell is refused.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+from pusher.errors import Usage
+from pusher.run.servers import listening
+from pusher.wire import PROCFILE, ProcfileLine, RunProcess, RunSection, WireError, procfile_lines, split_command
+
+_FOR_A_SHELL = re.compile(r"[`|&;<>*?]|\$(?!PORT\b|\{PORT)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+
+
+def read_procfile(folder: Path) -> RunSection | None:
+    """What the Procfile of a folder says; None if there is none. Raises: Usage, naming the line."""
+    file = folder / PROCFILE
+    try:
+        text = file.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise Usage(f"{file} cannot be read", why=why or str(error)) from error
+    try:
+        lines = {line.name: line for line in procfile_lines(text)}
+    except WireError as error:
+        raise Usage(f"{file}: {error}") from error
+    release, web = lines.pop("release", None), lines.pop("web", None)
+    start = listening(_words(file, web)) if web else None
+    processes = {line.name: RunProcess(start=_joined(_words(file, line))) for line in lines.values()}
+    made = RunSection(
+        start=_joined(start.words) if start else "",
+        listen_via=start.via if start and start.via != "socket" else "",
+        release=release.command if release else "",
+        processes=processes,
+    )
+    try:
+        return RunSection.from_members(made.members())
+    except WireError as error:
+        raise Usage(f"{file} cannot be used", why=str(error)) from error
+
+
+def _words(file: Path, line: ProcfileLine) -> tuple[str, ...]:
+    what = f"{file}: line {line.number} cannot be used: {line.text!r:.200}"
+    try:
+        words = split_command(line.command)
+    except WireError as error:
+        raise Usage(what, why=str(error)) from error
+    if _ASSIGNMENT.match(words[0]):
+        hint = "Put it into the app's environment file on the host (environment_file)"
+        raise Usage(what, why=f"no shell runs it, and {words[0]!r} is for one", hint=hint)
+    if "&&" in words and line.name == "web":
+        *before, last = line.command.split("&&")
+        hint = f"Write two lines\nrelease: {' && '.join(one.strip() for one in before)}\nweb: {last.strip()}"
+        raise Usage(what, why="no shell runs it, and '&&' needs one", hint=hint)
+    if shell := _FOR_A_SHELL.search(line.command):
+        hint = "Put it into a script of the version"
+        raise Usage(what, why=f"no shell runs it, and {shell[0]!r} needs one", hint=hint)
+    return words
+
+
+def _joined(words: tuple[str, ...]) -> str:
+    return shlex.join(words)

@@ -1,0 +1,46 @@
+"""The run section of a version: what pusher.toml says, then its Procfile, then what was found in its code.
+
+Invariant: each key comes from the first of these that says it.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from pusher.run.found import find_run
+from pusher.run.procfile import read_procfile
+from pusher.wire import PROCFILE, RunSection
+
+
+class Said(NamedTuple):
+    """A run section. `note` says where its start comes from, for people. `found`: nobody says it, it was found."""
+
+    section: RunSection
+    note: str
+    found: bool
+
+
+def run_section(folder: Path, said: RunSection, *, packages: Collection[str]) -> Said:
+    """The run section of the version in `folder`. `packages` are the names of its dependencies. Raises: Usage."""
+    procfile = read_procfile(folder)
+    section = _over(said, procfile) if procfile else said
+    if section.start:
+        where = "pusher.toml" if said.start else PROCFILE
+        return Said(section, f"start: {section.start} ({where})", found=False)
+    found = find_run(folder, packages)
+    if not found.section.start:
+        return Said(section, f"start: the host decides; {found.why}", found=False)
+    whole = _over(section, found.section)
+    return Said(whole, f"start: {whole.start} (found: {found.why})", found=not section)
+
+
+def _over(upper: RunSection, lower: RunSection) -> RunSection:
+    """What the upper says, and the rest as the lower says. A start is never listened to in the other's way."""
+    members = {**lower.members(), **upper.members()}
+    if upper.start and not upper.listen_via:
+        members.pop("listen_via", None)
+    for table in ("processes", "timers", "health"):
+        both = {**lower.members().get(table, {}), **upper.members().get(table, {})}
+        if both:
+            members[table] = both
+    return RunSection.from_members(members)
