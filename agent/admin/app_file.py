@@ -5,8 +5,8 @@ Invariant: the text can be read by `agent.core.config`, and the app is in no oth
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agent.core.config import AppConfig, parse_app, parse_listen
 from agent.core.layout import HostLayout
@@ -19,7 +19,7 @@ _DEFAULTS = AppConfig(path="/opt/app", user="app")
 
 @dataclass(frozen=True, slots=True)
 class AppOptions:
-    """The values in the file of a new app; `processes` has the start commands of its workers.
+    """The values in the file of a new app; `processes` has the names of its workers.
 
     What is empty is not written: the release may say it, and root's word would count more.
     """
@@ -29,7 +29,7 @@ class AppOptions:
     keep: int = _DEFAULTS.keep_releases
     health: str = ""
     version_member: str = ""
-    processes: Mapping[str, str] = field(default_factory=dict)
+    processes: tuple[str, ...] = ()
 
 
 def add_app_options(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
             f"keep_releases = {options.keep}\n",
             "\n[health]\n" if any(health.values()) else "",
             *(f"{key} = {toml_text(value)}\n" for key, value in health.items() if value),
-            *(f"\n[processes.{name}]\nstart = {toml_text(start)}\n" for name, start in options.processes.items()),
+            *(f"\n[processes.{name}]\n" for name in options.processes),
         ]
     )
     check_apart(app, parse_app(text, file=str(file), app=app), read_apps(layout), layout)

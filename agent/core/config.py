@@ -29,13 +29,23 @@ from pydantic import (
 from agent.core.layout import is_release_id
 from agent.core.process_names import NAME, name_clash
 from agent.core.signing import SigningRules
-from pusher.wire import RESERVED_NAMES, SIGNATURES_MOST, Code, Limits, Refused, WireError, check_path
+from pusher.wire import (
+    RESERVED_NAMES,
+    SIGNATURES_MOST,
+    Code,
+    Limits,
+    Refused,
+    WireError,
+    check_path,
+    split_command,
+)
 
 DEFAULT_INDEX = "default"
 """What `index_url` is called among the indexes."""
 
 _AGENTS = RESERVED_NAMES | {"venvs"}  # the last one in `shared/`, where the names would be folders
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _Record = TypeVar("_Record", bound=BaseModel)
 
 
@@ -86,6 +96,17 @@ def _time_or_none(text: str) -> str:
     return text
 
 
+def _command(command: str) -> str:
+    """A command that can be split into words, or nothing."""
+    try:
+        words = split_command(command) if command else ()
+    except WireError as error:
+        raise ValueError(str(error)) from error
+    if any(_CONTROL.search(word) for word in words):
+        raise ValueError("a command cannot hold line breaks or other control characters")
+    return command
+
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 OptionalPath = Annotated[str, AfterValidator(_absolute_or_none)]
@@ -95,6 +116,7 @@ SharedPath = Annotated[str, AfterValidator(_relative)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")]  # RFC 9110, 5.6.2: token
 HeaderValue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=4_096)]
+Command = Annotated[str, AfterValidator(_command)]
 ListenAddress = Annotated[str, AfterValidator(_address)]
 
 
@@ -164,7 +186,7 @@ class Process(_Table):
     how it is started. With 0 instances, the process is known and does not run here.
     """
 
-    start: str = ""
+    start: Command = ""
     drain_s: Seconds = 10
     instances: int = Field(1, ge=0, le=64)
     health: list[Annotated[str, Field(min_length=1)]] = []
@@ -176,7 +198,7 @@ class Timer(_Table):
     Without `start`, the release says what is run.
     """
 
-    start: str = ""
+    start: Command = ""
     schedule: str = Field(min_length=1)
 
 
@@ -193,7 +215,7 @@ class AppConfig(_Table):
     path: AbsolutePath
     user: str
     listen: ListenAddress = "0.0.0.0:8000"
-    start: str = ""
+    start: Command = ""
     listen_via: Literal["", "socket", "port"] = ""
     release_decides: bool = True
     environment_file: str = ""

@@ -46,7 +46,13 @@ class Hook:
     name: str
 
 
-Item = Step | Hook | Commit
+class ReleaseCommand(StrEnum):
+    """A place in a plan where commands run that the release's run section has, if it has any."""
+
+    RELEASE = "release"
+
+
+Item = Step | Hook | ReleaseCommand | Commit
 
 PLANS: Mapping[Kind, tuple[Item, ...]] = {
     Kind.DEPLOY: (
@@ -61,6 +67,7 @@ PLANS: Mapping[Kind, tuple[Item, ...]] = {
         Hook("after-symlink-shared"),
         Step.DEPENDENCIES,
         Hook("before-symlink"),
+        ReleaseCommand.RELEASE,
         Step.PREFLIGHT,
         Step.SWITCH,
         Step.RESTART,

@@ -5,7 +5,6 @@ default. The result is kept with the release: whatever root or a later release s
 confirmed. Which processes and timers there are is the host's alone, because their units are root's.
 """
 
-import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.core.config import AppConfig, Health, Process, Timer
-from pusher.wire import Code, Refused, RunHealth, RunProcess, RunSection, WireError, split_command
+from pusher.wire import Code, Refused, RunHealth, RunProcess, RunSection, split_command
 
 DEFAULT_START = "gunicorn -w 2 app:app"
 """How an app is started if neither its file nor the release says it: as in the workshop that people come from."""
@@ -73,7 +72,7 @@ class RunRules:
     config: AppConfig
     file: str
 
-    def settle(self, section: RunSection) -> Run:
+    def decide(self, section: RunSection) -> Run:
         """How a release with this run section runs here.
 
         Raises: Refused(configuration), with the line to write, if the two do not fit each other.
@@ -90,7 +89,7 @@ class RunRules:
                 f"sudo pusher-agent app apply {self.app}",
             )
         return Run(
-            start=_words("start", self.config.start or said.start or DEFAULT_START, self.file),
+            start=split_command(self.config.start or said.start or DEFAULT_START),
             listen_via="port" if (self.config.listen_via or said.listen_via) == "port" else "socket",
             python=said.python,
             health=self._health(said.health),
@@ -122,7 +121,7 @@ class RunRules:
             }
         )
         try:
-            return RunRules(self.app, known, self.file).settle(RunSection())
+            return RunRules(self.app, known, self.file).decide(RunSection())
         except Refused:
             return Run()
 
@@ -176,12 +175,12 @@ class RunRules:
         if not start:
             raise self._unsaid_start("processes", name)
         health = tuple(ours.health) or (split_command(its.health) if its and its.health else ())
-        return ProcessRun(start=_words(f"processes.{name}.start", start, self.file), health=health)
+        return ProcessRun(start=split_command(start), health=health)
 
     def _timer(self, name: str, ours: Timer, its: str | None) -> Words:
         if not (start := ours.start or its or ""):
             raise self._unsaid_start("timers", name)
-        return _words(f"timers.{name}.start", start, self.file)
+        return split_command(start)
 
     def _unsaid_start(self, table: str, name: str) -> Refused:
         release = f"pusher.toml, under [run.{table}.{name}], or into {self.file}"
@@ -206,6 +205,15 @@ class RunRules:
     @staticmethod
     def _says(key: str, table: BaseModel) -> bool:
         return key in table.model_fields_set
+
+
+def with_additions(run: Run, host: Run) -> Run:
+    """A release that runs already, with the workers and timers that root has added since, and says how to start.
+
+    `host` is how it would run if it had kept nothing. What the release has, stays as it was confirmed.
+    """
+    processes, timers = {**host.processes, **run.processes}, {**host.timers, **run.timers}
+    return run.model_copy(update={"processes": processes, "timers": timers})
 
 
 def run_text(run: Run) -> str:
@@ -243,16 +251,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value
-
-
-def _words(key: str, command: str, file: str) -> Words:
-    try:
-        words = split_command(command)
-    except WireError as error:
-        raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is {command!r}", why=str(error)) from error
-    if any(ord(one) < 32 or ord(one) == 127 for one in itertools.chain(*words)):
-        raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is {command!r}", why="it has a control character")
-    return words
 
 
 def _shown(value: Any) -> str:

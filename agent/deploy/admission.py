@@ -94,7 +94,7 @@ class Admission:
             limits=self.limits,
             retry=retry,
         )
-        self.rules.settle(verified.manifest.run)
+        self.rules.decide(verified.manifest.run)
 
     def store(self, verified: VerifiedManifest, bundle: Bundle, into: Path) -> None:
         """Begin the tree `into` with the verified manifest and the index of the bundle, durably. Blocking.

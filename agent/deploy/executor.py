@@ -12,7 +12,18 @@ from typing import Any, TypeVar
 import structlog
 
 from agent.core.phases import Phase, Signal, advance
-from agent.core.plan import BEGINS, ENDED, RETURN_AFTER, RETURN_BEFORE, Attempt, Hook, Item, Kind, Step
+from agent.core.plan import (
+    BEGINS,
+    ENDED,
+    RETURN_AFTER,
+    RETURN_BEFORE,
+    Attempt,
+    Hook,
+    Item,
+    Kind,
+    ReleaseCommand,
+    Step,
+)
 from agent.core.releases import Standing
 from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployment import Deployment
@@ -121,9 +132,14 @@ class Executor:
             raise _interrupted()
         if isinstance(item, Step):
             return await self._do(item, deployment, inputs)
-        if isinstance(item, Hook):
+        if isinstance(item, Hook | ReleaseCommand):
             await self._save(deployment)
-            await self._unless_interrupted(self._hooks.run(item.name, deployment), deployment)
+            running = (
+                self._hooks.run(item.name, deployment)
+                if isinstance(item, Hook)
+                else self._hooks.release(deployment)
+            )
+            await self._unless_interrupted(running, deployment)
         else:
             await self._commit(deployment)
         return inputs

@@ -1,5 +1,7 @@
 """The hooks of an app: the executables of one name, from the release and from the host, run in order.
 
+Also the command `release` of a release's run section, which is a hook in all but its place.
+
 Invariant: the first that fails ends the run; its output is in the deployment's events and in the problem.
 """
 
@@ -16,6 +18,7 @@ from agent.host.run import hooks
 from pusher.wire import Code, Failed, Happened, WireError
 
 _TAIL = 200
+_SHELL = Path("/bin/sh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,29 @@ class Hooks:
         for hook in found:
             await self._run(hook, name, deployment, folder=folder, environment=environment, deadline_s=deadline_s)
 
+    async def release(self, deployment: Deployment) -> None:
+        """Run the command `release` of the new release, if it has one, by /bin/sh. Raises: as `run`."""
+        attempt = deployment.attempt
+        run = await asyncio.to_thread(self.store.run, attempt.release)
+        if run.release:
+            environment = await asyncio.to_thread(self._environment, attempt, False)
+            await self._run(
+                hooks.Hook(_SHELL, "release"),
+                "release",
+                deployment,
+                arguments=("-c", run.release),
+                folder=self.store.layout.release(attempt.release),
+                environment=environment,
+                deadline_s=run.hook_deadline_s,
+            )
+
     async def _run(
         self,
         hook: hooks.Hook,
         name: str,
         deployment: Deployment,
         *,
+        arguments: tuple[str, ...] = (),
         folder: Path,
         environment: dict[str, str],
         deadline_s: float,
@@ -62,7 +82,12 @@ class Hooks:
             publish(text)
 
         ending = await self.runner.run(
-            hook.path, folder=folder, environment=environment, deadline_s=deadline_s, line=line
+            hook.path,
+            *arguments,
+            folder=folder,
+            environment=environment,
+            deadline_s=deadline_s,
+            line=line,
         )
         ms = round((self.clock.elapsed() - began) * 1000)
         if not ending:
@@ -70,7 +95,7 @@ class Hooks:
             return
         problem = Failed(
             Code.HOOK_FAILED,
-            f"The {hook.origin}'s hook {name} failed",
+            f"The {hook.origin}'s hook {name} failed" if hook.path is not _SHELL else "The release command failed",
             why=ending,
             hint="What it did outside of the release is not undone; its output is below",
             output="\n".join(tail),

@@ -12,6 +12,7 @@ import structlog
 
 from agent.core.layout import live_venv_target
 from agent.core.releases import Standing
+from agent.core.run import with_additions
 from agent.host.releases.run_files import keeps_run, write_run
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
@@ -44,6 +45,8 @@ async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journ
             _log.info("run_section_kept", app=app, release=release.name)
             await asyncio.to_thread(write_run, release, store.unsaid, disk=disk)
     live = await asyncio.to_thread(store.live)
+    if live is not None:
+        await asyncio.to_thread(_add, store, live, disk)
     found = {one.id: one for one in await asyncio.to_thread(store.found)}
     adopted = [
         replace(one, standing=Standing.GOOD if one.id == live else Standing.CANDIDATE)
@@ -58,3 +61,10 @@ async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journ
         await journal.forget(app, gone)
     if live is not None and (venv := found[live].venv if live in found else ""):
         await asyncio.to_thread(disk.flip, store.layout.shared_venv, live_venv_target(venv), op="reconcile.venv")
+
+
+def _add(store: ReleaseStore, live: str, disk: Disk) -> None:
+    """Let the live release run the workers and timers that root has added since it was deployed. Blocking."""
+    run = store.run(live)
+    if (wider := with_additions(run, store.unsaid)) != run:
+        write_run(store.layout.release(live), wider, disk=disk)

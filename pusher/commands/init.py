@@ -50,8 +50,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
 COMMAND = Command(
     name="init",
     help="write the pusher.toml of a project",
-    description="Writes the pusher.toml of a project: its name, and how it is started, found in its Procfile or its "
-    "code. Says why. Nothing is sent.",
+    description="Writes the pusher.toml of a project: its name, and how it is started, found in its Procfile or "
+    "its code. Says why. Nothing is sent.",
     options=_options,
     run=_run,
 )

@@ -87,8 +87,8 @@ def _waitress(words: Words) -> Listening:
 
 def _streamlit(words: Words) -> Listening:
     rest = _without(words, {"--server.port", "--server.address"})
-    told = any(one.partition("=")[0] == "--server.headless" for one in rest)
-    headless = () if told else ("--server.headless", "true")
+    said = any(one.partition("=")[0] == "--server.headless" for one in rest)
+    headless = () if said else ("--server.headless", "true")
     return Listening((*rest, "--server.port", PORT, "--server.address", _LOOPBACK, *headless), "port")
 
 

@@ -19,6 +19,7 @@ from agent.host.embedded.service import Delays, Embedded, StartProcess
 from agent.host.ports import Placed, Running
 from agent.host.run import health, process
 from pusher.wire import Problem
+from tests.runs import say_run
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -114,6 +115,7 @@ class Place:
         self.clock: SystemClock = CLOCK
         self.delays = Delays()
         self.start: StartProcess = process.start
+        self.command = "gunicorn -w 2 app:app" if venv else "python app.py"
 
     def release(self, version: str) -> Placed:
         folder = self.root / f"opt/demo/releases/2026112302005{version[1:]}Z"
@@ -125,12 +127,12 @@ class Place:
         else:
             (folder / "venv/bin").mkdir(parents=True)
             (folder / "venv/bin/python").symlink_to("/usr/bin/python3")
-        return Placed(folder.name, version, folder)
+        return Placed(folder.name, version, folder, say_run(folder, self.command))
 
-    def service(self, **settings: object) -> Embedded:
-        listen = f"127.0.0.1:{self.port}"
-        start = "gunicorn -w 2 app:app" if self._venv else "python app.py"
-        config = {"path": "/opt/demo", "user": ME, "listen": listen, "start": start, **settings}
+    def service(self, *, start: str = "", **settings: object) -> Embedded:
+        """The service. Releases that are made from now on are started by `start`."""
+        self.command = start or self.command
+        config = {"path": "/opt/demo", "user": ME, "listen": f"127.0.0.1:{self.port}", **settings}
         service = Switched(
             "demo",
             AppConfig.model_validate(config),
@@ -148,7 +150,7 @@ class Place:
         return self.root / "opt/demo/current"
 
     @asynccontextmanager
-    async def running(self, **settings: object) -> AsyncIterator[Embedded]:
+    async def running(self, **settings: Any) -> AsyncIterator[Embedded]:
         service = self.service(**settings)
         try:
             yield service

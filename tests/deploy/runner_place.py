@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,6 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pusher.wire import split_command
+from tests.runs import say_run
 
 RUNNER = Path(__file__).parent.parent.parent / "agent/host/run/runner.py"
 PYTHON = "/usr/bin/python3"
@@ -72,6 +76,8 @@ class RunnerPlace:
     def __init__(self, root: Path, *, venv: Path | None = None, unix: bool = False) -> None:
         self.root = root
         self.log = root / "log"
+        self.command = "python app.py"
+        self.deadline_s = 15.0
         self._venv = venv
         if unix:
             self.socket = socket.socket(socket.AF_UNIX)
@@ -94,8 +100,14 @@ class RunnerPlace:
         else:
             (folder / "venv/bin").mkdir(parents=True)
             (folder / "venv/bin/python").symlink_to(PYTHON)
+        self.say_run(folder)
         self.go_live(folder.name)
         return folder.name
+
+    def say_run(self, folder: Path) -> None:
+        """Let a release be started by this place's command, within its deadline."""
+        processes = {"worker": {"start": split_command(self.command)}}
+        say_run(folder, self.command, health={"deadline_s": self.deadline_s}, processes=processes)
 
     def go_live(self, name: str) -> None:
         (self.root / "current.new").symlink_to(f"releases/{name}")
@@ -111,19 +123,18 @@ class RunnerPlace:
         runner: Path = RUNNER,
     ) -> Iterator["Running"]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.command, self.deadline_s = shlex.join(command) or self.command, deadline
+        for folder in (self.root / "releases").iterdir():
+            self.say_run(folder)
         options = (
             f"--path={self.root}",
             f"--drain={drain}",
-            f"--deadline={deadline}",
             f"--overlap={'yes' if overlap else 'no'}",
             f"--report={theirs.fileno()}",
         )
         log = self.log.open("ab")
         process = subprocess.Popen(
-            (
-                *("/bin/sh", "-c", AS_SYSTEMD_DOES, "sh", *INTERPRETER, str(runner), *options),
-                *("--", *(command or ("python", "app.py"))),
-            ),
+            ("/bin/sh", "-c", AS_SYSTEMD_DOES, "sh", *INTERPRETER, str(runner), *options),
             stdin=self.socket,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -25,6 +25,7 @@ from agent.core.config import (
 from pusher.config import Dependencies as Sent
 from pusher.config import Settings, load
 from pusher.errors import Usage
+from pusher.wire import RunSection
 from tests.docs.documents import REPOSITORY, blocks
 
 TEXT = (REPOSITORY / "docs/reference/configuration.md").read_text()
@@ -77,11 +78,12 @@ def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
 
 
 def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
-    found = re.findall(r"^\| `(hosts\.NAME\.\w+|dependencies\.\w+|app|source|key|ssh|keep_open_s)` \|", TEXT, re.M)
+    keys = r"^\| `(hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+|app|source|key|ssh|keep_open_s)` \|"
+    found = re.findall(keys, TEXT, re.M)
     top = [key for key in found if "." not in key]
-    hosts, dependencies = (
+    hosts, dependencies, run = (
         [key.rpartition(".")[2] for key in found if key.startswith(f"{table}.")]
-        for table in ("hosts", "dependencies")
+        for table in ("hosts", "dependencies", "run")
     )
     values = {"address": "ssh://web1", "door": "127.0.0.1:9001", "drop": "/srv/drop", "owner": "root"}
     lines = [
@@ -91,12 +93,13 @@ def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Pa
     ]
     (tmp_path / "pusher.toml").write_text("\n".join(lines))
     assert load({}, environment={}, start=tmp_path).app == "x"
-    (tmp_path / "pusher.toml").write_text("wrong = 1")
+    (tmp_path / "pusher.toml").write_text("xyz = 1")
     with pytest.raises(Usage) as refused:
         load({}, environment={}, start=tmp_path)
     known = str(refused.value).rpartition(": ")[2]
     assert {*dependencies} == {*Sent.__dataclass_fields__}
-    assert {*top, "hosts", "dependencies"} == {*known.split(", ")}
+    assert {*run} == {*RunSection.__dataclass_fields__}
+    assert {*top, "hosts", "dependencies", "run"} == {*known.split(", ")}
 
 
 def test_the_agents_file_of_the_package_shows_the_defaults():

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from agent.core.config import AppConfig, BundleLimits
+from agent.core.run import RunRules
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.bundle.tar import TarBundle
@@ -39,9 +40,11 @@ class Receiver:
         self.staging = root / "app" / ".staging"
         self.staging.parent.mkdir(exist_ok=True)
         self.disk = disk or Disk()
+        config = AppConfig(path=str(root / "app"), user="demo", shared_paths=list(shared))
         self.admission = Admission(
             app="demo",
-            config=AppConfig(path=str(root / "app"), user="demo", shared_paths=list(shared)),
+            config=config,
+            rules=RunRules("demo", config, "demo.toml"),
             host="here",
             limits=BundleLimits(),
             trust=TrustFiles(root / "allowed_signers"),

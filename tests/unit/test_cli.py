@@ -44,7 +44,8 @@ def test_send_deploys_and_shows_it(
 ) -> None:
     before = int(time.time() * 1000)
     assert pusher("send", "v3", "--host", door.address) == 0
-    first, step, last = capsys.readouterr().out.splitlines()
+    start, first, step, last = capsys.readouterr().out.splitlines()
+    assert start.startswith("start: the host decides; no Flask, ")
     assert first == f"sending flask-demo v3 to {door.address}: 1 file, 11 bytes"
     assert step == "  unpack                              12 ms"
     assert last.startswith(f"flask-demo v3 is live on {door.address}: release 20261123020055Z, ")
@@ -436,7 +437,7 @@ def test_rollback_and_pin_say_what_they_did(
 def test_pack_and_verify(project: Path, pusher: Run, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pusher("pack", "v3", "--for", "web2", "--for", "web1", "--days", "1") == 0
     file = project / "flask-demo-v3.tar.zst"
-    assert capsys.readouterr().out.startswith("flask-demo-v3.tar.zst: flask-demo v3, 1 file, ")
+    assert capsys.readouterr().out.splitlines()[1].startswith("flask-demo-v3.tar.zst: flask-demo v3, 1 file, ")
     assert [one.name for one in project.iterdir() if one.name.startswith(".flask")] == []
     signers = project / "signers"
     signers.write_text(f"alice {key.with_suffix('.pub').read_text()}")

@@ -44,7 +44,7 @@ def test_a_new_root_is_ready_for_a_first_deployment_and_passes_the_check(root: P
     assert (app.path, app.listen, app.start, app.keep_releases) == (
         "/opt/flask-demo",
         "127.0.0.1:8000",
-        "gunicorn -w 2 app:app",
+        "",  # the release says it
         5,
     )
     assert layout.allowed_signers.read_text().startswith(

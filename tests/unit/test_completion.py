@@ -27,6 +27,7 @@ COMMANDS = [
         "completion",
         "diff",
         "drop",
+        "init",
         "logs",
         "pack",
         "pin",

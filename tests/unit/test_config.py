@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from agent.core.config import clashes, parse_agent, parse_app, parse_listen
-from agent.core.processes import commands, instances
+from agent.core.processes import instances
 from pusher.wire import Code, Refused
 
 FILE = "/etc/pusher-agent/apps/flask-demo.toml"
@@ -23,7 +23,7 @@ def refusal(text: str, *, agent: bool = False) -> Refused:
 def test_an_empty_file_has_the_workshops_values():
     app = parse_app("", file=FILE, app="flask-demo")
     assert (app.path, app.user, app.listen) == ("/opt/flask-demo", "flask-demo", "0.0.0.0:8000")
-    assert (app.start, app.keep_releases, app.drain_s) == ("gunicorn -w 2 app:app", 5, 10)
+    assert (app.start, app.keep_releases, app.drain_s) == ("", 5, 10)
     assert (app.health.path, app.health.status, app.health.deadline_s) == ("/", [200], 10)
     assert (app.dependencies.requirements, app.dependencies.python) == ("requirements.txt", "/usr/bin/python3")
     assert app.preflight
@@ -235,9 +235,12 @@ WORKER = '[processes.worker]\nstart = "celery"\n'
         (WORKER + '[timers.worker]\nstart = "x"\nschedule = "daily"\n', "which the process 'worker' uses"),
         (WORKER + 'instances = 2\n[processes.worker-2]\nstart = "x"\n', "needs the name 'worker-2'"),
         ('[processes.Big]\nstart = "x"\n', "processes.Big"),
-        ("[processes.worker]\n", "'processes.worker.start' is missing"),
+        ('[processes.worker]\nstart = "celery \'x"\n', "No closing quotation"),
+        ('[processes.worker]\nstart = " "\n', "names no program"),
+        ('start = "gunicorn \'a"', "'start' is \"gunicorn 'a\""),
+        ('[timers.t]\nstart = "\'a\\nb\'"\nschedule = "daily"\n', "a command cannot hold line breaks"),
         (WORKER + "drian_s = 3\n", "Did you mean drain_s?"),
-        (WORKER + "instances = 0\n", "processes.worker.instances"),
+        (WORKER + "instances = -1\n", "processes.worker.instances"),
         ('[timers.t]\nstart = "x"\n', "'timers.t.schedule' is missing"),
     ],
 )
@@ -247,7 +250,7 @@ def test_processes_and_timers_that_cannot_be_are_refused_by_name(text: str, said
     assert said in f"{refused.value.what} {refused.value.why} {refused.value.hint}"
 
 
-def test_instances_are_numbered_and_commands_know_their_key() -> None:
+def test_instances_are_numbered() -> None:
     config = parse_app(
         WORKER + 'instances = 2\n[timers.t]\nstart = "flask x"\nschedule = "daily"\n', file="f", app="shop"
     )
@@ -255,4 +258,3 @@ def test_instances_are_numbered_and_commands_know_their_key() -> None:
         ("worker", "worker", 1),
         ("worker-2", "worker", 2),
     ]
-    assert [*commands(config)] == [("processes.worker.start", "celery"), ("timers.t.start", "flask x")]

@@ -11,6 +11,7 @@ import pytest
 from agent.core.config import AppConfig, BundleLimits
 from agent.core.layout import AppLayout, metadata_folder
 from agent.core.plan import Attempt, Kind
+from agent.core.run import RunRules
 from agent.core.signing import SigningRules
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.deploy.deployer import Deployer, Send
@@ -92,9 +93,11 @@ class App:
         executor, service, disk = cast("Executor", IdleExecutor()), cast("Service", ReadyService()), Disk()
         trust = TrustFiles(root / "allowed_signers")
         revocations = Revocations(store.layout, files=trust, rules=SigningRules())
+        config = AppConfig(path=str(root / "app"), user="me")
         admission = Admission(
             "app",
-            config=AppConfig(path=str(root / "app"), user="me"),
+            config=config,
+            rules=RunRules("app", config, "app.toml"),
             host="web1",
             limits=BundleLimits(),
             trust=trust,

@@ -53,7 +53,7 @@ def test_migrations_run_after_the_dependencies_and_before_the_preflight():
     items = PLANS[Kind.DEPLOY]
     at = items.index(Hook("before-symlink"))
     assert items[at - 1] is Step.DEPENDENCIES
-    assert items[at + 1] is Step.PREFLIGHT
+    assert items[at + 1 : at + 3] == (ReleaseCommand.RELEASE, Step.PREFLIGHT)
 
 
 def test_a_rollback_runs_the_steps_of_a_deploy_from_the_preflight_on():

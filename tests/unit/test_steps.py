@@ -13,6 +13,7 @@ from agent.core.config import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
+from agent.core.run import RunRules
 from agent.core.signing import SigningRules
 from agent.deploy.retention import Retention
 from agent.deploy.steps.cleanup import Cleanup
@@ -83,7 +84,7 @@ class App:
 
     def __init__(self, root: Path, journal: Journal) -> None:
         self.layout = AppLayout(root / "opt/app")
-        self.store = ReleaseStore(self.layout)
+        self.store = self.storing(self.configured())
         self.journal = journal
         self.revocations = Revocations(
             self.layout, files=TrustFiles(root / "allowed_signers"), rules=SigningRules(), allowed=(V0, V1, V2)
@@ -96,6 +97,10 @@ class App:
     def configured(self, **settings: Any) -> AppConfig:
         health = {"version_member": "version", "deadline_s": 1, "bake_s": 0.1}
         return AppConfig.model_validate({"path": "/opt/app", "user": "me", "health": health, **settings})
+
+    def storing(self, config: AppConfig) -> ReleaseStore:
+        """The store of the app, whose releases run as this configuration says."""
+        return ReleaseStore(self.layout, RunRules("app", config, "app.toml").unsaid())
 
     def release(self, release: str, version: str, *, says: str = "") -> Path:
         """A whole release that was signed, whose app says its version."""
@@ -118,12 +123,11 @@ class App:
         return current, venv
 
     def switch(self) -> Switch:
-        return Switch(
-            self.store, self.revocations, self.config, DISK, self.service, self.journal, CLOCK, self.processes
-        )
+        return Switch(self.store, self.revocations, DISK, self.service, self.journal, CLOCK, self.processes)
 
     def preflight(self, config: AppConfig | None = None) -> Preflight:
-        return Preflight(self.store, config or self.config, self.service, CLOCK, self.processes)
+        config = config or self.config
+        return Preflight(self.storing(config), config, self.service, CLOCK, self.processes)
 
 
 def write_signed(into: Path, version: str, index: bytes, *, size: int) -> None:
@@ -176,7 +180,7 @@ def stage(app: App) -> None:
 
 async def test_unpack_publishes_the_staged_tree_and_its_undo_removes_it(app: App) -> None:
     await asyncio.to_thread(stage, app)
-    step = Unpack(app.store, DISK, Limits())
+    step = Unpack(app.store, DISK, Limits(), RunRules("app", app.config, "app.toml"))
     await step.do(attempt(), Inputs(bundle=cast("Bundle", OneFile(b"v2"))), app.lines.append)
     release = app.layout.release(V2)
     assert (release / "says").read_text() == "v2"
@@ -190,7 +194,7 @@ async def test_unpack_publishes_nothing_if_a_file_is_another_and_its_undo_remove
     app: App,
 ) -> None:
     await asyncio.to_thread(stage, app)
-    step = Unpack(app.store, DISK, Limits())
+    step = Unpack(app.store, DISK, Limits(), RunRules("app", app.config, "app.toml"))
     with pytest.raises(Refused) as caught:
         await step.do(attempt(), Inputs(bundle=cast("Bundle", OneFile(b"xx"))), app.lines.append)
     assert caught.value.code is Code.CONTENT_MISMATCH
@@ -201,7 +205,9 @@ async def test_unpack_publishes_nothing_if_a_file_is_another_and_its_undo_remove
 
 async def test_unpack_without_a_bundle_is_a_bug(app: App) -> None:
     with pytest.raises(RuntimeError):
-        await Unpack(app.store, DISK, Limits()).do(attempt(), Inputs(), app.lines.append)
+        await Unpack(app.store, DISK, Limits(), RunRules("app", app.config, "app.toml")).do(
+            attempt(), Inputs(), app.lines.append
+        )
 
 
 # --- link-shared
@@ -411,14 +417,15 @@ async def test_after_a_first_deployment_the_undo_of_switch_leaves_nothing_live(s
 # --- restart and confirm
 
 
-async def test_restart_returns_what_it_started_and_its_undo_clears_the_way(app: App) -> None:
+async def test_restart_hands_on_what_it_started_and_its_undo_clears_the_way(app: App) -> None:
     await asyncio.to_thread(app.release, V2, "v2")
     step = Restart(app.store, app.service)
-    started = await step.do(attempt(), Inputs(), app.lines.append)
-    assert started is app.service.running()
+    made = await step.do(attempt(), Inputs(candidate_s=3), app.lines.append)
+    assert made.started is app.service.running()
+    assert made.candidate_s == 3
     await step.undo(attempt(), app.lines.append)
     assert app.service.words[-1] == "mend"
-    assert app.service.running() is started
+    assert app.service.running() is made.started
 
 
 async def test_a_release_without_its_manifest_and_version_cannot_be_started(app: App) -> None:
@@ -430,19 +437,19 @@ async def test_a_release_without_its_manifest_and_version_cannot_be_started(app:
 
 async def test_confirm_asks_what_was_started_and_not_whatever_runs_by_now(app: App) -> None:
     await asyncio.to_thread(app.release, V2, "v2")
-    started = await Restart(app.store, app.service).do(attempt(), Inputs(), app.lines.append)
-    step = Confirm(app.config, CLOCK)
-    await step.do(attempt(), Inputs(started=started), app.lines.append)
+    made = await Restart(app.store, app.service).do(attempt(), Inputs(), app.lines.append)
+    step = Confirm(CLOCK)
+    await step.do(attempt(), made, app.lines.append)
     await step.undo(attempt(), app.lines.append)
     await Restart(app.store, app.service).do(attempt(), Inputs(), app.lines.append)
     with pytest.raises(Failed) as caught:
-        await step.do(attempt(), Inputs(started=started), app.lines.append)
+        await step.do(attempt(), made, app.lines.append)
     assert caught.value.code is Code.APP_EXITED
 
 
 async def test_confirm_without_a_restart_is_a_bug(app: App) -> None:
     with pytest.raises(RuntimeError):
-        await Confirm(app.config, CLOCK).do(attempt(), Inputs(), app.lines.append)
+        await Confirm(CLOCK).do(attempt(), Inputs(), app.lines.append)
 
 
 class Pausing(SystemClock):
@@ -472,9 +479,8 @@ class Commands:
 
 def processes(app: App, clock: SystemClock, commands: Commands, **settings: Any) -> Processes:
     worker = {"start": "tool run", **settings}
-    return Processes(
-        app.store, app.configured(processes={"worker": worker}), app.processes, cast(Any, commands), clock
-    )
+    store = app.storing(app.configured(processes={"worker": worker}))
+    return Processes(store, app.processes, cast(Any, commands), clock)
 
 
 async def test_an_app_without_processes_waits_for_none(app: App) -> None:

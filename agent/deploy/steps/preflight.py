@@ -33,7 +33,7 @@ class Preflight:
         release = await placed(self.store, attempt.release)
         await self.processes.ready()
         for name, start in release.run.commands:
-            if name != SERVICE or not self.config.preflight:
+            if name != SERVICE:
                 await asyncio.to_thread(find_start, start, release=release.path, process=name)
         await self.service.reserve()
         if not self.config.preflight:

@@ -52,12 +52,12 @@ class Unpack:
             await asyncio.to_thread(self.disk.remove, path, trash=trash, op="unpack.remove")
 
     def _stage_run(self, staged: Path) -> list[str]:
-        """Settle how the release runs; where the host says otherwise than the release, a sentence each."""
+        """Decide how the release runs; where the host says otherwise than the release, a sentence each."""
         try:
             section = read_section(staged)
         except (OSError, WireError) as error:
             raise RuntimeError(f"the manifest of {staged} was verified, and cannot be read: {error}") from error
-        stage_run(staged, self.rules.settle(section), disk=self.disk)
+        stage_run(staged, self.rules.decide(section), disk=self.disk)
         return self.rules.overruled(section)
 
     def _publish(self, staged: Path, release: Path) -> None:

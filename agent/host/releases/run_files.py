@@ -36,6 +36,7 @@ def stage_run(release: Path, run: Run, *, disk: Disk) -> None:
 def write_run(release: Path, run: Run, *, disk: Disk) -> None:
     """Write both files durably. Blocking. Raises: Failed."""
     folder = metadata_folder(release)
+    disk.make_folder(folder, mode=0o755, op="run.folder")
     disk.write(folder / _START, start_text(run).encode(), op="run.start", replace=True)
     disk.write(folder / _RUN, run_text(run).encode(), op="run.json", replace=True)
 

@@ -1,0 +1,116 @@
+"""How a release runs: the host's word, then the release's, then the default; and what is kept stays."""
+
+import pytest
+
+from agent.core.config import parse_app
+from agent.core.run import Run, RunRules, parse_run, run_text, start_text, with_additions
+from pusher.wire import Refused, RunHealth, RunProcess, RunSection
+
+FILE = "/etc/pusher-agent/apps/shop.toml"
+
+
+def rules(text: str = "") -> RunRules:
+    return RunRules("shop", parse_app(text, file=FILE, app="shop"), FILE)
+
+
+def test_without_a_word_of_anybody_an_app_is_started_as_in_the_workshop() -> None:
+    assert rules().decide(RunSection()).start == ("gunicorn", "-w", "2", "app:app")
+
+
+def test_the_releases_word_counts_where_the_host_has_none() -> None:
+    section = RunSection(
+        start="uvicorn a:b --fd 3", health=RunHealth(path="/up", status=(204,)), hook_deadline_s=60
+    )
+    run = rules('[health]\npath = "/mine"\n').decide(section)
+    assert run.start == ("uvicorn", "a:b", "--fd", "3")
+    assert (run.health.path, run.health.status, run.hook_deadline_s) == ("/mine", [204], 60)
+
+
+def test_the_hosts_word_counts_more_and_the_difference_is_said() -> None:
+    section = RunSection(start="uvicorn a:b", health=RunHealth(path="/up"))
+    one = rules('start = "gunicorn b:b"\nhook_deadline_s = 5\n[health]\npath = "/mine"\n')
+    assert one.decide(section).start == ("gunicorn", "b:b")
+    assert one.overruled(section) == [
+        f'start: {FILE} says "gunicorn b:b", which counts; the release says "uvicorn a:b"',
+        f'health.path: {FILE} says "/mine", which counts; the release says "/up"',
+    ]
+    assert one.overruled(RunSection()) == rules().overruled(section) == []
+
+
+def test_a_host_can_take_the_release_its_word() -> None:
+    section = RunSection(start="uvicorn a:b", release="rm -rf /", processes={"w": RunProcess(start="x")})
+    one = rules("release_decides = false")
+    assert one.decide(section) == one.decide(RunSection())
+    assert one.overruled(section) == [f"{FILE} decides how it runs (release_decides = false)"]
+
+
+def test_a_process_or_timer_that_the_host_does_not_know_is_refused_with_the_lines_for_root() -> None:
+    with pytest.raises(Refused) as refused:
+        rules().decide(RunSection(processes={"worker": RunProcess(start="celery")}))
+    assert refused.value.what == "The release has a process 'worker', which this host does not know"
+    assert refused.value.hint == (
+        f"Add this to {FILE}, or with instances = 0 if it shall not run here: [processes.worker], "
+        "then: sudo pusher-agent app apply shop\n[processes.worker]"
+    )
+    with pytest.raises(Refused) as refused:
+        rules().decide(RunSection(timers={"nightly": "flask x"}))
+    assert refused.value.hint.endswith('\n[timers.nightly]\nschedule = "*-*-* 03:00"')
+
+
+def test_a_process_that_shall_not_run_here_is_known_and_left_out() -> None:
+    section = RunSection(processes={"worker": RunProcess(start="celery")})
+    assert rules("[processes.worker]\ninstances = 0\n").decide(section).processes == {}
+
+
+def test_a_process_or_timer_that_nobody_starts_is_refused() -> None:
+    for table in ("processes.worker", 'timers.worker]\nschedule = "daily"\n#['):
+        with pytest.raises(Refused, match="Nobody says how worker is started"):
+            rules(f"[{table}]\n").decide(RunSection())
+
+
+def test_each_of_host_and_release_can_say_how_a_process_is_started() -> None:
+    text = '[processes.a]\nhealth = ["ping"]\n[processes.b]\nstart = "mine"\n[timers.t]\nschedule = "daily"\n'
+    section = RunSection(processes={"a": RunProcess(start="its", health="pong x")}, timers={"t": "flask t"})
+    run = rules(text).decide(section)
+    assert run.processes["a"].start == ("its",)
+    assert run.processes["a"].health == ("ping",)
+    assert run.processes["b"].start == ("mine",)
+    assert run.timers == {"t": ("flask", "t")}
+    assert rules(text).unsaid().processes.keys() == {"b"}
+    assert rules("[processes.a]\n").decide(section.__class__(processes=section.processes)).processes[
+        "a"
+    ].health == (
+        "pong",
+        "x",
+    )
+
+
+def test_a_deadline_that_the_units_would_not_wait_for_needs_roots_word() -> None:
+    section = RunSection(health=RunHealth(deadline_s=1000))
+    with pytest.raises(Refused, match="900 s are the most") as refused:
+        rules().decide(section)
+    assert "Write deadline_s = 1000 into [health]" in refused.value.hint
+    assert rules("[health]\ndeadline_s = 2000\n").decide(section).health.deadline_s == 2000
+
+
+def test_what_is_kept_is_read_again_as_it_was() -> None:
+    section = RunSection(
+        start="a 'b c'", build=("x y",), build_paths=("out",), health=RunHealth(headers={"X": "1"})
+    )
+    run = rules('[processes.w]\nstart = "v w"\n').decide(section)
+    assert parse_run(run_text(run)) == run
+    assert start_text(run) == "service\t10\tsocket\ta\tb c\nw\t0\t-\tv\tw\n"
+    for wrong in ("", "{}x", '{"start": 1}'):
+        with pytest.raises(ValueError, match="it cannot be read"):
+            parse_run(wrong)
+
+
+def test_root_adds_a_process_to_what_runs_already_and_changes_none() -> None:
+    before = rules('[processes.a]\nstart = "old"\n').decide(RunSection())
+    host = rules('[processes.a]\nstart = "new"\n[processes.b]\nstart = "b"\n').unsaid()
+    after = with_additions(before, host)
+    assert {name: one.start for name, one in after.processes.items()} == {"a": ("old",), "b": ("b",)}
+
+
+def test_a_host_that_cannot_decide_leaves_the_default() -> None:
+    assert Run().start[0] == "gunicorn"
