@@ -10,6 +10,7 @@ from agent.core.plan import (
     Commit,
     Hook,
     Kind,
+    ReleaseCommand,
     Scene,
     Step,
     deployment_id,
