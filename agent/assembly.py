@@ -18,6 +18,7 @@ from agent.core.plan import Step
 from agent.core.run import RunRules
 from agent.daemon import Agent, App, serve
 from agent.deploy.admission import Admission
+from agent.deploy.build import Build
 from agent.deploy.deployer import Deployer
 from agent.deploy.executor import Executor
 from agent.deploy.hooks import Hooks
@@ -200,7 +201,21 @@ def _app(
     trust = TrustFiles(layout.allowed_signers, revoked_keys)
     revocations = Revocations(store.layout, files=trust, rules=config.signing, allowed=config.allow_revoked)
     retention = Retention(name, config.keep_releases, store, disk, journal, revocations)
-    builder = LocalBuilder(disk) if host.service == "embedded" else UnitBuilder(name, disk, host=layout)
+    builder = (
+        LocalBuilder(disk, store.layout.staging / "build")
+        if host.service == "embedded"
+        else UnitBuilder(name, disk, host=layout)
+    )
+    build = Build(
+        store,
+        builder,
+        disk,
+        clock,
+        host.limits.tree,
+        config.shared,
+        layout.beneath(config.environment_file) if config.environment_file else None,
+        config.dependencies.deadline_s,
+    )
     venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary, builder=builder)
     executor = Executor(
         steps={
@@ -215,6 +230,7 @@ def _app(
             Step.CLEANUP: Cleanup(store, retention, venvs, journal),
         },
         hooks=Hooks(store, layout.hooks(name), hooks, clock),
+        build=build.run,
         store=store,
         journal=journal,
         clock=clock,

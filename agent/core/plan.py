@@ -49,6 +49,7 @@ class Hook:
 class ReleaseCommand(StrEnum):
     """A place in a plan where commands run that the release's run section has, if it has any."""
 
+    BUILD = "build"
     RELEASE = "release"
 
 
@@ -66,6 +67,7 @@ PLANS: Mapping[Kind, tuple[Item, ...]] = {
         Step.LINK_SHARED,
         Hook("after-symlink-shared"),
         Step.DEPENDENCIES,
+        ReleaseCommand.BUILD,
         Hook("before-symlink"),
         ReleaseCommand.RELEASE,
         Step.PREFLIGHT,

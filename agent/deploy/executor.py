@@ -42,13 +42,17 @@ _log = structlog.get_logger()
 
 
 class Executor:
-    """Carries out the deployments of one app, one at a time. `listener` is called with each event of theirs."""
+    """Carries out the deployments of one app, one at a time. `listener` is called with each event of theirs.
+
+    `build` runs the build steps of a deployment's release.
+    """
 
     def __init__(
         self,
         *,
         steps: Mapping[Step, Doable],
         hooks: Hooks,
+        build: Callable[[Deployment], Coroutine[None, None, None]],
         store: ReleaseStore,
         journal: Journal,
         clock: Clock,
@@ -56,6 +60,7 @@ class Executor:
     ) -> None:
         self._steps = steps
         self._hooks = hooks
+        self._build = build
         self._store = store
         self._journal = journal
         self._clock = clock
@@ -134,15 +139,18 @@ class Executor:
             return await self._do(item, deployment, inputs)
         if isinstance(item, Hook | ReleaseCommand):
             await self._save(deployment)
-            running = (
-                self._hooks.run(item.name, deployment)
-                if isinstance(item, Hook)
-                else self._hooks.release(deployment)
-            )
-            await self._unless_interrupted(running, deployment)
+            await self._unless_interrupted(self._run(item, deployment), deployment)
         else:
             await self._commit(deployment)
         return inputs
+
+    async def _run(self, item: Hook | ReleaseCommand, deployment: Deployment) -> None:
+        if isinstance(item, Hook):
+            await self._hooks.run(item.name, deployment)
+        elif item is ReleaseCommand.BUILD:
+            await self._build(deployment)
+        else:
+            await self._hooks.release(deployment)
 
     async def _do(self, step: Step, deployment: Deployment, inputs: Inputs) -> Inputs:
         if step in BEGINS:

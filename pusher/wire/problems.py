@@ -45,6 +45,7 @@ class Code(StrEnum):
     RELEASE_DAMAGED = "release_damaged"
     SHARED_FILE_MISSING = "shared_file_missing"
     DEPENDENCIES_FAILED = "dependencies_failed"
+    BUILD_FAILED = "build_failed"
     START_NOT_FOUND = "start_not_found"
     PORT_TAKEN = "port_taken"
     SOCKET_NOT_TAKEN = "socket_not_taken"

@@ -362,20 +362,49 @@ def test_the_app_cannot_look_into_the_runner(place: RunnerPlace) -> None:
 
 def test_without_a_socket_that_is_meant_for_it_the_runner_does_not_start(place: RunnerPlace) -> None:
     place.release("v1")
-    argv = (PYTHON, "-I", "-S", str(RUNNER), f"--path={place.root}", "--drain=1", "--deadline=1", "--overlap=yes")
+    argv = (PYTHON, "-I", "-S", str(RUNNER), f"--path={place.root}", "--drain=1", "--overlap=yes")
     for environment in ({}, {"LISTEN_PID": "1", "LISTEN_FDS": "1"}):
-        done = subprocess.run((*argv, "--", "python"), env=environment, capture_output=True, check=False)
+        done = subprocess.run(argv, env=environment, capture_output=True, check=False)
         assert (done.returncode, done.stderr.split(b":")[0]) == (78, b"runner")
 
 
 def test_without_a_live_release_the_runner_does_not_start(place: RunnerPlace) -> None:
     place.go_live("20990101000000Z")
-    argv = (PYTHON, "-I", "-S", str(RUNNER), f"--path={place.root}", "--drain=1", "--deadline=1", "--overlap=yes")
+    argv = (PYTHON, "-I", "-S", str(RUNNER), f"--path={place.root}", "--drain=1", "--overlap=yes")
     done = subprocess.run(
-        ("/bin/sh", "-c", AS_SYSTEMD_DOES, "sh", *argv, "--", "python"),
+        ("/bin/sh", "-c", AS_SYSTEMD_DOES, "sh", *argv),
         stdin=place.socket,
         capture_output=True,
         check=False,
     )
     assert done.returncode == 200
     assert b"the live release cannot be started" in done.stderr
+
+
+def test_a_process_that_the_live_release_does_not_have_ends_the_runner_with_a_code_of_its_own(
+    place: RunnerPlace,
+) -> None:
+    place.release("v1")
+    argv = (PYTHON, "-I", "-S", str(RUNNER), f"--path={place.root}", "--drain=1", "--process=beat")
+    done = subprocess.run(argv, capture_output=True, check=False)
+    assert (done.returncode, done.stderr.partition(b"Z ")[2]) == (77, b"has no process beat\n")
+
+
+def test_it_becomes_a_process_of_a_release_and_is_no_parent_then(place: RunnerPlace) -> None:
+    place.command = "python seen.py 'a b'"
+    name = place.release("v1")
+    release = place.root / "releases" / name
+    (release / "seen.py").write_text("import os, sys; print(os.getpid(), os.getcwd(), sys.argv[1:], flush=True)")
+    argv = (PYTHON, "-I", "-S", str(RUNNER), f"--become={place.root}/current", "--process=worker")
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    seen, _ = child.communicate(timeout=20)
+    assert seen.decode() == f"{child.pid} {release} ['a b']\n"
+    for words, code in (("--process=none", 77), ("--process=service", 203)):
+        place.command = "nothing"
+        place.say_run(release)
+        done = subprocess.run((*argv[:-1], words), capture_output=True, check=False)
+        assert done.returncode == code, done
+    done = subprocess.run(
+        (*argv[:4], f"--become={place.root}/none", "--process=x"), capture_output=True, check=False
+    )
+    assert done.returncode == 200

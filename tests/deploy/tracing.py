@@ -150,11 +150,16 @@ class Place:
             await self._restart_agent()
         assert not recovery.trouble
 
+    async def _build(self, deployment: Deployment) -> None:
+        """No release here has build steps."""
+
     def _executor(self) -> Executor:
         clock = SystemClock()
         steps = {step: RecordedStep(step, self) for step in Step}
-        hooks = Hooks(self.store, self._hooks, RecordedRunner(self), clock, 10)
-        return Executor(steps=steps, hooks=hooks, store=self.store, journal=self.journal, clock=clock)
+        hooks = Hooks(self.store, self._hooks, RecordedRunner(self), clock)
+        return Executor(
+            steps=steps, hooks=hooks, build=self._build, store=self.store, journal=self.journal, clock=clock
+        )
 
 
 class RecordedStep:

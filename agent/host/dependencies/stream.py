@@ -67,12 +67,28 @@ def read_frame(source: BinaryIO) -> tuple[bytes, bytes]:
     return kind, _exactly(source, length)
 
 
-def write_order(out: BinaryIO, order: dict[str, Any], files: Iterable[tuple[str, Path]]) -> None:
-    """The order with its files, by their paths in the work folder. Raises: OSError."""
-    every = [(name, path, path.stat().st_size) for name, path in files]
-    described = {**order, "files": [[name, size] for name, _, size in every]}
-    write_frame(out, OUTCOME, json.dumps(described).encode())
-    for _, path, size in every:
+def write_order(
+    out: BinaryIO,
+    order: dict[str, Any],
+    files: Iterable[tuple[str, Path]],
+    links: Iterable[tuple[str, str]] = (),
+) -> None:
+    """The order with its files and links, by their paths in the work folder. Raises: OSError.
+
+    It travels in frames of its own size, for a release may have very many files.
+    """
+    every = [(name, path, path.stat()) for name, path in files]
+    described = {
+        **order,
+        "files": [[name, found.st_size, bool(found.st_mode & 0o100)] for name, path, found in every],
+        "links": [[*link] for link in links],
+    }
+    payload = json.dumps(described).encode()
+    for at in range(0, len(payload), FRAME_MOST):
+        write_frame(out, LINE, payload[at : at + FRAME_MOST])
+    write_frame(out, OUTCOME)
+    for _, path, found in every:
+        size = found.st_size
         with path.open("rb") as file:
             for chunk in _slices(file, size):
                 out.write(chunk)
@@ -81,15 +97,41 @@ def write_order(out: BinaryIO, order: dict[str, Any], files: Iterable[tuple[str,
 
 def read_order(source: BinaryIO, folder: Path) -> dict[str, Any]:
     """The order, whose files are then in `folder`. Raises: Malformed, OSError."""
-    _, payload = read_frame(source)
+    payload = b""
+    while (frame := read_frame(source))[0] == LINE:
+        payload += frame[1]
     order = _object(payload)
-    for name, size in order["files"]:
+    for name, size, executable in order["files"]:
         path = folder / checked_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             for chunk in _slices(source, size):
                 file.write(chunk)
+        if executable:
+            path.chmod(0o755)
+    for name, target in order["links"]:
+        path = folder / checked_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
     return order
+
+
+def write_files(out: BinaryIO, folder: Path, paths: Iterable[str]) -> None:
+    """These files beneath `folder`, in their order, each folder before the first in it. Raises: OSError."""
+    above: set[str] = set()
+    for path in paths:
+        names = path.split("/")
+        for depth in range(1, len(names)):
+            if (outer := "/".join(names[:depth])) not in above:
+                above.add(outer)
+                write_frame(out, FOLDER, json.dumps([outer]).encode())
+        found = (folder / path).stat()
+        write_frame(out, FILE, json.dumps([path, bool(found.st_mode & 0o111), found.st_size]).encode())
+        with (folder / path).open("rb") as file:
+            for chunk in _slices(file, found.st_size):
+                out.write(chunk)
+    write_frame(out, END)
+    out.flush()
 
 
 def write_tree(out: BinaryIO, folder: Path) -> None:

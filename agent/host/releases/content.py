@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.core.layout import metadata_folder
+from agent.host.releases.built import built_index
 from pusher.wire import (
     INDEX_NAME,
     MANIFEST_NAME,
@@ -113,6 +114,11 @@ def intact(release: Path, *, shared: Collection[str] = (), extra: bool = True) -
             listed.add(entry.path)
             if difference := _difference(release, entry):
                 return f"{entry.path} {difference}"
+        for line in built_index(release):
+            entry = parse_index_line(line)
+            listed.add(entry.path)
+            if difference := _difference(release, entry):
+                return f"{entry.path}, which its build steps made, {difference}"
     except (OSError, WireError) as error:
         return f"its signed manifest is damaged: {error}"
     if digest.hexdigest() != manifest.index_sha256:

@@ -78,6 +78,11 @@ class Child:
             return await self.wait()
 
 
+def plain_line(raw: bytes) -> str:
+    """A line that another program wrote, cut where it is too long."""
+    return plain_text(raw[: 4 * LINE_CHARACTERS])[:LINE_CHARACTERS]
+
+
 async def start(
     argv: Sequence[str],
     *,

@@ -16,15 +16,17 @@ from typing import Any, BinaryIO, cast
 from agent.core.layout import HostLayout
 from agent.core.units import Units
 from agent.core.work_folder import VENV, Source
-from agent.host.dependencies.builder import TIED
+from agent.host.dependencies.build_steps import StepsOutcome
+from agent.host.dependencies.builder import TIED, converse, not_built
 from agent.host.dependencies.order import Order, Outcome, found
 from agent.host.dependencies.receipt import take_in
+from agent.host.dependencies.steps_exchange import BuildJob
 from agent.host.dependencies.stream import Malformed, read_outcome, read_tree, write_order
 from agent.host.ports import Lines
 from agent.host.run import process
 from agent.host.storage.disk import Disk
 from agent.host.systemd import systemctl
-from pusher.wire import Code, Failed
+from pusher.wire import Code, Failed, File
 
 _START_S = 30.0
 _STOP_S = 30.0
@@ -60,6 +62,18 @@ class UnitBuilder:
                         connection.shutdown(socket.SHUT_RDWR)
                     await asyncio.wait([working])
                     raise
+        finally:
+            await asyncio.shield(self._stop())
+
+    async def run_steps(self, job: BuildJob, *, line: Lines) -> tuple[StepsOutcome, list[File]]:
+        try:
+            await systemctl.control("restart", self._units.build, deadline_s=_START_S)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                await asyncio.to_thread(connection.connect, str(self._socket))
+                return await converse(connection, job, disk=self._disk, line=line)
+        except (Malformed, OSError) as error:
+            hint = f"`journalctl --unit={self._units.build}` says more"
+            raise not_built(f"{self._units.build} gave no answer: {error}", hint=hint) from error
         finally:
             await asyncio.shield(self._stop())
 
@@ -144,5 +158,4 @@ def _outcome(answer: dict[str, Any]) -> Outcome:
 
 
 def _say(loop: asyncio.AbstractEventLoop, line: Lines, raw: bytes) -> None:
-    text = process.plain_text(raw[: 4 * process.LINE_CHARACTERS])[: process.LINE_CHARACTERS]
-    loop.call_soon_threadsafe(line, text)
+    loop.call_soon_threadsafe(line, process.plain_line(raw))
