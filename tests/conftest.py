@@ -89,7 +89,14 @@ def ready_venvs(uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def make_venv(release: Path, *, cache: Path, app: Path) -> Path:
     layout = AppLayout(app)
-    venvs = Venvs(layout, Disk(), cache, Dependencies(), Path(uv.find_uv_bin()), builder=LocalBuilder(Disk()))
+    venvs = Venvs(
+        layout,
+        Disk(),
+        cache,
+        Dependencies(),
+        Path(uv.find_uv_bin()),
+        builder=LocalBuilder(Disk(), cache / "build"),
+    )
 
     async def make() -> Path:
         key = await venvs.key(release)

@@ -31,6 +31,8 @@ async def test_the_layout_is_the_one_people_know(host: Host):
         "manifest.json",
         "manifest.json.sig",
         "index.jsonl",
+        "run.json",
+        "start",
         "sbom.json",
     }
 

@@ -106,11 +106,13 @@ from agent.core.layout import HostLayout
 from agent.host.clock import SystemClock
 from agent.host.embedded.service import Embedded
 from agent.host.ports import Placed
+from agent.host.releases.run_files import read_run
 
 async def main():
     config = AppConfig.model_validate({config!r})
     service = Embedded("demo", config, host=HostLayout(Path({root!r})), clock=SystemClock(), line=lambda _: None)
-    running = await service.restart(Placed({release!r}, "v1", Path({path!r})))
+    path = Path({path!r})
+    running = await service.restart(Placed({release!r}, "v1", path, read_run(path)))
     print(running.child.pid, flush=True)
     await asyncio.sleep(600)
 
@@ -120,9 +122,10 @@ asyncio.run(main())
 
 async def killed_agent(place: Place, *, start: str) -> int:
     """An agent that started the app and was killed with SIGKILL. Returns the app's process."""
+    place.command = start
     placed = place.release("v1")
     point(place.current, placed.path)
-    config = {"path": "/opt/demo", "user": ME, "listen": f"127.0.0.1:{place.port}", "start": start}
+    config = {"path": "/opt/demo", "user": ME, "listen": f"127.0.0.1:{place.port}"}
     code = textwrap.dedent(AGENT).format(
         repository=str(REPOSITORY),
         config=config,

@@ -137,8 +137,8 @@ preflight:fail unpack:undo:die -> ... preflight:fail preflight:undo dependencies
 
 HOOKS_OF_A_DEPLOY = """
 -> unpack before-setup after-setup before-update-code after-update-code before-symlink-shared link-shared
-    after-symlink-shared dependencies before-symlink preflight switch restart confirm processes after-symlink
-    before-cleanup commit cleanup after-cleanup => done, new
+    after-symlink-shared dependencies build before-symlink release preflight switch restart confirm processes
+    after-symlink before-cleanup commit cleanup after-cleanup => done, new
 before-setup:fail -> ... before-setup:fail preflight:undo dependencies:undo link-shared:undo unpack:undo =>
     failed, old
 before-setup:stop -> ... before-setup:stop preflight:undo dependencies:undo link-shared:undo unpack:undo =>
@@ -181,6 +181,12 @@ before-symlink:stop -> ... before-symlink:stop preflight:undo dependencies:undo 
     => failed, old
 before-symlink:die -> ... before-symlink:die | preflight:undo dependencies:undo link-shared:undo unpack:undo
     => failed, old
+build:fail -> ... build:fail preflight:undo dependencies:undo link-shared:undo unpack:undo => failed, old
+build:stop -> ... build:stop preflight:undo dependencies:undo link-shared:undo unpack:undo => failed, old
+build:die -> ... build:die | preflight:undo dependencies:undo link-shared:undo unpack:undo => failed, old
+release:fail -> ... release:fail preflight:undo dependencies:undo link-shared:undo unpack:undo => failed, old
+release:stop -> ... release:stop preflight:undo dependencies:undo link-shared:undo unpack:undo => failed, old
+release:die -> ... release:die | preflight:undo dependencies:undo link-shared:undo unpack:undo => failed, old
 after-symlink:fail -> ... after-symlink:fail processes:undo confirm:undo restart:undo rollback-before-setup
     rollback-after-setup rollback-before-symlink switch:undo rollback-after-symlink rollback-before-cleanup
     rollback-after-cleanup => failed, old

@@ -23,7 +23,7 @@ UV = Path(uv.find_uv_bin())
 NOWHERE = "http://127.0.0.1:9/simple"
 """An index that nobody serves."""
 
-LOCAL = LocalBuilder(Disk())
+LOCAL = LocalBuilder(Disk(), Path("/nonexistent"))
 
 
 class Place:

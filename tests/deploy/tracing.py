@@ -14,6 +14,7 @@ from typing import Any, cast
 from agent.core.layout import AppLayout
 from agent.core.plan import HOOK_NAMES, Attempt, Kind, Step
 from agent.core.releases import Release, Standing
+from agent.core.run import Run
 from agent.deploy.deployment import Deployment
 from agent.deploy.executor import Executor
 from agent.deploy.hooks import Hooks
@@ -68,7 +69,8 @@ class Place:
         self.words: list[str] = []
         self.attempt = ATTEMPTS[kind]
         self.layout = AppLayout(folder / "app")
-        self.store = ReleaseStore(self.layout)
+        self.store = ReleaseStore(self.layout, Run(release="migrate") if hooks else Run())
+        self._builds = hooks
         self.journal = RecordedJournal(folder / "journal.sqlite", self)
         self._cuts = cuts
         self._deployment: Deployment | None = None
@@ -151,7 +153,8 @@ class Place:
         assert not recovery.trouble
 
     async def _build(self, deployment: Deployment) -> None:
-        """No release here has build steps."""
+        if self._builds:
+            await self.at("build")
 
     def _executor(self) -> Executor:
         clock = SystemClock()
@@ -193,9 +196,12 @@ class RecordedRunner:
     def __init__(self, place: Place) -> None:
         self._place = place
 
-    async def run(self, executable: Path, *, folder: Path, environment: Mapping[str, str], **_: Any) -> str:
+    async def run(
+        self, executable: Path, *_arguments: str, folder: Path, environment: Mapping[str, str], **_: Any
+    ) -> str:
         try:
-            await self._place.at(executable.name)
+            # The release command is run by a shell.
+            await self._place.at("release" if executable.name == "sh" else executable.name)
         except Failed:
             return "exit code 1"
         return ""

@@ -16,7 +16,7 @@ from agent.host.storage.disk import Disk
 from pusher.wire import Code, Failed
 from tests.packages import sdist, wheel
 
-LOCAL = LocalBuilder(Disk())
+LOCAL = LocalBuilder(Disk(), Path("/nonexistent"))
 BUILDS = "--no-binary evil\nevil\n"
 """What makes uv run the build code of `evil`."""
 
