@@ -1,5 +1,6 @@
 """The `pusher-agent` command: the one place where problems become exit codes."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ _OUR_BUG, _INTERRUPTED = 3, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `pusher-agent` with these arguments; its exit code (docs/explanation/concepts.md, 3 for our own bug)."""
+    if argv is None and sys.getfilesystemencoding() != "utf-8":
+        # The names of files are signed in UTF-8; another locale (/etc/default/locale) would make others of them.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - itself
     try:
         return run(argv)
     except Problem as problem:

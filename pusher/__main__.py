@@ -13,10 +13,11 @@ _OUR_BUG, _INTERRUPTED = 3, 130
 def main() -> int:
     """Run the command in `sys.argv`; the exit code. All messages have been printed."""
     replace_closed_streams()
+    _use_utf8()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal's encoding lacks must not end a command whose work is done.
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(encoding=_terminal(), errors="backslashreplace")
     try:
         from pusher.cli.main import run
 
@@ -46,6 +47,24 @@ def command() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         write(stream, "")
     os._exit(code)
+
+
+def _use_utf8() -> None:
+    """Run again in UTF-8 mode (PEP 540) where the locale has another encoding: the names of files are signed.
+
+    Read as Latin-1, the two bytes of an accented letter would travel as the four of two letters.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - itself
+
+
+def _terminal() -> str | None:
+    """The encoding of the terminal, which in UTF-8 mode is not that of the streams; None: as it is."""
+    if not sys.flags.utf8_mode:
+        return None
+    import locale  # here: in UTF-8 itself, nothing else needs it
+
+    return locale.getencoding()
 
 
 def _interruption(error: BaseException | None) -> str:

@@ -19,7 +19,8 @@ from pusher.wire import SSH_DOOR, RunSection, WireError, check_app
 CONFIG_NAME = "pusher.toml"
 _KEYS = {
     "app": str,
-    "source": str,
+    "source": (str, dict),
+    "root": str,
     "key": str,
     "ssh": str,
     "keep_open_s": int,
@@ -27,7 +28,15 @@ _KEYS = {
     "dependencies": dict,
     "run": dict,
 }
-_KINDS = {dict: "a table", str: "text in quotes", int: "a whole number", list: "a list", bool: "true or false"}
+_SOURCE_KEYS = {"versions": str}
+_KINDS = {
+    (str, dict): "text in quotes, or a table",
+    dict: "a table",
+    str: "text in quotes",
+    int: "a whole number",
+    list: "a list",
+    bool: "true or false",
+}
 _LONGEST_OPEN_S = 86_400
 _CONTROL_PATH = "~/.ssh/pusher-%C"  # only the user may enter that folder
 _HOST_KEYS = {"address": str, "door": str, "owner": str, "drop": str}
@@ -69,6 +78,8 @@ class Settings:
 
     app: str = ""
     source: Path = Path("app-src")
+    root: Path = Path()
+    """The folder that is sent if none is named."""
     key: str = ""
     ssh: str = "ssh"
     hosts: Mapping[str, Host] = field(default_factory=dict)
@@ -95,14 +106,17 @@ def load(
 ) -> Settings:
     """The settings of one command.
 
-    `flags` may have `config`, `app`, `source`, `key`, `ssh` (text or None) and `host` (a list of texts or None).
-    `environment` defaults to that of the process, `start` to the working directory. Raises: Usage.
+    `flags` may have `config`, `app`, `source`, `root`, `key`, `ssh` (text or None) and `host` (a list of texts or
+    None). `environment` defaults to that of the process, `start` to the working directory. Raises: Usage.
     """
     environment = os.environ if environment is None else environment
     named = flags.get("config") or environment.get("PUSHER_CONFIG")
     file = Path(named) if named else find(start or _here())
     table = _read(file) if file else {}
     base = file.parent if file else Path()
+    if isinstance(source := table.get("source"), dict):
+        _check(source, _SOURCE_KEYS, file=file, place="source.")
+        table["source"] = source.get("versions", "")
 
     def value(key: str, default: str) -> str:
         return str(flags.get(key) or environment.get(f"PUSHER_{key.upper()}") or table.get(key) or default)
@@ -116,6 +130,7 @@ def load(
     return Settings(
         app=value("app", ""),
         source=Path(path("source", "app-src")),
+        root=Path(path("root", ".")),
         key=path("key", ""),
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         hosts=hosts,
@@ -201,7 +216,7 @@ def _dependencies(table: dict[str, Any], file: Path | None, *, wheels: bool) -> 
     return Dependencies(**given)
 
 
-def _check(table: Mapping[str, object], known: Mapping[str, type], *, file: Path | None, place: str) -> None:
+def _check(table: Mapping[str, object], known: Mapping[str, Any], *, file: Path | None, place: str) -> None:
     for key, value in table.items():
         kind = known.get(key)
         if kind is None:
@@ -215,7 +230,7 @@ def _check(table: Mapping[str, object], known: Mapping[str, type], *, file: Path
             )
 
 
-def _nearest(key: str, known: Mapping[str, type], place: str) -> str:
+def _nearest(key: str, known: Mapping[str, Any], place: str) -> str:
     import difflib
 
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

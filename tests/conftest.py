@@ -25,6 +25,7 @@ BUDGETS_S = {
     "unit": 90,
     "wire": 20,
     "docs": 30,
+    "field": 60,
     "hostile": 60,
     "deploy": 420,
     "crash": 180,

@@ -211,6 +211,6 @@ def _address(unit: str) -> list[str]:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None

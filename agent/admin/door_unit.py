@@ -62,7 +62,7 @@ def findings(config: AgentConfig, layout: HostLayout, *, unprivileged: Path = _U
     if _read(layout.door_drop_in) != render(config, layout):
         yield f"{UNIT} does not listen at {config.door.address}; `pusher-agent door apply`, as root"
     with suppress(OSError, ValueError):
-        lowest, port = int(unprivileged.read_text()), int(SSH_DOOR.rpartition(":")[2])
+        lowest, port = int(unprivileged.read_text("utf-8")), int(SSH_DOOR.rpartition(":")[2])
         if lowest <= port:
             yield (
                 f"any user may listen at port {port}, so that who comes by ssh cannot know who answers; "
@@ -80,6 +80,6 @@ def _is_active(run: Run) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return ""

@@ -49,7 +49,7 @@ def signer_line(key: Path, who: str) -> str:
     Raises: Refused, if the file cannot be read or is not a key.
     """
     try:
-        text = key.read_text()
+        text = key.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(Code.CONFIGURATION, f"The key {key} could not be read", why=str(error)) from error
     parts = text.split()
@@ -60,6 +60,6 @@ def add_signer(disk: Disk, file: Path, line: str) -> str:
     """Add a line to allowed_signers, if it is not there yet; returns what was done."""
     if line in signer_lines(file):
         return f"{file}: trusts this key already"
-    text = "".join(f"{one}\n" for one in [*(file.read_text().splitlines() if file.exists() else []), line])
+    text = "".join(f"{one}\n" for one in [*(file.read_text("utf-8").splitlines() if file.exists() else []), line])
     disk.write(file, text.encode(), op="trust.write", replace=True)
     return f"{file}: trusts {line.split()[0]}"

@@ -87,9 +87,12 @@ def _component(one: Installed) -> dict[str, Any]:
 def _source(manifest: Manifest) -> list[dict[str, str]]:
     if manifest.source is None:
         return []
+    branch, remote = manifest.source.branch, manifest.source.remote
     return [
         _property("source-commit", manifest.source.commit),
         _property("source-files-changed", str(manifest.source.changed)),
+        *([_property("source-branch", branch)] if branch else []),
+        *([_property("source-remote", remote)] if remote else []),
     ]
 
 

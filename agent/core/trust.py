@@ -18,11 +18,12 @@ from agent.core.config import BundleLimits
 from agent.core.layout import HOOKS_FOLDER
 from agent.core.plan import HOOK_NAMES
 from agent.core.pylock import PYLOCK
-from pusher.wire import Code, Entry, File, Manifest, Refused, format_timestamp, reserved
+from pusher.wire import Code, Entry, File, Manifest, Refused, format_timestamp, is_placeholder, reserved
 
 AHEAD_MOST_MS = 5 * 60 * 1000
 """How far `created` may be ahead of this host's clock, in milliseconds."""
 _EXECUTABLE = 0o755
+_CLASHES_NAMED = 10
 
 
 def check(
@@ -72,20 +73,42 @@ def check(
         )
 
 
-def check_name(path: str, *, shared: Collection[str]) -> None:
-    """Refuse a path of the index that the agent needs for itself. Raises: Refused(name_not_allowed)."""
-    if not reserved(path, shared=shared):
-        return
-    linked = not reserved(path)
-    raise Refused(
-        Code.NAME_NOT_ALLOWED,
-        f"The bundle contains {path!r}",
-        why="that name belongs to the app's shared paths on this host"
-        if linked
-        else "the agent uses that name itself",
-        hint="Leave it out of the bundle (.pusherignore)"
-        + (", or take it out of shared_paths and shared_files" if linked else ", or rename it"),
-    )
+class Clashes:
+    """The entries of an index whose names the agent needs for itself, or for the app's shared paths."""
+
+    def __init__(self, *, shared: Collection[str]) -> None:
+        self._shared = shared
+        self._paths: list[str] = []
+        self._more = 0
+
+    def note(self, entry: Entry) -> None:
+        """Note an entry if its name clashes. What only keeps a folder in git gives way to the shared folder."""
+        if not reserved(entry.path, shared=() if is_placeholder(entry) else self._shared):
+            return
+        if len(self._paths) < _CLASHES_NAMED:
+            self._paths.append(entry.path)
+        else:
+            self._more += 1
+
+    def check(self) -> None:
+        """Raises: Refused(name_not_allowed), naming all clashes at once."""
+        if not self._paths:
+            return
+        names = ", ".join(map(repr, self._paths)) + (f" and {self._more} more" if self._more else "")
+        linked = not any(map(reserved, self._paths))
+        many = len(self._paths) > 1
+        why = "the agent uses that name itself"
+        if linked:
+            why = f"{'these names belong' if many else 'that name belongs'} to the app's shared paths on this host"
+        elif many:
+            why = "the agent uses these names itself, or links shared paths there"
+        raise Refused(
+            Code.NAME_NOT_ALLOWED,
+            f"The bundle contains {names}",
+            why=why,
+            hint=f"Leave {'them' if many else 'it'} out of the bundle (.pusherignore)"
+            + (", or take it out of shared_paths and shared_files" if linked else ", or rename it"),
+        )
 
 
 def check_hook(entry: Entry) -> None:

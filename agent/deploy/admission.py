@@ -20,7 +20,7 @@ from agent.host.ports import Bundle, Clock
 from agent.host.releases.unpack import check_room, write_metadata
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
-from pusher.wire import Code, Entry, File, LimitError, Manifest, Refused, WireError, read_index
+from pusher.wire import Code, Directory, Entry, File, LimitError, Manifest, Refused, WireError, read_index
 
 _BATCH = 256
 
@@ -131,17 +131,19 @@ class Admission:
                 digest.update(line)
                 yield line
 
-        count = total = 0
+        count = total = folders = 0
         requirements = self.config.dependencies.requirements
         needed = {requirements, PYLOCK}
         found: set[str] = set()
+        clashes = trust.Clashes(shared=self.config.shared)
         try:
             bundle.verified(manifest)
             lines, same = tee(hashed(bundle.index(manifest.index_size)))
             for entry, line in zip(read_index(lines, limits=self.limits.tree), same, strict=True):
-                trust.check_name(entry.path, shared=self.config.shared)
+                clashes.note(entry)
                 trust.check_hook(entry)
                 count += 1
+                folders += isinstance(entry, Directory)
                 total += entry.size if isinstance(entry, File) else 0
                 found |= {entry.path} & needed
                 yield line, entry
@@ -154,14 +156,18 @@ class Admission:
             ) from error
         except WireError as error:
             raise _malformed(error) from error
+        clashes.check()
         if digest.hexdigest() != manifest.index_sha256:
             raise Refused(
                 Code.CONTENT_MISMATCH,
                 "The bundle's index is not the one that was signed",
                 hint="Pack and sign it again",
             )
-        if (count, total) != (manifest.files, manifest.unpacked_size):
-            raise _malformed(f"the manifest counts {manifest.files} files of {manifest.unpacked_size} bytes")
+        if (count, folders, total) != (manifest.files, manifest.folders, manifest.unpacked_size):
+            empty = f", {manifest.folders} of them empty folders" if manifest.folders or folders else ""
+            raise _malformed(
+                f"the manifest counts {manifest.files} files{empty}, of {manifest.unpacked_size} bytes"
+            )
         trust.check_requirements(found, requirements=requirements)
 
 

@@ -20,7 +20,7 @@ from agent.host.releases.revocations import Revocations
 from agent.host.releases.sbom import read_sbom
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal, Record
-from pusher.wire import Code, LogLine, LogUnit, Refused, format_timestamp
+from pusher.wire import ADDITIONS, Code, LogLine, LogUnit, Refused, format_timestamp
 
 _VERSION = version("pusher-agent")
 _HISTORY = 20
@@ -76,6 +76,7 @@ class Status:
             "app": self._app,
             "host": self._host,
             "agent": _VERSION,
+            "accepts": list(ADDITIONS),
             "listen": self._config.listen,
             "start": shlex.join(run.start) if run else "",
             "requirements": self._config.dependencies.requirements,
@@ -107,7 +108,7 @@ class Status:
         return {
             "app": self._app,
             "releases": [
-                {**_release(one, live=live, target=target, revoked=revoked), "manifest": manifests[one.id]}
+                {**_release(one, live=live, target=target, revoked=revoked), **manifests[one.id]}
                 for one in reversed(known)
             ],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
@@ -185,15 +186,20 @@ async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _manifests(store: ReleaseStore, releases: Iterable[str | None]) -> dict[str, str | None]:
-    """The SHA-256 of each release's signed manifest on disk, None where there is none. Blocking."""
-    return {release: store.manifest(release) or None for release in releases if release}
+def _manifests(store: ReleaseStore, releases: Iterable[str | None]) -> dict[str, dict[str, Any]]:
+    """The SHA-256 of each release's signed manifest, and the commit it names; each may be None. Blocking."""
+    found = {release: store.signed(release) for release in releases if release}
+    return {
+        release: {"manifest": digest or None, "source": source.members() if source else None}
+        for release, (digest, source) in found.items()
+    }
 
 
-def _short(release: Release | None, manifests: Mapping[str, str | None]) -> dict[str, Any] | None:
+def _short(release: Release | None, manifests: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
     if release is None:
         return None
-    return {"release": release.id, "version": release.version, "manifest": manifests.get(release.id)}
+    signed = manifests.get(release.id, {"manifest": None, "source": None})
+    return {"release": release.id, "version": release.version, **signed}
 
 
 def _process(state: ProcessState, releases: Mapping[str, Release]) -> dict[str, Any]:

@@ -94,6 +94,11 @@ class Bundle:
                     pass
 
 
+def bundle_name(app: str, version: str) -> str:
+    """The name of a bundle's file: a version like feature/login makes no folder."""
+    return f"{app}-{version.replace('/', '-')}.tar.zst"
+
+
 def read_bundle(file: Path) -> Bundle:
     """The bundle in `file`; its payload is not read yet.
 

@@ -1,67 +1,66 @@
 """The commit that a tree comes from, as git says it.
 
-Invariant: a file counts as changed unless git says that it is in the commit just like this. Nothing is written
-into the repository. Without git, a repository or a commit there is no answer.
+Invariant: a file counts as changed unless git says that it is in the commit just like this. Without git, a
+repository or a commit there is no answer. No password in the address of a repository comes along.
 """
 
 import os
-import subprocess
+import re
 from collections.abc import Collection
 from pathlib import Path
 
-from pusher.wire import Source, WireError
+from pusher.bundle import git
+from pusher.bundle.git import GitFailed
+from pusher.wire import Source, WireError, format_timestamp
 
-_DEADLINE_S = 20.0
-_DECIDES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
-"""What git sets for its hooks. Here the folder decides which repository is meant."""
+_LOGIN = re.compile(r"(?<=://)[^/@]*@")
 
 
 def source_of(folder: Path, paths: Collection[str]) -> Source | None:
     """The commit of the git work tree around `folder`, and how many of its `paths` differ from it."""
-    top = Path(os.path.realpath(folder))
-    if not any(os.path.lexists(above / ".git") for above in (top, *top.parents)):
+    if git.work_tree(folder) is None:
         return None
-    commit = _git(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    tracked = _git(top, "ls-files", "-z", "--", ".")
-    differing = _git(
-        top,
-        "diff",
-        "--no-ext-diff",
-        "--no-textconv",
-        "--name-only",
-        "--no-renames",
-        "--relative",
-        "-z",
-        "HEAD",
-        "--",
-        ".",
-    )
-    if commit is None or tracked is None or differing is None:
-        return None
-    known, differ = set(_names(tracked)), set(_names(differing))
-    changed = {path for path in paths if path in differ or path not in known}
-    gone = {path for path in differ if not os.path.lexists(top / path)}
     try:
-        return Source(os.fsdecode(commit.strip()), len(changed | gone))
+        commit, _, authored = git.ask(folder, "log", "-1", "--format=%H %at", "HEAD", "--").partition(" ")
+        known = set(git.names(folder, "ls-files", "--recurse-submodules", "-z", "--", "."))
+        differ = set(git.differing(folder))
+    except GitFailed:
+        return None
+    changed = {path for path in paths if path in differ or path not in known}
+    gone = {path for path in differ if not os.path.lexists(folder / path)}
+    try:
+        found = Source(commit, len(changed | gone))
     except WireError:
         return None
-
-
-def _git(folder: Path, *words: str) -> bytes | None:
-    environment = {key: value for key, value in os.environ.items() if key not in _DECIDES}
+    branch = _said(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+    remote = without_login(_said(folder, "remote", "get-url", "origin"))
     try:
-        done = subprocess.run(
-            ("git", "-C", str(folder), *words),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=True,
-            timeout=_DEADLINE_S,
-            env=environment | {"GIT_OPTIONAL_LOCKS": "0"},
-        )
-    except (OSError, subprocess.SubprocessError):
+        return Source(found.commit, found.changed, branch, _milliseconds(authored), remote)
+    except WireError:
+        return found
+
+
+def without_login(address: str) -> str:
+    """The address of a repository without the password in it. The user of an SSH address stays: all have `git`."""
+    return address if address.startswith("ssh://") and ":" not in _login(address) else _LOGIN.sub("", address)
+
+
+def _login(address: str) -> str:
+    found = _LOGIN.search(address)
+    return found[0] if found else ""
+
+
+def _said(folder: Path, *words: str) -> str:
+    try:
+        return git.ask(folder, *words)
+    except GitFailed:
+        return ""
+
+
+def _milliseconds(seconds: str) -> int | None:
+    """A time of git in milliseconds; None if RFC 3339 has no form for it."""
+    try:
+        moment = int(seconds) * 1000
+        return moment if moment >= 0 and len(format_timestamp(moment)) == len("2026-11-23T02:00:55.000Z") else None
+    except (ValueError, OverflowError, OSError):
         return None
-    return done.stdout
-
-
-def _names(listed: bytes) -> list[str]:
-    return [os.fsdecode(name) for name in listed.split(b"\0") if name]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pusher.bundle.tree import Tree
 from pusher.errors import Usage
-from pusher.wire import Manifest, RunSection, Source, WireError, parse_timestamp
+from pusher.wire import ORIGIN, Manifest, RunSection, Source, WireError, parse_timestamp
 
 _NOTHING = RunSection()
 _LIFETIME_MS = 30 * 24 * 3600 * 1000
@@ -42,6 +42,7 @@ def make_manifest(
         hosts=tuple(hosts),
         source=source,
         run=run,
+        folders=len(tree.folders),
     )
 
 
@@ -58,9 +59,9 @@ def manifest_for(
 ) -> Manifest:
     """The manifest of a tree for the hosts with these statuses; for any host, if not `all_answered`.
 
-    Without `source` for agents that are older than it: they refuse a manifest with a member they do not know. Also
-    without `run`, if it was only found (`run_found`): such a host decides by itself. Raises: Usage, if somebody
-    said how it runs, and one of these agents does not know of that.
+    Without `source`, or without what was added to it, for agents that are older: they refuse a manifest with a
+    member they do not know. Also without `run`, if it was only found (`run_found`): such a host decides by itself.
+    Raises: Usage, if somebody said how it runs, and one of these agents does not know of that.
     """
     older = sorted(name for name, status in statuses.items() if "start" not in status)
     if run and older and not run_found:
@@ -70,6 +71,8 @@ def manifest_for(
             hint=f"Install a newer pusher-agent on {older[0]}",
         )
     known = all_answered and all("history" in status for status in statuses.values())
+    if source is not None and not (all_answered and accepted(ORIGIN, statuses)):
+        source = Source(source.commit, source.changed)
     created = max([int(time.time() * 1000), *(_newest(status) + 1 for status in statuses.values())])
     names = [status.get("host") for status in statuses.values()]
     return make_manifest(
@@ -83,6 +86,12 @@ def manifest_for(
         source=source if known else None,
         run=_NOTHING if older else run,
     )
+
+
+def accepted(addition: str, statuses: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether all the agents with these statuses read what was added to schema 1."""
+    accepts = (status.get("accepts") for status in statuses.values())
+    return all(isinstance(names, list) and addition in names for names in accepts)
 
 
 def _newest(status: Mapping[str, object]) -> int:

@@ -8,14 +8,16 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pusher.bundle.ignore import rules
+from pusher.bundle.ignore import BACKUP, Rules, rules
+from pusher.bundle.left_out import UNTRACKED, LeftOut
 from pusher.errors import Usage
 from pusher.wire import (
     Code,
+    Directory,
     Entry,
     Failed,
     File,
@@ -30,19 +32,33 @@ from pusher.wire import (
 
 _CHUNK = 256 * 1024
 _DEPTH = Limits().depth
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_POINTER_BYTES = 1023
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
     """A folder as it was read. `entries` are sorted by path, as the lines of `index` are.
 
-    `made`: files that lie elsewhere, by their path in the tree.
+    `made`: files that lie elsewhere, by their path in the tree. `left_out`: what lies in the folder and is not in
+    the tree; a folder stands for all that is in it.
     """
 
     folder: Path
     entries: tuple[Entry, ...]
     index: bytes
     made: Mapping[str, Path] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Directory, ...]:
+        """The empty folders."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Directory))
+
+    def without_folders(self) -> "Tree":
+        """The tree without its empty folders: agents that are older than these refuse them."""
+        entries = tuple(entry for entry in self.entries if not isinstance(entry, Directory))
+        return replace(self, entries=entries, index=b"".join(map(index_line, entries)))
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -59,7 +75,8 @@ class Tree:
             added.append(File(path, 0o644, size, sha256))
         entries = [*(one for one in self.entries if one.path not in made), *added]
         entries.sort(key=lambda entry: entry.path)
-        return Tree(self.folder, tuple(entries), b"".join(map(index_line, entries)), {**self.made, **made})
+        index = b"".join(map(index_line, entries))
+        return replace(self, entries=tuple(entries), index=index, made={**self.made, **made})
 
     def contents(self, wanted: Collection[str] | None = None) -> Iterator[tuple[File, Iterator[bytes]]]:
         """The files, or those whose digest is in `wanted`, in order, each with its content.
@@ -92,16 +109,19 @@ class Tree:
             )
 
 
-def read_tree(folder: Path) -> Tree:
-    """The tree of `folder`, without ignored files (`pusher.bundle.ignore`) and without empty folders.
+def read_tree(folder: Path, *, tracked: Collection[str] | None = None) -> Tree:
+    """The tree of `folder`, without ignored files (`pusher.bundle.ignore`).
 
+    With `tracked` (paths in the folder), only these files, and those that a pattern of the folder includes.
     Raises: Usage, naming the first file that cannot be packed: a device or socket, a link that is absolute or
     leaves the tree, an unreadable file, a name that the agent reserves. Also if the tree is empty.
     """
-    entries = sorted(_walk(folder, "", rules(folder)), key=lambda entry: entry.path)
-    if not entries:
-        raise Usage(f"{folder} has no files to send", hint="Is every file in it ignored? See .pusherignore")
-    return Tree(folder, tuple(entries), b"".join(map(index_line, entries)))
+    walk = _Walk(folder, rules(folder), tracked)
+    entries = sorted(walk.entries(), key=lambda entry: entry.path)
+    if all(isinstance(entry, Directory) for entry in entries):
+        raise Usage(f"{folder} has no files to send", hint="Is every file in it ignored? See: pusher ignored")
+    left_out = tuple(sorted(walk.left_out))
+    return Tree(folder, tuple(entries), b"".join(map(index_line, entries)), left_out=left_out)
 
 
 def dangling(tree: Tree) -> list[Link]:
@@ -123,22 +143,70 @@ def dangling(tree: Tree) -> list[Link]:
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _walk(folder: Path, above: str, ignored: Callable[[str], bool]) -> Iterator[Entry]:
+class _Walk:
+    """One walk through a folder. `left_out` is filled while `entries` is read."""
+
+    def __init__(self, folder: Path, rules: Rules, tracked: Collection[str] | None) -> None:
+        self.folder = folder
+        self.rules = rules
+        self.tracked = tracked
+        self.ways = {path[: at + 1] for path in tracked or () for at, letter in enumerate(path) if letter == "/"}
+        """The folders, each with a slash, that hold something tracked."""
+        self.left_out: list[LeftOut] = []
+
+    def entries(self, above: str = "") -> Iterator[Entry]:
+        found = self._listed(above)
+        if not found and above and self.tracked is None:
+            yield _folder(above[:-1])
+        names = {item.name for item in found}
+        for item in found:
+            path = above + item.name
+            if not item.is_dir(follow_symlinks=False):
+                if self._packed(path, names):
+                    yield _entry(item, path)
+            elif self._entered(f"{path}/"):
+                yield from self.entries(f"{path}/")
+
+    def _listed(self, above: str) -> "list[os.DirEntry[str]]":
+        try:
+            if above.count("/") >= _DEPTH:
+                check_path(above[:-1])
+            return list(os.scandir(self.folder / above))
+        except WireError as error:
+            raise _cannot(f"{above[:60]}...", "cannot be packed", str(error)) from error
+        except OSError as error:
+            raise _cannot(above or str(self.folder), "cannot be listed", error.strerror or str(error)) from error
+
+    def _packed(self, path: str, names: Collection[str]) -> bool:
+        verdict = self.rules.decide(path)
+        backup = verdict.pattern == BACKUP and not verdict.own
+        if verdict.ignored and (not backup or path.rpartition("/")[2][:-1] in names):
+            self.left_out.append(LeftOut(path, verdict.pattern, verdict.own))
+            return False
+        if self.tracked is not None and path not in self.tracked and not verdict.included:
+            self.left_out.append(LeftOut(path, UNTRACKED, False))
+            return False
+        return True
+
+    def _entered(self, path: str) -> bool:
+        verdict = self.rules.decide(path)
+        if verdict.ignored and not (verdict.pattern == BACKUP and not verdict.own):
+            self.left_out.append(LeftOut(path, verdict.pattern, verdict.own))
+            return False
+        if self.tracked is not None and path not in self.ways and not self.rules.includes:
+            self.left_out.append(LeftOut(path, UNTRACKED, False))
+            return False
+        return True
+
+
+def _folder(path: str) -> Directory:
     try:
-        if above.count("/") >= _DEPTH:
-            check_path(above[:-1])
-        found = list(os.scandir(folder / above))
+        check_path(path)
+        if reserved(path):
+            raise WireError("the agent reserves this name")
     except WireError as error:
-        raise _cannot(f"{above[:60]}...", "cannot be packed", str(error)) from error
-    except OSError as error:
-        raise _cannot(above or str(folder), "cannot be listed", error.strerror or str(error)) from error
-    for item in found:
-        path = above + item.name
-        if item.is_dir(follow_symlinks=False):
-            if not ignored(f"{path}/"):
-                yield from _walk(folder, f"{path}/", ignored)
-        elif not ignored(path):
-            yield _entry(item, path)
+        raise _cannot(path, "cannot be packed", str(error)) from error
+    return Directory(path)
 
 
 def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
@@ -152,11 +220,19 @@ def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
             kind = stat.S_IFMT(item.stat(follow_symlinks=False).st_mode)
             raise WireError(f"it is a {_KINDS.get(kind, 'special file')}, not a file or a link")
         mode, size, sha256 = _read_through(item.path)
+        if size <= _POINTER_BYTES and _is_pointer(item.path):
+            raise WireError("it is a pointer of Git LFS: its content is not here. To get it: git lfs pull")
         return File(path, 0o755 if mode & 0o100 else 0o644, size, sha256)
     except WireError as error:
         raise _cannot(path, "cannot be packed", str(error)) from error
     except OSError as error:
         raise _cannot(path, "cannot be read", error.strerror or str(error)) from error
+
+
+def _is_pointer(path: str) -> bool:
+    """Whether a file stands for one that Git LFS has not fetched (git-lfs-spec, "The Pointer")."""
+    with open(os.open(path, _READ), "rb", buffering=0) as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}

@@ -20,6 +20,7 @@ NAMES = (
         "pack",
         "sign",
         "verify",
+        "ignored",
     ),
     "completion",
 )

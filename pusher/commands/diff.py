@@ -6,16 +6,16 @@ from typing import Any
 
 from pusher.bundle.archive import read_bundle
 from pusher.bundle.difference import Change, Difference, compare, requirements_changed
-from pusher.bundle.source import BundleFile, Folder, locate
-from pusher.bundle.tree import Tree
+from pusher.bundle.source import BundleFile, Folder
 from pusher.commands.command import Command, always
 from pusher.commands.options import add_options, add_what
-from pusher.config import Settings, load
+from pusher.commands.what import chosen, prepared
+from pusher.config import load
 from pusher.fleet.fleet import on_each
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, byte_count, release_name, table
 from pusher.transport.client import Client
-from pusher.wire import Entry, File
+from pusher.wire import Directory, Entry, File, Link
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +28,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings, release = load(vars(arguments)), arguments.release
-    found = locate(arguments.what, source=settings.source)
+    found = chosen(arguments, settings, dirty=True)  # nothing is sent
     packed = read_bundle(found.path) if isinstance(found, BundleFile) else None
-    version = found.version if isinstance(found, Folder) else ""
-    entries = packed.entries if packed else _tree(found, settings).entries
+    version, notes = "", tuple[str, ...]()
+    entries = packed.entries if packed else ()
+    if isinstance(found, Folder):
+        tree = prepared(found, settings).tree
+        version, entries, notes = found.version, tree.entries, tuple(found.remarks(tree))
 
     def act(client: Client, screen: Screen) -> str:
         status = client.status(settings.app)
@@ -49,6 +52,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         if arguments.json:
             screen.document({**facts, **_members(difference), "address": client.host.name})
             return ""
+        for note in notes:
+            screen.line(note)
         screen.line(f"{app} {facts['version']} against {_old_name(release, live)} on {client.host.name}")
         for line in _lines(difference):
             screen.line(line)
@@ -83,12 +88,6 @@ def _members(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _tree(found: Folder | BundleFile, settings: Settings) -> Tree:
-    from pusher.dependencies.prepare import prepare
-
-    return prepare(found.path, wanted=settings.dependencies).tree
-
-
 def _lines(difference: Difference) -> Iterator[str]:
     """The difference as a table, and in numbers."""
     rows = [(change.kind, change.path, _old_and_new(change)) for change in difference.changes]
@@ -112,12 +111,14 @@ def _value(entry: Entry | None, *, mode: bool) -> str:
         return ""
     if isinstance(entry, File):
         return f"{entry.mode:04o}" if mode else byte_count(entry.size)
-    return f"link to {entry.target}"
+    return f"link to {entry.target}" if isinstance(entry, Link) else "empty folder"
 
 
 def _entry(entry: Entry | None) -> Mapping[str, Any] | None:
     if entry is None:
         return None
+    if isinstance(entry, Directory):
+        return {"folder": True}
     members = entry._asdict()
     del members["path"]
     return members | ({"mode": f"{entry.mode:04o}"} if isinstance(entry, File) else {})

@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pusher.bundle.archive import read_bundle, write_bundle
-from pusher.bundle.commit import source_of
-from pusher.bundle.manifest import manifest_for
+from pusher.bundle.archive import bundle_name, read_bundle, write_bundle
+from pusher.bundle.manifest import accepted, manifest_for
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
-from pusher.bundle.source import BundleFile, Folder, locate
-from pusher.bundle.tree import Tree, dangling, read_tree
+from pusher.bundle.source import BundleFile, Folder
+from pusher.bundle.tree import Tree, dangling
 from pusher.commands.command import Command
 from pusher.commands.options import add_options, add_what
+from pusher.commands.what import chosen
 from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable, Usage
 from pusher.fleet.fleet import clients_of, each
@@ -32,7 +32,7 @@ from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, byte_count, duration
 from pusher.transport import drop_place, rsync
 from pusher.transport.client import Client, is_deployment
-from pusher.wire import DROP_FOLDER, Code, Failed, Manifest, Problem, Refused
+from pusher.wire import DROP_FOLDER, FOLDERS, Code, Failed, Manifest, Problem, Refused
 
 _Statuses = Mapping[str, Mapping[str, Any]]
 
@@ -61,7 +61,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     with clients_of(settings) as clients:
-        found = locate(arguments.what, source=settings.source)
+        found = chosen(arguments, settings)
         rollout = Rollout(clients, screen, options=RolloutOptions())
         with tempfile.TemporaryDirectory(prefix="pusher-drop-") as aside:
             if isinstance(found, BundleFile):
@@ -118,16 +118,20 @@ def _of_folder(
     from pusher.dependencies.named import named_packages
     from pusher.run.section import run_section
 
-    tree = read_tree(found.path)
+    tree = found.read()
+    for remark in found.remarks(tree):
+        screen.line(remark)
     screen.dangling(dangling(tree))
     said = run_section(found.path, settings.run, packages=named_packages(found.path))
     all_answered = len(statuses) == len(settings.chosen)
+    if not (all_answered and accepted(FOLDERS, statuses)):
+        tree = tree.without_folders()
     manifest = manifest_for(
         statuses,
         tree,
         app=app,
         version=found.version,
-        source=source_of(found.path, {entry.path for entry in tree.entries}),
+        source=found.source(tree),
         run=said.section,
         run_found=said.found,
         all_answered=all_answered,
@@ -144,7 +148,7 @@ def _of_folder(
 def _written(tree: Tree, manifest: Manifest, signed: SignedManifest, aside: Path, *, as_bundle: bool) -> _Shipment:
     """Write the files that travel beside the tree, or instead of it, into the folder `aside`. Raises: OSError."""
     if as_bundle:
-        file = aside / f"{manifest.app}-{manifest.version}.tar.zst"
+        file = aside / bundle_name(manifest.app, manifest.version)
         with file.open("xb") as out:
             out.writelines(write_bundle(signed, tree.contents()))
         return _Shipment(manifest, _digest(signed), file.name, [file])

@@ -9,14 +9,27 @@ _HOST = (
 _SETTINGS = {
     "app": ("NAME", "the app"),
     "source": ("FOLDER", "the folder of the versions (default app-src)"),
+    "root": ("FOLDER", "the folder that is sent if none is named (default: that of pusher.toml)"),
     "key": ("FILE", "the SSH key that signs; with an ssh-agent, its .pub file"),
     "ssh": ("COMMAND", "the command that runs ssh, with its options"),
 }
 
 
-def add_what(parser: argparse.ArgumentParser) -> None:
-    """The version, bundle file or folder that a command is about."""
-    parser.add_argument("what", metavar="VERSION|FILE|FOLDER", help="app-src/VERSION, a bundle file, or a folder")
+def add_what(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
+    """The version, folder or (with `files`) bundle file that a command is about, and how it is taken from git."""
+    file = "a bundle file, " if files else ""
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="",
+        metavar="VERSION|FILE|FOLDER" if files else "VERSION|FOLDER",
+        help=f"app-src/VERSION, {file}or a folder; in a git work tree, . or nothing sends what git tracks",
+    )
+    parser.add_argument(
+        "--as", dest="named", default="", metavar="NAME", help="the version (default: as git describes the commit)"
+    )
+    parser.add_argument("--dirty", action="store_true", help="also if files differ from the last commit")
+    add_options(parser, "root")
 
 
 def add_dependencies(parser: argparse.ArgumentParser) -> None:

@@ -4,15 +4,15 @@ import argparse
 import time
 from pathlib import Path
 
-from pusher.bundle.archive import write_bundle
-from pusher.bundle.commit import source_of
+from pusher.bundle.archive import bundle_name, write_bundle
 from pusher.bundle.manifest import make_manifest
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_beside
-from pusher.bundle.source import BundleFile, locate
-from pusher.bundle.tree import dangling, read_tree
+from pusher.bundle.source import BundleFile
+from pusher.bundle.tree import dangling
 from pusher.bundle.whole_file import write_whole
 from pusher.commands.command import Command
-from pusher.commands.options import add_dependencies, add_options, count
+from pusher.commands.options import add_dependencies, add_options, add_what, count
+from pusher.commands.what import chosen, prepared
 from pusher.config import load
 from pusher.errors import Usage
 from pusher.terminal.screen import Screen
@@ -23,7 +23,7 @@ _DAYS = 30
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="VERSION|FOLDER", help="app-src/VERSION, or a folder")
+    add_what(parser, files=False)
     parser.add_argument("-o", "--output", default="", metavar="FILE", help="default: APP-VERSION.tar.zst")
     parser.add_argument(
         "--manifest",
@@ -53,23 +53,20 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     app = settings.app_name()
-    found = locate(arguments.what, source=settings.source)
+    found = chosen(arguments, settings)
     if isinstance(found, BundleFile):
         raise Usage(f"{found.path} is a file", hint="Name a version, or a folder")
-    from pusher.run.section import run_section  # here, as below: half of a start's time
-
     if arguments.manifest:
-        from pusher.dependencies.named import named_packages
+        from pusher.dependencies.named import named_packages  # here: half of a start's time
+        from pusher.run.section import run_section
 
-        tree, packages = read_tree(found.path), named_packages(found.path)  # as it will be dropped
+        tree = found.read()  # as it will be dropped
+        said = run_section(found.path, settings.run, packages=named_packages(found.path))
+        notes: tuple[str, ...] = (*found.remarks(tree), said.note)
     else:
-        from pusher.dependencies.prepare import prepare
-
-        tree, notes, packages = prepare(found.path, wanted=settings.dependencies, anew=arguments.relock)
-        for note in notes:
-            screen.line(note)
-    said = run_section(found.path, settings.run, packages=packages)
-    screen.line(said.note)
+        tree, notes, said = prepared(found, settings, anew=arguments.relock)
+    for note in notes:
+        screen.line(note)
     screen.dangling(dangling(tree))
     created = int(time.time() * 1000)
     expires = created + arguments.days * _DAY_MS
@@ -81,14 +78,14 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         created=created,
         expires=expires,
         hosts=hosts,
-        source=source_of(found.path, {entry.path for entry in tree.entries}),
+        source=found.source(tree),
         run=said.section,
     )
     signed = sign_manifest(manifest, tree, key=settings.key)
     if arguments.manifest:
         _write_manifest(signed, Path(arguments.manifest), screen)
         return 0
-    target = Path(arguments.output or f"{app}-{found.version}.tar.zst")
+    target = Path(arguments.output or bundle_name(app, found.version))
     write_whole(target, write_bundle(signed, tree.contents()))
     screen.line(f"{target}: {app} {found.version}, {amount(len(tree.entries), target.stat().st_size)}")
     return 0

@@ -11,7 +11,7 @@ from pusher.config import Settings, load
 from pusher.errors import Usage
 from pusher.fleet.fleet import on_each
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import duration, moment, table
+from pusher.terminal.text import commit_name, duration, moment, table
 from pusher.transport.client import Client
 
 _HISTORY = 10
@@ -58,6 +58,9 @@ def _show_sbom(settings: Settings, release: str, screen: Screen) -> int:
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     marks = {"live": "live", "fallback": "fallback", "pinned": "pinned", "revoked": "revoked"}
+    releases = document.get("releases", [])
+    # Without git there would be an empty column.
+    commit = ["COMMIT"] if any(one.get("source") for one in releases) else []
     rows = [
         (
             one.get("id"),
@@ -65,14 +68,15 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
             one.get("standing"),
             moment(one.get("created")),
             one.get("by") or "",
+            *(commit_name(one.get("source")) for _ in commit),
             ", ".join(word for member, word in marks.items() if one.get(member)),
         )
-        for one in document.get("releases", [])
+        for one in releases
     ]
     if not rows:
         yield "no releases yet"
     else:
-        yield from table(("RELEASE", "VERSION", "STANDING", "CREATED (UTC)", "BY", ""), rows)
+        yield from table(("RELEASE", "VERSION", "STANDING", "CREATED (UTC)", "BY", *commit, ""), rows)
     history = document.get("deployments", [])[:_HISTORY]
     if history:
         yield ""

@@ -11,17 +11,18 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pusher.bundle.archive import Member, Payload, read_bundle, write_bundle
-from pusher.bundle.commit import source_of
-from pusher.bundle.manifest import manifest_for
+from pusher.bundle.left_out import named
+from pusher.bundle.manifest import accepted, manifest_for
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
-from pusher.bundle.source import BundleFile, Folder, locate
+from pusher.bundle.source import BundleFile, Folder
 from pusher.bundle.tree import dangling
 from pusher.commands.command import Command
 from pusher.commands.options import add_dependencies, add_options, add_what
 from pusher.commands.rollout import add_rollout, rollout_options
+from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable
 from pusher.fleet.background import Background
@@ -31,11 +32,7 @@ from pusher.fleet.rollout import ASKING_S, Rollout
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, duration
 from pusher.transport.client import Client
-from pusher.wire import Code, Manifest, Problem
-
-if TYPE_CHECKING:
-    from pusher.dependencies.prepare import Prepared
-    from pusher.run.section import Said
+from pusher.wire import FOLDERS, Code, Manifest, Problem
 
 # Sending less than that is faster than asking what is missing.
 _NOT_WORTH_ASKING = 256 * 1024
@@ -61,7 +58,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     with clients_of(settings) as clients:
-        found = locate(arguments.what, source=settings.source)
+        found = chosen(arguments, settings)
         rollout = Rollout(clients, screen, options=rollout_options(arguments))
         if isinstance(found, BundleFile):
             shipment, statuses = _from_file(found, rollout)
@@ -96,21 +93,23 @@ def _from_folder(
 ) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
     app = settings.app_name()
     # Connecting to a host may take longer than reading the folder.
-    reading = Background(partial(_prepare, found, settings, relock=relock))
+    reading = Background(partial(prepared, found, settings, anew=relock))
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
-    prepared, said = reading.result()
-    tree = prepared.tree
-    for note in (*prepared.notes, said.note):
+    tree, notes, said = reading.result()
+    for note in notes:
         screen.line(note)
+    if tree.folders and not accepted(FOLDERS, statuses):
+        names = named([one.path for one in tree.folders])
+        screen.line(f"left out, because an agent is older than empty folders: {names}")
+        tree = tree.without_folders()
     screen.dangling(dangling(tree))
-    source = source_of(found.path, {entry.path for entry in tree.entries})
     manifest = manifest_for(
         statuses,
         tree,
         app=app,
         version=found.version,
-        source=source,
+        source=found.source(tree),
         run=said.section,
         run_found=said.found,
     )
@@ -118,15 +117,6 @@ def _from_folder(
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))
     return _Shipment(manifest, sign_manifest(manifest, tree, key=settings.key), tree), statuses
-
-
-def _prepare(found: Folder, settings: Settings, *, relock: bool) -> "tuple[Prepared, Said]":
-    # Imported here: a bundle file needs none of it.
-    from pusher.dependencies.prepare import prepare
-    from pusher.run.section import run_section
-
-    prepared = prepare(found.path, wanted=settings.dependencies, anew=relock)
-    return prepared, run_section(found.path, settings.run, packages=prepared.packages)
 
 
 def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from pusher.config import load
 from pusher.fleet.fleet import on_each
 from pusher.fleet.follow import follow_until_live
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import duration, moment, release_name, table
+from pusher.terminal.text import commit_name, duration, moment, release_name, table
 from pusher.transport.client import Client, is_deployment
 from pusher.wire import Code, Refused
 
@@ -94,6 +94,8 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     agent = f", agent {document['agent']}" if document.get("agent") else ""
     yield f"{document.get('app')} on {document.get('host', 'this host')}{agent}"
     yield f"  live       {release_name(document.get('live'))}"
+    live = document.get("live")
+    yield from _source_lines(live.get("source") if isinstance(live, Mapping) else None)
     yield f"  previous   {release_name(document.get('previous'))}"
     listen = f" at {document['listen']}" if document.get("listen") else ""
     yield f"  running    {f'yes{listen}' if document.get('running') else 'no'}"
@@ -105,6 +107,14 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     last = document.get("last")
     if isinstance(last, Mapping):
         yield f"  last       {_line(last)}"
+
+
+def _source_lines(source: object) -> Iterator[str]:
+    """The commit that is live, and where it comes from, as its signer says."""
+    if isinstance(source, Mapping):
+        authored = f", of {moment(source['authored'])}" if source.get("authored") else ""
+        remote = f", from {source['remote']}" if source.get("remote") else ""
+        yield f"  commit     {commit_name(source)}{authored}{remote}"
 
 
 def _process_lines(document: Mapping[str, Any]) -> Iterator[str]:

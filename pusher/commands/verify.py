@@ -4,7 +4,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from pusher.bundle.archive import Bundle, read_bundle
@@ -43,6 +42,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     if manifest.source is not None:
         screen.line(f"  source  commit {manifest.source.commit}")
         screen.line(f"          {_changed(manifest.source)}")
+        for line in _origin(manifest.source):
+            screen.line(f"          {line}")
     for key, value in _flat(manifest.run.members()):
         screen.line(f"  run     {key} = {value}")
     for signer in signers:
@@ -77,6 +78,15 @@ def _changed(source: Source) -> str:
     return "1 file differs from it" if source.changed == 1 else f"{source.changed} files differ from it"
 
 
+def _origin(source: Source) -> Iterator[str]:
+    if source.branch:
+        yield f"branch {source.branch}"
+    if source.authored is not None:
+        yield f"authored {moment(format_timestamp(source.authored))} (UTC)"
+    if source.remote:
+        yield f"from {source.remote}"
+
+
 def _check(packed: Bundle) -> None:
     """Read every content, and check that none is missing. Raises: Refused."""
     seen = set()
@@ -104,7 +114,7 @@ def _members(packed: Bundle, signers: list[Signer]) -> dict[str, object]:
         "files": manifest.files,
         "unpacked_size": manifest.unpacked_size,
         "hosts": manifest.hosts,
-        "source": asdict(manifest.source) if manifest.source else None,
+        "source": manifest.source.members() if manifest.source else None,
         "run": manifest.run.members() or None,
         "signer": signers[0]._asdict(),
         "signers": [one._asdict() for one in signers],

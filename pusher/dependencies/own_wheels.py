@@ -24,7 +24,7 @@ from pusher.dependencies.download import download
 from pusher.dependencies.lock import WHEELS, LockedFile, Package
 from pusher.dependencies.uv import UvFailed, build_wheel, uv_version
 from pusher.errors import Usage
-from pusher.wire import File
+from pusher.wire import Link
 
 PYTHON_PATH = "pusher-python-path"
 """The package that puts folders of the release on Python's path."""
@@ -189,12 +189,12 @@ def _copy(tree: Tree, into: Path) -> None:
                 out.write(piece)
         target.chmod(file.mode)
     for entry_ in tree.entries:
-        if not isinstance(entry_, File):
+        if isinstance(entry_, Link):
             (into / entry_.path).parent.mkdir(parents=True, exist_ok=True)
             (into / entry_.path).symlink_to(entry_.target)
     if (git := tree.folder / ".git").exists():
         # For backends that take the version from the repository.
-        (into / ".git").write_text(f"gitdir: {git.resolve()}\n")
+        (into / ".git").write_text(f"gitdir: {git.resolve()}\n", "utf-8")
 
 
 def _revision(folder: Path) -> str:

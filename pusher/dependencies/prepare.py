@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,13 +47,16 @@ class Prepared(NamedTuple):
     packages: tuple[str, ...] = ()
 
 
-def prepare(folder: Path, *, wanted: Dependencies, anew: bool = False) -> Prepared:
+def prepare(
+    folder: Path, *, wanted: Dependencies, anew: bool = False, tracked: Collection[str] | None = None
+) -> Prepared:
     """The tree of `folder` with its `pylock.toml` and the wheels that belong to it. `anew`: ask the index again.
 
-    Without any file that names dependencies, the tree is as the folder. Raises: Usage.
+    With `tracked`, of these files alone. Without any file that names dependencies, the tree is as the folder.
+    Raises: Usage.
     """
     folder = folder.absolute()  # uv is run elsewhere
-    tree = read_tree(folder)
+    tree = read_tree(folder, tracked=tracked)
     file = choose(folder, named=wanted.file)
     if file is None and not wanted.python_path:
         return Prepared(tree, packages=named_packages(folder))

@@ -99,7 +99,7 @@ def _write(file: Path, head: Head) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        aside.write_text(json.dumps(head.members()) + "\n")
+        aside.write_text(json.dumps(head.members()) + "\n", "utf-8")
         aside.replace(file)
     finally:
         aside.unlink(missing_ok=True)

@@ -62,6 +62,16 @@ def release_name(release: object) -> str:
     return f"{release.get('version')} ({release.get('release')})"
 
 
+def commit_name(source: object) -> str:
+    """The commit of a release in an agent's answer, short: `3e1a2b4c main, 2 files changed`. Empty for none."""
+    if not isinstance(source, Mapping):
+        return ""
+    name = " ".join(part for part in (str(source.get("commit", ""))[:8], str(source.get("branch", ""))) if part)
+    changed = source.get("changed")
+    many = f", {changed} file{'' if changed == 1 else 's'} changed" if changed else ""
+    return f"{name}{many}"
+
+
 def moment(timestamp: object) -> str:
     """An RFC 3339 time without its T, decimals and Z: `2026-11-23 02:00:55`."""
     return str(timestamp or "")[:19].replace("T", " ")

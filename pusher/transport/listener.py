@@ -80,9 +80,9 @@ def _uids(name: str) -> tuple[int, ...]:
 
 
 def _rows(proc: Path, port: int) -> Iterator[list[str]]:
-    tables = [(proc / "tcp").read_text()]
+    tables = [(proc / "tcp").read_text("utf-8")]
     with suppress(FileNotFoundError):  # a kernel without IPv6
-        tables.append((proc / "tcp6").read_text())
+        tables.append((proc / "tcp6").read_text("utf-8"))
     for table in tables:
         for line in table.splitlines()[1:]:
             row = line.split()

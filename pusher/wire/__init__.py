@@ -20,6 +20,7 @@ from pusher.wire.events import EVENTS_TYPE, Event, Happened
 from pusher.wire.history import NO_RECORDS, Head
 from pusher.wire.index import (
     RESERVED_NAMES,
+    Directory,
     Entry,
     File,
     Limits,
@@ -27,16 +28,20 @@ from pusher.wire.index import (
     check_path,
     check_target,
     index_line,
+    is_placeholder,
     parse_index_line,
     read_index,
     reserved,
 )
 from pusher.wire.log import LOG_LINES, LOG_LINES_MOST, PRIORITY, LogLine, LogUnit
 from pusher.wire.manifest import (
+    ADDITIONS,
     BUNDLE_TYPE,
+    FOLDERS,
     INDEX_NAME,
     MANIFEST_BYTES,
     MANIFEST_NAME,
+    ORIGIN,
     PAYLOAD_PREFIX,
     SCHEMA,
     SIGNATURE_BYTES,
@@ -61,6 +66,7 @@ from pusher.wire.text import (
 )
 
 __all__ = [
+    "ADDITIONS",
     "BUNDLE_TYPE",
     "DOOR",
     "DROP_FOLDER",
@@ -71,12 +77,14 @@ __all__ = [
     "DROP_ROOT",
     "DROP_SIGNATURE",
     "EVENTS_TYPE",
+    "FOLDERS",
     "INDEX_NAME",
     "LOG_LINES",
     "LOG_LINES_MOST",
     "MANIFEST_BYTES",
     "MANIFEST_NAME",
     "NO_RECORDS",
+    "ORIGIN",
     "PAYLOAD_PREFIX",
     "PRIORITY",
     "PROBLEM_TYPE",
@@ -89,6 +97,7 @@ __all__ = [
     "SIGNATURE_NAMESPACE",
     "SSH_DOOR",
     "Code",
+    "Directory",
     "Entry",
     "Event",
     "Failed",
@@ -119,6 +128,7 @@ __all__ = [
     "drop_mark",
     "format_timestamp",
     "index_line",
+    "is_placeholder",
     "malformed_bundle",
     "parse_index_line",
     "parse_timestamp",

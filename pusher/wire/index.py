@@ -1,4 +1,4 @@
-"""The index: every file and link of a tree, a line each, sorted; and which names may be in it.
+"""The index: every file, link and empty folder of a tree, a line each, sorted; and which names may be in it.
 
 It consists of lines so that 100,000 of them can be read in slices. Its digest is in the manifest.
 """
@@ -12,6 +12,8 @@ from typing import NamedTuple
 from pusher.wire.text import LimitError, WireError, canonical, check_sha256, parse_object, take, take_count
 
 RESERVED_NAMES = frozenset({".pusher", ".complete", "REVISION", "venv"})
+
+_KEEPERS = frozenset({".gitkeep", ".keep", ".gitignore"})
 
 # The canonical line of a file whose path needs no escapes. Nearly every line is one; this is five times as fast.
 _PLAIN = re.compile(
@@ -46,13 +48,21 @@ class Link(NamedTuple):
     target: str
 
 
-Entry = File | Link
+class Directory(NamedTuple):
+    """An empty folder of the tree."""
+
+    path: str
+
+
+Entry = File | Link | Directory
 
 
 def index_line(entry: Entry) -> bytes:
     """One line of `index.jsonl`, newline included."""
     if isinstance(entry, Link):
         return canonical({"path": entry.path, "target": entry.target}) + b"\n"
+    if isinstance(entry, Directory):
+        return canonical({"folder": True, "path": entry.path}) + b"\n"
     mode, quoted = f"{entry.mode:04o}", _quoted(entry.path)
     if quoted.isascii():  # the same as `canonical` gives, in a sixth of the time
         return f'{{"mode":"{mode}","path":{quoted},"sha256":"{entry.sha256}","size":{entry.size}}}\n'.encode()
@@ -71,6 +81,8 @@ def parse_index_line(line: bytes) -> Entry:
     entry: Entry
     if "target" in members:
         entry = Link(take(members, "path", str), take(members, "target", str))
+    elif "folder" in members:
+        entry = Directory(take(members, "path", str))
     else:
         mode = {"0644": 0o644, "0755": 0o755}.get(take(members, "mode", str))
         if mode is None:
@@ -86,7 +98,7 @@ def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Itera
     """The entries of a whole index, in order, each checked when it is reached.
 
     Promises: strictly ascending paths, every path and target safe (`check_path`, `check_target`), no path
-    beneath a file or link, counts and sizes within `limits`. Raises: WireError.
+    beneath a file, a link or an empty folder, counts and sizes within `limits`. Raises: WireError.
     """
     limits = limits or Limits()
     leaves: set[str] = set()
@@ -108,7 +120,7 @@ def read_index(lines: Iterable[bytes], *, limits: Limits | None = None) -> Itera
         leaves.add(path)
         if isinstance(entry, Link):
             check_target(path, entry.target, limits=limits)
-        else:
+        elif isinstance(entry, File):
             total += entry.size
         if len(leaves) > limits.files:
             raise LimitError(f"the index lists more than {limits.files} files")
@@ -153,6 +165,11 @@ def check_target(path: str, target: str, *, limits: Limits | None = None) -> str
                 f"the link {path!r} -> {target!r} is not a relative path with '..' only at its start"
             ) from error
     return target
+
+
+def is_placeholder(entry: Entry) -> bool:
+    """Whether an entry only keeps its folder: an empty folder, or a file with which git users keep one."""
+    return isinstance(entry, Directory) or (isinstance(entry, File) and entry.path.rpartition("/")[2] in _KEEPERS)
 
 
 def reserved(path: str, *, shared: Iterable[str] = ()) -> bool:

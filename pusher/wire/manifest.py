@@ -27,22 +27,44 @@ SIGNATURE_BYTES = 64 * 1024
 BUNDLE_TYPE = "application/zstd"
 
 
+ORIGIN = "origin"
+"""An agent with this in `accepts` of its status reads branch, author date and remote in `source`."""
+FOLDERS = "folders"
+"""An agent with this in `accepts` of its status reads an index with empty folders."""
+ADDITIONS = (ORIGIN, FOLDERS)
+"""What was added to schema 1. An agent that does not name one of them refuses a manifest that has it."""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+_ORIGIN_CHARACTERS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The git commit that a tree comes from, and how many of its files are not as they are there.
 
-    Raises: WireError, for what is no commit.
+    `branch` and `remote` are empty, and `authored` is None, where git does not say; `authored` is in milliseconds
+    since 1970 (UTC). Raises: WireError, for what is no commit, and for text that would not fit on a line.
     """
 
     commit: str
     changed: int
+    branch: str = ""
+    authored: int | None = None
+    remote: str = ""
 
     def __post_init__(self) -> None:
         if not _COMMIT.fullmatch(self.commit):
             raise WireError(f"{self.commit[:80]!r} is no commit")
+        for text in (self.branch, self.remote):
+            if len(text) > _ORIGIN_CHARACTERS or not text.isprintable():
+                raise WireError(f"{text[:80]!r} is no branch and no remote")
+
+    def members(self) -> dict[str, Any]:
+        """It as JSON members: what git does not say is left out."""
+        authored = {} if self.authored is None else {"authored": format_timestamp(self.authored)}
+        named = {"branch": self.branch, "remote": self.remote}
+        there = {key: text for key, text in named.items() if text}
+        return {"commit": self.commit, "changed": self.changed, **there, **authored}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +72,8 @@ class Manifest:
     """One version of one app, with the digest of the index of its tree.
 
     `created` and `expires` are milliseconds since 1970 (UTC); `created` is also the sequence number. `hosts` is
-    empty for a bundle that any host may deploy. `files` counts the lines of the index. `source` is what the signer
+    empty for a bundle that any host may deploy. `files` counts the lines of the index, and `folders` those among
+    them that are empty folders: an agent that cannot read these refuses the manifest. `source` is what the signer
     says; nobody can check it without the repository. `run` is how the release runs, as far as it says so itself.
     """
 
@@ -65,6 +88,7 @@ class Manifest:
     hosts: tuple[str, ...] = ()
     source: Source | None = None
     run: RunSection = field(default_factory=RunSection)
+    folders: int = 0
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (the subset of RFC 8785 that strings and integers need)."""
@@ -80,8 +104,10 @@ class Manifest:
         }
         if self.hosts:
             members["hosts"] = list(self.hosts)
+        if self.folders:
+            members["folders"] = self.folders
         if self.source is not None:
-            members["source"] = {"commit": self.source.commit, "changed": self.source.changed}
+            members["source"] = self.source.members()
         if run := self.run.members():
             members["run"] = run
         return canonical(members)
@@ -110,6 +136,7 @@ class Manifest:
             hosts=tuple(hosts),
             source=_source(members),
             run=RunSection.from_members(take(members, "run", dict) if "run" in members else {}),
+            folders=take_count(members, "folders") if "folders" in members else 0,
         )
         if manifest.to_bytes() != raw:
             raise WireError("the manifest is not in canonical form, or has members that schema 1 lacks")
@@ -120,4 +147,6 @@ def _source(members: dict[str, Any]) -> Source | None:
     if "source" not in members:
         return None
     source = take(members, "source", dict)
-    return Source(take(source, "commit", str), take_count(source, "changed"))
+    authored = parse_timestamp(take(source, "authored", str)) if "authored" in source else None
+    branch, remote = (take(source, key, str) if key in source else "" for key in ("branch", "remote"))
+    return Source(take(source, "commit", str), take_count(source, "changed"), branch, authored, remote)

@@ -13,8 +13,13 @@ from tests.sshd import MISSING, USER, Server
 
 
 async def test_a_folder_is_dropped_and_later_only_its_changes(shell: Shell) -> None:
-    odd = {"static/[a]*?\\.css": "a", "static/ b.css": "b", ".env": "x", "big.bin": "z" * 500_000}
-    stays = {"__pycache__/app.pyc": "stays", "static/__pycache__/x[1].pyc": "stays", "venv/bin/python": "stays"}
+    odd = {"static/[a]*?\\.css": "a", "static/ b.css": "b", ".hidden": "x", "big.bin": "z" * 500_000}
+    stays = {
+        "__pycache__/app.pyc": "stays",
+        "static/__pycache__/x[1].pyc": "stays",
+        "venv/bin/python": "stays",
+        ".env": "stays",
+    }
     for version, more in (("v1", {"gone.txt": "1"}), ("v2", {})):
         shell.version(version, wsgi(version) | odd | stays | more)
         (shell.project / "app-src" / version / "lost").symlink_to("nowhere")

@@ -1,6 +1,7 @@
 """`pusher logs` and `pusher diff` show the answers of a host, and nothing else. The agent is scripted."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def test_every_difference_is_shown_with_its_size(
     (version / "run").chmod(0o755)
     (version / "link").unlink()
     (version / "link").symlink_to("run")
-    (version / "wheels/own.whl").unlink()
+    shutil.rmtree(version / "wheels")
     (version / "new\x1b").write_text("another")
     assert pusher("diff", "v3", "--release", "20261123010000Z") == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -27,6 +27,7 @@ COMMANDS = [
         "completion",
         "diff",
         "drop",
+        "ignored",
         "init",
         "logs",
         "pack",

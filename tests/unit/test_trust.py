@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from agent.core.config import BundleLimits
-from agent.core.trust import AHEAD_MOST_MS, check, check_hook, check_name, check_requirements
-from pusher.wire import Code, Entry, File, Link, Manifest, Refused
+from agent.core.trust import AHEAD_MOST_MS, Clashes, check, check_hook, check_requirements
+from pusher.wire import Code, Directory, Entry, File, Link, Manifest, Refused
 
 NOW = 1_700_000_000_000
 MANIFEST = Manifest(
@@ -105,23 +105,41 @@ def test_a_host_whose_clock_went_back_is_named_as_the_cause() -> None:
     assert "machine that signed" in _refused(ahead).hint
 
 
+def clashes(*paths: str, shared: tuple[str, ...] = ("uploads", "var/data")) -> None:
+    found = Clashes(shared=shared)
+    for path in paths:
+        found.note(Directory(path[:-1]) if path.endswith("/") else File(path, 0o644, 0, "0" * 64))
+    found.check()
+
+
 def test_an_ordinary_name_is_allowed() -> None:
-    for name in ("app.py", "lib/venv", "lib/.pusher", "uploads2", "var/data2", ".completed"):
-        check_name(name, shared=["uploads", "var/data"])
+    clashes("app.py", "lib/venv", "lib/.pusher", "uploads2", "var/data2", ".completed")
 
 
 @pytest.mark.parametrize("name", [".pusher", ".pusher/x", ".complete", "REVISION", "venv", "venv/bin/python"])
 def test_a_name_that_the_agent_uses_is_refused(name: str) -> None:
     with pytest.raises(Refused, match="the agent uses that name itself") as caught:
-        check_name(name, shared=["uploads"])
+        clashes(name)
     assert caught.value.code is Code.NAME_NOT_ALLOWED
 
 
 @pytest.mark.parametrize("name", ["uploads", "uploads/x", "var", "var/data/x"])
 def test_a_shared_name_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(Refused, match="shared_paths") as caught:
-        check_name(name, shared=["uploads", "var/data"])
+        clashes(name)
     assert caught.value.code is Code.NAME_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("name", ["uploads/", "uploads/a/", "var/", "uploads/.gitkeep", "var/data/.gitignore"])
+def test_what_only_keeps_a_shared_folder_in_git_is_forgiven(name: str) -> None:
+    clashes(name)
+
+
+def test_all_clashes_are_named_at_once() -> None:
+    with pytest.raises(Refused) as caught:
+        clashes("uploads/a", "app.py", "uploads/b", *(f"var/data/{number}" for number in range(20)))
+    assert caught.value.what.startswith("The bundle contains 'uploads/a', 'uploads/b', 'var/data/0', ")
+    assert caught.value.what.endswith("'var/data/7' and 12 more")
 
 
 def test_an_index_without_the_requirements_file_is_refused() -> None:

@@ -65,12 +65,14 @@ def test_other_names_of_apps_are_refused(name: str) -> None:
         check_app(name)
 
 
-@pytest.mark.parametrize("version", ["v1", "1", "1.2.3-rc.1+build_7", "a" * 64])
-def test_a_version_is_letters_digits_and_four_signs(version: str) -> None:
+@pytest.mark.parametrize("version", ["v1", "1", "1.2.3-rc.1+build_7", "a" * 64, "feature/login", "a/b/1.0"])
+def test_a_version_is_letters_digits_and_five_signs(version: str) -> None:
     assert check_version(version) == version
 
 
-@pytest.mark.parametrize("version", ["", ".", "..", "-v", "a/b", "a b", "é", "a" * 65, "v1\n", "v\0"])
+@pytest.mark.parametrize(
+    "version", ["", ".", "..", "-v", "/a", "a/", "a//b", "a/../b", "a/.b", "a b", "é", "a" * 65, "v1\n", "v\0"]
+)
 def test_other_versions_are_refused(version: str) -> None:
     with pytest.raises(WireError, match="is not a version"):
         check_version(version)

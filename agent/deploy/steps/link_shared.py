@@ -5,6 +5,7 @@ stays.
 """
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -39,6 +40,9 @@ class LinkShared:
             self._make_folder(self.layout.shared / name)
         for name in self.config.shared:
             self.disk.make_folders((release / name).parent, op="shared.folder")
+            if os.path.lexists(release / name):
+                # What only kept the folder in git: nothing else in a bundle may have the name of a shared path.
+                self.disk.discard(release / name, op="shared.placeholder")
             self.disk.link(release / name, shared_target(name), op="shared.link")
         above = {folder for name in self.config.shared for folder in PurePosixPath(name).parents}
         for folder in sorted(above, reverse=True):

@@ -98,7 +98,7 @@ def _moment(at: str) -> tuple[str, ...]:
 def _listed(allowed_signers: Path) -> list[str]:
     """The lines that are not empty or comments. Raises: Refused, if there is none."""
     try:
-        text = allowed_signers.read_text(errors="replace")
+        text = allowed_signers.read_text("utf-8", errors="replace")
     except FileNotFoundError:
         text = ""
     except OSError as error:

@@ -16,7 +16,7 @@ from agent.host.dependencies.stream import FILE, FOLDER, Limits, Malformed, read
 from agent.host.run.process import plain_text
 from agent.host.storage.disk import Disk
 from agent.host.storage.folders import Folders
-from pusher.wire import Entry, File, WireError, check_path, reserved
+from pusher.wire import Entry, File, Link, WireError, check_path, reserved
 
 _STRAYS_MOST = 100
 
@@ -63,7 +63,7 @@ def _files(job: BuildJob) -> Iterator[tuple[str, Path]]:
 def _links(job: BuildJob) -> Iterator[tuple[str, str]]:
     yield f"{RELEASE}/{VENV}", f"../{VENV}"
     for entry in job.entries:
-        if not isinstance(entry, File):
+        if isinstance(entry, Link):
             yield f"{RELEASE}/{entry.path}", entry.target
     for path in _venv_leaves(job.venv):
         if path.is_symlink():

@@ -6,6 +6,7 @@ blocks.
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 from agent.host.drop.directory import Chain, Missing, OpenDirectory, Stamp, open_regular, unreadable
@@ -18,7 +19,9 @@ from pusher.wire import (
     DROP_SIGNATURE,
     MANIFEST_BYTES,
     SIGNATURE_BYTES,
+    Directory,
     Entry,
+    File,
     Link,
     Manifest,
     WireError,
@@ -124,7 +127,7 @@ class _FolderBundle:
         with Chain(self._directory.descriptor) as chain:
             for line in self._lines:
                 entry = _entry(line)
-                if isinstance(entry, Link):
+                if not isinstance(entry, File):
                     continue
                 try:
                     descriptor = open_regular(
@@ -173,6 +176,11 @@ def _check(entry: Entry, chain: Chain, *, content: bool) -> None:
         if target != entry.target:
             raise Missing(shown, f"the symbolic link {shown} -> {entry.target}")
         return
+    if isinstance(entry, Directory):
+        # What is in it does not travel on: only the index counts.
+        if not _is_folder(name, folder):
+            raise Missing(shown, f"the folder {shown}")
+        return
     if content:
         descriptor = open_regular(name, folder, shown=shown)
         try:
@@ -190,6 +198,13 @@ def _check(entry: Entry, chain: Chain, *, content: bool) -> None:
         raise unreadable(shown, error) from error
     if size != entry.size:
         raise Missing(shown, f"{shown} of {entry.size} bytes (there are {size})")
+
+
+def _is_folder(name: str, folder: int) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
 
 
 def _folder(entry: Entry, chain: Chain) -> int:

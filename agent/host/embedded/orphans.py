@@ -40,7 +40,7 @@ def end_recorded(folder: Path, *, patience_s: float) -> list[int]:
     for path in sorted(folder.glob("*.pid")):
         if not path.stem.isdecimal():
             continue
-        pid, recorded = int(path.stem), path.read_text().split()
+        pid, recorded = int(path.stem), path.read_text("utf-8").split()
         if recorded == [str(_start_time(pid)), _boot()]:
             found.append(pid)
             _end(pid, patience_s)
@@ -87,10 +87,10 @@ def _stat(pid: int) -> list[str]:
     """Fields 3 (state) and on of proc_pid_stat(5); empty if there is no such process."""
     try:
         # The second field is the program's name in parentheses, and may itself contain parentheses and blanks.
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
 
 
 def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()

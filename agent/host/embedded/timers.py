@@ -163,7 +163,7 @@ class EmbeddedTimer:
     def _read(self) -> _Record:
         """What is kept of it; a timer that is new counts from now on. Blocking. Raises: Failed."""
         try:
-            kept = json.loads(self._file.read_text())
+            kept = json.loads(self._file.read_text("utf-8"))
             return _Record(since=int(kept["since"]), last=kept["last"], ending=str(kept["ending"]))
         except (OSError, ValueError, KeyError, TypeError):
             self._record = _Record(since=self._clock.now())

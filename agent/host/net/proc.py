@@ -68,7 +68,7 @@ def connections_in(table: bytes, local: Address, remote: Address) -> Iterator[Tc
 def unix_states(path: str, *, net: Path = NET) -> list[int]:
     """The state of each unix socket with this path; none where the table is missing."""
     with suppress(OSError):
-        rows = [line.split() for line in (net / "unix").read_text(errors="replace").splitlines()[1:]]
+        rows = [line.split() for line in (net / "unix").read_text("utf-8", errors="replace").splitlines()[1:]]
         return [int(row[5], 16) for row in rows if row[7:8] == [path]]
     return []
 

@@ -15,7 +15,7 @@ def find_holder(inode: int) -> str:
     for pid in sorted(int(one) for one in os.listdir(_PROC) if one.isdecimal()):
         if _has(pid, name):
             try:
-                return f"{(_PROC / str(pid) / 'comm').read_text().strip()} (process {pid})"
+                return f"{(_PROC / str(pid) / 'comm').read_text('utf-8').strip()} (process {pid})"
             except OSError:  # it has just ended
                 continue
     return ""

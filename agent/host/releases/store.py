@@ -10,13 +10,14 @@ from pathlib import Path
 
 from agent.core.layout import AppLayout, is_release_id, live_release, metadata_folder
 from agent.core.releases import Release, Standing
+from agent.core.revision import version_of
 from agent.core.run import Run
 from agent.core.venv import COMPLETE
 from agent.host.ports import Placed
 from agent.host.releases.content import Content, intact, pieces
 from agent.host.releases.run_files import read_run
 from agent.host.releases.venv_files import difference
-from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, WireError
+from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, Source, WireError
 
 _RUN = Run()
 
@@ -53,7 +54,7 @@ class ReleaseStore:
         try:
             version = self._manifest(path).version
         except (OSError, WireError):  # a live release must start even without its manifest
-            version = (path / "REVISION").read_text(errors="replace").strip()
+            version = version_of((path / "REVISION").read_text("utf-8", errors="replace"))
         return Placed(release, version, path, self.run(release))
 
     def run(self, release: str) -> Run:
@@ -62,11 +63,19 @@ class ReleaseStore:
 
     def manifest(self, release: str) -> str:
         """The SHA-256 of a release's signed manifest; empty if it has none that can be read."""
+        return self.signed(release)[0]
+
+    def signed(self, release: str) -> tuple[str, Source | None]:
+        """The SHA-256 of a release's signed manifest (empty if it has none), and the commit that it names."""
         try:
             raw = (metadata_folder(self.layout.release(release)) / MANIFEST_NAME).read_bytes()
         except OSError:
-            return ""
-        return hashlib.sha256(raw).hexdigest()
+            return "", None
+        try:
+            source = Manifest.from_bytes(raw).source
+        except WireError:
+            source = None
+        return hashlib.sha256(raw).hexdigest(), source
 
     def ids(self) -> list[str]:
         """The ids of every folder in `releases/` and of every tree in `.staging/`, oldest first."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.layout import metadata_folder
+from agent.core.revision import revision
 from agent.host.ports import Bundle
 from agent.host.releases.content import Content, opened
 from agent.host.storage.disk import Disk
@@ -24,11 +25,13 @@ from pusher.wire import (
     MANIFEST_NAME,
     SIGNATURE_NAME,
     Code,
+    Directory,
     Failed,
     File,
     LimitError,
     Limits,
     Link,
+    Manifest,
     Refused,
     WireError,
     read_index,
@@ -82,10 +85,10 @@ def unpack(
     Raises: Refused (disk_full before anything is written, content_mismatch, bundle_malformed,
     bundle_incomplete), Failed (disk_full, disk_error, and what the bundle raises).
     """
-    files, links = _read_index(into, limits)
-    check_room(into, size=sum(file.size for file in files.values()), files=len(files) + len(links))
+    files, links, empty = _read_index(into, limits)
+    check_room(into, size=sum(file.size for file in files.values()), files=len(files) + len(links) + len(empty))
     with Folders(into) as folders:
-        for folder in sorted(_folders([*files, *(link.path for link in links)])):
+        for folder in sorted({*_folders([*files, *empty, *(link.path for link in links)]), *empty}):
             descriptor, name = folders.of(folder)
             disk.make_folder(name, folder=descriptor, mode=_FOLDER_MODE, exist_ok=False, op="stage.folder")
         arrived = _write_arriving(bundle, files, folders, disk)
@@ -98,7 +101,7 @@ def unpack(
             descriptor, name = folders.of(link.path)
             disk.link(name, link.target, folder=descriptor, op="stage.link")
         descriptor, _ = folders.of("REVISION")
-        disk.create("REVISION", [f"{version}\n".encode()], folder=descriptor, mode=0o644, op="stage.revision")
+        disk.create("REVISION", [_revision(into, version)], folder=descriptor, mode=0o644, op="stage.revision")
         disk.create(".complete", [], folder=descriptor, mode=0o644, op="stage.complete")
     disk.sync_tree(into, op="stage.sync")
     return Unpacked(len(arrived), len(rest))
@@ -125,23 +128,38 @@ def check_room(folder: Path, *, size: int, files: int) -> None:
             )
 
 
-def _read_index(into: Path, limits: Limits) -> tuple[dict[str, File], list[Link]]:
-    """The stored index. It is checked once more: a file on a disk could have been changed."""
+def _revision(into: Path, version: str) -> bytes:
+    """The content of `REVISION`: the version, and the commit that the stored manifest names."""
+    try:
+        source = Manifest.from_bytes((metadata_folder(into) / MANIFEST_NAME).read_bytes()).source
+    except (OSError, WireError):
+        source = None  # the version is what a release cannot do without
+    return revision(version, source).encode()
+
+
+def _read_index(into: Path, limits: Limits) -> tuple[dict[str, File], list[Link], list[str]]:
+    """The stored index: files, links, and the paths of empty folders.
+
+    It is checked once more: a file on a disk could have been changed.
+    """
     files: dict[str, File] = {}
     links: list[Link] = []
+    empty: list[str] = []
     try:
         path = metadata_folder(into) / INDEX_NAME
         with explained("read", path), open(path, "rb") as lines:
             for entry in read_index(lines, limits=limits):
                 if isinstance(entry, Link):
                     links.append(entry)
+                elif isinstance(entry, Directory):
+                    empty.append(entry.path)
                 else:
                     files[entry.path] = entry
     except LimitError as error:
         raise Refused(Code.LIMIT_EXCEEDED, "The bundle is larger than this host allows", why=str(error)) from error
     except WireError as error:
         raise malformed_bundle(str(error)) from error
-    return files, links
+    return files, links, empty
 
 
 def _folders(paths: Iterable[str]) -> set[str]:

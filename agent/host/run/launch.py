@@ -158,7 +158,7 @@ def find_account(user: str) -> Account:
 def read_environment_file(path: Path) -> dict[str, str]:
     """The assignments of an app's environment file. Blocking. Raises: Refused(configuration)."""
     try:
-        return parse_environment_file(path.read_text(), file=str(path))
+        return parse_environment_file(path.read_text("utf-8"), file=str(path))
     except (OSError, UnicodeDecodeError) as error:
         why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
         raise Refused(

@@ -387,7 +387,7 @@ class Listening:
 
     def sleeps(self, pid: int, task: str, ours: set[int]) -> bool:
         """Whether a thread sleeps in a system call that a connection will end. Raises: OSError."""
-        with open(f"/proc/{pid}/task/{task}/syscall") as file:
+        with open(f"/proc/{pid}/task/{task}/syscall", encoding="utf-8", errors="replace") as file:
             words = file.read().split()  # proc(5): number, arguments; or "running"
         call = self.calls.get(int(words[0])) if words and words[0].isdecimal() else None
         if call is None:
@@ -408,7 +408,7 @@ class Listening:
         unix = not isinstance(self.address, tuple)
         for table in ("unix",) if unix else ("tcp", "tcp6"):
             try:
-                with open(f"/proc/self/net/{table}") as file:
+                with open(f"/proc/self/net/{table}", encoding="utf-8", errors="replace") as file:
                     rows = [line.split() for line in file][1:]
             except OSError:
                 continue
@@ -457,7 +457,7 @@ def become(start: Start) -> None:
 
 def epoll_inodes(pid: int, fd: int) -> Iterator[int]:
     """The inodes of what an epoll set waits to read from (proc_pid_fdinfo(5)). Raises: OSError."""
-    with open(f"/proc/{pid}/fdinfo/{fd}") as file:
+    with open(f"/proc/{pid}/fdinfo/{fd}", encoding="utf-8", errors="replace") as file:
         for line in file:
             words = line.replace(":", ": ").split()  # "tfd: 5 events: 19 data: 5 pos: 0 ino: 2c1 sdev: 8"
             if words[:1] == ["tfd:"] and int(words[3], 16) & 1 and "ino:" in words:
@@ -488,7 +488,7 @@ def children(pid: int) -> Iterator[int]:
         return
     for task in tasks:
         try:
-            with open(f"/proc/{pid}/task/{task}/children") as file:
+            with open(f"/proc/{pid}/task/{task}/children", encoding="utf-8", errors="replace") as file:
                 words = file.read().split()
         except OSError:
             continue
@@ -498,7 +498,7 @@ def children(pid: int) -> Iterator[int]:
 def start_ticks(pid: int) -> int:
     """When a process was started, in ticks since boot (proc_pid_stat(5)); never, if it is not there."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return int(file.read().rpartition(")")[2].split()[19])
     except OSError:
         return sys.maxsize

@@ -145,7 +145,9 @@ def remove(path: Path | str, *, folder: int | None = None) -> None:
 
 def mounts_at(path: Path, *, table: Path = _MOUNTS) -> list[str]:
     """The mount points at `path` or beneath it (proc_pid_mountinfo(5)). Blocking."""
-    found = [_unescaped(line.split()[4]) for line in table.read_text(errors="surrogateescape").splitlines()]
+    found = [
+        _unescaped(line.split()[4]) for line in table.read_text("utf-8", errors="surrogateescape").splitlines()
+    ]
     return [one for one in found if Path(one).is_relative_to(path)]
 
 

@@ -84,7 +84,7 @@ def missing_environment(config: AppConfig, layout: HostLayout) -> str:
 def signer_lines(file: Path) -> list[str]:
     """The lines of an `allowed_signers` file that are not empty or comments; none if it cannot be read."""
     try:
-        return [line for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+        return [line for line in file.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
     except (OSError, UnicodeDecodeError):
         return []
 
@@ -104,7 +104,7 @@ def _files(folder: Path) -> list[Path]:
 def _text(file: Path, *, missing: str = "") -> str:
     """The content of a file. Raises: Refused(configuration), with the hint `missing` if it does not exist."""
     try:
-        return file.read_text()
+        return file.read_text("utf-8")
     except FileNotFoundError as error:
         raise Refused(Code.CONFIGURATION, f"{file} does not exist", hint=missing) from error
     except OSError as error:

@@ -34,7 +34,7 @@ def write_rule(layout: HostLayout, disk: Disk) -> None:
 
 def unnamed(units: Sequence[str], layout: HostLayout) -> list[str]:
     """The units that the file does not name. Blocking. Raises: OSError; often only polkit and root may read it."""
-    text = layout.polkit_rules.read_text(errors="replace")
+    text = layout.polkit_rules.read_text("utf-8", errors="replace")
     return [unit for unit in units if f'"{unit}"' not in text]
 
 

@@ -50,7 +50,7 @@ def end(uid: int, *, patience_s: float = _PATIENCE_S) -> int:
 
 def _belongs(process: Path, uid: int) -> bool:
     try:
-        lines = (process / "status").read_text(errors="replace").splitlines()
+        lines = (process / "status").read_text("utf-8", errors="replace").splitlines()
     except OSError:
         return False  # it has ended
     fields = dict(line.split(":", 1) for line in lines if ":" in line)

@@ -35,7 +35,7 @@ def started_release(record: Path, started_us: int, *, store: ReleaseStore) -> Pl
     """
     live = store.live()
     try:
-        recorded, since = record.read_text().split()
+        recorded, since = record.read_text("utf-8").split()
         if recorded != live or started_us < int(since):
             return None
     except (OSError, ValueError):

@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def read_templates() -> dict[str, str]:
     """The templates, by name. Blocking."""
-    return {name: (TEMPLATES / name).read_text() for name in (*Units.of("app").all, *BESIDE, HARDENING)}
+    return {name: (TEMPLATES / name).read_text("utf-8") for name in (*Units.of("app").all, *BESIDE, HARDENING)}
 
 
 def rendered(app: str, config: AppConfig, *, host: HostLayout) -> dict[str, str]:
@@ -25,7 +25,7 @@ def rendered(app: str, config: AppConfig, *, host: HostLayout) -> dict[str, str]
 def is_ours(path: Path, app: str) -> bool:
     """Whether root rendered a file for this app. Blocking."""
     try:
-        with path.open(errors="replace") as lines:
+        with path.open(encoding="utf-8", errors="replace") as lines:
             return f"{MARK} {app}`" in lines.readline()
     except OSError:
         return False
@@ -59,7 +59,7 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
     """
     file = host.app_toml(app)
     try:
-        text = file.read_text()
+        text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         return f"{file} cannot be read: {error}"
     if parse_app(text, file=str(file), app=app) != config:
@@ -72,7 +72,7 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
         try:
             if path.is_symlink() and str(path.readlink()) == os.devnull:
                 return f"{path} is masked"
-            if path.read_text() != wanted:
+            if path.read_text("utf-8") != wanted:
                 return f"{path} does not agree with {file}"
         except (OSError, UnicodeDecodeError):
             return f"{path} does not exist, or cannot be read"

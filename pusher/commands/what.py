@@ -1,0 +1,42 @@
+"""What a command was told to pack: found by its arguments and settings, and read."""
+
+import argparse
+from typing import TYPE_CHECKING, NamedTuple
+
+from pusher.bundle.source import BundleFile, Folder, locate
+from pusher.config import Settings
+
+if TYPE_CHECKING:
+    from pusher.bundle.tree import Tree
+    from pusher.run.section import Said
+
+
+def chosen(arguments: argparse.Namespace, settings: Settings, *, dirty: bool = False) -> Folder | BundleFile:
+    """What the arguments of `add_what` name. `dirty`: also without that argument. Raises: Usage."""
+    return locate(
+        arguments.what,
+        source=settings.source,
+        root=settings.root,
+        named=arguments.named,
+        dirty=dirty or arguments.dirty,
+    )
+
+
+class Ready(NamedTuple):
+    """A folder as it travels, what people should know of that, a line each, and how it says that it runs."""
+
+    tree: "Tree"
+    notes: tuple[str, ...]
+    said: "Said"
+
+
+def prepared(found: Folder, settings: Settings, *, anew: bool = False) -> Ready:
+    """A folder, read to be packed. `anew`: ask the index again. Raises: Usage."""
+    # Imported here: half of a start's time, and a bundle file needs none of it.
+    from pusher.dependencies.prepare import prepare
+    from pusher.run.section import run_section
+
+    tracked = found.checkout.tracked if found.checkout else None
+    tree, notes, packages = prepare(found.path, wanted=settings.dependencies, anew=anew, tracked=tracked)
+    said = run_section(found.path, settings.run, packages=packages)
+    return Ready(tree, (*notes, *found.remarks(tree), said.note), said)
