@@ -24,6 +24,9 @@ DEADLINE_MOST_S = 900
 SERVICE = "service"
 """What the process that serves is called among the commands of a release. No worker can have this name."""
 
+_QUESTION = frozenset({"path", "host", "status", "version_member", "headers"})
+"""What of [health] belongs together: what is asked, and which answer is good."""
+
 Words = tuple[str, ...]
 """A command, split into words."""
 
@@ -145,13 +148,17 @@ class RunRules:
         ]
         theirs += [
             (f"health.{name}", getattr(section.health, name), getattr(self.config.health, name))
-            for name in sorted(self.config.health.model_fields_set & _said(section.health))
+            for name in sorted(self._overruled_health(section.health))
         ]
         return [
             f"{key}: {self.file} says {_shown(ours)}, which counts; the release says {_shown(its)}"
             for key, its, ours in theirs
             if its and ours and _plain(its) != _plain(ours)
         ]
+
+    def _overruled_health(self, its: RunHealth) -> set[str]:
+        ours = self.config.health.model_fields_set
+        return _said(its) & (ours | (_QUESTION if ours & _QUESTION else set()))
 
     def _check_known(self, table: str, named: Iterable[str], known: Mapping[str, Process | Timer]) -> None:
         """Raises: Refused, for the first that the host does not know: root decides what has a unit."""
@@ -193,14 +200,11 @@ class RunRules:
         )
 
     def _health(self, its: RunHealth) -> Health:
+        """The host's question counts whole: the release's status would answer another one."""
         ours, said = self.config.health, _said(its)
-        return ours.model_copy(
-            update={
-                name: _plain(getattr(its, name))
-                for name in said - ours.model_fields_set
-                if name in Health.model_fields
-            }
-        )
+        if ours.model_fields_set & _QUESTION:
+            said -= _QUESTION
+        return ours.model_copy(update={name: _plain(getattr(its, name)) for name in said - ours.model_fields_set})
 
     @staticmethod
     def _says(key: str, table: BaseModel) -> bool:

@@ -6,6 +6,7 @@ host decides. Sources: Django's "How to deploy" (wsgi.py, asgi.py), Flask's "App
 """
 
 import ast
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pusher.run.servers import Words, listening
-from pusher.wire import RunSection
+from pusher.wire import RunHealth, RunSection
 
 _WSGI = {"Flask": "flask", "Bottle": "bottle", "Dash": "dash", "Falcon": "falcon"}
 _ASGI = {
@@ -28,7 +29,12 @@ _FACTORIES = ("create_app", "make_app")
 _FILES = ("wsgi", "asgi", "app", "main", "application", "server", "api", "run", "manage", "web", "site")
 _NAMES = ("app", "application", "api", "asgi", "wsgi", "server")
 _WORKERS = ("-w", "2")
+_ANSWERS = (200, 204, 301, 302, 303, 307, 308, 401, 403)
+_FILES_MOST = 2_000
+_ROOT_ROUTE = re.compile(r"""\(\s*["']/["']|path\(\s*r?["']\^?\$?["']""")
+_LOCAL = ("localhost", "127.0.0.1", "[::1]", "*")
 _BYTES_MOST = 1_000_000
+_NOT_CODE = ("venv", "node_modules", "tests", "test", "docs", "__pycache__")
 _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""")
 
 
@@ -63,6 +69,17 @@ def find_run(folder: Path, packages: Collection[str]) -> Found:
     start = listening(words)
     via = start.via if start.via != "socket" else ""
     return Found(RunSection(start=shlex.join(start.words), listen_via=via), app.seen)
+
+
+def find_health(folder: Path) -> RunHealth:
+    """How a version that says nothing about it shows that it is well: it answers `/`, and not with an error.
+
+    A page that leads to a login, or asks for one, is an answer. "Not found" is one only where no code names `/`.
+    The host is the first in Django's ALLOWED_HOSTS, where that has no name of this machine.
+    """
+    sources = [text for text in map(_text, _python_files(folder)) if text]
+    status = (*_ANSWERS, *(() if any(_ROOT_ROUTE.search(text) for text in sources) else (404,)))
+    return RunHealth(status=status, host=next(filter(None, map(_allowed_host, sources)), None))
 
 
 def _command(app: _App, packages: Collection[str]) -> Words | None:
@@ -233,6 +250,44 @@ def _asgi_of(folder: Path) -> bool:
         for _, asgi, _ in _made_by_factory(tree) if tree is not None else ():
             return asgi
     return False
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    """The files of the version's own code, at most so many."""
+    left = _FILES_MOST
+    for above, folders, files in os.walk(folder):
+        folders[:] = [one for one in folders if not one.startswith(".") and one not in _NOT_CODE]
+        for name in files:
+            if name.endswith(".py"):
+                left -= 1
+                yield Path(above, name)
+            if not left:
+                return
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8") if file.stat().st_size <= _BYTES_MOST else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _allowed_host(source: str) -> str | None:
+    """The first name in a list ALLOWED_HOSTS that is written out and has none for this machine (Django)."""
+    if "ALLOWED_HOSTS" not in source:
+        return None
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    for node in tree.body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.List):
+            continue
+        if any(isinstance(one, ast.Name) and one.id == "ALLOWED_HOSTS" for one in node.targets):
+            names = [one.value for one in node.value.elts if isinstance(one, ast.Constant)]
+            if names and len(names) == len(node.value.elts) and not {*names} & {*_LOCAL}:
+                return str(names[0]).lstrip(".")
+    return None
 
 
 def _imports(node: ast.AST, name: str) -> bool:

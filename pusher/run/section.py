@@ -4,10 +4,11 @@ Invariant: each key comes from the first of these that says it.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from pusher.run.found import find_run
+from pusher.run.found import find_health, find_run
 from pusher.run.procfile import read_procfile
 from pusher.wire import PROCFILE, RunSection
 
@@ -26,12 +27,19 @@ def run_section(folder: Path, said: RunSection, *, packages: Collection[str]) ->
     section = _over(said, procfile) if procfile else said
     if section.start:
         where = "pusher.toml" if said.start else PROCFILE
-        return Said(section, f"start: {section.start} ({where})", found=False)
+        return Said(_asked(section, folder), f"start: {section.start} ({where})", found=False)
     found = find_run(folder, packages)
     if not found.section.start:
         return Said(section, f"start: the host decides; {found.why}", found=False)
-    whole = _over(section, found.section)
+    whole = _asked(_over(section, found.section), folder)
     return Said(whole, f"start: {whole.start} (found: {found.why})", found=not section)
+
+
+def _asked(section: RunSection, folder: Path) -> RunSection:
+    """The section with a question for its health, where nobody says one."""
+    if section.health.members():
+        return section
+    return replace(section, health=find_health(folder))
 
 
 def _over(upper: RunSection, lower: RunSection) -> RunSection:

@@ -46,6 +46,15 @@ class RunHealth:
     deadline_s: int | None = None
     bake_s: int | None = None
 
+    def members(self) -> dict[str, Any]:
+        """Its members in JSON: only what is said."""
+        every = {name: getattr(self, name) for name in self.__slots__}
+        return {
+            name: list(value) if isinstance(value, tuple) else dict(value) if name == "headers" else value
+            for name, value in every.items()
+            if value is not None and value not in ((), {})
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSection:
@@ -74,7 +83,6 @@ class RunSection:
 
     def members(self) -> dict[str, Any]:
         """Its members in JSON: only what is said."""
-        health = {name: getattr(self.health, name) for name in RunHealth.__slots__}
         members: dict[str, Any] = {
             "start": self.start,
             "release": self.release,
@@ -84,11 +92,7 @@ class RunSection:
             "build": list(self.build),
             "build_paths": list(self.build_paths),
             "build_environment": self.build_environment,
-            "health": {
-                name: list(value) if isinstance(value, tuple) else dict(value) if name == "headers" else value
-                for name, value in health.items()
-                if value is not None and value not in ((), {})
-            },
+            "health": self.health.members(),
             "processes": {
                 name: {"start": one.start, **({"health": one.health} if one.health else {})}
                 for name, one in self.processes.items()

@@ -21,9 +21,23 @@ def test_the_releases_word_counts_where_the_host_has_none() -> None:
     section = RunSection(
         start="uvicorn a:b --fd 3", health=RunHealth(path="/up", status=(204,)), hook_deadline_s=60
     )
-    run = rules('[health]\npath = "/mine"\n').decide(section)
+    run = rules("[health]\nbake_s = 3\n").decide(section)
     assert run.start == ("uvicorn", "a:b", "--fd", "3")
-    assert (run.health.path, run.health.status, run.hook_deadline_s) == ("/mine", [204], 60)
+    assert (run.health.path, run.health.status, run.health.bake_s) == ("/up", [204], 3)
+    assert run.hook_deadline_s == 60
+
+
+def test_the_hosts_question_counts_whole_and_the_times_one_by_one() -> None:
+    section = RunSection(health=RunHealth(path="/up", status=(204,), deadline_s=60, bake_s=2))
+    one = rules('[health]\nversion_member = "version"\nbake_s = 1\n')
+    health = one.decide(section).health
+    assert (health.path, health.status, health.version_member) == ("/", [200], "version")
+    assert (health.deadline_s, health.bake_s) == (60, 1)
+    assert [line.partition(":")[0] for line in one.overruled(section)] == [
+        "health.bake_s",
+        "health.path",
+        "health.status",
+    ]
 
 
 def test_the_hosts_word_counts_more_and_the_difference_is_said() -> None:

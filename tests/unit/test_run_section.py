@@ -10,7 +10,7 @@ from pusher.run.procfile import read_procfile
 from pusher.run.section import run_section
 from pusher.run.servers import listening
 from pusher.run.table import parse_section
-from pusher.wire import RunProcess, RunSection, WireError, split_command
+from pusher.wire import RunHealth, RunProcess, RunSection, WireError, split_command
 
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 FACTORY = "from flask import Flask\ndef create_app(config=None):\n    app = Flask(__name__)\n    return app\n"
@@ -150,7 +150,7 @@ def test_each_key_comes_from_the_first_that_says_it(tmp_path: Path) -> None:
     written(tmp_path, {"app.py": FLASK, "Procfile": "web: waitress-serve a:b\nrelease: x\n"})
     mine = RunSection(start="gunicorn mine:app")
     said = run_section(tmp_path, mine, packages=["gunicorn"])
-    assert said.section == RunSection(start="gunicorn mine:app", release="x")
+    assert (said.section.start, said.section.release) == ("gunicorn mine:app", "x")
     assert said.note == "start: gunicorn mine:app (pusher.toml)"
     assert run_section(tmp_path, RunSection(), packages=[]).section.listen_via == "port"
     (tmp_path / "Procfile").unlink()
@@ -158,6 +158,29 @@ def test_each_key_comes_from_the_first_that_says_it(tmp_path: Path) -> None:
     assert (said.section.start, said.section.python, said.found) == ("gunicorn -w 2 app:app", "3.12", False)
     assert "found: app.py makes `app`, a Flask application" in said.note
     assert run_section(tmp_path, RunSection(), packages=["gunicorn"]).found
+
+
+@pytest.mark.parametrize(
+    ("files", "missing_is_good", "host"),
+    [
+        ({"app.py": "@app.get('/')\n"}, False, None),
+        ({"urls.py": "urlpatterns = [path('', home)]\n"}, False, None),
+        ({"app.py": "@app.get('/version')\n", "tests/test_a.py": "ask('/')\n"}, True, None),
+        ({"settings.py": "ALLOWED_HOSTS = ['.example.org', 'b']\n"}, True, "example.org"),
+        ({"settings.py": "ALLOWED_HOSTS = ['localhost', 'b']\n"}, True, None),
+        ({"settings.py": "ALLOWED_HOSTS = [os.environ['X']]\n"}, True, None),
+    ],
+)
+def test_without_a_question_any_answer_but_an_error_is_good(
+    files: dict[str, str], missing_is_good: bool, host: str | None, tmp_path: Path
+) -> None:
+    written(tmp_path, files)
+    said = RunSection(start="gunicorn a:b")
+    health = run_section(tmp_path, said, packages=[]).section.health
+    assert {200, 302, 401} <= {*health.status} and 500 not in health.status
+    assert (404 in health.status, health.host) == (missing_is_good, host)
+    asked = RunSection(start="gunicorn a:b", health=RunHealth(bake_s=1))
+    assert run_section(tmp_path, asked, packages=[]).section == asked
 
 
 def test_a_start_with_a_port_listens_there() -> None:
