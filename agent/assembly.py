@@ -43,6 +43,7 @@ from agent.doors.refusals import Refusals
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.dependencies.builder import Builder, LocalBuilder
+from agent.host.dependencies.pythons import Pythons
 from agent.host.dependencies.venvs import Venvs
 from agent.host.embedded.log_buffer import LogBuffer
 from agent.host.embedded.processes import EmbeddedProcesses
@@ -116,6 +117,7 @@ async def serve_host(
             hooks[name] = machine.systemd_hooks(name, app, host=layout)
             beside[name] = machine.systemd_processes(name, app, host=layout, clock=clock)
     uv_binary = Path(await asyncio.to_thread(uv.find_uv_bin))
+    pythons = Pythons(layout.pythons, root=layout.root)
     usable = {
         name: _app(
             name,
@@ -129,6 +131,7 @@ async def serve_host(
             disk=machine.disk,
             clock=clock,
             uv_binary=uv_binary,
+            pythons=pythons,
             status_line=status_lines.of(name),
         )
         for name, app in apps.usable.items()
@@ -193,6 +196,7 @@ def _app(
     disk: Disk,
     clock: Clock,
     uv_binary: Path,
+    pythons: Pythons,
     status_line: StatusLine,
 ) -> App:
     rules, lock = RunRules(name, config, str(layout.app_toml(name))), DeploymentLock(name)
@@ -216,13 +220,14 @@ def _app(
         layout.beneath(config.environment_file) if config.environment_file else None,
         config.dependencies.deadline_s,
     )
-    venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary, builder=builder)
+    venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary, builder=builder, pythons=pythons)
+    dependencies = Dependencies(store, disk, venvs, journal)
     executor = Executor(
         steps={
             Step.UNPACK: Unpack(store, disk, host.limits.tree, rules),
             Step.LINK_SHARED: LinkShared(store.layout, config, disk),
-            Step.DEPENDENCIES: Dependencies(store, disk, venvs, journal),
-            Step.PREFLIGHT: Preflight(store, config, service, clock, processes),
+            Step.DEPENDENCIES: dependencies,
+            Step.PREFLIGHT: Preflight(store, config, service, clock, processes, dependencies.renew),
             Step.SWITCH: Switch(store, revocations, disk, service, journal, clock, processes),
             Step.RESTART: Restart(store, service),
             Step.CONFIRM: Confirm(clock),
@@ -243,6 +248,7 @@ def _app(
         limits=host.limits,
         rules=rules,
         trust=trust,
+        pythons=pythons,
         disk=disk,
         journal=journal,
         clock=clock,
@@ -267,6 +273,7 @@ def _app(
         retention=retention,
         lock=lock,
         store=store,
+        venvs=venvs,
         revocations=revocations,
         service=service,
         journal=journal,
@@ -289,7 +296,9 @@ def _app(
     return App(name, deployer=deployer, status=status, admission=admission, recovery=recovery)
 
 
-def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path, builder: Builder) -> Venvs:
+def _venvs(
+    config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path, builder: Builder, pythons: Pythons
+) -> Venvs:
     credentials = config.dependencies.credentials_file
     return Venvs(
         AppLayout(layout.beneath(config.path)),
@@ -299,6 +308,7 @@ def _venvs(config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path
         uv_binary,
         builder=builder,
         credentials=layout.beneath(credentials) if credentials else None,
+        pythons=pythons,
     )
 
 

@@ -7,7 +7,7 @@ key and the closest known one.
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,11 @@ def load(
         text = str(given or table.get(key) or default)
         return os.path.expanduser(text) if given or not text else str(base / os.path.expanduser(text))
 
+    dependencies, run = _one_python(
+        _dependencies(table.get("dependencies", {}), file, wheels=bool(flags.get("build_wheels"))),
+        parse_section(table.get("run", {}), file=str(file)),
+        file,
+    )
     hosts = {name: _host(name, entry, file) for name, entry in table.get("hosts", {}).items()}
     return Settings(
         app=value("app", ""),
@@ -134,8 +139,8 @@ def load(
         key=path("key", ""),
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         hosts=hosts,
-        dependencies=_dependencies(table.get("dependencies", {}), file, wheels=bool(flags.get("build_wheels"))),
-        run=parse_section(table.get("run", {}), file=str(file)),
+        dependencies=dependencies,
+        run=run,
         chosen=_choose(flags.get("host") or environment.get("PUSHER_HOST", "").split(), hosts),
     )
 
@@ -214,6 +219,18 @@ def _dependencies(table: dict[str, Any], file: Path | None, *, wheels: bool) -> 
     }
     given["wheels"] = wheels or table.get("wheels", False)
     return Dependencies(**given)
+
+
+def _one_python(dependencies: Dependencies, run: RunSection, file: Path | None) -> tuple[Dependencies, RunSection]:
+    """Both with the Python that one of them names."""
+    python = dependencies.python or run.python
+    if run.python and run.python != python:
+        raise Usage(
+            f"{file}: 'run.python' is {run.python!r}, and 'dependencies.python' {python!r}",
+            why="a version runs on the Python that its dependencies are for",
+            hint="Take one of them out",
+        )
+    return replace(dependencies, python=python), replace(run, python=python)
 
 
 def _check(table: Mapping[str, object], known: Mapping[str, Any], *, file: Path | None, place: str) -> None:

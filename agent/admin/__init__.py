@@ -15,5 +15,8 @@ NAMES = (
     "app apply",
     "app run",
     "app remove",
+    "python list",
+    "python add",
+    "python remove",
 )
 """Every command, in the order of `pusher-agent --help`."""

@@ -28,6 +28,11 @@ Run = Callable[[tuple[str, ...]], None]
 
 def run(argv: tuple[str, ...]) -> None:
     """`Run`, on this machine."""
+    answer_of(argv)
+
+
+def answer_of(argv: tuple[str, ...]) -> str:
+    """Run a command to its end; what it wrote to its standard output. Raises: Failed."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         said = (done.stdout + done.stderr).strip()
@@ -35,6 +40,7 @@ def run(argv: tuple[str, ...]) -> None:
         raise Failed(Code.SERVICE_FAILED, f"{argv[0]} could not be run", why=error.strerror or "") from error
     if done.returncode:
         raise Failed(Code.SERVICE_FAILED, f"`{' '.join(argv)}` failed", why=said or f"exit code {done.returncode}")
+    return done.stdout
 
 
 def check_root(layout: HostLayout) -> None:

@@ -4,12 +4,12 @@ Invariant: nothing is changed. What cannot be read is reported, and does not end
 """
 
 import argparse
+import asyncio
 import os
 import pwd
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from agent.admin import door_unit
 from agent.admin.command import Command, no_options
@@ -17,6 +17,7 @@ from agent.core.config import AppConfig, clashes
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import AGENT, Units
 from agent.host.bundle.signatures import TrustFiles
+from agent.host.dependencies.pythons import Pythons
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.setup import polkit_rule
@@ -99,7 +100,7 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFil
     for clash in clashes(apps.usable):
         yield False, f"{clash.sentence}; change one of them in {layout.apps}: until then the agent uses neither"
     for name, config in apps.usable.items():
-        for check in (_check_host, _check_releases, _check_shared):
+        for check in (_check_host, _check_releases, _check_venvs, _check_shared):
             try:
                 yield from check(name, config, layout)
             except OSError as error:
@@ -110,8 +111,12 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFil
 
 
 def _check_host(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
-    python = Path(config.dependencies.python)
-    yield python.exists(), f"{name}: python {python}{'' if python.exists() else ' does not exist'}"
+    pythons = Pythons(layout.pythons, root=layout.root)
+    try:
+        python = asyncio.run(pythons.choose(config.dependencies.python))
+        yield True, f"{name}: python {python.version} ({python.path})"
+    except Problem as problem:
+        yield False, f"{name}: {problem}"
     try:
         pwd.getpwnam(config.user)
         yield True, f"{name}: user {config.user}"
@@ -128,6 +133,25 @@ def _check_releases(name: str, config: AppConfig, layout: HostLayout) -> Iterato
         yield False, f"{name}: release {release} is unknown: {why}; look into it, and delete it by hand"
     if store.live() is None and store.folders():
         yield False, f"{name}: no release is current, so nothing starts at boot; use rollback --to ID"
+
+
+def _check_venvs(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+    """The kept releases whose Python is gone, or is another patch version by now."""
+    store = ReleaseStore(AppLayout(layout.beneath(config.path)))
+    pythons, live = Pythons(layout.pythons, root=layout.root), store.live()
+    for release in store.found():
+        venv = store.layout.venv(release.venv)
+        if lost := asyncio.run(pythons.why_lost(venv)):
+            then = (
+                "it does not start again: send a version"
+                if release.id == live
+                else "a rollback makes it anew, if its lock has hashes"
+            )
+            yield False, f"{name}: the venv of release {release.id} ({release.version}) is lost: {lost}; {then}"
+        else:
+            before, now = asyncio.run(pythons.upgraded(venv))
+            if before:
+                yield True, f"{name}: release {release.id} was made with Python {before}, and runs on {now}"
 
 
 def _check_revoked_keys(trust: TrustFiles) -> Iterator[Finding]:

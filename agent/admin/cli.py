@@ -12,7 +12,11 @@ from agent.admin import NAMES
 from agent.admin.command import Command
 from agent.core.layout import HostLayout
 
-_GROUPS = {"door": "set up the addresses of the agent", "app": "set up, change and remove apps"}
+_GROUPS = {
+    "door": "set up the addresses of the agent",
+    "app": "set up, change and remove apps",
+    "python": "list, add and remove Pythons for the apps",
+}
 
 
 def run(argv: Sequence[str] | None = None) -> int:

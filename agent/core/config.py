@@ -28,6 +28,7 @@ from pydantic import (
 
 from agent.core.layout import is_release_id
 from agent.core.process_names import NAME, name_clash
+from agent.core.pythons import VERSION
 from agent.core.signing import SigningRules
 from pusher.wire import (
     RESERVED_NAMES,
@@ -87,6 +88,14 @@ def _absolute_or_none(path: str) -> str:
     return path and _absolute(path)
 
 
+def _python(setting: str) -> str:
+    if setting.startswith("/"):
+        return _absolute(setting)
+    if not setting or VERSION.fullmatch(setting):
+        return setting
+    raise ValueError('a version like "3.13", or the absolute path of an interpreter, is needed')
+
+
 def _time_or_none(text: str) -> str:
     try:
         if text and datetime.fromisoformat(text).tzinfo is None:
@@ -111,6 +120,7 @@ Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 OptionalPath = Annotated[str, AfterValidator(_absolute_or_none)]
 OptionalTime = Annotated[str, AfterValidator(_time_or_none)]
+PythonSetting = Annotated[str, AfterValidator(_python)]
 ReleaseId = Annotated[str, AfterValidator(_release)]
 SharedPath = Annotated[str, AfterValidator(_relative)]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
@@ -148,7 +158,7 @@ class Dependencies(_Table):
     """What a release's venv is made of, and where from."""
 
     requirements: SharedPath = "requirements.txt"
-    python: AbsolutePath = "/usr/bin/python3"
+    python: PythonSetting = ""
     index_url: str = ""
     indexes: list[Index] = []
     credentials_file: str = ""

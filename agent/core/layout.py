@@ -87,6 +87,11 @@ class HostLayout:
         """Where the agent orders an app's dependencies under systemd; not in `run`, as the one above."""
         return self.root / f"run/pusher-build/{app}.sock"
 
+    @property
+    def pythons(self) -> Path:
+        """The folder of managed Pythons, for the apps of this host: root's."""
+        return self.root / "opt/pusher-agent/pythons"
+
     def notes(self, app: str) -> Path:
         """The agent's folder for what it must remember about an app until the next boot."""
         return self.run / app

@@ -8,13 +8,16 @@ Format: https://packaging.python.org/specifications/pylock-toml/. `pusher` notes
 by name under `tool.pusher.hashes` of a package.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import unquote
 
 from packaging.markers import InvalidMarker, Marker
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidName, canonicalize_name
+from packaging.tags import Tag
+from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from agent.core.requirement_lines import (
@@ -36,6 +39,7 @@ PYLOCK = "pylock.toml"
 PACKAGES_MOST = 10_000
 """So many packages a lock may have."""
 
+_SHOWN_MOST = 20
 _SETS = ("extras", "dependency_groups")
 _ELSEWHERE = ("vcs", "directory", "archive")
 _PACK_HINT = "Pack it with `pusher`, which makes what the host can use"
@@ -43,14 +47,18 @@ _PACK_HINT = "Pack it with `pusher`, which makes what the host can use"
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What a lock says. `requires_python` is empty if it says nothing of it."""
+    """What a lock says. `requires_python` is empty if it says nothing of it.
+
+    `wheels`: the file names of the wheels of each package, where the lock names all of its files.
+    """
 
     requirements: tuple[Requirement, ...]
     requires_python: str
+    wheels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def parse_pylock(text: str, *, wheels_only: bool) -> Lock:
-    """The lock in `text`. Raises: Failed(dependencies_failed), naming the package."""
+    """The lock in `text`. Raises: Failed(dependencies_failed), naming the package, or all that have no wheel."""
     table = parse_toml(text, name=PYLOCK)
     version = table.get("lock-version")
     if not isinstance(version, str) or version.partition(".")[0] != "1":
@@ -58,8 +66,45 @@ def parse_pylock(text: str, *, wheels_only: bool) -> Lock:
     packages = table.get("packages")
     if not isinstance(packages, list) or len(packages) > PACKAGES_MOST:
         raise unusable(PYLOCK, why=f"its packages are not a list of at most {PACKAGES_MOST}")
+    if not all(isinstance(one, dict) for one in packages):
+        raise unusable(PYLOCK, why="a package is not a table")
+    wheels: dict[str, list[str]] = {}
+    for one in packages:
+        where = f"{PYLOCK}, {(name := _name(one.get('name')))}"
+        if (names := _wheel_names(one, where)) or (_files(one, "sdist", where) and not _noted(one, where)):
+            wheels.setdefault(name, []).extend(names)
+    if wheels_only and (lacking := [name for name, names in wheels.items() if not names]):
+        raise without_wheel(lacking)
     found = tuple(_package(one, wheels_only=wheels_only) for one in packages)
-    return Lock(found, _requires_python(table.get("requires-python", "")))
+    return Lock(found, _requires_python(table.get("requires-python", "")), wheels)
+
+
+def lacking_wheels(
+    wheels: Mapping[str, Sequence[str]],
+    requirements: Iterable[Requirement],
+    *,
+    tags: AbstractSet[Tag],
+    environment: Mapping[str, str],
+) -> list[str]:
+    """The packages that are needed where `environment` holds (PEP 508), and have no wheel of these tags.
+
+    `wheels`: the file names of the wheels of each package; one that is not named so may fit.
+    """
+    return [
+        one.name
+        for one in requirements
+        if one.name in wheels
+        and not any(_may_fit(name, tags) for name in wheels[one.name])
+        and (not one.marker or Marker(one.marker).evaluate({**environment}))
+    ]
+
+
+def without_wheel(names: Sequence[str]) -> Failed:
+    """The problem of packages that have no wheel, where only wheels are installed."""
+    shown = [*names[:_SHOWN_MOST], f"{len(names) - _SHOWN_MOST} more"] if len(names) > _SHOWN_MOST else [*names]
+    every = " and ".join(one for one in (", ".join(shown[:-1]), shown[-1]) if one)
+    what = f"{every} {'has' if len(names) == 1 else 'have'} no wheel for this host"
+    return Failed(Code.DEPENDENCIES_FAILED, what, why=BUILDS, hint=BUILDS_HINT)
 
 
 def check_python(requires: str, *, python: str) -> None:
@@ -77,9 +122,7 @@ def check_python(requires: str, *, python: str) -> None:
         )
 
 
-def _package(table: Any, *, wheels_only: bool) -> Requirement:
-    if not isinstance(table, dict):
-        raise unusable(PYLOCK, why="a package is not a table")
+def _package(table: Mapping[str, Any], *, wheels_only: bool) -> Requirement:
     name = _name(table.get("name"))
     where = f"{PYLOCK}, {name}"
     marker = _marker(table.get("marker", ""), where)
@@ -91,14 +134,26 @@ def _package(table: Any, *, wheels_only: bool) -> Requirement:
     hashes = [one for file in (*wheels, *sdist) for one in _hashes(file, where)] + noted
     if not hashes:
         raise unusable(where, why="it has no hashes")
-    if wheels_only and not wheels and not noted:
-        raise unusable(where, why=BUILDS, hint=f"{BUILDS_HINT}, or pack it with --build-wheels")
     paths = [file["path"] for file in (*wheels, *sdist) if "path" in file]
     if len(paths) > 1:
         raise unusable(where, why="it names several files of the release", hint=_PACK_HINT)
     target = f"{name} @ {_text(paths[0], where)}" if paths else f"{name}=={_version(table.get('version'), where)}"
     one = parse_requirement(f"{target} ; {marker}" if marker else target, where=where, wheels_only=wheels_only)
     return replace(one, hashes=parse_hashes((f"--hash={one}" for one in hashes), where=where))
+
+
+def _wheel_names(table: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The file names of the wheels of a package."""
+    files = _files(table, "wheels", where)
+    named = (next((_text(one[key], where) for key in ("name", "path", "url") if key in one), "") for one in files)
+    return tuple(unquote(one.partition("?")[0].rpartition("/")[2]) for one in named)
+
+
+def _may_fit(name: str, tags: AbstractSet[Tag]) -> bool:
+    try:
+        return not tags.isdisjoint(parse_wheel_filename(name)[3])
+    except InvalidWheelFilename:
+        return True
 
 
 def _name(name: Any) -> str:

@@ -122,7 +122,8 @@ def unusable(where: str, *, why: str, hint: str = "") -> Failed:
 
 
 BUILDS = "it would run build code of others on the host, which only_binary forbids"
-BUILDS_HINT = "Use a wheel (wheels/ is for your own), or set only_binary = false in [dependencies]"
+SEND_WHEELS = "send wheels: `wheels = true` in [dependencies] of pusher.toml"
+BUILDS_HINT = f"Let the host build: `only_binary = false` in [dependencies] of the app's file. Or {SEND_WHEELS}"
 OWN_CODE = "it names a file or folder of the release, and a venv is shared by releases"
 OWN_CODE_HINT = "Code of the release is imported from its folder; wheels of its own go into wheels/"
 

@@ -12,7 +12,7 @@ import codecs
 import hashlib
 import posixpath
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -74,8 +74,8 @@ class Wanted:
 
     `name` is the configured file, `files` the SHA-256 (hex) of each that counts. The requirements of a lock are
     known only when it has been exported (`read_exported`). `hashed`: all must carry hashes. `only_binary`,
-    `no_binary`: for these packages a wheel, or a build, is demanded. `passed_over`: statements without effect, for
-    people.
+    `no_binary`: for these packages a wheel, or a build, is demanded. `wheels`: the names of the wheels of each
+    package, as far as they are known. `passed_over`: statements without effect, for people.
     """
 
     kind: Kind
@@ -89,6 +89,7 @@ class Wanted:
     only_binary: tuple[str, ...] = ()
     no_binary: tuple[str, ...] = ()
     requires_python: str = ""
+    wheels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
 
     @property
@@ -216,6 +217,7 @@ class _Reading:
             lock.requirements,
             hashed=bool(lock.requirements),
             requires_python=lock.requires_python,
+            wheels=lock.wheels,
         )
 
     def _follow(self, name: str, by: str = "", *, constraints: bool = False) -> None:

@@ -178,9 +178,8 @@ def uv_environment(agent: Mapping[str, str], *, cache: Path) -> dict[str, str]:
 
     HOME is a folder of its own, and NETRC nothing: credentials get to uv only as `index_credentials` gives them.
     """
-    passed = {name: agent[name] for name in _PASSED_ON if name in agent}
     return {
-        **passed,
+        **passed_on(agent),
         "PATH": CLEAN_PATH,
         "HOME": str(cache),
         "LANG": "C.UTF-8",
@@ -188,6 +187,11 @@ def uv_environment(agent: Mapping[str, str], *, cache: Path) -> dict[str, str]:
         "UV_CACHE_DIR": str(cache / "uv"),
         "UV_HTTP_RETRIES": "2",  # three tries take 3 s; uv's own four take 10 s to say that there is no network
     }
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of an environment, the way to the network that root has set: proxies and certificates."""
+    return {name: environment[name] for name in _PASSED_ON if name in environment}
 
 
 def index_credentials(config: Dependencies, logins: Mapping[str, tuple[str, str]]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from agent.core.config import AppConfig, BundleLimits
 from agent.core.pylock import PYLOCK
 from agent.core.run import RunRules
 from agent.host.bundle.signatures import TrustFiles, verify_all
+from agent.host.dependencies.pythons import Pythons
 from agent.host.ports import Bundle, Clock
 from agent.host.releases.unpack import check_room, write_metadata
 from agent.host.storage.disk import Disk
@@ -52,6 +53,7 @@ class Admission:
     limits: BundleLimits
     rules: RunRules
     trust: TrustFiles
+    pythons: Pythons
     disk: Disk
     journal: Journal
     clock: Clock
@@ -80,7 +82,8 @@ class Admission:
         )
 
     async def check(self, verified: VerifiedManifest, *, retry: bool) -> None:
-        """Refuse a manifest for another app or host, one that is too large, or one that is not fresh.
+        """Refuse a manifest for another app or host, one that is too large, or one that is not fresh; or one for
+        a Python that this host does not have.
 
         With `retry` the newest manifest that was accepted is fresh once more. It must also say nothing of how it
         runs that does not fit this host. Raises: Refused, as `agent.core.trust.check` and `RunRules`; Failed.
@@ -94,7 +97,8 @@ class Admission:
             limits=self.limits,
             retry=retry,
         )
-        self.rules.decide(verified.manifest.run)
+        run = self.rules.decide(verified.manifest.run)
+        await self.pythons.choose(self.config.dependencies.python, named=run.python)
 
     def store(self, verified: VerifiedManifest, bundle: Bundle, into: Path) -> None:
         """Begin the tree `into` with the verified manifest and the index of the bundle, durably. Blocking.

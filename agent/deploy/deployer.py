@@ -20,6 +20,7 @@ from agent.deploy.executor import Executor
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.retention import Retention
+from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Bundle, Clock, Service
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
@@ -64,6 +65,7 @@ class Deployer:
         retention: Retention,
         lock: DeploymentLock,
         store: ReleaseStore,
+        venvs: Venvs,
         revocations: Revocations,
         service: Service,
         journal: Journal,
@@ -76,6 +78,7 @@ class Deployer:
         self._retention = retention
         self._lock = lock
         self._store = store
+        self._venvs = venvs
         self._revocations = revocations
         self._service = service
         self._journal = journal
@@ -182,6 +185,7 @@ class Deployer:
                 self._app,
                 request.to,
                 store=self._store,
+                venvs=self._venvs,
                 revocations=self._revocations,
                 journal=self._journal,
             )

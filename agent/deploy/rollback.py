@@ -1,16 +1,18 @@
 """Where a rollback goes.
 
-Invariant: the target is intact, its keys still count, and it is not the live release. If the caller named none, it
-was confirmed good, and nobody rolled back from it. The caller learns which releases were passed over because they
-are damaged or revoked.
+Invariant: the target is intact, its keys still count, its venv runs or can be made anew, and it is not the live
+release. If the caller named none, it was confirmed good, and nobody rolled back from it. The caller learns which
+releases were passed over because they are damaged or revoked, or have lost their Python.
 """
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 
 from agent.core.releases import Release, listing, rollback_targets
+from agent.host.dependencies.venvs import Venvs
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
@@ -20,7 +22,13 @@ _log = structlog.get_logger()
 
 
 async def target(
-    app: str, to: str | None, *, store: ReleaseStore, revocations: Revocations, journal: Journal
+    app: str,
+    to: str | None,
+    *,
+    store: ReleaseStore,
+    venvs: Venvs,
+    revocations: Revocations,
+    journal: Journal,
 ) -> tuple[Release, Problem | None]:
     """The release to roll back to (`to`, or the newest intact rollback target), and what was passed over for it.
 
@@ -42,11 +50,15 @@ async def target(
             _log.warning("release_revoked", app=app, release=one.id, why=revoked)
             found.append((Code.SIGNER_REVOKED, f"the keys of release {one.id} ({one.version}) ended: {revoked}"))
             continue
-        difference = await asyncio.to_thread(store.intact, one.id)
-        if not difference:
-            return one, _passed_over(found)
-        _log.warning("release_damaged", app=app, release=one.id, difference=difference)
-        found.append((Code.RELEASE_DAMAGED, f"release {one.id} ({one.version}) is damaged: {difference}"))
+        if difference := await asyncio.to_thread(store.intact, one.id):
+            _log.warning("release_damaged", app=app, release=one.id, difference=difference)
+            found.append((Code.RELEASE_DAMAGED, f"release {one.id} ({one.version}) is damaged: {difference}"))
+            continue
+        if lost := await _lost(venvs, store.layout.release(one.id)):
+            _log.warning("python_lost", app=app, release=one.id, why=lost)
+            found.append((Code.DEPENDENCIES_FAILED, f"release {one.id} ({one.version}) cannot run: {lost}"))
+            continue
+        return one, _passed_over(found)
     if found:
         raise Refused(found[0][0], what, why=_reasons(found), hint=hint + _hint(found))
     why = "no older release was confirmed good, or all of them were rolled back from"
@@ -63,6 +75,13 @@ async def check_live(app: str, release: str, *, store: ReleaseStore) -> None:
             why=f"release {live} is live" if live else "nothing is live",
             hint="Nothing was changed. To roll back all the same, leave out `from`",
         )
+
+
+async def _lost(venvs: Venvs, release: Path) -> str:
+    """Why a release cannot run, because its Python is gone and its venv cannot be made anew; empty if it can."""
+    if (lost := await venvs.why_lost(release)) and (hindrance := await venvs.why_not_renewed(release)):
+        return f"{lost}, and its venv is not made anew: {hindrance}"
+    return ""
 
 
 def _passed_over(found: Sequence[tuple[Code, str]]) -> Problem | None:

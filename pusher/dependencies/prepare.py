@@ -28,6 +28,7 @@ from pusher.dependencies.requirement_files import Requirements, exact_lock, read
 from pusher.dependencies.target import with_wheels
 from pusher.dependencies.uv import UNREACHABLE, UvFailed, compile_lock, export_lock, uv_version
 from pusher.errors import Usage
+from pusher.run.python import declared_python
 
 DEFAULT_PYTHON = "3.11"
 """Debian 12's: the oldest that a host of ours has."""
@@ -58,13 +59,16 @@ def prepare(
     folder = folder.absolute()  # uv is run elsewhere
     tree = read_tree(folder, tracked=tracked)
     file = choose(folder, named=wanted.file)
+    python = declared_python(folder, wanted=wanted.python)
+    noted = (python.note,) if python.note else ()
     if file is None and not wanted.python_path:
-        return Prepared(tree, packages=named_packages(folder))
+        return Prepared(tree, noted, named_packages(folder))
     preparing = _Preparing(tree, wanted, anew)
     try:
-        return preparing.prepare(file)
+        tree, notes, packages = preparing.prepare(file)
     except _HostDecides as error:
-        return Prepared(tree, (*preparing.notes, str(error)), named_packages(folder))
+        notes, packages = (*preparing.notes, str(error)), named_packages(folder)
+    return Prepared(tree, (*notes, *noted), packages)
 
 
 class _HostDecides(Exception):
@@ -210,22 +214,11 @@ class _Preparing:
 
     def _python(self) -> str:
         """The oldest Python that the version must work with."""
-        if declared := self._declared():
-            return declared[0]
+        if declared := declared_python(self.folder, wanted=self.wanted.python).version:
+            return declared
         requires = self._project_python()
         fitting = (one for one in _PYTHONS[_PYTHONS.index(DEFAULT_PYTHON) :] if requires.contains(one))
         return next(fitting, DEFAULT_PYTHON)
-
-    def _declared(self) -> tuple[str, str] | None:
-        """A Python that is named, and by what."""
-        if self.wanted.python:
-            return self.wanted.python, "pusher.toml"
-        for name in (".python-version", "runtime.txt"):
-            with contextlib.suppress(OSError):
-                text = (self.folder / name).read_text("utf-8").strip()
-                if found := re.fullmatch(r"(?:python-|cpython-)?(3\.\d+(?:\.\d+)?)", text):
-                    return found[1], name
-        return None
 
     def _project_python(self) -> SpecifierSet:
         project = project_table(self.folder).get("project")
@@ -247,11 +240,11 @@ class _Preparing:
             raise Usage(
                 f"There is no Python {requires}", why=f"{file} asks for it", hint="Correct requires-python"
             )
-        declared = self._declared()
-        if declared and not (requires.contains(declared[0]) or requires.contains(f"{declared[0]}.99")):
+        declared, by, _ = declared_python(self.folder, wanted=self.wanted.python)
+        if declared and not (requires.contains(declared) or requires.contains(f"{declared}.99")):
             raise Usage(
-                f"The version needs Python {requires}, and {declared[1]} names {declared[0]}",
-                hint=f"Correct {declared[1]}, or requires-python",
+                f"The version needs Python {requires}, and {by} names {declared}",
+                hint=f"Correct {by}, or requires-python",
             )
 
     def _said(self, file: Path, lock: Lock, mine: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The run section of a version: what pusher.toml says, then its Procfile, then what was found in its code.
+"""The run section of a version: what pusher.toml says, then its Procfile, then what was found in its files.
 
 Invariant: each key comes from the first of these that says it.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pusher.run.found import find_health, find_run
 from pusher.run.procfile import read_procfile
+from pusher.run.python import declared_python
 from pusher.wire import PROCFILE, RunSection
 
 
@@ -25,13 +26,15 @@ def run_section(folder: Path, said: RunSection, *, packages: Collection[str]) ->
     """The run section of the version in `folder`. `packages` are the names of its dependencies. Raises: Usage."""
     procfile = read_procfile(folder)
     section = _over(said, procfile) if procfile else said
+    python = RunSection(python=declared_python(folder).version)
     if section.start:
         where = "pusher.toml" if said.start else PROCFILE
-        return Said(_asked(section, folder), f"start: {section.start} ({where})", found=False)
+        return Said(_asked(_over(section, python), folder), f"start: {section.start} ({where})", found=False)
     found = find_run(folder, packages)
     if not found.section.start:
-        return Said(section, f"start: the host decides; {found.why}", found=False)
-    whole = _asked(_over(section, found.section), folder)
+        whole = _over(section, python)
+        return Said(whole, f"start: the host decides; {found.why}", found=not section)
+    whole = _asked(_over(_over(section, found.section), python), folder)
     return Said(whole, f"start: {whole.start} (found: {found.why})", found=not section)
 
 

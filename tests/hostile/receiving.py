@@ -12,6 +12,7 @@ from agent.core.run import RunRules
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.bundle.tar import TarBundle
+from agent.host.dependencies.pythons import Pythons
 from agent.host.releases.unpack import Unpacked, unpack
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
@@ -48,6 +49,7 @@ class Receiver:
             host="here",
             limits=BundleLimits(),
             trust=TrustFiles(root / "allowed_signers"),
+            pythons=Pythons(),
             clock=Clock(),
             disk=self.disk,
             journal=Journal(root / "journal.sqlite"),

@@ -25,7 +25,7 @@ def test_an_empty_file_has_the_workshops_values():
     assert (app.path, app.user, app.listen) == ("/opt/flask-demo", "flask-demo", "0.0.0.0:8000")
     assert (app.start, app.keep_releases, app.drain_s) == ("", 5, 10)
     assert (app.health.path, app.health.status, app.health.deadline_s) == ("/", [200], 10)
-    assert (app.dependencies.requirements, app.dependencies.python) == ("requirements.txt", "/usr/bin/python3")
+    assert (app.dependencies.requirements, app.dependencies.python) == ("requirements.txt", "")
     assert app.preflight
     assert app.shared == ()
 
@@ -258,3 +258,14 @@ def test_instances_are_numbered() -> None:
         ("worker", "worker", 1),
         ("worker-2", "worker", 2),
     ]
+
+
+@pytest.mark.parametrize("python", ["3.13", "3.13.1", "/usr/local/bin/python3", ""])
+def test_a_python_is_a_version_or_the_path_of_an_interpreter(python):
+    assert parse_app(f'[dependencies]\npython = "{python}"', file=FILE, app="a").dependencies.python == python
+
+
+@pytest.mark.parametrize("python", ["python3", "3", "2.7", ">=3.11", "/opt/../bin/python3", "3.13t"])
+def test_a_python_that_is_neither_is_refused(python):
+    problem = refusal(f'[dependencies]\npython = "{python}"')
+    assert problem.what == f"{FILE}: 'dependencies.python' is {python!r}"

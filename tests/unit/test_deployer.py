@@ -23,6 +23,9 @@ from agent.deploy.retention import Retention
 from agent.deploy.status_line import StatusLine
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
+from agent.host.dependencies.builder import LocalBuilder
+from agent.host.dependencies.pythons import Pythons
+from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Bundle, Service
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
@@ -101,6 +104,7 @@ class App:
             host="web1",
             limits=BundleLimits(),
             trust=trust,
+            pythons=Pythons(),
             disk=disk,
             journal=journal,
             clock=CLOCK,
@@ -126,6 +130,14 @@ class App:
             retention=Retention("app", 5, store, disk, journal, revocations),
             lock=self.lock,
             store=store,
+            venvs=Venvs(
+                store.layout,
+                disk,
+                root / "cache",
+                config.dependencies,
+                Path("uv"),
+                builder=LocalBuilder(disk, root / "work"),
+            ),
             revocations=revocations,
             service=service,
             journal=journal,

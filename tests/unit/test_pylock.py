@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from packaging.tags import parse_tag
 
 from agent.core.config import Dependencies
-from agent.core.pylock import PACKAGES_MOST, check_python
+from agent.core.pylock import PACKAGES_MOST, check_python, lacking_wheels, without_wheel
 from agent.core.requirements import Kind, Wanted, read_wanted
 from agent.core.toml_text import DOTS_MOST
 from agent.core.venv import install_argv, written_files
@@ -102,7 +103,38 @@ def test_the_hashes_of_every_file_count_and_those_that_the_sender_noted():
 def test_a_source_archive_alone_is_for_hosts_that_build():
     source = HEAD + package(name="tiny", version="1", sdist=file())
     assert read(source, wheels_only=False).requirements[0].name == "tiny"
-    assert "tiny cannot be used: it would run build code" in refused(source)
+    assert "tiny has no wheel for this host: it would run build code" in refused(source)
+
+
+def test_all_packages_without_a_wheel_are_named_at_once():
+    source = HEAD + "".join(package(name=name, version="1", sdist=file()) for name in ("one", "two", "three"))
+    assert refused(source).startswith("one, two and three have no wheel for this host")
+    with pytest.raises(Failed) as caught:
+        read(source)
+    assert "`only_binary = false` in [dependencies] of the app's file" in caught.value.hint
+    assert "`wheels = true` in [dependencies] of pusher.toml" in caught.value.hint
+
+
+def test_many_packages_without_a_wheel_are_not_all_shown():
+    assert str(without_wheel([f"p{number}" for number in range(23)])).startswith("p0, p1, ")
+    assert "p19 and 3 more have no wheel" in str(without_wheel([f"p{number}" for number in range(23)]))
+
+
+def test_a_wheel_counts_only_where_it_fits_and_its_package_is_needed():
+    fitting, other = "one-1-cp311-cp311-linux_x86_64.whl", "one-1-cp313-cp313-linux_x86_64.whl"
+    tags = parse_tag("cp311-cp311-linux_x86_64")
+
+    def lacking(marker: str = "", **wheel: object) -> list[str]:
+        marked = {"marker": marker} if marker else {}
+        wanted = read(HEAD + package(name="one", version="1", wheels=[file(**wheel)], **marked))
+        return lacking_wheels(
+            wanted.wheels, wanted.requirements, tags=tags, environment={"python_version": "3.11"}
+        )
+
+    assert lacking(name=fitting) == lacking(url=f"https://x.example/{fitting}?query") == []
+    assert lacking(name=other) == ["one"]
+    assert lacking("python_version < '3.11'", name=other) == []
+    assert lacking(name="unusual") == [], "what it is for is not known"
 
 
 @pytest.mark.parametrize(

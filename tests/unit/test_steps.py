@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,7 +128,11 @@ class App:
 
     def preflight(self, config: AppConfig | None = None) -> Preflight:
         config = config or self.config
-        return Preflight(self.storing(config), config, self.service, CLOCK, self.processes)
+        return Preflight(self.storing(config), config, self.service, CLOCK, self.processes, renew)
+
+
+async def renew(_attempt: Attempt, line: Lines) -> None:
+    line("the venv runs")
 
 
 def write_signed(into: Path, version: str, index: bytes, *, size: int) -> None:
@@ -259,13 +264,17 @@ async def test_link_shared_names_the_shared_path_that_it_may_not_look_at(
 class ScriptedVenvs:
     """Venvs whose key is given. `failure` is raised instead of making one."""
 
-    def __init__(self, layout: AppLayout, failure: Failed | None = None) -> None:
+    def __init__(self, layout: AppLayout, failure: Failed | None = None, *, lost: str = "") -> None:
         self.pruned: set[str] = set()
         self._layout = layout
         self._failure = failure
+        self._lost = lost
 
     async def key(self, release: Path) -> str:
         return "key-v2"
+
+    async def why_lost(self, release: Path) -> str:
+        return self._lost
 
     async def ensure(self, key: str, release: Path, *, line: Lines) -> bool:
         line("installing")
@@ -288,6 +297,20 @@ async def test_dependencies_notes_the_venv_and_links_it_and_its_undo_leaves_it_f
     assert app.lines == ["installing"]
     await step.undo(attempt(), app.lines.append)
     assert app.layout.venv("key-v2").is_dir()
+
+
+async def test_a_rollback_to_a_release_that_lost_its_python_gets_a_new_venv(app: App) -> None:
+    path = await asyncio.to_thread(app.release, V2, "v0")
+    back = replace(attempt(), kind=Kind.ROLLBACK)
+    runs = Dependencies(app.store, DISK, cast("Venvs", ScriptedVenvs(app.layout)), app.journal)
+    await runs.renew(back, app.lines.append)
+    lost = ScriptedVenvs(app.layout, lost="Python 3.13.0 is gone")
+    step = Dependencies(app.store, DISK, cast("Venvs", lost), app.journal)
+    await step.renew(attempt(), app.lines.append)
+    assert os.readlink(path / "venv") == "../../shared/venvs/key-v0", "a deployment has just made its venv"
+    await step.renew(back, app.lines.append)
+    assert os.readlink(path / "venv") == "../../shared/venvs/key-v2"
+    assert app.lines == ["Python 3.13.0 is gone: its venv is made anew", "installing"]
 
 
 async def test_dependencies_that_fail_leave_no_link(app: App) -> None:

@@ -4,6 +4,7 @@ Invariant: nothing live changes, and a candidate that fails has ended when the s
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from agent.core.config import AppConfig
@@ -15,10 +16,13 @@ from agent.host.releases.store import ReleaseStore
 from agent.host.run import health
 from agent.host.run.launch import find_start
 
+Renew = Callable[[Attempt, Lines], Awaitable[None]]
+"""Makes the venv of a release anew, if it does not run any more. Raises: Refused, Failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Finds the programs of all processes and reserves the public socket.
+    """Renews a venv whose Python is gone, finds the programs of all processes and reserves the public socket.
 
     Then it starts a candidate and checks its health (unless `preflight = false`).
     """
@@ -28,8 +32,10 @@ class Preflight:
     service: Service
     clock: Clock
     processes: SideProcesses
+    renew: Renew
 
     async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> Inputs:
+        await self.renew(attempt, line)
         release = await placed(self.store, attempt.release)
         await self.processes.ready()
         for name, start in release.run.commands:

@@ -11,10 +11,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.build_needs import debian_packages
 from agent.core.config import Dependencies
 from agent.core.layout import AppLayout
 from agent.core.pylock import check_python
-from agent.core.requirement_lines import WHEELS
+from agent.core.pythons import Python
+from agent.core.requirement_lines import BUILDS_HINT, SEND_WHEELS, WHEELS
 from agent.core.requirements import Wanted, lock_files, read_exported, read_wanted
 from agent.core.venv import (
     COMPLETE,
@@ -22,7 +24,6 @@ from agent.core.venv import (
     compile_argv,
     describe,
     export_argv,
-    facts_argv,
     index_credentials,
     install_argv,
     make_argv,
@@ -36,23 +37,28 @@ from agent.core.work_folder import EXPORTED, LOCK_FOLDER, VENV, Source
 from agent.host.dependencies.builder import TIED, Builder
 from agent.host.dependencies.credentials import read_logins
 from agent.host.dependencies.order import UNREACHABLE, Order, found
+from agent.host.dependencies.pythons import Pythons
 from agent.host.dependencies.release_files import Places, read_file, tree_digests
+from agent.host.dependencies.wheels import check_wheels
 from agent.host.ports import Lines
+from agent.host.releases.run_files import read_run
 from agent.host.releases.venv_files import LIST, list_files, mark_of
 from agent.host.run import process
 from agent.host.run.threads import to_its_end
 from agent.host.storage.disk import Disk
 from agent.host.storage.errors import explained
-from pusher.wire import Code, Failed, Refused
+from pusher.wire import Code, Failed, Problem
 
 _ERROR = re.compile(r"^error: (.+)(?:\n +cause: (.+))?", re.M)  # "Failed to download" alone says nothing
-_FACTS_DEADLINE_S = 30.0
 _PACKAGES = (".whl", ".tar.gz", ".zip")
 """What of `wheels/` is put where uv looks."""
 
 
 class Venvs:
-    """The venvs of one app. `cache` is the agent's cache folder; `credentials` a file in netrc form."""
+    """The venvs of one app. `cache` is the agent's cache folder; `credentials` a file in netrc form.
+
+    Without `pythons`, those of the system are used.
+    """
 
     def __init__(
         self,
@@ -64,6 +70,7 @@ class Venvs:
         *,
         builder: Builder,
         credentials: Path | None = None,
+        pythons: Pythons | None = None,
     ) -> None:
         self._layout = layout
         self._disk = disk
@@ -72,20 +79,42 @@ class Venvs:
         self._builder = builder
         self._environment = uv_environment(os.environ, cache=cache)
         self._credentials = credentials
-        self._facts: dict[tuple[object, ...], str] = {}
+        self._pythons = pythons or Pythons()
         self._places = Places()
 
     async def key(self, release: Path) -> str:
         """The key of the venv that a release needs.
 
         Raises: Failed(dependencies_failed) for files that are missing or cannot be used, or another Python than
-        they are for; Refused(configuration).
+        they are for; Refused(configuration, dependencies_failed), for a Python that this host does not have.
         """
         inputs = await self._inputs(release)
-        check_python(inputs.wanted.requires_python, python=inputs.python)
+        check_python(inputs.wanted.requires_python, python=inputs.python.facts)
         return venv_key(
-            inputs.wanted, python=inputs.python, config=self._config, wheels=inputs.wheels, places=inputs.places
+            inputs.wanted,
+            python=inputs.python.facts,
+            config=self._config,
+            wheels=inputs.wheels,
+            places=inputs.places,
         )
+
+    async def why_lost(self, release: Path) -> str:
+        """Why the venv of a release does not run any more, because of its Python; empty if it does."""
+        return await self._pythons.why_lost(release / "venv")
+
+    async def why_not_renewed(self, release: Path) -> str:
+        """Why the venv of a release cannot be made anew with another Python, with the same packages in it.
+
+        Empty if it can.
+        """
+        try:
+            inputs = await self._inputs(release)
+            check_python(inputs.wanted.requires_python, python=inputs.python.facts)
+        except Problem as problem:
+            return str(problem)
+        if not (inputs.wanted.exact or inputs.wanted.hashed):
+            return f"its {inputs.wanted.name} has no hashes, so another venv may have other packages"
+        return ""
 
     async def ensure(self, key: str, release: Path, *, line: Lines) -> bool:
         """Have the venv `key`, which must be the release's. Returns whether it had to be made.
@@ -96,6 +125,8 @@ class Venvs:
         if await asyncio.to_thread((final / COMPLETE).is_file):
             return False
         inputs = await self._inputs(release)
+        if self._config.only_binary:
+            await asyncio.to_thread(check_wheels, inputs.wanted, python=inputs.python)
         for said in inputs.wanted.passed_over:
             line(said)
         logins = await asyncio.to_thread(read_logins, self._credentials)
@@ -106,7 +137,7 @@ class Venvs:
                 wanted = await self._export(inputs, release, work, line)
                 await to_its_end(self._write_inputs, wanted, inputs, release, work)
                 await self._build(wanted, inputs, work, credentials, line)
-                await self._compile(work / VENV, final)
+                await self._compile(work / VENV, final, python=inputs.python.path)
             await to_its_end(self._publish, work, final, inputs.described(self._config))
         except TimeoutError as error:
             raise _failed(f"there was no end after {self._config.deadline_s:g} s") from error
@@ -127,10 +158,13 @@ class Venvs:
                 self._disk.discard(path, op="venv.discard")
 
     async def _inputs(self, release: Path) -> "_Inputs":
-        python = await self._python_facts()
-        return await asyncio.to_thread(self._read, release, python)
+        wanted, named = await asyncio.to_thread(self._read, release)
+        requires = wanted.requires_python
+        python = await self._pythons.choose(self._config.python, named=named, requires=requires)
+        return await asyncio.to_thread(self._with_digests, wanted, python, release)
 
-    def _read(self, release: Path, python: str) -> "_Inputs":
+    def _read(self, release: Path) -> tuple[Wanted, str]:
+        """What a release asks for, and the version of Python that it names."""
         config = self._config
         wanted = read_wanted(
             config.requirements,
@@ -138,34 +172,12 @@ class Venvs:
             wheels_only=config.only_binary,
             indexes={one.name for one in config.indexes},
         )
-        return _Inputs(wanted, python, tree_digests(release / WHEELS), self._places.digests(config.find_links))
+        run = read_run(release)
+        return wanted, run.python if run else ""
 
-    async def _python_facts(self) -> str:
-        """What build the configured Python is, asked again when its file has changed."""
-        python = self._config.python
-        try:
-            real = await asyncio.to_thread(os.path.realpath, python)
-            stat = await asyncio.to_thread(os.stat, real)
-            known = (real, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            if known not in self._facts:
-                ending, said = await process.run(
-                    facts_argv(python),
-                    folder=Path("/"),
-                    environment=self._environment,
-                    deadline_s=_FACTS_DEADLINE_S,
-                    line=_nobody,
-                )
-                if ending:
-                    raise OSError(f"{ending}\n{said}")
-                self._facts[known] = said
-        except OSError as error:
-            raise Refused(
-                Code.CONFIGURATION,
-                f"The Python {python} cannot be run",
-                why=error.strerror or str(error),
-                hint="Install it, or set `python` in [dependencies]",
-            ) from error
-        return self._facts[known]
+    def _with_digests(self, wanted: Wanted, python: Python, release: Path) -> "_Inputs":
+        places = self._places.digests(self._config.find_links)
+        return _Inputs(wanted, python, tree_digests(release / WHEELS), places)
 
     def _clear(self, final: Path, work: Path) -> None:
         """Room for a new one: away with what was not finished, here or there."""
@@ -183,7 +195,7 @@ class Venvs:
         if not needs_export(wanted):
             return wanted
         await to_its_end(self._copy_lock, wanted, release, work / LOCK_FOLDER)
-        argv = (*TIED, *export_argv(self._uv, python=self._config.python))
+        argv = (*TIED, *export_argv(self._uv, python=inputs.python.path))
         ending, said = await found(self._run(argv, folder=work, line=line))
         if ending:
             raise _failed(f"uv export: {ending}", said)
@@ -220,7 +232,7 @@ class Venvs:
     ) -> None:
         config, wheels = self._config, any("/" not in name for name in inputs.wheels)
         order = Order(
-            make=make_argv(self._uv, python=config.python),
+            make=make_argv(self._uv, python=inputs.python.path),
             attempts=tuple(
                 (source, install_argv(self._uv, wanted, config=config, source=source, wheels=wheels))
                 for source in sources(config, wanted, wheels=bool(inputs.wheels))
@@ -241,9 +253,9 @@ class Venvs:
                     hint="Name it in the requirements: an index of its own counts only for what is named there",
                 )
 
-    async def _compile(self, built: Path, final: Path) -> None:
+    async def _compile(self, built: Path, final: Path, *, python: str) -> None:
         """Byte code, for faster starts. A module that does not compile is its package's affair, as with pip."""
-        argv = compile_argv(self._config.python, built=built, final=final)
+        argv = compile_argv(python, built=built, final=final)
         await self._run((*TIED, *argv), folder=Path("/"), line=_nobody)
 
     async def _run(self, argv: tuple[str, ...], *, folder: Path, line: Lines) -> tuple[str, str]:
@@ -266,15 +278,16 @@ class Venvs:
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """What decides about a venv: what is wanted, the facts of its Python, and SHA-256 by path."""
+    """What decides about a venv: what is wanted, its Python, and SHA-256 by path."""
 
     wanted: Wanted
-    python: str
+    python: Python
     wheels: dict[str, str]
     places: dict[str, str]
 
     def described(self, config: Dependencies) -> bytes:
-        return describe(self.wanted, python=self.python, config=config, wheels=self.wheels, places=self.places)
+        facts, wheels, places = self.python.facts, self.wheels, self.places
+        return describe(self.wanted, python=facts, config=config, wheels=wheels, places=places)
 
 
 def _installed(venv: Path) -> list[str]:
@@ -303,9 +316,12 @@ def _not_installed(said: str, config: Dependencies) -> Failed:
         )
     found = _ERROR.search(said)
     why = ": ".join(part for part in found.groups() if part) if found else "uv could not install them"
+    if not config.only_binary and (packages := debian_packages(said)):
+        lacking = f"The build lacks {' and '.join(packages)}"
+        return _failed(why, said, hint=f"{lacking}: `sudo apt-get install {' '.join(packages)}`. Or {SEND_WHEELS}")
     hint = "Mend the requirements, or send wheels along in wheels/"
     if config.only_binary and "wheel" in said:
-        hint += ". Only wheels are installed (only_binary)"
+        hint = BUILDS_HINT
     return _failed(why, said, hint=hint)
 
 

@@ -12,6 +12,7 @@ from agent.core.config import AppConfig
 from agent.core.environment import Account, app_environment, parse_environment_file, trampoline
 from agent.core.layout import HostLayout
 from agent.core.processes import Instance
+from agent.core.pythons import DEFAULT_PYTHON
 from agent.core.run import SERVICE, Words
 from agent.core.units import process_environment, process_options, runner_options
 from agent.host.ports import Placed
@@ -186,7 +187,9 @@ def _prepare(
 
 
 def _runner(config: AppConfig, options: tuple[str, ...]) -> tuple[str, ...]:
-    return (config.dependencies.python, "-I", "-S", str(_RUNNER), *options)
+    setting = config.dependencies.python
+    python = setting if setting.startswith("/") else DEFAULT_PYTHON
+    return (python, "-I", "-S", str(_RUNNER), *options)
 
 
 def _without_venv(launch: Launch) -> Launch:
