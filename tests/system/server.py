@@ -127,7 +127,7 @@ class Server:
     def pack(self, version: str, *, source: Path = REPOSITORY / "app-src", app: str = APP) -> str:
         """A signed bundle; its path inside the host."""
         self._sent += 1
-        name = f"{version}-{self._sent}.tar.zst"
+        name, own = f"{version}-{self._sent}.tar.zst", source / version / "pusher.toml"
         subprocess.run(
             (sys.executable, "-m", "pusher", "pack", version, "--output", str(self.folder / name)),
             env=os.environ
@@ -136,6 +136,7 @@ class Server:
                 "PUSHER_SOURCE": str(source),
                 "PUSHER_KEY": str(self.folder / "key"),
                 "PYTHONPATH": str(REPOSITORY),
+                **({"PUSHER_CONFIG": str(own)} if own.exists() else {}),
             },
             check=True,
             capture_output=True,

@@ -102,16 +102,15 @@ def test_a_release_without_the_workers_program_is_refused_before_anything_change
     working: Server, tmp_path: Path
 ) -> None:
     apply(working, TABLES.replace("python worker.py", "celery -A app worker"))
-    working.machine.until(lambda: working.curl("/status")["trouble"] != "")
+    assert runs(working) == {"worker": "w1", "worker-2": "w1"}  # as it was confirmed
     before = working.look()
     answer = working.send("w2", source=write(tmp_path, "w2"))
     assert answer["code"] == "start_not_found", answer
     assert "celery" in answer["title"], answer
-    assert "processes.worker.start" in answer["hint"], answer
+    assert "of worker" in answer["title"], answer
     assert working.look() == before
     assert runs(working) == {"worker": "w1", "worker-2": "w1"}
     apply(working, TABLES)
-    working.machine.until(lambda: working.curl("/status")["trouble"] == "")
 
 
 def test_a_timer_runs_what_is_live_and_its_end_is_shown(working: Server, tmp_path: Path) -> None:
@@ -137,7 +136,7 @@ def test_what_cannot_be_is_refused_by_name_with_nothing_changed(working: Server)
         ('[processes.hook]\nstart = "python a.py"\n', "'hook'"),
         ('[timers.x]\nstart = "python a.py"\nschedule = "at some time"\n', "timers.x.schedule"),
         ('[processes.w]\nstart = "python a.py"\ndrain = 3\n', "Did you mean drain_s?"),
-        ("[processes.w]\n", "processes.w.start"),
+        ('[processes.w]\nstart = "x \\""\n', "processes.w.start"),
         ('[processes."w-2"]\nstart = "x"\n[processes.w]\nstart = "x"\ninstances = 2\n', "w-2"),
     ):
         working.machine.run("sed", "-i", r"/^\[\(processes\|timers\)/,$d", TOML)
@@ -198,10 +197,9 @@ def test_a_procfile_becomes_an_app(server: Server) -> None:
         "pusher-agent", "app", "add", "other", "--procfile", "/srv/Procfile", "--listen", "[::1]:8001"
     )
     try:
-        assert "other  /opt/other  [::1]:8001  gunicorn -w 1 app:app" in server.machine.says(
+        assert "other  /opt/other  [::1]:8001  started as the release says" in server.machine.says(
             "pusher-agent", "app", "list"
         )
-        assert "flask db upgrade" in server.machine.says("cat", "/etc/pusher-agent/hooks/other/before-symlink")
         assert server.says("is-enabled", "other-worker.service") == "enabled"
         assert server.says("is-active", "other-worker.service") == "inactive"
         done = server.machine.run("pusher-agent", "app", "add", "third", "--procfile", "/etc/hosts", check=False)

@@ -1,0 +1,152 @@
+"""How a release runs belongs to the release: on a server, a rollback starts it as it was confirmed."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system import versions
+from tests.system.server import APP, Server
+
+TOML = f"/etc/pusher-agent/apps/{APP}.toml"
+ASGI = """
+import json
+VERSION = {version!r}
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    body = json.dumps({{"version": VERSION}}).encode()
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": body}})
+"""
+PROCFILE = (
+    "web: gunicorn -w 1 app:app\nrelease: echo released by $(id -un) >>/opt/flask-demo/shared/uploads/said\n"
+)
+
+
+@pytest.fixture
+def free(server: Server) -> Iterator[Server]:
+    """The server, whose app's file leaves to the release how it runs."""
+    server.share_uploads()
+    before = server.machine.says("cat", TOML)
+    yield server
+    server.machine.run("sh", "-c", f"printf %s {shlex.quote(before)} >{TOML}")
+    server.machine.run("pusher-agent", "app", "apply", APP)
+    server.deploy("v1")
+
+
+def change(server: Server, old: str, new: str) -> None:
+    """Change the app's file, and apply it."""
+    text = server.machine.says("cat", TOML)
+    assert old in text, text
+    server.machine.run("sh", "-c", f"printf %s {shlex.quote(text.replace(old, new))} >{TOML}")
+    server.machine.run("pusher-agent", "app", "apply", APP)
+
+
+def asgi(source: Path, version: str) -> Path:
+    versions.write(source, version, Procfile="web: uvicorn app:app --port $PORT\n")
+    (source / version / "app.py").write_text(ASGI.format(version=version))
+    (source / version / "requirements.txt").write_text("uvicorn==0.30.6\n")
+    return source
+
+
+def started(server: Server) -> str:
+    return str(server.curl("/status")["start"])
+
+
+def test_from_gunicorn_to_uvicorn_and_back_without_a_word_of_roots(free: Server, tmp_path: Path) -> None:
+    free.deploy("g1", source=versions.write(tmp_path, "g1", Procfile=PROCFILE))
+    assert started(free) == "gunicorn -w 1 app:app"
+    assert "released by flask-demo" in free.machine.says("cat", "/opt/flask-demo/shared/uploads/said")
+    free.deploy("u2", source=asgi(tmp_path, "u2"))
+    assert (free.version(), started(free)) == ("u2", "uvicorn app:app --fd 3")
+    assert free.rollback()["outcome"] == "done"
+    assert (free.version(), started(free)) == ("g1", "gunicorn -w 1 app:app")
+    # A crash and a reboot start it as it was confirmed, whatever the file says by now.
+    change(free, "[health]", 'start = "uvicorn app:app --fd 3"\n[health]')
+    main = free.main()
+    free.machine.run("kill", "-9", str(free.runner()))
+    free.machine.until(lambda: free.main() not in (0, main), seconds=20)
+    assert free.version() == "g1"
+    free.machine.reboot()
+    free.machine.until(lambda: free.curl("/status")["running"], seconds=30)
+    assert free.version() == "g1"
+    change(free, 'start = "uvicorn app:app --fd 3"\n', "")
+
+
+def test_each_release_answers_the_question_it_was_confirmed_with(free: Server, tmp_path: Path) -> None:
+    strict = """
+@app.before_request
+def only_for_its_own_name():
+    from flask import abort, request
+    if request.host != HOST:
+        abort(400)
+"""
+    change(free, "[health]", "#[health]")
+    change(free, 'path = "/version"', "#")
+    change(free, "version_member", "#version_member")
+    for version, host in (("h1", "one.example"), ("h2", "two.example")):
+        versions.write(tmp_path, version, after=strict.replace("HOST", repr(host)))
+        (tmp_path / version / "pusher.toml").write_text(
+            f'[run]\nstart = "gunicorn -w 1 app:app"\n[run.health]\npath = "/version"\nhost = "{host}"\n'
+        )
+        free.deploy(version, source=tmp_path)
+    assert free.rollback()["outcome"] == "done"
+    name = free.curl("/status")["live"]["version"]
+    assert name == "h1"
+
+
+def test_a_rollback_brings_the_assets_of_its_own_release_back(free: Server, tmp_path: Path) -> None:
+    page = """
+@app.get("/style")
+def style():
+    from pathlib import Path
+    return Path("static/made/style.css").read_text()
+"""
+    make = "from pathlib import Path\nPath('static/made').mkdir(parents=True)\n"
+    for version in ("a1", "a2"):
+        body = f"{make}Path('static/made/style.css').write_text('style of {version}')\n"
+        versions.write(tmp_path, version, after=page, **{"make.py": body})
+        (tmp_path / version / "pusher.toml").write_text(
+            '[run]\nstart = "gunicorn -w 1 app:app"\nbuild = ["python make.py"]\nbuild_paths = ["static/made"]\n'
+        )
+        free.deploy(version, source=tmp_path)
+    assert style(free) == "style of a2"
+    assert free.rollback()["outcome"] == "done"
+    assert style(free) == "style of a1"
+    live = free.curl("/status")["live"]["release"]
+    made = free.machine.root / f"opt/{APP}/releases/{live}/static/made/style.css"
+    assert made.stat().st_uid == made.parent.parent.stat().st_uid
+    # What the build made is sealed with the release.
+    free.deploy("a2", source=tmp_path)
+    made.write_text("style of somebody else")
+    answer = free.rollback()
+    assert answer["outcome"] != "done", answer
+    assert "static/made/style.css, which its build steps made, has changed" in str(answer), answer
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("open('elsewhere', 'w').write('x')", "they changed elsewhere, which build_paths do not name"),
+        ("raise SystemExit(3)", "`python make.py` failed: exit code 3"),
+        ("import os; assert os.environ['SECRET']", "build_environment = true in [run] changes that"),
+        ("import os; print(os.listdir('/opt/flask-demo/shared'))", "PermissionError"),
+        ("open('/opt/flask-demo/x', 'w')", "Read-only file system"),
+    ],
+)
+def test_a_build_step_that_goes_astray_changes_nothing(free: Server, tmp_path: Path, code: str, said: str) -> None:
+    if free.units()[f"{APP}.service"] != "active":
+        free.deploy("v1")
+    before = free.version()
+    versions.write(tmp_path, "bad", **{"make.py": f"{code}\n"})
+    (tmp_path / "bad/pusher.toml").write_text('[run]\nbuild = ["python make.py"]\nbuild_paths = ["out"]\n')
+    answer = free.send("bad", source=tmp_path)
+    assert (answer["code"], answer["outcome"]) == ("build_failed", "failed"), answer
+    assert said in f"{answer['detail']} {answer['hint']} {answer.get('output', '')}", answer
+    assert free.version() == before
+
+
+def style(server: Server) -> str:
+    return server.machine.says("curl", "-sS", "--noproxy", "*", "http://127.0.0.1:8000/style")
