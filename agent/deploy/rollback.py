@@ -1,8 +1,8 @@
 """Where a rollback goes.
 
 Invariant: the target is intact, its keys still count, its venv runs or can be made anew, and it is not the live
-release. If the caller named none, it was confirmed good, and nobody rolled back from it. The caller learns which
-releases were passed over because they are damaged or revoked, or have lost their Python.
+release. If the caller named none, it was confirmed good, and nobody rolled back from it. A damaged release is not
+passed over: that would go further back than asked. One whose keys have ended is, and the caller learns of it.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Problem, Refused
 
+_BY_ROOT = "Or let root name the release in allow_revoked, in the app's file"
+
 _log = structlog.get_logger()
 
 
@@ -30,7 +32,7 @@ async def target(
     revocations: Revocations,
     journal: Journal,
 ) -> tuple[Release, Problem | None]:
-    """The release to roll back to (`to`, or the newest intact rollback target), and what was passed over for it.
+    """The release to roll back to (`to`, or the newest rollback target), and what was passed over for it.
 
     Raises: Refused.
     """
@@ -44,23 +46,20 @@ async def target(
     if not candidates and to is not None:
         why = "it is the live release" if to == live else "there is no such release here"
         raise Refused(Code.UNKNOWN_RELEASE, what, why=why, hint=hint)
-    found: list[tuple[Code, str]] = []
-    for one in candidates:
-        if revoked := await asyncio.to_thread(revocations.why, one.id):
-            _log.warning("release_revoked", app=app, release=one.id, why=revoked)
-            found.append((Code.SIGNER_REVOKED, f"the keys of release {one.id} ({one.version}) ended: {revoked}"))
+    revoked: list[str] = []
+    for at, one in enumerate(candidates):
+        if why := await asyncio.to_thread(revocations.why, one.id):
+            _log.warning("release_revoked", app=app, release=one.id, why=why)
+            revoked.append(f"the keys of release {one.id} ({one.version}) ended: {why}")
             continue
-        if difference := await asyncio.to_thread(store.intact, one.id):
-            _log.warning("release_damaged", app=app, release=one.id, difference=difference)
-            found.append((Code.RELEASE_DAMAGED, f"release {one.id} ({one.version}) is damaged: {difference}"))
-            continue
-        if lost := await _lost(venvs, store.layout.release(one.id)):
-            _log.warning("python_lost", app=app, release=one.id, why=lost)
-            found.append((Code.DEPENDENCIES_FAILED, f"release {one.id} ({one.version}) cannot run: {lost}"))
-            continue
-        return one, _passed_over(found)
-    if found:
-        raise Refused(found[0][0], what, why=_reasons(found), hint=hint + _hint(found))
+        if problem := await _unfit(one, store=store, venvs=venvs, older=candidates[at + 1 :]):
+            _log.warning("release_unfit", app=app, release=one.id, why=problem.why)
+            raise Refused(
+                problem.code, what if to else f"{app} is not rolled back", why=problem.why, hint=problem.hint
+            )
+        return one, _passed_over(revoked)
+    if revoked:
+        raise Refused(Code.SIGNER_REVOKED, what, why="; ".join(revoked), hint=f"{hint}. {_BY_ROOT}")
     why = "no older release was confirmed good, or all of them were rolled back from"
     raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, what, why=why, hint=hint)
 
@@ -77,6 +76,34 @@ async def check_live(app: str, release: str, *, store: ReleaseStore) -> None:
         )
 
 
+async def _unfit(
+    release: Release, *, store: ReleaseStore, venvs: Venvs, older: Sequence[Release]
+) -> Refused | None:
+    """Why a release cannot be gone back to. No older one is taken instead: nobody has asked for that."""
+    further = f". To go back further: --to {older[0].id} ({older[0].version})" if older else ""
+    if difference := await asyncio.to_thread(store.intact, release.id):
+        return Refused(
+            Code.RELEASE_DAMAGED,
+            "It is not as it was sent",
+            why=f"release {release.id} ({release.version}) is not as it was sent: {difference}",
+            hint=f"{_written(difference)}Send that version again to have it whole{further}",
+        )
+    if lost := await _lost(venvs, store.layout.release(release.id)):
+        return Refused(
+            Code.DEPENDENCIES_FAILED,
+            "It cannot run",
+            why=f"release {release.id} ({release.version}) cannot run: {lost}",
+            hint=f"Send that version again{further}",
+        )
+    return None
+
+
+def _written(difference: str) -> str:
+    """What to do about a file of the release that the app itself may have changed."""
+    path, changed, _ = difference.partition(" has changed")
+    return f"If the app writes {path}, put it into shared_files of the app's file. " if changed else ""
+
+
 async def _lost(venvs: Venvs, release: Path) -> str:
     """Why a release cannot run, because its Python is gone and its venv cannot be made anew; empty if it can."""
     if (lost := await venvs.why_lost(release)) and (hindrance := await venvs.why_not_renewed(release)):
@@ -84,22 +111,12 @@ async def _lost(venvs: Venvs, release: Path) -> str:
     return ""
 
 
-def _passed_over(found: Sequence[tuple[Code, str]]) -> Problem | None:
-    if not found:
+def _passed_over(revoked: Sequence[str]) -> Problem | None:
+    if not revoked:
         return None
     return Refused(
-        found[0][0],
+        Code.SIGNER_REVOKED,
         "This is not the newest release that was good",
-        why=_reasons(found),
-        hint="Send that version again to have it whole" + _hint(found),
+        why="; ".join(revoked),
+        hint=f"Send that version again, signed by a key that counts. {_BY_ROOT}",
     )
-
-
-def _reasons(found: Sequence[tuple[Code, str]]) -> str:
-    return "; ".join(reason for _, reason in found)
-
-
-def _hint(found: Sequence[tuple[Code, str]]) -> str:
-    if all(code is not Code.SIGNER_REVOKED for code, _ in found):
-        return ""
-    return ". Or let root name the release in allow_revoked, in the app's file"

@@ -142,7 +142,7 @@ async def test_a_program_that_is_not_in_the_venv_is_refused_before_anything_chan
         before = host.state()
         _, answer = await host.send(files("v2"), "v2")
         assert (answer["code"], answer["outcome"]) == ("start_not_found", "failed")
-        assert "processes.worker.start" in answer["hint"]
+        assert "of worker" in answer["title"]
         assert host.state() == before
         assert await host.serving() == "v1"
 

@@ -28,6 +28,9 @@ ALLOWED = {
         "rmtree",
     ): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/stream.py", "mkdir"): "the build unit's cache, which may go at any time",
+    ("agent/host/dependencies/stream.py", "chmod"): "the build unit's cache, which may go at any time",
+    ("agent/host/dependencies/stream.py", "symlink"): "the build unit's cache, which may go at any time",
+    ("agent/host/dependencies/build_steps.py", "mkdir"): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/stream.py", "write"): "the build unit's cache, which may go at any time",
     ("agent/admin/app_remove.py", "rmdir"): "root's removal, which can be run again",
 }

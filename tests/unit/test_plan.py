@@ -53,7 +53,7 @@ def test_a_rollback_and_an_automatic_return_run_the_same_hooks_in_the_same_order
 def test_migrations_run_after_the_dependencies_and_before_the_preflight():
     items = PLANS[Kind.DEPLOY]
     at = items.index(Hook("before-symlink"))
-    assert items[at - 1] is Step.DEPENDENCIES
+    assert items[at - 2 : at] == (Step.DEPENDENCIES, ReleaseCommand.BUILD)
     assert items[at + 1 : at + 3] == (ReleaseCommand.RELEASE, Step.PREFLIGHT)
 
 
