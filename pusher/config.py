@@ -6,7 +6,7 @@ key and the closest known one.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ _KEYS = {
     "ssh": str,
     "keep_open_s": int,
     "hosts": dict,
+    "groups": dict,
     "dependencies": dict,
     "run": dict,
 }
@@ -38,6 +39,7 @@ _KINDS = {
     bool: "true or false",
 }
 _LONGEST_OPEN_S = 86_400
+ALL, DEFAULT_GROUP = "all", "default"
 _CONTROL_PATH = "~/.ssh/pusher-%C"  # only the user may enter that folder
 _HOST_KEYS = {"address": str, "door": str, "owner": str, "drop": str}
 _DEPENDENCY_KEYS = {
@@ -84,6 +86,8 @@ class Settings:
     ssh: str = "ssh"
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """The hosts in `pusher.toml`, by name."""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names of hosts in each group of `pusher.toml`."""
     dependencies: Dependencies = Dependencies()
     run: RunSection = field(default_factory=RunSection)
     """How the app runs, as far as `pusher.toml` says it."""
@@ -132,6 +136,8 @@ def load(
         file,
     )
     hosts = {name: _host(name, entry, file) for name, entry in table.get("hosts", {}).items()}
+    groups = {name: _group(name, entry, hosts, file) for name, entry in table.get("groups", {}).items()}
+    named = flags.get("host") or environment.get("PUSHER_HOST", "").split()
     return Settings(
         app=value("app", ""),
         source=Path(path("source", "app-src")),
@@ -139,9 +145,10 @@ def load(
         key=path("key", ""),
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         hosts=hosts,
+        groups=groups,
         dependencies=dependencies,
         run=run,
-        chosen=_choose(flags.get("host") or environment.get("PUSHER_HOST", "").split(), hosts),
+        chosen=_choose([*_members(named or _default(hosts, groups), hosts, groups)], hosts),
     )
 
 
@@ -202,6 +209,36 @@ def _host(name: str, entry: object, file: Path | None) -> Host:
         return Host(name, address, entry.get("drop", ""))
     except Usage as error:
         raise Usage(f"{file}: hosts.{name}: {error.what}", why=error.why, hint=error.hint) from error
+
+
+def _group(name: str, entry: object, hosts: Mapping[str, Host], file: Path | None) -> tuple[str, ...]:
+    if not isinstance(entry, list) or not entry or not all(isinstance(one, str) and one for one in entry):
+        hint = f'For example: {name} = ["web1", "web2"]'
+        raise Usage(f"{file}: groups.{name} is {entry!r}", why="it must be a list of hosts", hint=hint)
+    if name in hosts or name == ALL:
+        why = "a host has that name" if name in hosts else "it stands for every host in this file"
+        raise Usage(f"{file}: a group cannot be called {name}", why=why)
+    return tuple(entry)
+
+
+def _default(hosts: Mapping[str, Host], groups: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The hosts of a command that names none: the group `default`, or every host of the file."""
+    return [DEFAULT_GROUP] if DEFAULT_GROUP in groups else [*hosts]
+
+
+def _members(
+    names: Iterable[str], hosts: Mapping[str, Host], groups: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
+    """The hosts that names of hosts and groups stand for; `all` is every host of the file. Raises: Usage."""
+    for name in names:
+        if name in groups:
+            yield from groups[name]
+        elif name == ALL and name not in hosts:
+            if not hosts:
+                raise Usage("--host all names no host", why=f"no {CONFIG_NAME} with hosts was found")
+            yield from hosts
+        else:
+            yield name
 
 
 def _dependencies(table: dict[str, Any], file: Path | None, *, wheels: bool) -> Dependencies:

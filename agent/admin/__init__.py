@@ -9,6 +9,7 @@ NAMES = (
     "serve",
     "check",
     "trust",
+    "untrust",
     "door apply",
     "app list",
     "app add",

@@ -203,6 +203,10 @@ class AppLayout:
         return self.staging / f"trash-{name}"
 
 
+SIGNER_NAME = "signers"
+"""The file in a release's metadata folder with the names of those who signed it, for people."""
+
+
 def metadata_folder(release: Path) -> Path:
     """The folder of a release's signed manifest."""
     return release / ".pusher"

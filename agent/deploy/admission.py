@@ -111,6 +111,7 @@ class Admission:
             into,
             manifest=verified.raw,
             signature=verified.signature,
+            signer=verified.signer,
             index=_batches(line for line, _ in self._checked(verified, bundle)),
             disk=self.disk,
         )

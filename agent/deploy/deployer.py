@@ -99,6 +99,30 @@ class Deployer:
         verified = request.verified or await self._admission.receive(request.bundle)
         return await self._past(verified) or await self._deploy(request, verified)
 
+    def cancel(self, *, by: str, deployment: str = "") -> Deployment:
+        """End the deployment that is under way, or only this one. It is returned while it is being taken back.
+
+        Raises: Refused(unknown_deployment) if there is none; Refused(too_late) if something live was changed.
+        """
+        going = self._lock.deployment
+        if going is None or deployment not in ("", going.id):
+            what = f"Nothing of {self._app} is being deployed"
+            if deployment:
+                what = f"Deployment {deployment} is not under way"
+            hint = "Try again in a moment: one is about to begin" if self._lock.held and not going else ""
+            raise Refused(Code.UNKNOWN_DEPLOYMENT, what, hint=hint or "`pusher status` says what is live")
+        if going.phase not in (Phase.VERIFIED, Phase.DISCARDING, Phase.RETURNING):
+            raise Refused(
+                Code.TOO_LATE,
+                f"{self._app} {going.attempt.version} cannot be cancelled any more",
+                why="it is going live; if it is not well, it is taken back by itself",
+                hint="When it has ended, `pusher rollback` goes back",
+            )
+        if going.phase is Phase.VERIFIED:
+            going.cancel(by=by)
+            _log.info("deployment_cancelled", app=self._app, deployment=going.id, by=by)
+        return going
+
     async def missing(self, bundle: Bundle) -> list[str]:
         """The SHA-256 of all files that a bundle with this manifest and index must bring along. Changes nothing.
 

@@ -33,7 +33,9 @@ class Deployment:
         self.warning: Problem | None = None
         """What people should know although the deployment succeeds; its last event says it."""
         self.interrupted = asyncio.Event()
-        """Set when the agent stops. Until the switch, that ends the deployment, and it is taken back."""
+        """Set when the agent stops, or when an operator cancels (`cancelled_by`). Until the switch, that ends the
+        deployment, and it is taken back."""
+        self.cancelled_by = ""
         self._clock = clock
         self._events = list(past)
         self._saved = len(self._events)
@@ -96,6 +98,22 @@ class Deployment:
             "outcome": self.outcome,
         }
 
+    def course(self) -> dict[str, Any]:
+        """Who signed it (null if that is not known), and its steps and hooks so far: name, outcome, milliseconds.
+
+        The steps of old deployments are not kept.
+        """
+        signers = [str(one.data["signer"]) for one in self._events if one.data.get("signer")]
+        ended = {Happened.STEP_DONE, Happened.HOOK_DONE, Happened.STEP_FAILED, Happened.HOOK_FAILED,
+                 Happened.UNDO_DONE, Happened.UNDO_FAILED}  # fmt: skip
+        steps = [_step(one) for one in self._events if one.event in ended]
+        return {"signed_by": signers[0] if signers else None, "steps": steps}
+
+    def cancel(self, *, by: str) -> None:
+        """End it, if nothing of it is live yet. It is taken back, and names who wanted that."""
+        self.cancelled_by = by
+        self.interrupted.set()
+
     def subscribe(self, listener: Callable[[Attempt, Event], None]) -> None:
         """Call `listener`, which must not wait, with each event from now on. It replaces the one before."""
         self._listener = listener
@@ -142,6 +160,19 @@ class Deployment:
     def mark_saved(self, events: Sequence[Event]) -> None:
         """Note that the journal has these events now."""
         self._saved += len(events)
+
+
+def _step(event: Event) -> dict[str, Any]:
+    undo = event.event in (Happened.UNDO_DONE, Happened.UNDO_FAILED)
+    failed = event.event in (Happened.STEP_FAILED, Happened.HOOK_FAILED, Happened.UNDO_FAILED)
+    kind = "hook" if "hook" in event.data else "undo" if undo else "step"
+    name = event.data.get("hook") or event.data.get("step")
+    return {
+        "kind": kind,
+        "name": name,
+        "outcome": "failed" if failed else "done",
+        "ms": event.data.get("ms"),
+    }
 
 
 async def recorded(record: Record, *, journal: Journal, clock: Clock) -> Deployment:

@@ -134,7 +134,7 @@ class Executor:
     async def _do_item(self, item: Item, deployment: Deployment, inputs: Inputs) -> Inputs:
         """Do one item; what the next one can build on."""
         if deployment.interrupted.is_set() and deployment.phase is Phase.VERIFIED:
-            raise _interrupted()
+            raise _interrupted(deployment)
         if isinstance(item, Step):
             return await self._do(item, deployment, inputs)
         if isinstance(item, Hook | ReleaseCommand):
@@ -185,7 +185,7 @@ class Executor:
             await asyncio.wait({work, interruption}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
-            raise _interrupted()
+            raise _interrupted(deployment)
         finally:
             work.cancel()
             interruption.cancel()
@@ -332,7 +332,13 @@ async def _problem(error: Exception, deployment: Deployment) -> Problem:
     )
 
 
-def _interrupted() -> Failed:
+def _interrupted(deployment: Deployment) -> Failed:
+    if deployment.cancelled_by:
+        return Failed(
+            Code.INTERRUPTED,
+            f"{deployment.cancelled_by} cancelled the deployment",
+            why="nothing live had been changed, and nothing was",
+        )
     return Failed(
         Code.INTERRUPTED,
         "The agent was stopped in the middle of the deployment",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.core.releases import Release, listing, rollback_targets
+from agent.core.releases import Release, Standing, listing, rollback_targets
 from agent.host.dependencies.venvs import Venvs
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
@@ -34,7 +34,7 @@ async def target(
 ) -> tuple[Release, Problem | None]:
     """The release to roll back to (`to`, or the newest rollback target), and what was passed over for it.
 
-    Raises: Refused.
+    `to` is an id, or a version that one release here has, or one good one. Raises: Refused.
     """
     releases = await journal.releases(app)
     live = await asyncio.to_thread(store.live)
@@ -42,9 +42,13 @@ async def target(
     what = f"{app} cannot go back to {to}" if to else f"{app} has nothing to roll back to"
     named = f"Name another release (`to`). Available: {listing(others)}. Or send" if others else "Send"
     hint = f"{named} a good version"
-    candidates = rollback_targets(releases, live=live) if to is None else [one for one in others if one.id == to]
+    candidates = rollback_targets(releases, live=live) if to is None else _named(others, to)
+    if len(candidates) > 1 and to is not None:
+        why = f"several releases have that version: {listing(candidates)}"
+        raise Refused(Code.UNKNOWN_RELEASE, what, why=why, hint="Name one by its id")
     if not candidates and to is not None:
-        why = "it is the live release" if to == live else "there is no such release here"
+        is_live = any(to in (one.id, one.version) for one in releases if one.id == live)
+        why = "it is the live release" if is_live else "there is no such release here"
         raise Refused(Code.UNKNOWN_RELEASE, what, why=why, hint=hint)
     revoked: list[str] = []
     for at, one in enumerate(candidates):
@@ -74,6 +78,12 @@ async def check_live(app: str, release: str, *, store: ReleaseStore) -> None:
             why=f"release {live} is live" if live else "nothing is live",
             hint="Nothing was changed. To roll back all the same, leave out `from`",
         )
+
+
+def _named(releases: Sequence[Release], to: str) -> list[Release]:
+    """The release with this id; else those with this version, only good ones if there are some."""
+    found = [one for one in releases if one.id == to] or [one for one in releases if one.version == to]
+    return [one for one in found if one.standing is Standing.GOOD] or found
 
 
 async def _unfit(

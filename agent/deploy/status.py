@@ -18,7 +18,7 @@ from agent.deploy.recovery import AppRecovery
 from agent.host.ports import Clock, ProcessState, Service, SideProcesses, TimerState
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.sbom import read_sbom
-from agent.host.releases.store import ReleaseStore
+from agent.host.releases.store import Origin, ReleaseStore
 from agent.host.storage.journal import Journal, Record
 from pusher.wire import ADDITIONS, Code, LogLine, LogUnit, Refused, format_timestamp
 
@@ -67,7 +67,7 @@ class Status:
         newest = await self._journal.newest_accepted(self._app)
         targets = rollback_targets(releases.values(), live=live)
         target, _ = await asyncio.to_thread(self._revocations.until_allowed, targets)
-        manifests = await asyncio.to_thread(_manifests, self._store, [live, target.id if target else None])
+        origins = await asyncio.to_thread(_origins, self._store, [live, target.id if target else None])
         deploying = self._lock.deployment
         last = await self._journal.history(self._app, most=1)
         processes, timers = await self._processes.states()
@@ -81,8 +81,8 @@ class Status:
             "start": shlex.join(run.start) if run else "",
             "requirements": self._config.dependencies.requirements,
             "drop": self._drop,
-            "live": _short(releases.get(live), manifests) if live else None,
-            "previous": _short(target, manifests),
+            "live": _short(releases.get(live), origins) if live else None,
+            "previous": _short(target, origins),
             "running": self._service.running() is not None,
             "processes": [_process(one, releases) for one in processes],
             "timers": [_timer(one) for one in timers],
@@ -104,11 +104,11 @@ class Status:
         live = await asyncio.to_thread(self._store.live)
         revoked = await asyncio.to_thread(self._revocations.among, known)
         target = next((one for one in rollback_targets(known, live=live) if one.id not in revoked), None)
-        manifests = await asyncio.to_thread(_manifests, self._store, [one.id for one in known])
+        origins = await asyncio.to_thread(_origins, self._store, [one.id for one in known])
         return {
             "app": self._app,
             "releases": [
-                {**_release(one, live=live, target=target, revoked=revoked), **manifests[one.id]}
+                {**_release(one, live=live, target=target, revoked=revoked), **origins[one.id]}
                 for one in reversed(known)
             ],
             "deployments": [_deployment(one) for one in await self._journal.history(self._app, most=_HISTORY)],
@@ -186,20 +186,23 @@ async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _manifests(store: ReleaseStore, releases: Iterable[str | None]) -> dict[str, dict[str, Any]]:
-    """The SHA-256 of each release's signed manifest, and the commit it names; each may be None. Blocking."""
-    found = {release: store.signed(release) for release in releases if release}
+def _origins(store: ReleaseStore, releases: Iterable[str | None]) -> dict[str, dict[str, Any]]:
+    """Where each release comes from, as the disk has it: manifest, commit, signer; each may be None. Blocking."""
+    return {release: _origin(store.origin(release)) for release in releases if release}
+
+
+def _origin(found: Origin) -> dict[str, Any]:
     return {
-        release: {"manifest": digest or None, "source": source.members() if source else None}
-        for release, (digest, source) in found.items()
+        "manifest": found.manifest or None,
+        "source": found.source.members() if found.source else None,
+        "signed_by": found.signer or None,
     }
 
 
-def _short(release: Release | None, manifests: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+def _short(release: Release | None, origins: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
     if release is None:
         return None
-    signed = manifests.get(release.id, {"manifest": None, "source": None})
-    return {"release": release.id, "version": release.version, **signed}
+    return {"release": release.id, "version": release.version, **origins.get(release.id, _origin(Origin()))}
 
 
 def _process(state: ProcessState, releases: Mapping[str, Release]) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class Deployment(Protocol):
         """Its facts, and its `outcome`: null while it runs, then `done`, `failed` or `stuck`."""
         ...
 
+    def course(self) -> dict[str, Any]:
+        """Who signed it (`signed_by`), and its `steps` so far."""
+        ...
+
 
 class Deployer(Protocol):
     """What changes the releases of one app."""
@@ -44,6 +48,10 @@ class Deployer(Protocol):
 
     async def missing(self, bundle: Bundle) -> list[str]:
         """The SHA-256 of each file that a bundle with this manifest and index must bring. Raises: Refused."""
+        ...
+
+    def cancel(self, *, by: str, deployment: str = "") -> Deployment:
+        """End the deployment that is under way (only this one, if named). Raises: Refused."""
         ...
 
     async def command_began(self, run: str, *, by: str, release: str, command: str) -> None:

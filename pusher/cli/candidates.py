@@ -57,10 +57,12 @@ def _values(action: argparse.Action) -> Iterable[str]:
     if action.dest not in ("host", "what"):
         return ()
     from pusher.bundle.source import versions
-    from pusher.config import load
+    from pusher.config import ALL, load
 
     try:
         settings = load({})
     except Usage:
         return ()
-    return settings.hosts if action.dest == "host" else versions(settings.source)
+    if action.dest == "what":
+        return versions(settings.source)
+    return (*settings.hosts, *settings.groups, *([ALL] if settings.hosts else ()))

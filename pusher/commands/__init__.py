@@ -14,6 +14,7 @@ NAMES = (
         "logs",
         "run",
         "rollback",
+        "cancel",
         "pin",
         "unpin",
         "drop",

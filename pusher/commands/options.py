@@ -3,8 +3,9 @@
 import argparse
 
 _HOST = (
-    "a host: a name in pusher.toml or in your ssh configuration, ssh://[user@]host[:port], unix:/path, or "
-    "http://127.0.0.1:9000; repeatable (PUSHER_HOST: several, separated by spaces)"
+    "a host: a name or a group in pusher.toml (`all`: every host there), a name in your ssh configuration, "
+    "ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000; repeatable (PUSHER_HOST: several, separated "
+    "by spaces; default: the group `default`, or every host in pusher.toml)"
 )
 _SETTINGS = {
     "app": ("NAME", "the app"),

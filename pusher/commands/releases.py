@@ -59,8 +59,9 @@ def _show_sbom(settings: Settings, release: str, screen: Screen) -> int:
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     marks = {"live": "live", "fallback": "fallback", "pinned": "pinned", "revoked": "revoked"}
     releases = document.get("releases", [])
-    # Without git there would be an empty column.
+    # Without git, and with an older agent, there would be empty columns.
     commit = ["COMMIT"] if any(one.get("source") for one in releases) else []
+    signed = ["SIGNED BY"] if any(one.get("signed_by") for one in releases) else []
     rows = [
         (
             one.get("id"),
@@ -68,6 +69,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
             one.get("standing"),
             moment(one.get("created")),
             one.get("by") or "",
+            *(one.get("signed_by") or "" for _ in signed),
             *(commit_name(one.get("source")) for _ in commit),
             ", ".join(word for member, word in marks.items() if one.get(member)),
         )
@@ -76,7 +78,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     if not rows:
         yield "no releases yet"
     else:
-        yield from table(("RELEASE", "VERSION", "STANDING", "CREATED (UTC)", "BY", *commit, ""), rows)
+        yield from table(("RELEASE", "VERSION", "STANDING", "CREATED (UTC)", "BY", *signed, *commit, ""), rows)
     history = document.get("deployments", [])[:_HISTORY]
     if history:
         yield ""

@@ -18,7 +18,7 @@ from pusher.wire import Code, Refused
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", default="", metavar="ID", help="go back to this release instead")
+    parser.add_argument("--to", default="", metavar="ID|VERSION", help="go back to this release instead")
     add_options(parser, "host", "app", "ssh")
     add_rollout(parser)
 
@@ -50,7 +50,9 @@ def _check(client: Client, *, app: str, to: str) -> bool:
         hint = f"To follow it: pusher status --deployment {going.get('deployment')} --follow"
         raise Refused(Code.BUSY, f"{going.get('by')} is deploying {going.get('version')} on {name}", hint=hint)
     hint = f"`pusher releases --host {client.host.name}` lists the releases"
-    if to and not any(one.get("id") == to for one in client.releases(app).get("releases", [])):
+    if to and not any(
+        to in (one.get("id"), one.get("version")) for one in client.releases(app).get("releases", [])
+    ):
         raise Refused(Code.UNKNOWN_RELEASE, f"{name} has no release {to}", hint=hint)
     if not to and not status.get("previous"):
         raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, f"{name} has no release to roll back to", hint=hint)

@@ -29,6 +29,7 @@ from pusher.fleet.background import Background
 from pusher.fleet.fleet import clients_of
 from pusher.fleet.follow import Live, check_live, follow, status_command
 from pusher.fleet.rollout import ASKING_S, Rollout
+from pusher.fleet.skew import skew
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, duration
 from pusher.transport.client import Client
@@ -50,12 +51,23 @@ class _Shipment:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     add_what(parser)
-    add_options(parser, "host", "app", "source", "key", "ssh")
+    add_options(parser, "host", "app", "source", "key", "ssh", "json")
     add_dependencies(parser)
     add_rollout(parser, all_or_none=True)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    if not arguments.json:
+        return _send(arguments, screen, None)
+    reports = Reports(screen)
+    try:
+        return _send(arguments, screen.muted(), reports)
+    except Problem as problem:
+        reports.failed(problem)
+        raise
+
+
+def _send(arguments: argparse.Namespace, screen: Screen, reports: "Reports | None") -> int:
     settings = load(vars(arguments))
     with clients_of(settings) as clients:
         found = chosen(arguments, settings)
@@ -66,7 +78,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
             shipment, statuses = _from_folder(found, settings, rollout, screen, relock=arguments.relock)
         if rollout.several:
             shipment = replace(shipment, missing=_missing(shipment, rollout))
-        return rollout.change(partial(_deliver, shipment=shipment), before=_live(statuses))
+        return rollout.change(partial(_deliver, shipment=shipment, reports=reports), before=_live(statuses))
 
 
 COMMAND = Command(
@@ -77,6 +89,26 @@ COMMAND = Command(
     options=_options,
     run=_run,
 )
+
+
+class Reports:
+    """What came of a command, as JSON: a document for each host, in the order in which they ended."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._hosts: set[str] = set()
+
+    def done(self, host: str, data: Mapping[str, Any]) -> None:
+        """The deployment on a host ended well; `data` is that of its last event."""
+        self._hosts.add(host)
+        self._screen.document({**data, "address": host})
+
+    def failed(self, problem: Problem, *, host: str = "") -> None:
+        """It did not end well on this host; without `host`, the command did not, unless a host has said why."""
+        if host or not self._hosts:
+            self._hosts.add(host)
+            document = {"outcome": problem.outcome, "problem": problem.to_document(), "address": host or None}
+            self._screen.document(document)
 
 
 def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
@@ -97,6 +129,8 @@ def _from_folder(
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
     tree, notes, said = reading.result()
+    for name, status in statuses.items():
+        notes = (*notes, *skew(status.get("agent"), host=name))
     for note in notes:
         screen.line(note)
     if tree.folders and not accepted(FOLDERS, statuses):
@@ -148,8 +182,22 @@ def _live(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {name: str(live.get("release")) for name, live in found.items() if isinstance(live, Mapping)}
 
 
-def _deliver(client: Client, screen: Screen, *, shipment: _Shipment) -> Live:
+def _deliver(client: Client, screen: Screen, *, shipment: _Shipment, reports: Reports | None) -> Live:
     """Send to one host, and follow the deployment to its end."""
+    try:
+        data = _delivered(client, screen, shipment)
+    except Problem as problem:
+        if reports:
+            reports.failed(problem, host=client.host.name)
+        raise
+    if reports:
+        reports.done(client.host.name, data)
+    release, previous = str(data.get("release")), str(data.get("previous") or "")
+    return Live(shipment.manifest.app, shipment.manifest.version, release, previous)
+
+
+def _delivered(client: Client, screen: Screen, shipment: _Shipment) -> Mapping[str, Any]:
+    """The data of the last event of a deployment that ended well."""
     began = time.monotonic()
     name, files = f"{shipment.manifest.app} {shipment.manifest.version}", shipment.payload.files
     total = sum(file.size for file in files)
@@ -168,10 +216,9 @@ def _deliver(client: Client, screen: Screen, *, shipment: _Shipment) -> Live:
         screen.line(f"  {client.host.name} lacks more than it said: sending everything")
         data = _upload(client, screen, shipment, None)
     check_live(data, hashlib.sha256(shipment.signed.manifest).hexdigest(), what=name, host=client.host.name)
-    release, previous = str(data.get("release")), str(data.get("previous") or "")
     took = duration((time.monotonic() - began) * 1000)
-    screen.line(f"{name} is live on {client.host.name}: release {release}, {took}")
-    return Live(shipment.manifest.app, shipment.manifest.version, release, previous)
+    screen.line(f"{name} is live on {client.host.name}: release {data.get('release')}, {took}")
+    return data
 
 
 def _upload(

@@ -10,6 +10,7 @@ from pusher.commands.options import add_options
 from pusher.config import load
 from pusher.fleet.fleet import on_each
 from pusher.fleet.follow import follow_until_live
+from pusher.fleet.skew import skew
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import commit_name, duration, moment, release_name, table
 from pusher.transport.client import Client, is_deployment
@@ -95,7 +96,11 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"{document.get('app')} on {document.get('host', 'this host')}{agent}"
     yield f"  live       {release_name(document.get('live'))}"
     live = document.get("live")
-    yield from _source_lines(live.get("source") if isinstance(live, Mapping) else None)
+    if isinstance(live, Mapping):
+        yield from _source_lines(live.get("source"))
+        if live.get("signed_by"):
+            yield f"  signed by  {live['signed_by']}"
+    yield from skew(document.get("agent"))
     yield f"  previous   {release_name(document.get('previous'))}"
     listen = f" at {document['listen']}" if document.get("listen") else ""
     yield f"  running    {f'yes{listen}' if document.get('running') else 'no'}"
@@ -141,7 +146,13 @@ def _deployment_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"deployment {document.get('deployment')} of {document.get('app')}: {_line(document)}"
     if document.get("by"):
         yield f"  by         {document['by']}"
+    if document.get("signed_by"):
+        yield f"  signed by  {document['signed_by']}"
     yield f"  release    {document.get('release')}"
+    for step in _members(document, "steps"):
+        failed = "  FAILED" if step.get("outcome") == "failed" else ""
+        name = f"{'' if step.get('kind') == 'step' else str(step.get('kind')) + ' '}{step.get('name')}"
+        yield f"    {name:<30} {duration(step.get('ms')):>8}{failed}"
 
 
 def _line(document: Mapping[str, Any]) -> str:

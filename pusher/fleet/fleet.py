@@ -30,10 +30,8 @@ def clients_of(settings: Settings) -> Iterator[list[Client]]:
     Raises: Usage, if no host is named.
     """
     if not settings.chosen:
-        known = (
-            f"Hosts in pusher.toml: {', '.join(settings.hosts)}" if settings.hosts else "For example: --host web1"
-        )
-        raise Usage("No host is named", hint=f"Name one with --host or PUSHER_HOST. {known}")
+        hint = "Name one with --host or PUSHER_HOST, or write it into pusher.toml. For example: --host web1"
+        raise Usage("No host is named", hint=hint)
     alone = len(settings.chosen) == 1
     if not alone:
         _raise_file_limit(len(settings.chosen))

@@ -5,6 +5,7 @@ in place; in a pipe every line is final.
 """
 
 import copy
+import io
 import json
 import os
 import sys
@@ -42,6 +43,12 @@ class Screen:
     def lost(self) -> OSError | None:
         """Why output was lost; None if all was written. The command goes on: it has an exit code to return."""
         return self._lost[0] if self._lost else None
+
+    def muted(self) -> Self:
+        """A screen that shows nothing: for the progress of a command whose output is a document."""
+        twin = copy.copy(self)
+        twin._out, twin.live, twin._passing = _Nowhere(), False, []
+        return twin
 
     def of_host(self, name: str, *, width: int = 0) -> Self:
         """The screen of one of several hosts: each line begins with its name."""
@@ -131,6 +138,13 @@ class Screen:
 
     def _lines(self, text: str) -> str:
         return "".join(f"{self._prefix}{part}".rstrip() + "\n" for part in printable(text).split("\n"))
+
+
+class _Nowhere(io.StringIO):
+    """A stream that keeps nothing."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
 
 
 def print_problem(problem: Problem, *, host: str = "") -> None:

@@ -133,6 +133,12 @@ class Client:
         query = f"?{urlencode(named)}" if named else ""
         return self._started(self._connection.ask("POST", path + query, headers=_ASYNC), app)
 
+    def cancel(self, app: str = "", *, deployment: str = "") -> str:
+        """End the deployment that is under way, or only this one. Its id; it ends when it is taken back."""
+        path = _path(Route.APP_CANCEL, app) if app else Route.CANCEL
+        query = f"?{urlencode({'deployment': deployment})}" if deployment else ""
+        return self._started(self._connection.ask("POST", path + query), app)
+
     def pin(self, app: str, release: str) -> None:
         """Keep a release, whatever its age."""
         self._connection.ask("POST", f"{_path(Route.APP_PIN, app)}?{urlencode({'release': release})}")

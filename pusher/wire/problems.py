@@ -34,6 +34,7 @@ class Code(StrEnum):
     UNKNOWN_DEPLOYMENT = "unknown_deployment"
     NOTHING_TO_ROLL_BACK_TO = "nothing_to_roll_back_to"
     NOT_LIVE = "not_live"
+    TOO_LATE = "too_late"
     SEVERAL_APPS = "several_apps"
     BUSY = "busy"
     STOPPING = "stopping"

@@ -103,6 +103,9 @@ class SimulatedDeployment:
     def summary(self) -> dict[str, Any]:
         return {"deployment": self.id, "app": self.app, "outcome": self.outcome}
 
+    def course(self) -> dict[str, Any]:
+        return {"signed_by": None, "steps": []}
+
 
 @dataclass
 class SimulatedApp:
@@ -157,6 +160,12 @@ class SimulatedApp:
         deployment.publish(Happened.STARTED, by=request.by)
         self._tasks.append(asyncio.create_task(self._run(deployment, getattr(request, "bundle", None))))
         return deployment
+
+    def cancel(self, *, by: str, deployment: str = "") -> SimulatedDeployment:
+        self.calls.append(("cancel", by, deployment))
+        if self.refusal:
+            raise self.refusal
+        return self.deployments[-1]
 
     async def _run(self, deployment: SimulatedDeployment, bundle: Bundle | None) -> None:
         if self.failure:

@@ -31,6 +31,7 @@ async def test_the_layout_is_the_one_people_know(host: Host):
         "manifest.json",
         "manifest.json.sig",
         "index.jsonl",
+        "signers",
         "run.json",
         "start",
         "sbom.json",

@@ -67,7 +67,7 @@ class Receiver:
                 manifest = Manifest.from_bytes(raw)
             except WireError as error:
                 raise malformed_bundle(str(error)) from error
-            verified = SimpleNamespace(manifest=manifest, raw=raw, signature=signature)
+            verified = SimpleNamespace(manifest=manifest, raw=raw, signature=signature, signer="")
             self.admission.store(cast("VerifiedManifest", verified), bundle, into)
             done = unpack(
                 bundle,

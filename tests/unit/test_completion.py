@@ -24,6 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 COMMANDS = [
     *(
+        "cancel",
         "completion",
         "diff",
         "drop",
@@ -52,7 +53,7 @@ COMMANDS = [
         (["p"], ["pack", "pin"]),
         (["send", ""], ["v1", "v2"]),
         (["send", "v1", "--h"], ["--help", "--host"]),
-        (["send", "v1", "--host", ""], ["web1"]),
+        (["send", "v1", "--host", ""], ["all", "web1"]),
         (["send", "v1", "--host", "=", "we"], ["web1"]),
         (["send", "--key", ""], []),
         (["verify", "--"], ["--help", "--json", "--signers"]),

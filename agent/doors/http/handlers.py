@@ -89,6 +89,12 @@ class Handlers:
         begun = await deployer.submit(Rollback(request.by, to=to, leaving=request.query.get("from")))
         return await _outcome(request, begun)
 
+    async def cancel(self, request: Request) -> web.StreamResponse:
+        """End the deployment that is under way, if nothing of it is live yet."""
+        deployer = self._app(request).deployer
+        begun = deployer.cancel(by=request.by, deployment=request.query.get("deployment", ""))
+        return json_response({"deployment": begun.id, "app": begun.app}, status=202)
+
     async def pin(self, request: Request) -> web.StreamResponse:
         """Keep a release from retention."""
         return await self._pin(request, pinned=True)
@@ -131,7 +137,7 @@ class Handlers:
         found = await self._deployment(request)
         app = self._agent.apps[found.app]
         history = {} if isinstance(app, Refused) else {"history": await app.status.history()}
-        return json_response({**found.summary(), **history})
+        return json_response({**found.summary(), **found.course(), **history})
 
     async def history(self, request: Request) -> web.StreamResponse:
         """The records of the app's history after the one of this number, one a line."""

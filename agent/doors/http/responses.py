@@ -33,6 +33,7 @@ STATUS: Mapping[Code, int] = {
     Code.UNKNOWN_DEPLOYMENT: 404,
     Code.NOTHING_TO_ROLL_BACK_TO: 409,
     Code.NOT_LIVE: 409,
+    Code.TOO_LATE: 409,
     Code.SEVERAL_APPS: 409,
     Code.BUSY: 409,
     Code.STOPPING: 503,

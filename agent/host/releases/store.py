@@ -6,9 +6,11 @@ Invariant: this only reads, and it reads from the disk each time. The journal pl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from agent.core.layout import AppLayout, is_release_id, live_release, metadata_folder
+from agent.core.layout import SIGNER_NAME, AppLayout, is_release_id, live_release, metadata_folder
 from agent.core.releases import Release, Standing
 from agent.core.revision import version_of
 from agent.core.run import Run
@@ -20,6 +22,17 @@ from agent.host.releases.venv_files import difference
 from pusher.wire import MANIFEST_NAME, Entry, File, Manifest, Source, WireError
 
 _RUN = Run()
+
+
+class Origin(NamedTuple):
+    """Where a release comes from: the SHA-256 of its signed manifest, the commit in it, and who signed it.
+
+    Each is empty, or None, if it is not known.
+    """
+
+    manifest: str = ""
+    source: Source | None = None
+    signer: str = ""
 
 
 class ReleaseStore:
@@ -63,19 +76,21 @@ class ReleaseStore:
 
     def manifest(self, release: str) -> str:
         """The SHA-256 of a release's signed manifest; empty if it has none that can be read."""
-        return self.signed(release)[0]
+        return self.origin(release).manifest
 
-    def signed(self, release: str) -> tuple[str, Source | None]:
-        """The SHA-256 of a release's signed manifest (empty if it has none), and the commit that it names."""
+    def origin(self, release: str) -> Origin:
+        """Where a release comes from."""
+        folder = metadata_folder(self.layout.release(release))
         try:
-            raw = (metadata_folder(self.layout.release(release)) / MANIFEST_NAME).read_bytes()
+            raw = (folder / MANIFEST_NAME).read_bytes()
         except OSError:
-            return "", None
-        try:
+            return Origin()
+        source, signer = None, ""
+        with suppress(WireError):
             source = Manifest.from_bytes(raw).source
-        except WireError:
-            source = None
-        return hashlib.sha256(raw).hexdigest(), source
+        with suppress(OSError):  # older agents wrote none
+            signer = (folder / SIGNER_NAME).read_text("utf-8", errors="replace").strip()
+        return Origin(hashlib.sha256(raw).hexdigest(), source, signer)
 
     def ids(self) -> list[str]:
         """The ids of every folder in `releases/` and of every tree in `.staging/`, oldest first."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.layout import metadata_folder
+from agent.core.layout import SIGNER_NAME, metadata_folder
 from agent.core.revision import revision
 from agent.host.ports import Bundle
 from agent.host.releases.content import Content, opened
@@ -52,9 +52,12 @@ class Unpacked:
     copied: int
 
 
-def write_metadata(into: Path, *, manifest: bytes, signature: bytes, index: Iterable[bytes], disk: Disk) -> None:
+def write_metadata(
+    into: Path, *, manifest: bytes, signature: bytes, index: Iterable[bytes], disk: Disk, signer: str = ""
+) -> None:
     """Begin the tree `into` with its metadata folder, durably. The parent of `into` must exist. Blocking.
 
+    `signer` are the names of those whose signatures count, for people; what counts is the signature.
     `index` yields lines and is read to its end; what it raises passes through. Raises: Failed.
     """
     disk.make_folder(into, mode=_FOLDER_MODE, exist_ok=False, op="metadata.tree")
@@ -63,6 +66,8 @@ def write_metadata(into: Path, *, manifest: bytes, signature: bytes, index: Iter
     disk.create(folder / MANIFEST_NAME, [manifest], mode=0o644, op="metadata.manifest")
     disk.create(folder / SIGNATURE_NAME, [signature], mode=0o644, op="metadata.signature")
     disk.create(folder / INDEX_NAME, index, mode=0o644, op="metadata.index")
+    if signer:
+        disk.create(folder / SIGNER_NAME, [f"{signer}\n".encode()], mode=0o644, op="metadata.signer")
     disk.sync_tree(folder, op="metadata.sync")
     disk.sync_folder(into, op="metadata.sync-tree")
     disk.sync_folder(into.parent, op="metadata.sync-parent")
