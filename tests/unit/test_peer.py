@@ -18,13 +18,12 @@ from agent.host.net import peer, proc
 from agent.host.net.peer import (
     ANONYMOUS,
     Caller,
-    Owner,
     first_open,
     identify,
     may_deploy,
-    netlink_owner,
     proc_owner,
 )
+from agent.host.net.sock_diag import Owner, SockDiag, diag_request, netlink_owner
 
 STRANGER = 12_345
 CONNECT = "import socket, sys; port = int(sys.argv[1]); c = socket.create_connection(('127.0.0.1', port)); "
@@ -65,6 +64,22 @@ def stranger(code: str, *arguments: object, uid: int = STRANGER) -> Iterator[sub
 def accept(listening: socket.socket) -> socket.socket:
     listening.settimeout(10)
     return listening.accept()[0]
+
+
+def test_a_netlink_socket_that_stays_open_answers_each_question_for_itself(listener: socket.socket) -> None:
+    diag = SockDiag()
+    try:
+        for _ in range(2):
+            with socket.create_connection(listener.getsockname()) as client:
+                accepted, _ = listener.accept()
+                with accepted:
+                    own = os.fstat(client.fileno()).st_ino
+                    assert diag.owner(client.getsockname(), accepted.getsockname()) == Owner(os.geteuid(), own)
+            with pytest.raises(OSError, match="No such file"):
+                diag.owner(("127.0.0.1", 1), ("127.0.0.1", 2))
+    finally:
+        diag.close()
+        diag.close()
 
 
 def test_a_caller_on_this_host_is_known_by_the_owner_of_the_socket(listener):
@@ -277,7 +292,7 @@ def test_a_uid_that_the_kernel_cannot_express_is_anonymous(listener):
 
 
 def test_the_question_to_the_kernel_names_exactly_one_socket():
-    asked = peer.diag_request(("127.0.0.1", 0x1234), ("127.0.0.2", 0x2328))
+    asked = diag_request(("127.0.0.1", 0x1234), ("127.0.0.2", 0x2328))
     head = struct.pack("=IHHII", 72, 20, 1, 1, 0)
     what = struct.pack("=BBBBI", 2, 6, 0, 0, 0xFFFFFFFF)
     where = bytes.fromhex("1234 2328") + bytes([127, 0, 0, 1]) + bytes(12) + bytes([127, 0, 0, 2]) + bytes(12)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from agent.host.net.peer import Caller, Unanswered, caller_of, may_deploy, uid_at_once, uid_of
+from agent.host.net.sock_diag import SockDiag
 
 _REMEMBERED_S = 1.0
 _MOST = 1_000
@@ -35,6 +36,7 @@ class Callers:
         self._group = group
         self._account_of = account_of
         self._elapsed = elapsed
+        self._diag = SockDiag()
         self._known: dict[int | None, tuple[float, Caller, bool]] = {}
 
     def identify(self, connection: socket.socket) -> tuple[Caller, bool]:
@@ -50,14 +52,18 @@ class Callers:
         return caller, operator
 
     def known(self, connection: socket.socket) -> tuple[Caller, bool] | None:
-        """As `identify`, where that takes microseconds and never blocks; None where it might not.
+        """As `identify`, where that takes microseconds and never blocks; None where it might not. In one thread.
 
         A caller who floods the door is remembered: to refuse it must cost less than to connect.
         """
         try:
-            return self._remembered(uid_at_once(connection))
+            return self._remembered(uid_at_once(connection, self._diag))
         except Unanswered:
             return None
+
+    def close(self) -> None:
+        """Let go of what `known` asks with."""
+        self._diag.close()
 
     def _remembered(self, uid: int | None) -> tuple[Caller, bool] | None:
         known = self._known.get(uid)

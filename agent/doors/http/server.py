@@ -179,6 +179,7 @@ class HttpDoor:
             await self._server.shutdown(_CLOSING_S)
         self._accepting, self._listeners, self._server = [], [], None
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._callers.close()
 
     async def _first_responses(self) -> None:
         """Let connections that were accepted a moment ago have one response; those that ask nothing are left."""

@@ -31,13 +31,12 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from agent.host.net import proc
 from agent.host.net.proc import Address
+from agent.host.net.sock_diag import OPEN, Owner, SockDiag, netlink_owner
 
 _UNMAPPED = 65534
-_OPEN = frozenset({1, 4, 5})  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2: the owner still holds the socket open
 _CONNECTED = frozenset({1, 8})  # ESTABLISHED, CLOSE_WAIT: states of our end while the other end is open
 
 
@@ -57,13 +56,6 @@ class Caller:
 
 
 ANONYMOUS = Caller(None)
-
-
-class Owner(NamedTuple):
-    """The user that holds a socket open, and the socket's inode."""
-
-    uid: int
-    inode: int
 
 
 FindOwner = Callable[[Address, Address], Owner | None]
@@ -90,12 +82,12 @@ class Unanswered(Exception):
     """Netlink does not say whose a socket is."""
 
 
-def uid_at_once(connection: socket.socket) -> int | None:
+def uid_at_once(connection: socket.socket, diag: SockDiag) -> int | None:
     """As `uid_of`, by netlink alone: it takes microseconds and never blocks. Raises: Unanswered."""
 
     def ask(client: Address, server: Address) -> Owner | None:
         try:
-            return netlink_owner(client, server)
+            return diag.owner(client, server)
         except OSError as error:
             raise Unanswered from error
 
@@ -151,22 +143,6 @@ def owner(client: Address, server: Address, *, ask: FindOwner | None = None) -> 
         return proc_owner(client, server)
 
 
-def netlink_owner(client: Address, server: Address) -> Owner | None:
-    """Ask for exactly one socket by NETLINK_SOCK_DIAG (sock_diag(7), linux/inet_diag.h). Never waits.
-
-    Raises: OSError, where the kernel does not answer; ENOENT also if there is no such socket.
-    """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_SOCK_DIAG) as netlink:
-        netlink.send(diag_request(client, server))
-        answer = netlink.recv(4096)  # the kernel answers before `send` returns
-    _, kind, _, _, _ = _HEADER.unpack_from(answer)
-    if kind == _NLMSG_ERROR:
-        (code,) = struct.unpack_from("=i", answer, _HEADER.size)
-        raise OSError(-code, os.strerror(-code))
-    _, state, uid, inode = _DIAG_MESSAGE.unpack_from(answer, _HEADER.size)
-    return Owner(uid, inode) if state in _OPEN and inode else None
-
-
 def proc_owner(client: Address, server: Address) -> Owner | None:
     """Ask the kernel's table of TCP sockets. Raises: OSError, if it cannot be read."""
     return first_open(proc.tcp_connections(client, server))
@@ -174,23 +150,7 @@ def proc_owner(client: Address, server: Address) -> Owner | None:
 
 def first_open(found: Iterable[proc.TcpSocket]) -> Owner | None:
     """The owner of the first socket that is still held open."""
-    return next((Owner(one.uid, one.inode) for one in found if one.state in _OPEN and one.inode), None)
-
-
-def diag_request(client: Address, server: Address) -> bytes:
-    """The netlink message that asks for one TCP socket over IPv4: header and `inet_diag_req_v2`, no dump."""
-    # No extensions; all states (an exact look-up ignores them); any interface; no cookie.
-    body = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
-    body += _pair(client, server) + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
-    return _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + body
-
-
-_NETLINK_SOCK_DIAG = 4
-_SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST = 1
-_NLMSG_ERROR = 2
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr
-_DIAG_MESSAGE = struct.Struct("=BB62xII")  # of inet_diag_msg: family, state, uid, inode
+    return next((Owner(one.uid, one.inode) for one in found if one.state in OPEN and one.inode), None)
 
 
 def _unix_uid(connection: socket.socket) -> int:
@@ -198,9 +158,3 @@ def _unix_uid(connection: socket.socket) -> int:
     credentials = struct.Struct("=iII")  # pid, uid, gid
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     return int(credentials.unpack(raw)[1])
-
-
-def _pair(client: Address, server: Address) -> bytes:
-    """Both ports and both addresses, as `inet_diag_sockid` begins."""
-    ports = struct.pack("!HH", client[1], server[1])
-    return ports + b"".join(socket.inet_aton(host).ljust(16, b"\0") for host, _ in (client, server))
