@@ -210,18 +210,6 @@ async def test_rolling_back_with_nothing_to_go_back_to_is_refused(host: Host):
     assert await snapshot(host) == before
 
 
-async def test_a_rollback_passes_over_a_damaged_release_and_says_so(host: Host):
-    await host.deploy(wsgi("v1"), "v1")
-    v2 = await host.deploy(wsgi("v2"), "v2")
-    await host.deploy(wsgi("v3"), "v3")
-    (host.app.release(v2["release"]) / "app.py").write_text("damaged")
-    _, answer = await host.rollback()
-    assert answer["version"] == "v1"
-    assert answer["warning"]["code"] == "release_damaged"
-    assert f"release {v2['release']} (v2) is damaged: " in answer["warning"]["detail"]
-    assert "app.py" in answer["warning"]["detail"]
-
-
 async def test_a_rollback_onto_dependencies_that_were_changed_is_refused(host: Host):
     v1 = await host.deploy(wsgi("v1"), "v1")
     await host.deploy(wsgi("v2"), "v2")

@@ -55,5 +55,5 @@ async def test_a_lock_for_another_python_is_refused_with_both_versions(shell: Sh
         "v1", {"app.py": "", "pylock.toml": 'lock-version = "1.0"\nrequires-python = "==3.9.*"\npackages = []\n'}
     )
     code, said = await shell.pusher("send", "v1")
-    assert code == 1
+    assert code == 4
     assert "The release needs Python ==3.9.*, and this host has 3." in said

@@ -1,11 +1,13 @@
 """How a release runs belongs to the release: on a server, a rollback starts it as it was confirmed."""
 
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import make_venv
 from tests.system import versions
 from tests.system.server import APP, Server
 
@@ -25,8 +27,21 @@ PROCFILE = (
 )
 
 
+UVICORN = "uvicorn==0.54.0\n"
+
+
+@pytest.fixture(scope="module")
+def uvicorn(server: Server, uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The server, which has no way out, has uvicorn where it would download it to."""
+    source = tmp_path_factory.mktemp("source")
+    (source / "requirements.txt").write_text(UVICORN)
+    make_venv(source, cache=uv_cache, app=tmp_path_factory.mktemp("app"))
+    there = server.machine.root / "var/cache/private/pusher-build" / APP
+    shutil.copytree(uv_cache, there, symlinks=True, dirs_exist_ok=True)
+
+
 @pytest.fixture
-def free(server: Server) -> Iterator[Server]:
+def free(server: Server, uvicorn: None) -> Iterator[Server]:
     """The server, whose app's file leaves to the release how it runs."""
     server.share_uploads()
     before = server.machine.says("cat", TOML)
@@ -47,8 +62,7 @@ def change(server: Server, old: str, new: str) -> None:
 def asgi(source: Path, version: str) -> Path:
     versions.write(source, version, Procfile="web: uvicorn app:app --port $PORT\n")
     (source / version / "app.py").write_text(ASGI.format(version=version))
-    (source / version / "requirements.txt").write_text("uvicorn==0.30.6\n")
-    (source / version / "pusher.toml").write_text("[dependencies]\nwheels = true\n")  # the server has no network
+    (source / version / "requirements.txt").write_text(UVICORN)
     return source
 
 

@@ -29,6 +29,7 @@ ALLOWED = {
     ): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/stream.py", "mkdir"): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/stream.py", "chmod"): "the build unit's cache, which may go at any time",
+    ("agent/host/dependencies/stream.py", "utime"): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/stream.py", "symlink"): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/build_steps.py", "mkdir"): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/stream.py", "write"): "the build unit's cache, which may go at any time",

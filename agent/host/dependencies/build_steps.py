@@ -27,7 +27,7 @@ RELEASE = "release"
 
 STRAYS_MOST = 5
 _ROOM = 64 * 1024 * 1024
-_LOOK_S = 0.2
+_CHECK_S = 0.2
 
 Run = Callable[[tuple[str, ...], Mapping[str, str], Lines], Awaitable[tuple[str, str]]]
 """Runs a command in the copy of the release, with its environment. Returns as `process.run`."""
@@ -137,7 +137,7 @@ async def _unless_full(running: Awaitable[tuple[str, str]], folder: Path) -> tup
     """As it came out, or, when hardly any room is left on the disk, ended there."""
     work = asyncio.ensure_future(running)
     while not work.done():
-        await asyncio.wait({work}, timeout=_LOOK_S)
+        await asyncio.wait({work}, timeout=_CHECK_S)
         state = os.statvfs(folder)
         if not work.done() and state.f_bavail * state.f_frsize < _ROOM:
             work.cancel()
