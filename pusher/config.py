@@ -79,6 +79,8 @@ class Settings:
     """What a command works with. `app` and `key` are empty if none is named."""
 
     app: str = ""
+    file: Path | None = None
+    """The `pusher.toml` that was read."""
     source: Path = Path("app-src")
     root: Path = Path()
     """The folder that is sent if none is named."""
@@ -98,7 +100,9 @@ class Settings:
         """The app, for a command that cannot do without. Raises: Usage, if none is named, or with a wrong name."""
         if not self.app:
             hint = 'Name it with --app, PUSHER_APP, or app = "..." in pusher.toml'
-            raise Usage("No app is named", hint=hint)
+            why = "" if self.file else f"there is no {CONFIG_NAME} from {os.getcwd()} upwards"
+            hint += "" if self.file else ". `pusher init` writes one"
+            raise Usage("No app is named", why=why, hint=hint)
         try:
             return check_app(self.app)
         except WireError as error:
@@ -140,6 +144,7 @@ def load(
     named = flags.get("host") or environment.get("PUSHER_HOST", "").split()
     return Settings(
         app=value("app", ""),
+        file=file,
         source=Path(path("source", "app-src")),
         root=Path(path("root", ".")),
         key=path("key", ""),
@@ -312,10 +317,22 @@ def _kept_open(ssh: str, seconds: str) -> str:
 
 
 def _choose(names: Sequence[str], hosts: Mapping[str, Host]) -> tuple[Host, ...]:
-    chosen = {name: hosts.get(name) or Host(name, parse_address(name)) for name in names}
+    chosen = {name: hosts.get(name) or _named(name, hosts) for name in names}
     first: dict[Address, str] = {}
     for name, host in chosen.items():
         if (other := first.setdefault(host.address, name)) != name:
             hint = "Name it once: a host refuses a second deployment at the same time"
             raise Usage(f"{other} and {name} are the same host", hint=hint)
     return tuple(chosen.values())
+
+
+def _named(name: str, hosts: Mapping[str, Host]) -> Host:
+    """A host that is no entry of the file: an address, or a name that ssh may know. Raises: Usage."""
+    host = Host(name, parse_address(name))
+    if not hosts or ":" in name:
+        return host
+    import difflib
+
+    close = difflib.get_close_matches(name, hosts, n=1)
+    known = f"Did you mean {close[0]}?" if close else f"It knows {', '.join(hosts)}."
+    return host._replace(unknown=f"{CONFIG_NAME} does not know {name}. {known}")

@@ -65,6 +65,8 @@ async def target(
     if revoked:
         raise Refused(Code.SIGNER_REVOKED, what, why="; ".join(revoked), hint=f"{hint}. {_BY_ROOT}")
     why = "no older release was confirmed good, or all of them were rolled back from"
+    if live is None and not releases:
+        why = "nothing was ever deployed here"
     raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, what, why=why, hint=hint)
 
 

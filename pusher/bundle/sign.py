@@ -17,6 +17,7 @@ from pusher.errors import Usage
 from pusher.wire import SIGNATURE_NAMESPACE, SIGNATURES_MOST, Code, Failed, LimitError, Refused, split_signatures
 
 KEY_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
+_PUBLIC = (b"ssh-", b"ecdsa-", b"sk-")
 _DEADLINE_S = 30.0
 _ARMOR = ("-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----")
 _HOW_TO_NAME_ONE = "Name a key with --key, PUSHER_KEY or key in pusher.toml. To make one: ssh-keygen -t ed25519"
@@ -135,6 +136,7 @@ def _key_file(key: str, environment: Mapping[str, str]) -> Iterator[Path]:
     if key:
         if not os.access(key, os.R_OK):
             raise Usage(f"The key {key} cannot be read", hint=_HOW_TO_NAME_ONE)
+        _check_key(Path(key))
         yield Path(key)
     elif public := _first_of_agent(environment):
         with _written(public, "key.pub") as file:
@@ -146,6 +148,17 @@ def _key_file(key: str, environment: Mapping[str, str]) -> Iterator[Path]:
         if found is None:
             raise Usage("No key to sign with was found", hint=_HOW_TO_NAME_ONE)
         yield found
+
+
+def _check_key(file: Path) -> None:
+    """Check that a file can be a key: ssh-keygen would say `invalid format` of anything. Raises: Usage."""
+    try:
+        beginning = file.read_bytes()[:100]
+    except OSError as error:
+        raise Usage(f"The key {file} cannot be read", why=error.strerror or "", hint=_HOW_TO_NAME_ONE) from error
+    if beginning.startswith((b"-----BEGIN ", *_PUBLIC)):
+        return
+    raise Usage(f"{file} is no private key", why="it is in no form that ssh-keygen writes", hint=_HOW_TO_NAME_ONE)
 
 
 def _first_of_agent(environment: Mapping[str, str]) -> bytes:

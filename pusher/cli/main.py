@@ -13,6 +13,7 @@ from pusher.terminal.output import write_result
 
 if TYPE_CHECKING:
     from pusher.commands.command import Command
+    from pusher.errors import Usage
     from pusher.terminal.screen import Screen
 
 
@@ -28,6 +29,8 @@ def run(argv: Sequence[str]) -> int:
         write_result("\n".join(candidates(argv[1:])) + "\n")
         return 0
     if first not in NAMES:
+        if first and not first.startswith("-"):
+            raise _unknown(first)
         parser([] if first == "--version" else NAMES).parse_args(argv)
         raise RuntimeError("the parser accepted arguments without a command")
     at = argv.index("--") if command(first).rest and "--" in argv else len(argv)
@@ -41,6 +44,17 @@ def run(argv: Sequence[str]) -> int:
     finally:
         screen.clear()
     return _with_lost_output(exit_code, screen, command(first), arguments)
+
+
+def _unknown(word: str) -> "Usage":
+    """The problem of a command that there is not."""
+    import difflib
+
+    from pusher.errors import Usage
+
+    close = difflib.get_close_matches(word, NAMES, n=1)
+    hint = f"Did you mean `pusher {close[0]}`?" if close else f"Commands: {', '.join(NAMES)}"
+    return Usage(f"pusher has no command {word!r}", hint=hint)
 
 
 def _with_lost_output(exit_code: int, screen: "Screen", command: "Command", arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 from pusher.commands.command import Command, always
 from pusher.commands.options import add_options, count
@@ -11,7 +12,11 @@ from pusher.fleet.fleet import on_each
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import moment
 from pusher.transport.client import Client
-from pusher.wire import LOG_LINES, LOG_LINES_MOST, LogUnit, format_timestamp
+from pusher.wire import LOG_LINES, LOG_LINES_MOST, LogLine, LogUnit, format_timestamp
+
+_STAMP = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] (?=\[[A-Z]+\] )")
+"""The time and process that gunicorn writes; each line here has both already."""
+_SLEEP = re.compile(r".*(Handling signal: term|Worker exiting \(pid: \d+\)|Shutting down: Master)")
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -46,19 +51,24 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         for line in client.logs(settings.app, lines=arguments.lines, follow=arguments.follow, unit=arguments.unit):
             if screen.lost:
                 return ""  # `pusher logs -f | head`: no reader is left, so stop as well
-            if line is None:
+            if line is None or (not arguments.json and _is_noise(line)):
                 continue
             if arguments.json:
                 screen.document({**json.loads(line.to_line()), "address": client.host.name})
             else:
                 unit = line.unit if line.pid is None else f"{line.unit}[{line.pid}]"
-                screen.line(f"{moment(format_timestamp(line.time))}Z {unit}: {line.message}")
+                screen.line(f"{moment(format_timestamp(line.time))}Z {unit}: {_STAMP.sub('', line.message)}")
         if arguments.follow:
             hint = "Follow it again when its agent is running"
             raise Unreachable(f"The agent of {client.host.name} ended the log", hint=hint)
         return ""
 
     return on_each(settings, screen, act)
+
+
+def _is_noise(line: LogLine) -> bool:
+    """Whether a line only says that a candidate, which nobody uses, goes to sleep as it was told to."""
+    return line.unit == LogUnit.PREFLIGHT and _SLEEP.fullmatch(line.message) is not None
 
 
 COMMAND = Command(

@@ -94,8 +94,9 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     agent = f", agent {document['agent']}" if document.get("agent") else ""
     yield f"{document.get('app')} on {document.get('host', 'this host')}{agent}"
-    yield f"  live       {release_name(document.get('live'))}"
     live = document.get("live")
+    never = "nothing yet. To deploy: pusher send"
+    yield f"  live       {release_name(live) if isinstance(live, Mapping) or document.get('last') else never}"
     if isinstance(live, Mapping):
         yield from _source_lines(live.get("source"))
         if live.get("signed_by"):

@@ -290,4 +290,7 @@ def _unusable(file: Path, error: UvFailed) -> Usage:
             why=f"it is for Python {python}, and this machine has none",
             hint=f"uv python install '{found[1]}'" if found[1] else "uv python install",
         )
-    return Usage(f"The dependencies in {file} cannot be decided", why=error.reason)
+    hint = ""
+    if found := re.search(r"git\+(\S+?)`?(?:[@#]|\s|$)", error.said) if "Git operation" in error.said else None:
+        hint = f"Can you read that repository from here? To see: git ls-remote {found[1]}"
+    return Usage(f"The dependencies in {file} cannot be decided", why=error.reason, hint=hint)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -27,6 +28,10 @@ _DECIDED = frozenset(
 )
 """What changes nothing where versions and hashes are given: root says where a host looks for them."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_EDITABLE = re.compile(r"(?:-e|--editable)[ =]\s*")
+_FROM_FILE = re.compile(r"^(?P<name>[^@]*?)@?\s*(?P<url>file:///\S+)")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+_LOCAL = re.compile(r"\.{0,2}/|\.\.?(?:$|[\[; ])")
 _HASH = re.compile(r"--hash(?:=|\s+)(\S+)")
 
 
@@ -101,7 +106,42 @@ def _follow(file: Path, found: Requirements, top: Path, by: str) -> None:
         elif option in _HARMLESS or option in _HARMLESS_WITH_VALUE:
             found.passed_over.append(f"{where}: {option} is passed over")
         else:
+            _check_place(statement, where, bases=(file.parent, top))
             found.statements.append(statement)
+
+
+def _check_place(statement: str, where: str, *, bases: tuple[Path, ...]) -> None:
+    """Check that what a line names by its place is there. uv would name it without the line, or not at all.
+
+    Raises: Usage, with the way out.
+    """
+    editable = _EDITABLE.match(statement)
+    named = statement[editable.end() :] if editable else statement
+    if editable and named.startswith("git+"):
+        hint = f"Leave out {editable[0].strip()}: the release gets the commit of today, built"
+        raise Usage(f"{where}: a repository cannot be editable", hint=hint)
+    if found := _FROM_FILE.search(named):
+        place = Path(unquote(urlsplit(found["url"]).path))
+        if not place.exists():
+            name = found["name"].strip()
+            raise Usage(
+                f"{where}: {name or named} is to come from {place}",
+                why="that is a place on another machine; conda writes such lines",
+                hint=f"Write its version: {name or 'name'}==1.0. To list versions: pip list --format=freeze",
+            )
+    elif _WINDOWS.match(named):
+        raise Usage(f"{where}: {named} is a path of Windows", hint="Write it relative to this file, with /")
+    elif _LOCAL.match(named):
+        path = named.partition(";")[0].partition("[")[0].strip()
+        there = next((base / path for base in bases if (base / path).exists()), None)
+        if there is None:
+            raise Usage(f"{where}: {named} is not there", why=f"{bases[0] / path} does not exist")
+        if there.is_dir() and not any((there / one).is_file() for one in ("pyproject.toml", "setup.py")):
+            raise Usage(
+                f"{where}: {statement} names no project",
+                why=f"neither pyproject.toml nor setup.py is in {there}",
+                hint="Take the line out: the folder of the release is on Python's path. Or add a pyproject.toml",
+            )
 
 
 def _text(file: Path, name: str, by: str) -> str:

@@ -44,7 +44,7 @@ def follow(
     After a lost connection it goes on where it was, for `UNREACHABLE_S` since the agent last answered.
     Raises: the deployment's own Problem if it did not end well; Unreachable; Interrupted, at Ctrl-C.
     """
-    after, heard, pause = 0, elapsed(), _FIRST_PAUSE_S
+    after, heard, pause, switched = 0, elapsed(), _FIRST_PAUSE_S, False
     try:
         while True:
             try:
@@ -54,7 +54,8 @@ def follow(
                         continue
                     after = event.seq
                     if event.event == Happened.FINISHED:
-                        return _finished(event, screen)
+                        return _finished(event, screen, host=client.host.name, switched=switched)
+                    switched = switched or event.data.get("step") == "switch"
                     screen.event(event)
                 why = "the agent ended the stream of events"
             except Unreachable as error:
@@ -117,17 +118,22 @@ def _how_to_follow(client: Client, deployment: str) -> str:
     return f"To follow it: pusher status --host {host} --deployment {shlex.quote(deployment)} --follow"
 
 
-def _finished(event: Event, screen: Screen) -> Mapping[str, Any]:
+def _finished(event: Event, screen: Screen, *, host: str, switched: bool) -> Mapping[str, Any]:
     outcome, document = event.data.get("outcome"), event.data.get("problem")
     if outcome == "done":
         return event.data
     live = event.data.get("live")
     if isinstance(live, Mapping):
         # `current` points at this release. Whether an app that is stuck answers is not known.
-        state = "is current, but the app is stuck" if outcome == "stuck" else "is still live"
-        screen.line(f"{event.data.get('app')} {live.get('version')} {state}: release {live.get('release')}")
+        what, release = f"{event.data.get('app')} {live.get('version')}", f"release {live.get('release')}"
+        if outcome == "stuck":
+            screen.line(f"{what} is current on {host}, but the app is stuck: {release}")
+        elif switched:
+            screen.line(f"{what} is live again on {host}, {release}")
+        else:
+            screen.line(f"nothing was changed on {host}: {what} is live, {release}")
     elif "live" in event.data:
-        screen.line(f"No release of {event.data.get('app')} is live")
+        screen.line(f"nothing of {event.data.get('app')} is live on {host}")
     if not isinstance(document, Mapping):
         raise Failed(Code.INTERNAL, f"The deployment ended as {outcome}", why="the agent gave no reason")
     problem = Problem.from_document(document)

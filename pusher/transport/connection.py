@@ -6,6 +6,7 @@ failure is a `Problem`: the agent's own, or `Unreachable`.
 
 import contextlib
 import http.client
+import re
 import select
 import socket
 import threading
@@ -31,6 +32,10 @@ from pusher.wire.text import parse_object
 
 _PIECE = 64 * 1024
 _NEVER_ENDS = "its answer has no end"
+
+
+_REFUSED_THERE = re.compile(r"open failed: connect failed: Connection refused")
+"""What ssh says if it got to the host, and nothing listens at the door (ssh(1), -W)."""
 
 
 class Connection:
@@ -242,13 +247,24 @@ class Connection:
         what = "The connection to {} was lost" if self._answered else "{} cannot be reached"
         hint = "Is the agent running there? See: systemctl status pusher-agent"
         if isinstance(address := self.host.address, Ssh):
-            output = (
-                "See the output of ssh above" if self._may_ask else "With several hosts, ssh cannot ask anything"
-            )
-            target = f"{address.user}@{address.host}" if address.user else address.host
-            port = f"-p {address.port} " if address.port else ""
-            hint = f"{output}. If `ssh {port}{target}` works, run there: systemctl status pusher-agent"
+            if _REFUSED_THERE.search(why):
+                what, why = (
+                    "No agent listens on {}",
+                    f"ssh reached it, and nothing listens there at {address.door}",
+                )
+                hint = f"Start it on {self.host.name}: sudo systemctl start pusher-agent.socket pusher-agent"
+            else:
+                hint = self._ssh_hint(address)
         return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)
+
+    def _ssh_hint(self, address: Ssh) -> str:
+        """What to do where ssh did not get through; what it said is on the terminal, unless it may not ask."""
+        output = "See the output of ssh above" if self._may_ask else "With several hosts, ssh cannot ask anything"
+        target = f"{address.user}@{address.host}" if address.user else address.host
+        port = f"-p {address.port} " if address.port else ""
+        start = f"no agent listens at {address.door} there. To start it, there: sudo systemctl start pusher-agent"
+        unknown = f"{self.host.unknown} " if self.host.unknown else ""
+        return f"{unknown}{output}. If `ssh {port}{target}` works, {start}"
 
 
 def _send_chunks(stream: socket.socket, pieces: Iterable[bytes], *, within_s: float) -> bool:

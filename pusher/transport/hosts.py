@@ -64,11 +64,15 @@ Address = Ssh | Unix | Loopback
 
 
 class Host(NamedTuple):
-    """A host, with the name that the user gave it. `drop` is the folder of its drop directories, or empty."""
+    """A host, with the name that the user gave it. `drop` is the folder of its drop directories, or empty.
+
+    `unknown` says that `pusher.toml` has hosts, and this is none of them; empty otherwise.
+    """
 
     name: str
     address: Address
     drop: str = ""
+    unknown: str = ""
 
 
 def parse_door(text: str) -> str:

@@ -262,7 +262,7 @@ async def test_if_nothing_comes_back_the_deployment_is_stuck_and_says_which_was_
         bad["app.py"] = needs_none + "assert os.environ.get('PUSHER_PREFLIGHT')\n" + bad["app.py"]
         status, problem = await host.send(bad, "v3")
         assert (status, problem["outcome"], problem["code"]) == (500, "stuck", "not_undone")
-        assert problem["detail"].startswith(f"{v1} was brought back, and Release {v1} ended by itself")
+        assert problem["detail"].startswith(f"{v1} was brought back, and app:app does not import")
         assert v2 not in problem["detail"]
         await host.deploy(wsgi("v4"), "v4")
         assert await host.serving() == "v4"

@@ -169,7 +169,8 @@ def test_an_app_that_is_stuck_is_not_called_live(
     data = {**event.data, "app": "flask-demo", "live": live}
     door.on("GET", EVENTS, events(Event(event.seq, event.time, event.event, data)))
     assert pusher("send", "v3", "--host", door.address) == 6
-    assert "flask-demo v2 is current, but the app is stuck: release 20261123020055Z\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"flask-demo v2 is current on {door.address}, but the app is stuck: release 20261123020055Z\n" in said
 
 
 def test_after_a_lost_connection_following_goes_on_where_it_was(
@@ -302,7 +303,7 @@ def test_send_to_unreachable_hosts_signs_nothing(
         (("pack", "v3", "--days", "0"), "expected a number of days from 1 to 3650"),
         (("pack", "v3", "--config", "none.toml"), "none.toml cannot be read"),
         (("verify", "none"), "none cannot be read"),
-        (("frobnicate",), "invalid choice: 'frobnicate'"),
+        (("frobnicate",), "pusher has no command 'frobnicate'"),
         ((), "COMMAND"),
     ],
 )

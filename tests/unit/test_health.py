@@ -5,16 +5,19 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.core.config import Health
+from agent.core.run import Run
 from agent.host.clock import SystemClock
 from agent.host.net import accepting, sockets
 from agent.host.ports import Placed
 from agent.host.run import health
 from pusher.wire import Code, Failed
+from pusher.wire.run import split_command
 
 CLOCK = SystemClock()
 Answer = Callable[[bytes], bytes | None]
@@ -206,8 +209,37 @@ async def test_a_socket_that_the_app_does_not_accept_from_is_reported_as_that(
 ) -> None:
     async with Release(path=tmp_path / "a.sock" if private else None) as release:
         problem = await failure(check(release, 0.2))
-    assert problem.code is Code.SOCKET_NOT_TAKEN
-    assert "app.run() never uses it" in problem.hint
+        release.placed = replace(release.placed, run=Run(start=split_command("python app.py")))
+        other = await failure(check(release, 0.2))
+    assert problem.code is other.code is Code.SOCKET_NOT_TAKEN
+    assert str(problem) == (
+        "Release 20261123020055Z was not loaded within 0.2 s: gunicorn holds the socket, and its workers still "
+        "load the app. If it needs longer, raise deadline_s in [health]. Its last lines are below"
+    )
+    assert "app.run() never uses it" in other.hint
+
+
+async def test_an_app_that_becomes_a_daemon_is_told_so() -> None:
+    async with Release() as release:
+        release.ended.set_result("exit code 0")
+        problem = await failure(check(release))
+    assert problem.why == "exit code 0, before it answered"
+    assert problem.hint.startswith("Does it daemonize? It must stay in the foreground: leave out --daemon.")
+
+
+async def test_an_app_that_wants_https_is_asked_with_the_header_that_says_so() -> None:
+    def answer(request: bytes) -> bytes:
+        if b"X-Forwarded-Proto: https" in request:
+            return http(200)
+        return b"HTTP/1.1 301 X\r\nLocation: https://shop.example.com/\r\nContent-Length: 0\r\n\r\n"
+
+    async with Release(answer) as release:
+        problem = await failure(check(release, 0.2))
+        assert problem.hint == (
+            "The app wants https. nginx would tell it so, and the health check can: [health] headers = "
+            '{ X-Forwarded-Proto = "https" }'
+        )
+        await check(release, headers={"X-Forwarded-Proto": "https"})
 
 
 async def test_an_app_that_ends_is_not_waited_for() -> None:

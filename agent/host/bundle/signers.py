@@ -7,16 +7,19 @@ a line works at once.
 
 import base64
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.core.signing import Signer
 from agent.core.sshsig import Envelope, read_envelope
 from pusher.wire import SIGNATURE_NAMESPACE, Code, Failed, Refused
 
+_BEFORE = re.compile(r'\bvalid-before="?(\d{8,14}Z?)')
 _TRUST = "Run `pusher-agent trust KEY.pub --as WHO` to let the holder of a key deploy"
 
 
@@ -62,6 +65,8 @@ def verify(
             why=f"key {envelope.fingerprint} made it, over something else",
             hint="Pack and sign it again; if that does not help, it was changed on the way",
         )
+    if (until := _ended(envelope, listed, at=at)) is not None:
+        raise _expired(envelope, allowed_signers, names, until)
     raise _unknown(envelope, allowed_signers, output=keygen.errors)
 
 
@@ -146,6 +151,25 @@ def _names_of(envelope: Envelope, lines: list[str]) -> list[str]:
     return list(found)
 
 
+def _ended(envelope: Envelope, lines: list[str], *, at: str) -> datetime | None:
+    """Until when the lines of this key let it sign, if that is over (ssh-keygen(1), valid-before)."""
+    key = base64.b64encode(envelope.key).decode()
+    now = datetime.strptime(at, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC) if at else datetime.now(UTC)
+    ends = [_moment_of(found[1]) for line in lines if key in line.split() and (found := _BEFORE.search(line))]
+    past = [one for one in ends if one is not None and one <= now]
+    return max(past, default=None)
+
+
+def _moment_of(text: str) -> datetime | None:
+    """A time of allowed_signers: YYYYMMDD[HHMM[SS]], in UTC with a Z, else in the time zone of this host."""
+    digits = text.removesuffix("Z")
+    try:
+        moment = datetime.strptime(digits, {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}[len(digits)])  # noqa: DTZ007
+    except (KeyError, ValueError):
+        return None
+    return moment.replace(tzinfo=UTC) if text.endswith("Z") else moment.astimezone()
+
+
 @contextmanager
 def _in_memory(content: bytes) -> Iterator[int]:
     """A descriptor of a file with this content. In memory: a full disk must not look like a bad signature."""
@@ -207,6 +231,16 @@ def _unknown(envelope: Envelope, allowed_signers: Path, *, output: str) -> Refus
         why=f"{allowed_signers} does not let {envelope.key_type} {envelope.fingerprint} sign releases",
         hint=_TRUST,
         output=output,
+    )
+
+
+def _expired(envelope: Envelope, allowed_signers: Path, names: list[str], until: datetime) -> Refused:
+    return Refused(
+        Code.SIGNER_UNKNOWN,
+        "The key that signed this bundle has expired",
+        why=f"{allowed_signers} let {envelope.key_type} {envelope.fingerprint} of {', '.join(names)} sign until "
+        f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        hint="Sign with another key; or let root put a later valid-before into its line",
     )
 
 

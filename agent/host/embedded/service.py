@@ -28,6 +28,7 @@ from agent.host.log.stderr import write_line
 from agent.host.net import sockets
 from agent.host.ports import Clock, Lines, Placed
 from agent.host.run import process
+from agent.host.run.ended import ended
 from agent.host.run.launch import Launch, find_start, prepare_app, prepare_runner
 from agent.host.storage import volatile
 from pusher.wire import Code, Failed, LogLine, LogUnit, Problem
@@ -169,14 +170,8 @@ class Embedded:
             return await self._start_runner(placed, sock)
         status = await runner.reload(deadline_s=self._deadline_s(placed))
         if status is None or status.problem or status.release != placed.release:
-            output = "\n".join(runner.tail)
-            raise Failed(
-                Code.APP_EXITED,
-                f"Release {placed.release} ended by itself",
-                why=status.problem if status and status.problem else "the runner did not change over to it",
-                hint="Its last lines are below" if output else "It wrote nothing",
-                output=output,
-            )
+            why = status.problem if status and status.problem else "the runner did not change over to it"
+            raise ended(placed, why=why, written="\n".join(runner.tail))
         return await self._app_of(runner, placed, sock)
 
     async def _start_runner(self, placed: Placed, sock: socket.socket) -> Main:

@@ -18,6 +18,7 @@ from yarl import URL
 from agent.core.config import Health, parse_listen
 from agent.host.net.sockets import short_path
 from agent.host.ports import Clock, Running
+from agent.host.run.ended import ended, not_loaded
 from agent.host.run.process import plain_text
 from pusher.wire import Code, Failed
 
@@ -60,7 +61,7 @@ async def check(running: Running, health: Health, *, version: str, deadline_s: f
     if asking.finding is None:
         return
     if not asking.finding.answered and not await running.accepts():
-        await _fail_not_accepting(running, deadline_s)
+        raise not_loaded(running.placed, deadline_s=deadline_s, written=await running.tail())
     final = asking.finding.final
     await _fail_unhealthy(running, asking.finding, when="" if final else f" within {deadline_s:g} s")
 
@@ -92,6 +93,7 @@ class Asking:
     async def ask(self) -> None:
         """Ask once."""
         headers = {"User-Agent": "pusher-agent", "Accept-Encoding": "identity", "Host": self._health.host or _HOST}
+        headers |= self._health.headers
         async with AsyncExitStack() as stack:
             connector: aiohttp.BaseConnector
             if self._path is None:
@@ -137,7 +139,7 @@ def find_fault(status: int, body: bytes, health: Health, *, version: str, target
         wanted = " or ".join(map(str, health.status))
         sent = f" and redirects to {plain_text(target.encode(errors='replace'))[:_SHOWN_TARGET]}" if target else ""
         why = f"{health.path} answered {status}{sent}, expected was {wanted}"
-        return Finding(why, shown, hint=_hint(status, health))
+        return Finding(why, shown, hint=_hint(status, health, target=target))
     if not health.version_member:
         return None
     try:
@@ -152,7 +154,10 @@ def find_fault(status: int, body: bytes, health: Health, *, version: str, target
     return None
 
 
-def _hint(status: int, health: Health) -> str:
+def _hint(status: int, health: Health, *, target: str) -> str:
+    if 300 <= status < 400 and target.startswith("https:"):
+        headers = '[health] headers = { X-Forwarded-Proto = "https" }'
+        return f"The app wants https. nginx would tell it so, and the health check can: {headers}"
     if 300 <= status < 400:
         return (
             "Redirects are not followed. Set [health] path to a page that answers by itself, or add the status to "
@@ -182,14 +187,7 @@ async def _while_alive(running: Running, doing: Awaitable[None], *, limit_s: flo
     try:
         await asyncio.wait({task, end, limit}, return_when=asyncio.FIRST_COMPLETED)
         if end.done():
-            written = await running.tail()
-            raise Failed(
-                Code.APP_EXITED,
-                f"Release {running.placed.release} ended by itself",
-                why=end.result(),
-                hint="Its last lines are below" if written else "It wrote nothing",
-                output=written,
-            )
+            raise ended(running.placed, why=end.result(), written=await running.tail())
         if task.done():
             task.result()
     finally:
@@ -203,18 +201,6 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     while len(body) < BODY_BYTES and (chunk := await content.read(BODY_BYTES - len(body))):
         body += chunk
     return body
-
-
-async def _fail_not_accepting(running: Running, deadline_s: float) -> NoReturn:
-    raise Failed(
-        Code.SOCKET_NOT_TAKEN,
-        f"Release {running.placed.release} did not accept from the socket it was handed",
-        why=f"no connection was accepted within {deadline_s:g} s, though the app runs",
-        # gunicorn whose workers all fail at the same moment may stay for 30 s, waiting for one that has ended.
-        hint="Its last lines are below: it may have failed to start. The socket is descriptor 3 (LISTEN_FDS): "
-        "gunicorn uses it by itself, uvicorn needs --fd 3, app.run() never uses it",
-        output=await running.tail(),
-    )
 
 
 async def _fail_unhealthy(running: Running, finding: Finding, *, when: str) -> NoReturn:

@@ -21,6 +21,7 @@ from agent.core.units import Units, every_unit
 from agent.host.net import sockets
 from agent.host.ports import Clock, Placed
 from agent.host.releases.store import ReleaseStore
+from agent.host.run.ended import ended
 from agent.host.run.launch import find_start
 from agent.host.systemd import systemctl
 from agent.host.systemd.journalctl import journal_of
@@ -217,13 +218,7 @@ class Systemd:
             return state
         log = await systemctl.log_of(state.invocation, since_us=asked_us)
         if runner and runner.problem:
-            raise Failed(
-                Code.APP_EXITED,
-                f"Release {placed.release} ended by itself",
-                why=runner.problem,
-                hint="Its last lines are below" if log else "It wrote nothing",
-                output=log,
-            )
+            raise ended(placed, why=runner.problem, written=log)
         raise Failed(
             Code.SERVICE_FAILED,
             f"{unit} did not change over to release {placed.release}",

@@ -16,7 +16,7 @@ from agent.host.run import process
 from agent.host.run.runner_status import RunnerStatus, parse_status
 from pusher.wire import Code, Failed
 
-LINES = 60
+LINES = 200
 """How many lines of a unit's log are shown."""
 
 _PROPERTIES = (

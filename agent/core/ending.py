@@ -1,0 +1,149 @@
+"""Why a release did not start, found in what it wrote: the cause in one line, and the app's own part of it.
+
+Invariant: text in, text out. What a web server writes about its own end is left out. A traceback is shown once,
+however many workers wrote it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+_TRACEBACK = "Traceback (most recent call last):"
+_CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+_FRAME = re.compile(r'^ *File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<name>.*))?$')
+_ERROR = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$")
+_PREFIX = re.compile(r"^(?:\[\d{4}-\d\d-\d\d [\d:]{8} [+-]\d{4}\] \[\d+\] \[[A-Z]+\] |(?:ERROR|INFO|WARNING): +)")
+"""What gunicorn and uvicorn write before each of their lines."""
+_SERVERS_OWN = ("HaltServer", "SystemExit", "KeyboardInterrupt")
+_NOISE = re.compile(
+    r"Handling signal: \w+|Worker exiting \(pid: \d+\)|Shutting down: Master|Reason: Worker failed to boot\.?|"
+    r"Exception in worker process|Worker \(pid:\d+\) (exited with code|was sent SIG).*|"
+    r"Booting worker with pid: \d+|Starting gunicorn [\d.]+|Listening at: .*|Using worker: \w+|"
+    r"Started (parent|server|child) process \[\d+\]|Waiting for (application startup|child process).*|"
+    r"Application startup failed\. Exiting\.|Stopping (parent|reloader) process.*|Uvicorn running on .*"
+)
+_SAYS = (
+    re.compile(r"Failed to find (?:attribute|application object) .*"),
+    re.compile(r"Error loading ASGI app\. .*"),
+    re.compile(r"(?:unable to load app|no python application found).*"),
+)
+"""What servers say, without a traceback, about an app that they cannot load."""
+_OWN_FRAMES_MOST = 12
+
+
+class Cause(NamedTuple):
+    """Why it did not start. `what` and `why` are for a problem, `output` is what to show of what it wrote."""
+
+    what: str
+    why: str
+    output: str
+
+
+class _Traceback(NamedTuple):
+    """A traceback with those it is chained to: its frames (head, source lines), and its last line."""
+
+    frames: tuple[tuple[str, ...], ...]
+    error: str
+
+
+def find_cause(written: str, *, release: str, start: Sequence[str]) -> Cause | None:
+    """The cause in what a release wrote; None if it names none. `release` is its id, `start` its command."""
+    lines = [_PREFIX.sub("", line) for line in written.splitlines()]
+    tracebacks = [one for one in _tracebacks(lines) if not _is_servers_own(one.error)]
+    app = _app(start)
+    if tracebacks:
+        chosen = tracebacks[0]
+        own = [frame for frame in chosen.frames if _own_path(frame[0], release)]
+        at = f" ({_place(own[-1][0], release)})" if own else ""
+        imports = any("importlib" in frame[0] or "import_app" in frame[0] for frame in chosen.frames)
+        what = f"{app} does not import" if imports else "The app raised an error while it started"
+        shown = [_shown(frame, release) for frame in own[-_OWN_FRAMES_MOST:]]
+        return Cause(what, f"{chosen.error}{at}", "\n".join([*_rest(lines), *shown, chosen.error]))
+    for line in lines:
+        if any(pattern.fullmatch(line) for pattern in _SAYS):
+            return Cause(f"{app} does not import", line, "")
+    return None
+
+
+def without_noise(written: str) -> str:
+    """What a release wrote, without what its server says about starting and stopping."""
+    kept = [line for line in written.splitlines() if not _NOISE.fullmatch(_PREFIX.sub("", line))]
+    return "\n".join(kept)
+
+
+def _app(start: Sequence[str]) -> str:
+    """The app in a start command, as `shop.wsgi:application`."""
+    return next((word for word in start[1:] if re.fullmatch(r"[\w.]+:[\w.]+(\(.*\))?", word)), "The app")
+
+
+def _tracebacks(lines: Sequence[str]) -> Iterator[_Traceback]:
+    """The tracebacks in some lines, each as the last of its chain."""
+    at = 0
+    while at < len(lines):
+        if lines[at].strip() != _TRACEBACK:
+            at += 1
+            continue
+        frames, at = _frames(lines, at + 1)
+        error = lines[at] if at < len(lines) else ""
+        at += 1
+        following = next((index for index in range(at, min(at + 3, len(lines))) if lines[index].strip()), None)
+        found = following is not None and lines[following].startswith(_CHAINED)
+        if found and following is not None and not _chained_is_servers_own(lines, following + 1):
+            at = following + 1
+            continue
+        if _ERROR.match(error):
+            yield _Traceback(tuple(frames), error)
+
+
+def _frames(lines: Sequence[str], at: int) -> tuple[list[tuple[str, ...]], int]:
+    """The frames that begin at a line, and the line after them."""
+    frames: list[tuple[str, ...]] = []
+    while at < len(lines) and (lines[at].startswith(" ") or not lines[at].strip()):
+        if _FRAME.match(lines[at]):
+            frames.append((lines[at],))
+        elif frames:
+            frames[-1] = (*frames[-1], lines[at])
+        at += 1
+    return frames, at
+
+
+def _chained_is_servers_own(lines: Sequence[str], at: int) -> bool:
+    """Whether the next traceback of a chain is only the server's own end."""
+    while at < len(lines) and lines[at].strip() != _TRACEBACK:
+        at += 1
+    _, end = _frames(lines, at + 1)
+    return end < len(lines) and _is_servers_own(lines[end])
+
+
+def _is_servers_own(error: str) -> bool:
+    found = _ERROR.match(error)
+    return found is not None and found["kind"].rpartition(".")[2] in _SERVERS_OWN
+
+
+def _own_path(frame: str, release: str) -> str:
+    """The file of a frame in the release, relative to it; empty if it is not the app's own."""
+    found = _FRAME.match(frame)
+    _, _, path = found["file"].partition(f"/releases/{release}/") if found else ("", "", "")
+    return "" if path.startswith("venv/") else path
+
+
+def _place(frame: str, release: str) -> str:
+    found = _FRAME.match(frame)
+    return f"{_own_path(frame, release)}:{found['line']}" if found else ""
+
+
+def _shown(frame: tuple[str, ...], release: str) -> str:
+    return "\n".join([re.sub(rf'"[^"]*/releases/{release}/', '"', frame[0]), *frame[1:]])
+
+
+def _rest(lines: Sequence[str]) -> list[str]:
+    """What the app itself wrote beside tracebacks, each line once."""
+    kept: dict[str, None] = {}
+    at = 0
+    while at < len(lines):
+        if lines[at].strip() == _TRACEBACK:
+            _, at = _frames(lines, at + 1)
+        elif lines[at].strip() and not _NOISE.fullmatch(lines[at]) and not lines[at].startswith(_CHAINED):
+            kept[lines[at]] = None
+        at += 1
+    return list(kept)

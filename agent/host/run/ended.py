@@ -1,0 +1,60 @@
+"""The problem of a release that did not start, from how it ended and what it wrote."""
+
+from pathlib import PurePath
+
+from agent.core.ending import find_cause, without_noise
+from agent.host.ports import Placed
+from pusher.wire import Code, Failed
+
+_CLEAN_END = "exit code 0"
+_ABSENT = "No module named "
+_SOCKET_HINT = (
+    "The socket is descriptor 3 (LISTEN_FDS): gunicorn uses it by itself, uvicorn needs --fd 3, app.run() never "
+    "uses it"
+)
+
+
+def ended(placed: Placed, *, why: str, written: str) -> Failed:
+    """The problem of a release whose main process ended: the cause that it wrote, or else how it ended."""
+    if found := caused(placed, Code.APP_EXITED, written):
+        return found
+    hint = "Its last lines are below" if written else "It wrote nothing"
+    if why == _CLEAN_END:
+        why = f"{why}, before it answered"
+        hint = f"Does it daemonize? It must stay in the foreground: leave out --daemon. {hint}"
+    what, output = f"Release {placed.release} ended by itself", without_noise(written)
+    return Failed(Code.APP_EXITED, what, why=why, hint=hint, output=output)
+
+
+def not_loaded(placed: Placed, *, deadline_s: float, written: str) -> Failed:
+    """The problem of a release that runs, and has accepted no connection in time."""
+    if found := caused(placed, Code.SOCKET_NOT_TAKEN, written):
+        return found
+    program = PurePath(placed.run.start[0]).name
+    if program == "gunicorn":
+        return Failed(
+            Code.SOCKET_NOT_TAKEN,
+            f"Release {placed.release} was not loaded within {deadline_s:g} s",
+            why="gunicorn holds the socket, and its workers still load the app",
+            hint="If it needs longer, raise deadline_s in [health]. Its last lines are below",
+            output=written,
+        )
+    return Failed(
+        Code.SOCKET_NOT_TAKEN,
+        f"Release {placed.release} did not accept from the socket it was handed",
+        why=f"no connection was accepted within {deadline_s:g} s (deadline_s), though the app runs",
+        hint=f"Its last lines are below: it may have failed to start. {_SOCKET_HINT}",
+        output=written,
+    )
+
+
+def caused(placed: Placed, code: Code, written: str) -> Failed | None:
+    """The problem that a release wrote itself; None if it wrote none."""
+    cause = find_cause(written, release=placed.release, start=placed.run.start)
+    if cause is None:
+        return None
+    hint = ""
+    if _ABSENT in cause.why:
+        module = cause.why.partition(_ABSENT)[2].split("'")[1:2]
+        hint = f"Is {module[0]} in the release, or among its dependencies?" if module else ""
+    return Failed(code, cause.what, why=cause.why, hint=hint, output=cause.output)

@@ -1,0 +1,67 @@
+"""An app that does not start: the cause first and last, the app's own frames, nothing of the server's."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.core.ending import Cause, find_cause, without_noise
+
+RELEASE = "20261127093329Z"
+LOGS = Path(__file__).parent / "logs"
+START = ("gunicorn", "-w", "2", "app:app")
+
+
+def cause(name: str, start: tuple[str, ...] = START) -> Cause | None:
+    return find_cause((LOGS / f"{name}.txt").read_text(), release=RELEASE, start=start)
+
+
+def test_a_module_that_is_not_there() -> None:
+    """`ModuleNotFoundError: No module named 'shop'`, and where: not 60 lines of gunicorn, twice."""
+    assert cause("gunicorn-import") == Cause(
+        "app:app does not import",
+        "ModuleNotFoundError: No module named 'shop' (app.py:10)",
+        "  File \"app.py\", line 10, in <module>\n    import shop\nModuleNotFoundError: No module named 'shop'",
+    )
+
+
+def test_an_error_that_another_caused() -> None:
+    """The error that ended it, with the place in my code; what I printed before stays."""
+    found = cause("gunicorn-chain")
+    assert found is not None
+    assert found.why == "RuntimeError: SECRET_KEY is not set (settings.py:7)"
+    assert found.output.startswith("reading the settings\n")
+    assert found.output.endswith("\nRuntimeError: SECRET_KEY is not set")
+
+
+def test_a_syntax_error() -> None:
+    """The line that is wrong."""
+    found = cause("gunicorn-syntax")
+    assert found is not None
+    assert found.why.startswith("SyntaxError: ")
+    assert "app.py" in found.output
+
+
+def test_an_asgi_app_that_is_not_there() -> None:
+    """uvicorn says it in one line, and so does the agent."""
+    assert cause("uvicorn-missing", ("uvicorn", "--fd", "3", "main:app")) == Cause(
+        "main:app does not import", 'Error loading ASGI app. Could not import module "main".', ""
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello\nworld\n", "Traceback (most recent call last):\n", "Traceback\n" * 100]
+)
+def test_without_a_cause_nothing_is_claimed(text: str) -> None:
+    """No guess is better than a wrong one."""
+    assert find_cause(text, release=RELEASE, start=START) is None
+
+
+def test_a_log_of_a_deployment_has_no_noise_of_its_server() -> None:
+    """What my app wrote, without how gunicorn goes to sleep."""
+    text = (
+        "[2026-11-27 15:41:05 +0000] [16759] [INFO] Handling signal: term\n"
+        "cache is warm\n"
+        "[2026-11-27 15:41:05 +0000] [16768] [INFO] Worker exiting (pid: 16768)\n"
+        "[2026-11-27 15:41:05 +0000] [16759] [INFO] Shutting down: Master\n"
+    )
+    assert without_noise(text) == "cache is warm"
