@@ -36,11 +36,11 @@ from agent.deploy.steps.processes import Processes
 from agent.deploy.steps.restart import Restart
 from agent.deploy.steps.switch import Switch
 from agent.deploy.steps.unpack import Unpack
+from agent.deploy.subscribed import Subscribed
 from agent.deploy.unusable import Unusable
 from agent.doors.drop.directory import DropDirectory
 from agent.doors.http.server import HttpDoor
 from agent.doors.refusals import Refusals
-from agent.host.bundle.signatures import TrustFiles
 from agent.host.clock import SystemClock
 from agent.host.dependencies.builder import Builder, LocalBuilder
 from agent.host.dependencies.pythons import Pythons
@@ -61,6 +61,7 @@ from agent.host.systemd.dependencies import UnitBuilder
 from agent.host.systemd.hooks import SystemdHookRunner
 from agent.host.systemd.processes import UnitProcesses
 from agent.host.systemd.service import Systemd
+from agent.subscriptions import subscribe, trust_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,10 @@ async def serve_host(
     }
     refusals = Refusals()
     drops = _drops(usable, layout=layout, host=config, disk=machine.disk, clock=clock, refusals=refusals)
-    agent = Agent(usable, unusable, drops=drops)
+    channels = subscribe(
+        usable, apps.usable, layout=layout, host=config, clock=clock, disk=machine.disk, refusals=refusals
+    )
+    agent = Agent(usable, unusable, drops=drops, channels=channels)
     door = HttpDoor(
         agent,
         address=config.door.address,
@@ -169,7 +173,7 @@ async def serve_host(
         await serve(
             agent,
             # The drop directories first: once the agent answers, callers may drop.
-            doors=[*drops.values(), door, notifier],
+            doors=[*drops.values(), door, *channels.values(), notifier],
             # The agent is the parent of embedded apps, so they end with it. Those of systemd go on.
             services=[*children.values(), *embedded.values()],
             journal=journal,
@@ -201,8 +205,7 @@ def _app(
 ) -> App:
     rules, lock = RunRules(name, config, str(layout.app_toml(name))), DeploymentLock(name)
     store = ReleaseStore(AppLayout(layout.beneath(config.path)), rules.unsaid())
-    revoked_keys = layout.beneath(host.revoked_keys) if host.revoked_keys else None
-    trust = TrustFiles(layout.allowed_signers, revoked_keys)
+    trust = trust_files(layout, host)
     revocations = Revocations(store.layout, files=trust, rules=config.signing, allowed=config.allow_revoked)
     retention = Retention(name, config.keep_releases, store, disk, journal, revocations)
     builder = (
@@ -293,7 +296,15 @@ def _app(
         journal=journal,
         clock=clock,
     )
-    return App(name, deployer=deployer, status=status, admission=admission, recovery=recovery)
+    subscribed = Subscribed(name, host=host.name, lock=lock, store=store, journal=journal, clock=clock)
+    return App(
+        name,
+        deployer=deployer,
+        status=status,
+        admission=admission,
+        recovery=recovery,
+        subscribed=subscribed,
+    )
 
 
 def _venvs(

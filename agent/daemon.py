@@ -17,9 +17,10 @@ from agent.deploy.deployer import Deployer
 from agent.deploy.deployment import Deployment
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.status import Status
+from agent.deploy.subscribed import Subscribed
 from agent.deploy.unusable import Unusable
 from agent.doors.http.uploads import UPLOADS_MOST
-from agent.doors.ports import Drop
+from agent.doors.ports import Channel, Drop
 from agent.host.ports import Service, SideProcesses
 from agent.host.storage.journal import Journal
 from pusher.wire import Refused
@@ -55,19 +56,26 @@ class App:
     status: Status
     admission: Admission
     recovery: AppRecovery
+    subscribed: Subscribed
 
 
 class Agent:
     """The apps of one host, as the doors see them: each usable, or the problem with it."""
 
     def __init__(
-        self, usable: Mapping[str, App], unusable: Mapping[str, Unusable], *, drops: Mapping[str, Drop]
+        self,
+        usable: Mapping[str, App],
+        unusable: Mapping[str, Unusable],
+        *,
+        drops: Mapping[str, Drop],
+        channels: Mapping[str, Channel],
     ) -> None:
         self.apps: Mapping[str, App | Refused] = {
             **usable,
             **{name: app.problem for name, app in unusable.items()},
         }
         self.drops = drops
+        self.channels = channels
         self._usable = usable
         self._unusable = unusable
 

@@ -24,6 +24,8 @@ _KEYS = {
     "key": str,
     "ssh": str,
     "keep_open_s": int,
+    "repository": str,
+    "fleet": str,
     "hosts": dict,
     "groups": dict,
     "dependencies": dict,
@@ -86,6 +88,10 @@ class Settings:
     """The folder that is sent if none is named."""
     key: str = ""
     ssh: str = "ssh"
+    repository: str = ""
+    """Where releases are published: a folder, or an address."""
+    fleet: str = "fleet.allowed"
+    """The inventory: the hosts that belong to the fleet."""
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """The hosts in `pusher.toml`, by name."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -114,8 +120,9 @@ def load(
 ) -> Settings:
     """The settings of one command.
 
-    `flags` may have `config`, `app`, `source`, `root`, `key`, `ssh` (text or None) and `host` (a list of texts or
-    None). `environment` defaults to that of the process, `start` to the working directory. Raises: Usage.
+    `flags` may have `config`, `app`, `source`, `root`, `key`, `ssh`, `repository` (text or None) and `host` (a
+    list of texts or None). `environment` defaults to that of the process, `start` to the working directory.
+    Raises: Usage.
     """
     environment = os.environ if environment is None else environment
     named = flags.get("config") or environment.get("PUSHER_CONFIG")
@@ -149,6 +156,8 @@ def load(
         root=Path(path("root", ".")),
         key=path("key", ""),
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
+        repository=address if "://" in (address := value("repository", "")) else path("repository", ""),
+        fleet=path("fleet", "fleet.allowed"),
         hosts=hosts,
         groups=groups,
         dependencies=dependencies,

@@ -10,6 +10,8 @@ NAMES = (
     "check",
     "trust",
     "untrust",
+    "subscribe",
+    "identity",
     "door apply",
     "app list",
     "app add",

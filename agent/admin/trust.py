@@ -12,7 +12,8 @@ from agent.core.layout import HostLayout
 from agent.core.sshsig import trust_line
 from agent.host.setup.config_files import signer_lines
 from agent.host.storage.disk import Disk
-from pusher.wire import Code, Refused
+from pusher.wire import SIGNATURE_NAMESPACE, Code, Refused
+from pusher.wire.channel import CHANNEL_NAMESPACE
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +21,16 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as", dest="who", required=True, metavar="WHO", help="name of the signer, for example alice@example.com"
     )
+    parser.add_argument(
+        "--channels",
+        action="store_true",
+        help="accept channel documents by this key, which choose among signed releases, and no bundles",
+    )
 
 
 def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
-    line = signer_line(arguments.key, arguments.who)
+    namespace = CHANNEL_NAMESPACE if arguments.channels else SIGNATURE_NAMESPACE
+    line = signer_line(arguments.key, arguments.who, namespace=namespace)
     if not layout.config.is_dir():
         raise Refused(
             Code.CONFIGURATION,
@@ -37,14 +44,17 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
 COMMAND = Command(
     name="trust",
     help="accept bundles that a key has signed",
-    description="Accepts bundles that the holder of an SSH key has signed. It takes effect at once.",
+    description="Accepts bundles that the holder of an SSH key has signed, or with --channels, channel documents. "
+    "It takes effect at once.",
     options=_options,
     run=_run,
 )
 
 
-def signer_line(key: Path, who: str) -> str:
+def signer_line(key: Path, who: str, *, namespace: str = SIGNATURE_NAMESPACE) -> str:
     """The line for `key` in allowed_signers, without newline. The signer is `who`, or the key's comment.
+
+    `namespace` is what the key may sign.
 
     Raises: Refused, if the file cannot be read or is not a key.
     """
@@ -53,7 +63,8 @@ def signer_line(key: Path, who: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise Refused(Code.CONFIGURATION, f"The key {key} could not be read", why=str(error)) from error
     parts = text.split()
-    return trust_line(text, principal=who or (parts[2] if len(parts) > 2 else getpass.getuser())).rstrip("\n")
+    principal = who or (parts[2] if len(parts) > 2 else getpass.getuser())
+    return trust_line(text, principal=principal, namespace=namespace).rstrip("\n")
 
 
 def add_signer(disk: Disk, file: Path, line: str) -> str:

@@ -30,6 +30,7 @@ from agent.core.layout import is_release_id
 from agent.core.process_names import NAME, name_clash
 from agent.core.pythons import VERSION
 from agent.core.signing import SigningRules
+from agent.core.window import parse_window
 from pusher.wire import (
     RESERVED_NAMES,
     SIGNATURES_MOST,
@@ -40,6 +41,7 @@ from pusher.wire import (
     check_path,
     split_command,
 )
+from pusher.wire.channel import check_channel
 
 DEFAULT_INDEX = "default"
 """What `index_url` is called among the indexes."""
@@ -116,6 +118,24 @@ def _command(command: str) -> str:
     return command
 
 
+def _repository(address: str) -> str:
+    if not re.fullmatch(r"file:///\S*|https?://[^/\s@]+(/\S*)?", address) or "?" in address or "#" in address:
+        raise ValueError('an address like "https://deploy.example.com/repo" or "file:///srv/repo" is needed')
+    return address.rstrip("/")
+
+
+def _channel(name: str) -> str:
+    try:
+        return check_channel(name)
+    except WireError as error:
+        raise ValueError(str(error)) from error
+
+
+def _window(text: str) -> str:
+    parse_window(text)
+    return text
+
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, strict=False)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 OptionalPath = Annotated[str, AfterValidator(_absolute_or_none)]
@@ -189,6 +209,23 @@ class Resources(_Table):
     tasks_max: int = Field(0, ge=0, le=1_000_000)
 
 
+class Subscribe(_Table):
+    """Where the app fetches its releases: mirrors of one repository, and the channel. Without one: nowhere.
+
+    Times in seconds. `window` is the local time in which a deployment may begin.
+    """
+
+    repository: list[Annotated[str, AfterValidator(_repository)]] = Field([], max_length=16)
+    channel: Annotated[str, AfterValidator(_channel)] = "stable"
+    poll_s: float = Field(60, ge=5, le=86_400, strict=False)
+    window: Annotated[str, AfterValidator(_window)] = ""
+    credentials_file: OptionalPath = ""
+    ca_file: OptionalPath = ""
+    reports: bool = True
+    report_s: float = Field(900, ge=10, le=86_400, strict=False)
+    labels: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")], str] = Field({}, max_length=32)
+
+
 class Process(_Table):
     """A process of the app that runs always, beside the one that serves: a worker. Times in seconds.
 
@@ -243,6 +280,7 @@ class AppConfig(_Table):
     health: Health = Health()
     dependencies: Dependencies = Dependencies()
     resources: Resources = Resources()
+    subscribe: Subscribe = Subscribe()
     processes: dict[Name, Process] = {}
     timers: dict[Name, Timer] = {}
 

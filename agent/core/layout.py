@@ -125,6 +125,15 @@ class HostLayout:
         """The drop directory of an app."""
         return self.state / "drop" / app
 
+    @property
+    def identity(self) -> Path:
+        """The agent's own key, with which it signs reports."""
+        return self.state / "identity"
+
+    def fetched(self, app: str) -> Path:
+        """Where the bundles lie that a subscribed app is fetching."""
+        return self.state / "fetched" / app
+
     def beneath(self, path: str) -> Path:
         """An absolute path of a configuration file, moved beneath `root`."""
         return self.root / path.lstrip("/")

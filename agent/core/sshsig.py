@@ -72,8 +72,8 @@ class Envelope:
         return bool((self.flags or 0) & _VERIFIED)
 
 
-def read_envelope(signature: bytes) -> Envelope:
-    """The envelope of an armored signature for a release. Raises: Refused(signature_invalid)."""
+def read_envelope(signature: bytes, *, namespace: str = SIGNATURE_NAMESPACE) -> Envelope:
+    """The envelope of an armored signature, by default for a release. Raises: Refused(signature_invalid)."""
     fields = _Fields(_unarmored(signature))
     if fields.take(len(_MAGIC)) != _MAGIC:
         _refuse("it is not an SSH signature")
@@ -81,9 +81,9 @@ def read_envelope(signature: bytes) -> Envelope:
     if version != _VERSION:
         _refuse(f"its format is version {version}; this agent reads {_VERSION}")
     key = fields.string()
-    namespace, reserved, digest = fields.text(), fields.string(), fields.text()
-    if namespace != SIGNATURE_NAMESPACE:
-        _refuse(f"it was made for {namespace[:80]!r}, not for {SIGNATURE_NAMESPACE!r}")
+    found, reserved, digest = fields.text(), fields.string(), fields.text()
+    if found != namespace:
+        _refuse(f"it was made for {found[:80]!r}, not for {namespace!r}")
     if reserved:
         _refuse("its reserved field is not empty")
     if digest != "sha512":
@@ -94,8 +94,8 @@ def read_envelope(signature: bytes) -> Envelope:
     return Envelope(_Fields(key).text(), key, _fingerprint(plain), flags)
 
 
-def trust_line(public_key: str, *, principal: str) -> str:
-    """The `allowed_signers` line, with its newline, that lets the holder of a key sign releases.
+def trust_line(public_key: str, *, principal: str, namespace: str = SIGNATURE_NAMESPACE) -> str:
+    """The `allowed_signers` line, with its newline, that lets the holder of a key sign, by default releases.
 
     `public_key` is the content of a `.pub` file. `principal` is a literal name: one that `ssh-keygen` would
     read as a pattern or a list is refused. Raises: Refused(configuration).
@@ -123,7 +123,7 @@ def trust_line(public_key: str, *, principal: str) -> str:
             hint="Use the .pub file of an ed25519, ecdsa or rsa key "
             f"(rsa: at least {RSA_BITS} bits); `ssh-keygen -t ed25519` makes one",
         ) from error
-    return f'{principal} namespaces="{SIGNATURE_NAMESPACE}" {" ".join([kind, blob, *comment]).strip()}\n'
+    return f'{principal} namespaces="{namespace}" {" ".join([kind, blob, *comment]).strip()}\n'
 
 
 def _unarmored(signature: bytes) -> bytes:

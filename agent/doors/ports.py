@@ -159,6 +159,14 @@ class Drop(Protocol):
         ...
 
 
+class Channel(Protocol):
+    """The subscription of one app to a channel."""
+
+    def summary(self) -> dict[str, Any]:
+        """How the app stands to its channel."""
+        ...
+
+
 class Agent(Protocol):
     """All apps of this host, by name: usable, or the problem with its configuration, which the door raises."""
 
@@ -167,6 +175,9 @@ class Agent(Protocol):
 
     @property
     def drops(self) -> Mapping[str, Drop]: ...
+
+    @property
+    def channels(self) -> Mapping[str, Channel]: ...
 
     async def deployment(self, deployment: str) -> Deployment | None:
         """A deployment of any app by its id, running or past. Raises: Refused, if its app cannot be used."""

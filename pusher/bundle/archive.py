@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from pusher.bundle.signed_manifest import SignedManifest
 from pusher.errors import Usage
@@ -60,6 +60,15 @@ class Payload(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """What a bundle begins with. Manifest and index agree; the signature is not verified yet."""
+
+    signed: SignedManifest
+    manifest: Manifest
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A bundle in a file. Its manifest and index agree; the signature is not verified yet."""
 
@@ -106,20 +115,29 @@ def read_bundle(file: Path) -> Bundle:
     """
     try:
         with file.open("rb") as raw:
-            signed = SignedManifest(*_signed_manifest(_reader(raw)))
+            head = read_head(iter(lambda: raw.read(_PIECE), b""), name=str(file))
     except OSError as error:
         raise Usage(f"{file} cannot be read", why=error.strerror or str(error)) from error
+    return Bundle(file, head.signed, head.manifest, head.entries)
+
+
+def read_head(pieces: Iterator[bytes], *, name: str = "The bundle") -> Head:
+    """The head of a bundle that comes in pieces. No more of them are read than it needs.
+
+    Raises: Refused, if manifest or index is malformed, or they do not match. `name` is for the message.
+    """
+    signed = SignedManifest(*_signed_manifest(_reader(PieceReader(pieces))))
     try:
         manifest = Manifest.from_bytes(signed.manifest)
         digest = hashlib.sha256(signed.index).hexdigest()
         if (manifest.index_size, manifest.index_sha256) != (len(signed.index), digest):
             raise Refused(
-                Code.CONTENT_MISMATCH, f"{file} was changed", why="its index is not the one that was signed"
+                Code.CONTENT_MISMATCH, f"{name} was changed", why="its index is not the one that was signed"
             )
         entries = tuple(read_index(signed.index.splitlines(keepends=True), limits=_ANY_NUMBER))
     except WireError as error:
         raise malformed_bundle(str(error)) from error
-    return Bundle(file, signed, manifest, entries)
+    return Head(signed, manifest, entries)
 
 
 def write_bundle(signed: SignedManifest, contents: Iterable[Member] = ()) -> Iterator[bytes]:
@@ -140,11 +158,15 @@ def write_bundle(signed: SignedManifest, contents: Iterable[Member] = ()) -> Ite
     yield from chunker.finish()  # type: ignore[no-untyped-call]
 
 
-def _reader(raw: BinaryIO) -> TarReader:
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _reader(raw: _Readable) -> TarReader:
     return TarReader(PieceReader(_decompressed(raw)).read)
 
 
-def _decompressed(raw: BinaryIO) -> Iterator[bytes]:
+def _decompressed(raw: _Readable) -> Iterator[bytes]:
     """The zstd frames of a file, in pieces. The file must end with a frame. Raises: Refused."""
     import zstandard
 

@@ -31,8 +31,14 @@ class Signer(NamedTuple):
     principal: str = ""
 
 
-def sign(document: bytes, *, key: str = "", environment: Mapping[str, str] | None = None) -> bytes:
-    """The armored signature over exactly these bytes.
+def sign(
+    document: bytes,
+    *,
+    key: str = "",
+    environment: Mapping[str, str] | None = None,
+    namespace: str = SIGNATURE_NAMESPACE,
+) -> bytes:
+    """The armored signature over exactly these bytes, by default as a release.
 
     `key` is the file of a private key, or of a public key whose private half an ssh-agent holds. If empty: the
     first key of the ssh-agent, else the first of ~/.ssh/id_*. May ask the user for a passphrase or a touch.
@@ -41,7 +47,7 @@ def sign(document: bytes, *, key: str = "", environment: Mapping[str, str] | Non
     environment = os.environ if environment is None else environment
     with _key_file(key, environment) as file:
         # Its standard error goes to the terminal: the user must see "touch your key" while it waits.
-        done = _run(sign_argv(file), document, environment, stderr=None, deadline_s=None)
+        done = _run(sign_argv(file, namespace=namespace), document, environment, stderr=None, deadline_s=None)
     if done.returncode != 0 or not done.stdout.startswith(_ARMOR[0].encode()):
         raise Failed(
             Code.SIGNATURE_INVALID,
@@ -52,12 +58,14 @@ def sign(document: bytes, *, key: str = "", environment: Mapping[str, str] | Non
     return done.stdout
 
 
-def sign_argv(key: Path) -> tuple[str, ...]:
+def sign_argv(key: Path, *, namespace: str = SIGNATURE_NAMESPACE) -> tuple[str, ...]:
     """The command that signs standard input to standard output."""
-    return ("ssh-keygen", "-Y", "sign", "-q", "-n", SIGNATURE_NAMESPACE, "-f", str(key))
+    return ("ssh-keygen", "-Y", "sign", "-q", "-n", namespace, "-f", str(key))
 
 
-def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None) -> Signer:
+def signed_by(
+    document: bytes, signature: bytes, *, signers: Path | None = None, namespace: str = SIGNATURE_NAMESPACE
+) -> Signer:
     """Who made this valid signature. With `signers` (an OpenSSH allowed_signers file), it must trust the key.
 
     Raises: Refused, if the signature is not valid or the key is not trusted; Usage.
@@ -65,7 +73,7 @@ def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None)
     found = _signer(signature)
     with _written(signature, "manifest.json.sig") as file:
         if signers is None:
-            done = _run(check_argv(file), document)
+            done = _run(check_argv(file, namespace=namespace), document)
             if done.returncode == 0:
                 return found
             raise _refused(Code.SIGNATURE_INVALID, found, done)
@@ -74,10 +82,20 @@ def signed_by(document: bytes, signature: bytes, *, signers: Path | None = None)
         # This finds candidates only: it ignores the namespace and does not match patterns exactly.
         done = _run(principals_argv(file, signers), document)
         for principal in done.stdout.decode(errors="replace").splitlines():
-            if _run(verify_argv(file, signers, principal), document).returncode == 0:
+            argv = verify_argv(file, signers, principal, namespace=namespace)
+            if _run(argv, document).returncode == 0:
                 return found._replace(principal=principal)
     code = Code.SIGNER_UNKNOWN if done.returncode else Code.SIGNATURE_INVALID
     raise _refused(code, found, done)
+
+
+def verified_by_key(document: bytes, signature: bytes, *, key: str, namespace: str) -> bool:
+    """Whether the holder of a public key (type and base64) has signed exactly these bytes for this namespace."""
+    with _written(signature, "signature") as file:
+        signers = file.with_name("signers")
+        signers.write_text(f'signer namespaces="{namespace}" {key}\n')
+        argv = verify_argv(file, signers, "signer", namespace=namespace)
+        return _run(argv, document).returncode == 0
 
 
 def signers_of(document: bytes, signatures: bytes, *, signers: Path | None = None) -> list[Signer]:
@@ -107,9 +125,9 @@ def add_signature(document: bytes, signatures: bytes, *, key: str = "") -> bytes
     return signatures + added
 
 
-def check_argv(signature: Path) -> tuple[str, ...]:
+def check_argv(signature: Path, *, namespace: str = SIGNATURE_NAMESPACE) -> tuple[str, ...]:
     """The command that verifies a signature over standard input, by any key."""
-    return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", str(signature))
+    return ("ssh-keygen", "-Y", "check-novalidate", "-n", namespace, "-s", str(signature))
 
 
 def principals_argv(signature: Path, signers: Path) -> tuple[str, ...]:
@@ -117,9 +135,11 @@ def principals_argv(signature: Path, signers: Path) -> tuple[str, ...]:
     return ("ssh-keygen", "-Y", "find-principals", "-s", str(signature), "-f", str(signers))
 
 
-def verify_argv(signature: Path, signers: Path, principal: str) -> tuple[str, ...]:
+def verify_argv(
+    signature: Path, signers: Path, principal: str, *, namespace: str = SIGNATURE_NAMESPACE
+) -> tuple[str, ...]:
     """The command that verifies a signature over standard input, by a key of `principal`."""
-    options = ("-n", SIGNATURE_NAMESPACE, "-s", str(signature), "-f", str(signers), "-I", principal)
+    options = ("-n", namespace, "-s", str(signature), "-f", str(signers), "-I", principal)
     return ("ssh-keygen", "-Y", "verify", *options)
 
 

@@ -23,6 +23,7 @@ NAMES = (
         "verify",
         "ignored",
     ),
+    *("publish", "channel", "fleet", "repository"),
     "completion",
 )
 """Every command, in the order of `pusher --help`."""

@@ -1,6 +1,13 @@
 """The options that several commands have. All but --json are settings (`pusher.config`)."""
 
 import argparse
+from pathlib import Path
+
+from pusher.wire import WireError
+from pusher.wire.channel import check_channel
+
+DAYS = 7
+"""How long a channel document is good, by default."""
 
 _HOST = (
     "a host: a name or a group in pusher.toml (`all`: every host there), a name in your ssh configuration, "
@@ -13,6 +20,7 @@ _SETTINGS = {
     "root": ("FOLDER", "the folder that is sent if none is named (default: that of pusher.toml)"),
     "key": ("FILE", "the SSH key that signs; with an ssh-agent, its .pub file"),
     "ssh": ("COMMAND", "the command that runs ssh, with its options"),
+    "repository": ("REPO", "the repository: a folder, or file:///folder"),
 }
 
 
@@ -31,6 +39,30 @@ def add_what(parser: argparse.ArgumentParser, *, files: bool = True) -> None:
     )
     parser.add_argument("--dirty", action="store_true", help="also if files differ from the last commit")
     add_options(parser, "root")
+
+
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    """Which channel, and how long what is signed for it is good."""
+    parser.add_argument(
+        "--channel", type=_channel, default="stable", metavar="NAME", help="the channel (default stable)"
+    )
+    parser.add_argument(
+        "--signers",
+        type=Path,
+        metavar="FILE",
+        help="an allowed_signers file: whose documents may be replaced (default: only those of your own key)",
+    )
+
+
+def add_good_for(parser: argparse.ArgumentParser) -> None:
+    """How long a channel document is good."""
+    parser.add_argument(
+        "--good-for",
+        type=lambda text: count(text, least=1, most=365, of="a number of days"),
+        default=DAYS,
+        metavar="DAYS",
+        help=f"how long hosts follow the document without a renewal (default {DAYS})",
+    )
 
 
 def add_dependencies(parser: argparse.ArgumentParser) -> None:
@@ -67,3 +99,10 @@ def count(text: str, *, least: int, most: int, of: str) -> int:
     if not text.isdecimal() or not least <= int(text) <= most:
         raise argparse.ArgumentTypeError(f"expected {of} from {least} to {most}")
     return int(text)
+
+
+def _channel(text: str) -> str:
+    try:
+        return check_channel(text)
+    except WireError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

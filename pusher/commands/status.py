@@ -106,6 +106,7 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     listen = f" at {document['listen']}" if document.get("listen") else ""
     yield f"  running    {f'yes{listen}' if document.get('running') else 'no'}"
     yield from _process_lines(document)
+    yield from _channel_lines(document)
     deploying = document.get("deploying")
     if isinstance(deploying, Mapping):
         by = f", by {deploying['by']}" if deploying.get("by") else ""
@@ -136,6 +137,19 @@ def _process_lines(document: Mapping[str, Any]) -> Iterator[str]:
         now = "running now, " if timer.get("running") else ""
         coming = f"next {moment(timer.get('next'))}" if timer.get("next") else "no next run"
         yield f"  timer      {timer.get('name')}: {now}{last}, {coming}"
+
+
+def _channel_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """How an app that fetches its releases stands to its channel."""
+    channel = document.get("channel")
+    if not isinstance(channel, Mapping):
+        return
+    wanted = channel.get("wanted")
+    version = f", wants {wanted.get('version')}" if isinstance(wanted, Mapping) else ""
+    awaited = f" for its {channel['awaited']}" if channel.get("awaited") else ""
+    problem = channel.get("problem")
+    why = f": {problem.get('title', '')}" if isinstance(problem, Mapping) else ""
+    yield f"  channel    {channel.get('channel')}{version}: {channel.get('state')}{awaited}{why}"
 
 
 def _members(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

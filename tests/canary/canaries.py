@@ -348,7 +348,7 @@ CANARIES = (
     Canary(
         "tests/hostile/test_signatures.py::test_a_signature_made_for_something_else_is_refused",
         "agent/core/sshsig.py",
-        "if namespace != SIGNATURE_NAMESPACE:",
+        "if found != namespace:",
         "if False:",
     ),
     Canary(

@@ -272,6 +272,7 @@ class SimulatedAgent:
     def __init__(self, *apps: str) -> None:
         self.apps = {app: SimulatedApp(app) for app in apps}
         self.drops = {app: SimulatedDrop() for app in apps}
+        self.channels: dict[str, Any] = {}
 
     async def deployment(self, deployment: str) -> SimulatedDeployment | None:
         for app in self.apps.values():

@@ -18,6 +18,7 @@ from agent.core.config import (
     Drop,
     Health,
     Process,
+    Subscribe,
     Timer,
     parse_agent,
     parse_app,
@@ -29,10 +30,12 @@ from pusher.wire import RunSection
 from tests.docs.documents import REPOSITORY, blocks
 
 TEXT = (REPOSITORY / "docs/reference/configuration.md").read_text()
+SENDER = TEXT.partition("\n## `pusher.toml`")[2]
 TABLES: dict[str, type[BaseModel]] = {
     "## An app": AppConfig,
     "`[health]`": Health,
     "`[dependencies]`": Dependencies,
+    "`[subscribe]`": Subscribe,
     "## The agent": AgentConfig,
     "`[door]`": Door,
     "`[limits]`": BundleLimits,
@@ -72,14 +75,14 @@ def test_every_key_of_a_named_table_stands_there_with_its_default(beginning: str
 
 def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
     found = {*re.findall(r"^\| `(\w+)` \| `PUSHER_(\w+)` \|", TEXT, re.M)}
-    named = {"app", "source", "root", "key", "ssh", "keep_open_s"}
+    named = {"app", "source", "root", "key", "ssh", "repository", "fleet", "keep_open_s"}
     assert found == {(key, key.upper()) for key in named}
     assert named - {"keep_open_s"} < {*Settings.__dataclass_fields__}  # that one becomes a part of `ssh`
 
 
 def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
-    keys = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+|app|source|root|key|ssh|keep_open_s"
-    found = re.findall(rf"^\| `({keys})` \|", TEXT, re.M)
+    keys = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+|app|source|root|key|ssh|repository|fleet|keep_open_s"
+    found = re.findall(rf"^\| `({keys})` \|", SENDER, re.M)
     top = [key for key in found if "." not in key]
     hosts, dependencies, run = (
         [key.rpartition(".")[2] for key in found if key.startswith(f"{table}.")]

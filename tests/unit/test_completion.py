@@ -25,15 +25,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 COMMANDS = [
     *(
         "cancel",
+        "channel",
         "completion",
         "diff",
         "drop",
+        "fleet",
         "ignored",
         "init",
         "logs",
         "pack",
         "pin",
+        "publish",
         "releases",
+        "repository",
         "rollback",
         "run",
         "send",
@@ -50,7 +54,7 @@ COMMANDS = [
     [
         ([""], ["--help", "--version", *COMMANDS]),
         ([], ["--help", "--version", *COMMANDS]),
-        (["p"], ["pack", "pin"]),
+        (["p"], ["pack", "pin", "publish"]),
         (["send", ""], ["v1", "v2"]),
         (["send", "v1", "--h"], ["--help", "--host"]),
         (["send", "v1", "--host", ""], ["all", "web1"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.channel import Mark
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
@@ -168,3 +169,27 @@ async def test_a_journal_that_cannot_be_written_says_so(tmp_path):
 async def test_using_a_journal_that_is_not_open_is_our_own_bug(tmp_path):
     with pytest.raises(RuntimeError, match="not open"):
         await Journal(tmp_path / "journal.sqlite").releases("flask-demo")
+
+
+async def test_the_mark_of_a_channel_outlives_the_agent(tmp_path: Path) -> None:
+    mark = Mark(created=NOW, digest="d", manifest="m", attempt=2, seen=NOW, after="flask-demo-1")
+    first = Journal(tmp_path / "journal.sqlite")
+    await first.open()
+    assert await first.mark("flask-demo", "stable") is None
+    await first.set_mark("flask-demo", "stable", replace(mark, attempt=1))
+    await first.set_mark("flask-demo", "stable", mark)
+    await first.close()
+    second = Journal(tmp_path / "journal.sqlite")
+    await second.open()
+    assert await second.mark("flask-demo", "stable") == mark
+    assert await second.mark("flask-demo", "beta") is None
+    await second.close()
+
+
+async def test_the_deployments_since_another_one_are_those_that_have_ended(journal: Journal) -> None:
+    for number in (1, 2, 3, 4):
+        await begin(journal, attempt(number))
+        if number != 3:
+            await journal.finish(attempt(number), Phase.DONE, now=NOW, problem=None)
+    found = await journal.since("flask-demo", attempt(1).id)
+    assert [one.attempt.version for one in found] == ["v2", "v4"]

@@ -89,7 +89,10 @@ def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
     [
         ("ap = 'x'", r"unknown key 'ap'\. Did you mean 'app'\?"),
         ("sources = 'x'", r"unknown key 'sources'\. Did you mean 'source'\?"),
-        ("zzz = 'x'", r"unknown key 'zzz'\. Known keys here: app, source, root, key, ssh, keep_open_s, hosts"),
+        (
+            "zzz = 'x'",
+            r"unknown key 'zzz'\. Known keys here: app, source, root, key, ssh, keep_open_s, repository, fleet",
+        ),
         ("address = 'x'", r"unknown key 'address'\. It belongs into a table \[hosts\.NAME\]"),
         (
             "[hosts.web1]\nadress = 'x'",

@@ -32,7 +32,9 @@ class Handlers:
 
     async def status(self, request: Request) -> web.StreamResponse:
         """What is live, and what is under way."""
-        return json_response(await self._app(request).status.summary())
+        app = self._app(request)
+        channel = self._agent.channels.get(app.name)
+        return json_response({**await app.status.summary(), "channel": channel.summary() if channel else None})
 
     async def releases(self, request: Request) -> web.StreamResponse:
         """The releases on the host, and its recent deployments."""

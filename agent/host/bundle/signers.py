@@ -31,15 +31,16 @@ def verify(
     deadline_s: float,
     revoked_keys: Path | None = None,
     at: str = "",
+    namespace: str = SIGNATURE_NAMESPACE,
 ) -> Signer:
-    """The signer who signed exactly these bytes as a release. Blocking.
+    """The signer who signed exactly these bytes, by default as a release. Blocking.
 
     `revoked_keys` is a file by `ssh-keygen -k`, or a list of public keys. `at` is a UTC time `YYYYMMDDHHMMSSZ`,
     as a release id is: validity periods (of certificates, and of lines of `allowed_signers`) are checked for that
     time, not for now. Raises: Refused(signature_invalid, signer_unknown, signer_revoked, configuration),
     Failed(timed_out) after `deadline_s`.
     """
-    envelope = read_envelope(signature)
+    envelope = read_envelope(signature, namespace=namespace)
     listed = _listed(allowed_signers)
     if revoked_keys is not None:
         _check_readable(revoked_keys)
@@ -50,14 +51,15 @@ def verify(
         # only that one knows certificates, whose line names their authority.
         names = _names_of(envelope, listed) or keygen.names(principals_argv(allowed_signers, file, at=at))
         for name in names:
-            argv = verify_argv(name, allowed_signers, file, revoked_keys=revoked_keys, at=at)
+            argv = verify_argv(name, allowed_signers, file, revoked_keys=revoked_keys, at=at, namespace=namespace)
             if keygen.run(argv, manifest).returncode == 0:
                 return Signer(name, envelope.fingerprint)
         # ssh-keygen does not say that a key is revoked: only the difference shows it.
         for name in names if revoked_keys is not None else ():
-            if keygen.run(verify_argv(name, allowed_signers, file, at=at), manifest).returncode == 0:
+            argv = verify_argv(name, allowed_signers, file, at=at, namespace=namespace)
+            if keygen.run(argv, manifest).returncode == 0:
                 raise _revoked(name, envelope, revoked_keys)
-        genuine = keygen.run(check_argv(file), manifest).returncode == 0
+        genuine = keygen.run(check_argv(file, namespace=namespace), manifest).returncode == 0
     if not genuine:
         raise Refused(
             Code.SIGNATURE_INVALID,
@@ -79,20 +81,26 @@ def principals_argv(allowed_signers: Path, signature: str, *, at: str = "") -> t
 
 
 def verify_argv(
-    principal: str, allowed_signers: Path, signature: str, *, revoked_keys: Path | None = None, at: str = ""
+    principal: str,
+    allowed_signers: Path,
+    signature: str,
+    *,
+    revoked_keys: Path | None = None,
+    at: str = "",
+    namespace: str = SIGNATURE_NAMESPACE,
 ) -> tuple[str, ...]:
-    """Verify that `principal` may sign releases, and signed what comes on standard input (ssh-keygen(1))."""
+    """Verify that `principal` may sign, and signed what comes on standard input (ssh-keygen(1))."""
     return (
-        *("ssh-keygen", "-Y", "verify", "-n", SIGNATURE_NAMESPACE, "-I", principal),
+        *("ssh-keygen", "-Y", "verify", "-n", namespace, "-I", principal),
         *("-f", str(allowed_signers), "-s", signature),
         *(("-r", str(revoked_keys)) if revoked_keys is not None else ()),
         *_moment(at),
     )
 
 
-def check_argv(signature: str) -> tuple[str, ...]:
+def check_argv(signature: str, *, namespace: str = SIGNATURE_NAMESPACE) -> tuple[str, ...]:
     """Verify a signature by any key: an unknown signer is no forgery (ssh-keygen(1))."""
-    return ("ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", signature)
+    return ("ssh-keygen", "-Y", "check-novalidate", "-n", namespace, "-s", signature)
 
 
 def _moment(at: str) -> tuple[str, ...]:

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.core.channel import Mark
 from agent.core.history import What
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
 from agent.host.storage import history as records
+from agent.host.storage import marks
 from agent.host.storage.database import Database
 from pusher.wire import Event, Head, Problem
 
@@ -34,7 +36,7 @@ create table releases (
     made_by text not null default '', primary key (app, id)) without rowid;
 create table accepted (app text primary key, created integer not null) without rowid;
 """
-SCHEMAS = (_TABLES, records.SCHEMA)
+SCHEMAS = (_TABLES, records.SCHEMA, marks.SCHEMA)
 """What makes the journal of each version from the one before."""
 HISTORY = 200
 """How many deployments of an app keep their events; the deployments themselves stay."""
@@ -298,6 +300,20 @@ class Journal:
     async def history(self, app: str, *, most: int) -> list[Record]:
         """At most `most` deployments, newest first."""
         return await self._records("where app = ? order by id desc limit ?", (app, most))
+
+    async def since(self, app: str, deployment: str) -> list[Record]:
+        """The deployments after the one with this id that have ended, oldest first."""
+        return await self._records(
+            "where app = ? and id > ? and finished is not null order by id", (app, deployment)
+        )
+
+    async def mark(self, app: str, channel: str) -> Mark | None:
+        """The newest document that was accepted for a channel."""
+        return await self._database.inspect(lambda db: marks.read(db, app, channel))
+
+    async def set_mark(self, app: str, channel: str, mark: Mark) -> None:
+        """Record the newest document that was accepted for a channel."""
+        await self._database.write(lambda db: marks.write(db, app, channel, mark))
 
     async def ids(self, app: str) -> list[str]:
         """The ids of every deployment that ever was, and of every release."""

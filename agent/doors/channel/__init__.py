@@ -1,0 +1,1 @@
+"""The door of an app that fetches its releases by itself."""

@@ -1,0 +1,1 @@
+"""Repositories as a subscribed host sees them: read, never trusted."""

@@ -1,0 +1,219 @@
+"""A repository on a web server or an object store, by HTTP.
+
+Invariant: what is read is bounded, in bytes by the caller and in time by deadlines. A redirect is not followed,
+and nothing is decompressed. The login is sent by https alone, and to the host that it names.
+"""
+
+import asyncio
+import base64
+import email.utils
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+import aiohttp
+from yarl import URL
+
+from agent.host.channel.mirror import Answer, Unreachable, too_long
+from agent.host.dependencies.credentials import read_logins
+from agent.host.storage.partial import Partial
+from pusher.wire import Code, Failed, Problem, Refused
+
+_PIECE = 256 * 1024
+_SHOWN = 200
+_LONGEST_S = 24 * 3600.0
+_BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebLimits:
+    """Times in seconds: to connect, without a byte, for a small object, and for a bundle."""
+
+    connect_s: float = 10
+    stall_s: float = 30
+    small_s: float = 60
+    total_s: float = 3_600
+
+
+class Web:
+    """The mirror at an http or https address. `environment` names proxies, as http_proxy and no_proxy."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        limits: WebLimits | None = None,
+        ca_file: Path | None = None,
+        credentials: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.address = address
+        self._limits = limits or WebLimits()
+        self._ca_file = ca_file
+        self._credentials = credentials
+        self._environment = environment
+        self._tls: ssl.SSLContext | None = None
+
+    async def read(self, name: str, *, most: int, tag: str = "") -> Answer | None:
+        """As in the port."""
+        headers = {"If-None-Match": tag} if tag else {}
+        async with self._asked(name, headers, total_s=self._limits.small_s) as response:
+            if response.status == 304 and tag:
+                return None
+            self._check(name, response, wanted=(200,))
+            content = b""
+            while len(content) <= most and (piece := await response.content.read(most + 1 - len(content))):
+                content += piece
+            return Answer(content, response.headers.get("ETag", ""), _date(response))
+
+    async def exists(self, name: str) -> bool:
+        """As in the port."""
+        async with self._asked(name, {}, total_s=self._limits.small_s) as response:
+            if response.status in (404, 410):
+                return False
+            self._check(name, response, wanted=(200,))
+            return True
+
+    async def fetch(self, name: str, into: Partial) -> None:
+        """As in the port."""
+        at = await asyncio.to_thread(into.arrived)
+        if at == into.size and at:
+            return
+        headers = {"Range": f"bytes={at}-"} if at else {}
+        async with self._asked(name, headers, total_s=self._limits.total_s) as response:
+            if response.status == 416:
+                await asyncio.to_thread(into.remove)
+                raise Unreachable(f"{self._url(name)} is shorter than what was signed")
+            self._check(name, response, wanted=(200, 206))
+            if response.status == 206 and not re.match(rf"bytes {at}-", response.headers.get("Content-Range", "")):
+                raise Unreachable(f"{self._url(name)} sent another part than was asked for")
+            at = at if response.status == 206 else 0
+            async for piece in response.content.iter_chunked(_PIECE):
+                if at + len(piece) > into.size:
+                    raise too_long(str(self._url(name)), into.size)
+                await asyncio.to_thread(into.append, piece, at=at)
+                at += len(piece)
+            if at < into.size:
+                raise Unreachable(f"{self._url(name)} ended early", why=f"{at} of {into.size} bytes arrived")
+
+    async def put(self, name: str, content: bytes) -> None:
+        """As in the port."""
+        async with self._asked(name, {}, total_s=self._limits.small_s, content=content) as response:
+            self._check(name, response, wanted=(200, 201, 204))
+
+    async def close(self) -> None:
+        """As in the port. No connection is kept between questions: they are minutes apart."""
+
+    @asynccontextmanager
+    async def _asked(
+        self, name: str, headers: Mapping[str, str], *, total_s: float, content: bytes | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        url = self._url(name)
+        try:
+            auth, tls = await asyncio.to_thread(self._prepare, url)
+            timeout = aiohttp.ClientTimeout(
+                total=total_s, sock_connect=self._limits.connect_s, sock_read=self._limits.stall_s
+            )
+            async with (
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(force_close=True, ssl=tls),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=timeout,
+                    auto_decompress=False,
+                    headers={"User-Agent": "pusher-agent", "Accept-Encoding": "identity", **auth},
+                ) as session,
+                session.request(
+                    "GET" if content is None else "PUT",
+                    url,
+                    data=content,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=self._proxy(url),
+                ) as response,
+            ):
+                yield response
+        except Problem:
+            raise
+        except _BROKEN as error:
+            why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            raise Unreachable(f"{url} does not answer", why=why[:_SHOWN]) from error
+
+    def _url(self, name: str) -> URL:
+        return URL(f"{self.address}/{name}", encoded=True)
+
+    def _prepare(self, url: URL) -> tuple[dict[str, str], ssl.SSLContext | bool]:
+        """The login for a host, and what its certificate must fit. Blocking."""
+        if url.scheme != "https":
+            return {}, True
+        if self._tls is None:
+            try:
+                self._tls = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+            except (OSError, ssl.SSLError) as error:
+                raise Refused(
+                    Code.CONFIGURATION,
+                    f"The certificates in {self._ca_file} cannot be used",
+                    why=str(error),
+                    hint="Correct `ca_file` in [subscribe] of the app's file",
+                ) from error
+        login = read_logins(self._credentials).get(url.host or "")
+        return {"Authorization": _basic(*login)} if login else {}, self._tls
+
+    def _proxy(self, url: URL) -> str | None:
+        """The proxy for an address, as the environment says (curl(1), ENVIRONMENT)."""
+        if self._environment is not None:
+            proxies = {
+                key.lower().removesuffix("_proxy"): value
+                for key, value in self._environment.items()
+                if key.lower().endswith("_proxy") and value
+            }
+        else:
+            proxies = getproxies_environment()
+        if proxy_bypass_environment(url.host or "", proxies):
+            return None
+        return proxies.get(url.scheme)
+
+    def _check(self, name: str, response: aiohttp.ClientResponse, *, wanted: tuple[int, ...]) -> None:
+        """Refuse an answer that is not the object itself. Raises: Refused, Unreachable."""
+        url = self._url(name)
+        if 300 <= response.status < 400 and response.status != 304:
+            target = response.headers.get("Location", "")[:_SHOWN]
+            raise Failed(
+                Code.REPOSITORY_REDIRECTS,
+                f"{url} answered {response.status}",
+                why=f"it redirects to {target!r}, and redirects are not followed",
+                hint="Name the address itself in `repository`",
+            )
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if response.status not in wanted:
+            raise Unreachable(
+                f"{url} answered {response.status}",
+                retry_after_s=_retry_after(response.headers.get("Retry-After", "")),
+            )
+        if encoding != "identity":
+            raise Unreachable(
+                f"{url} is compressed on the way ({encoding[:_SHOWN]!r})", why="nothing asked for that"
+            )
+
+
+def _basic(login: str, password: str) -> str:
+    """The header of RFC 7617."""
+    return f"Basic {base64.b64encode(f'{login}:{password}'.encode()).decode()}"
+
+
+def _date(response: aiohttp.ClientResponse) -> int | None:
+    """The server's time in milliseconds, if it tells one (RFC 9110, section 6.6.1)."""
+    try:
+        return int(email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp() * 1000)
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def _retry_after(text: str) -> float:
+    """How many seconds to wait, as `Retry-After` says (RFC 9110, section 10.2.3); 0 if it says nothing."""
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        return min(float(text), _LONGEST_S)
+    return 0

@@ -1,0 +1,89 @@
+"""Joining the parts of the apps that fetch their releases.
+
+Invariant: an app without [subscribe] has no part here, not even a timer.
+"""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.core.config import AgentConfig, AppConfig, Subscribe
+from agent.core.layout import HostLayout
+from agent.daemon import App
+from agent.doors.channel.reading import ChannelReader
+from agent.doors.channel.reporter import Reporter
+from agent.doors.channel.subscription import Subscription
+from agent.doors.refusals import Refusals
+from agent.host.bundle.signatures import TrustFiles
+from agent.host.channel.identity import Identity
+from agent.host.channel.local_folder import LocalFolder
+from agent.host.channel.mirror import Mirror
+from agent.host.channel.web import Web, WebLimits
+from agent.host.ports import Clock
+from agent.host.storage.disk import Disk
+
+
+def subscribe(
+    usable: Mapping[str, App],
+    configs: Mapping[str, AppConfig],
+    *,
+    layout: HostLayout,
+    host: AgentConfig,
+    clock: Clock,
+    disk: Disk,
+    refusals: Refusals,
+) -> dict[str, Subscription]:
+    """The subscriptions of the apps that have one, by the name of the app."""
+    subscriptions = {}
+    for name, app in usable.items():
+        settings = configs[name].subscribe
+        if not settings.repository:
+            continue
+        reader = ChannelReader(
+            name,
+            settings.channel,
+            mirrors=[_mirror(address, settings, layout=layout, host=host) for address in settings.repository],
+            files=trust_files(layout, host),
+            subscribed=app.subscribed,
+            now=clock.now,
+            shuffle=random.shuffle,
+        )
+        reporter = Reporter(
+            name,
+            channel=settings.channel,
+            host=host.name,
+            every_s=settings.report_s,
+            labels=settings.labels,
+            identity=Identity(layout.identity, host=host.name, disk=disk),
+            reader=reader,
+            now=clock.now,
+            chance=random.random,  # noqa: S311 - pauses, no secrets
+        )
+        subscriptions[name] = Subscription(
+            app,
+            settings=settings,
+            host=host.name,
+            reader=reader,
+            subscribed=app.subscribed,
+            folder=layout.fetched(name),
+            clock=clock,
+            reporter=reporter if settings.reports else None,
+            refusals=refusals,
+        )
+    return subscriptions
+
+
+def trust_files(layout: HostLayout, host: AgentConfig) -> TrustFiles:
+    """The files that say whose signatures count."""
+    return TrustFiles(layout.allowed_signers, layout.beneath(host.revoked_keys) if host.revoked_keys else None)
+
+
+def _mirror(address: str, settings: Subscribe, *, layout: HostLayout, host: AgentConfig) -> Mirror:
+    if address.startswith("file://"):
+        return LocalFolder(Path(address.removeprefix("file://")))
+    return Web(
+        address,
+        limits=WebLimits(stall_s=host.limits.stall_s, total_s=host.limits.total_s),
+        ca_file=layout.beneath(settings.ca_file) if settings.ca_file else None,
+        credentials=layout.beneath(settings.credentials_file) if settings.credentials_file else None,
+    )

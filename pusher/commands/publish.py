@@ -1,0 +1,201 @@
+"""`pusher publish`: put a release into a repository, and let the hosts of a channel fetch it.
+
+Invariant: the channel document is last. Until it is in place, no host knows of the release, and a publish that was
+cut off has changed nothing.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+
+from pusher.bundle.archive import Payload, read_bundle
+from pusher.bundle.manifest import make_manifest
+from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
+from pusher.bundle.source import Folder
+from pusher.bundle.tree import dangling
+from pusher.commands.command import Command
+from pusher.commands.options import (
+    add_channel,
+    add_dependencies,
+    add_good_for,
+    add_options,
+    add_what,
+    count,
+)
+from pusher.commands.what import chosen, prepared
+from pusher.config import Settings, load
+from pusher.fleet.history import state_folder
+from pusher.repository.address import open_repository
+from pusher.repository.channel import Channels, SignedChannel
+from pusher.repository.releases import put_release, read_releases
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import amount, byte_count
+from pusher.wire import Code, Manifest, Refused, WireError, format_timestamp
+from pusher.wire.channel import Channel, Rollout, Target, Wave, check_waves
+
+_DAY_MS = 24 * 3600 * 1000
+_DAYS = 365
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_what(parser)
+    parser.add_argument(
+        "--to", dest="repository", metavar="REPO", help="the repository: a folder, or file:///folder"
+    )
+    add_channel(parser)
+    parser.add_argument(
+        "--waves",
+        type=_waves,
+        default=(100,),
+        metavar="WAVES",
+        help="who goes first: hosts joined by +, then percentages, as web1+web2,10%%,100%% (default 100%%)",
+    )
+    parser.add_argument(
+        "--spread",
+        type=lambda text: count(text, least=0, most=86_400, of="a number of seconds"),
+        default=0,
+        metavar="SECONDS",
+        help="the hosts of a wave begin within this time (default 0)",
+    )
+    parser.add_argument(
+        "--max-failed",
+        type=lambda text: count(text, least=1, most=1_000_000, of="a number of hosts"),
+        default=1,
+        metavar="N",
+        help="after so many failed hosts no other one begins (default 1)",
+    )
+    parser.add_argument(
+        "--silent",
+        type=lambda text: count(text, least=60, most=30 * 86_400, of="a number of seconds"),
+        default=1_800,
+        metavar="SECONDS",
+        help="a host without a report for this long is silent, and nobody waits for it (default 1800)",
+    )
+    add_good_for(parser)
+    parser.add_argument(
+        "--channel-key", default="", metavar="FILE", help="the key that signs for the channel (default: --key)"
+    )
+    add_dependencies(parser)
+    add_options(parser, "app", "source", "key")
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
+    repository = open_repository(settings.repository)
+    channels = Channels(repository, memory=state_folder() / "channels", signers=arguments.signers)
+    found = chosen(arguments, settings)
+    app = settings.app_name() if isinstance(found, Folder) else read_bundle(found.path).manifest.app
+    before, known = channels.read(app, arguments.channel), read_releases(repository, app)
+    newest = max([one.release.created for one in known.releases] + _created(before), default=0)
+    payload: Payload
+    if isinstance(found, Folder):
+        manifest, signed, payload = _packed(found, arguments, settings, screen, newest=newest)
+    else:
+        packed = read_bundle(found.path)
+        manifest, signed, payload = packed.manifest, packed.signed, packed
+        _check_newer(manifest, before)
+    total = amount(manifest.files, manifest.unpacked_size)
+    screen.line(f"publishing {app} {manifest.version} to {repository.address}: {total}")
+    target = put_release(repository, known, manifest, signed, payload)
+    for one in target.bundles:
+        lacking = next((it.release.version for it in known.releases if it.release.manifest == one.base), "")
+        screen.line(f"  {f'for hosts with {lacking}' if one.base else 'in full':<24} {byte_count(one.size):>10}")
+    document = Channel(
+        app=app,
+        channel=arguments.channel,
+        created=0,
+        expires=0,
+        target=target,
+        before=_before(before, target),
+        rollout=Rollout(
+            waves=arguments.waves,
+            spread_s=arguments.spread,
+            max_failed=arguments.max_failed,
+            silent_s=arguments.silent,
+        ),
+    )
+    key = arguments.channel_key or settings.key
+    made = channels.put(document, key=key, before=before, days=arguments.good_for)
+    first = made.rollout.waves[0]
+    who = f"{first}% of the hosts" if isinstance(first, int) else ", ".join(first)
+    screen.line(
+        f"{app} {manifest.version} is in the channel {made.channel}, for {who if first != 100 else 'all hosts'}"
+    )
+    return 0
+
+
+COMMAND = Command(
+    name="publish",
+    help="put a version into a repository, where hosts fetch it by themselves",
+    description="Puts a version into a repository, and names it in a channel. The hosts that subscribe to it "
+    "fetch and deploy it by themselves, wave after wave.",
+    options=_options,
+    run=_run,
+)
+
+
+def _packed(
+    found: Folder, arguments: argparse.Namespace, settings: Settings, screen: Screen, *, newest: int
+) -> tuple[Manifest, SignedManifest, Payload]:
+    """A folder, packed and signed for any host, and newer than all that was published."""
+    tree, notes, said = prepared(found, settings, anew=arguments.relock)
+    for note in notes:
+        screen.line(note)
+    screen.dangling(dangling(tree))
+    created = max(int(time.time() * 1000), newest + 1)
+    manifest = make_manifest(
+        tree,
+        app=settings.app_name(),
+        version=found.version,
+        created=created,
+        # Hosts that are new in half a year fetch it, too.
+        expires=created + _DAYS * _DAY_MS,
+        source=found.source(tree),
+        run=said.section,
+    )
+    return manifest, sign_manifest(manifest, tree, key=settings.key), tree
+
+
+def _created(before: SignedChannel | None) -> list[int]:
+    return [before.document.target.release.created] if before else []
+
+
+def _check_newer(manifest: Manifest, before: SignedChannel | None) -> None:
+    """Refuse a bundle that hosts with the channel's release would find too old. Raises: Refused."""
+    for newest in _created(before):
+        if manifest.created < newest:
+            signed, live = format_timestamp(manifest.created), format_timestamp(newest)
+            raise Refused(
+                Code.OLDER_THAN_ACCEPTED,
+                "The bundle is older than the release in the channel",
+                why=f"it was signed at {signed}, that one at {live}",
+                hint="Pack and sign it again. To go back: pusher rollout rollback",
+            )
+
+
+def _before(before: SignedChannel | None, target: Target) -> Target | None:
+    """What a host with nothing live takes while its wave is closed: the last release that all hosts may have."""
+    if before is None or before.document.target.release == target.release:
+        return before.document.before if before else None
+    document = before.document
+    complete = document.rollout.open == len(document.rollout.waves)
+    chosen = document.target if complete else document.before or document.target
+    return replace(chosen, bundles=tuple(one for one in chosen.bundles if not one.base))
+
+
+def _waves(text: str) -> tuple[Wave, ...]:
+    """The waves in the form of --waves; the last one has all hosts. Raises: ArgumentTypeError."""
+    waves: list[Wave] = []
+    for part in text.split(","):
+        number = part.removesuffix("%")
+        is_part = part != number and number.isascii() and number.isdecimal()
+        waves.append(int(number) if is_part else tuple(part.split("+")))
+    try:
+        found = check_waves(waves)
+    except WireError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if found[-1] != 100:
+        raise argparse.ArgumentTypeError(
+            f"the last wave is {text.rpartition(',')[2]!r}; end with 100%, for all others"
+        )
+    return found

@@ -1,0 +1,108 @@
+"""`pusher repository prune`: remove bundles that no host can need any more.
+
+Invariant: what a channel names stays, and so do the releases that its bundles build on, and all that is young: a
+publish that is under way has written bundles which no channel names yet.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+
+from pusher.commands.command import Command
+from pusher.commands.options import add_options, count
+from pusher.config import load
+from pusher.repository.address import open_repository
+from pusher.repository.releases import put_releases, read_releases
+from pusher.repository.store import Item, Repository
+from pusher.terminal.screen import Screen
+from pusher.terminal.text import amount
+from pusher.wire import Code, Refused, WireError
+from pusher.wire.channel import CHANNEL_BYTES, BundleObject, Channel, object_name, split_signed
+
+_YOUNG_S = 24 * 3600
+_KEEP = 10
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("prune",), metavar="ACTION", help="prune: remove what is not needed")
+    parser.add_argument(
+        "--keep",
+        type=lambda text: count(text, least=1, most=500, of="a number of releases"),
+        default=_KEEP,
+        metavar="N",
+        help=f"how many releases of each app to keep besides those of its channels (default {_KEEP})",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
+    add_options(parser, "repository")
+    parser.add_argument(
+        "--config", metavar="FILE", help="use this file, not the nearest pusher.toml (PUSHER_CONFIG)"
+    )
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
+    repository = open_repository(settings.repository)
+    documents = list(_documents(repository))
+    named = {one.sha256 for document in documents for one in _bundles(document)}
+    bases = {one.base for document in documents for one in _bundles(document)}
+    for app in _apps(repository):
+        known = read_releases(repository, app)
+        kept = [
+            one
+            for at, one in enumerate(known.releases)
+            if at < arguments.keep or one.release.manifest in bases or one.bundle.sha256 in named
+        ]
+        named |= {one.bundle.sha256 for one in kept}
+        if not arguments.dry_run:
+            put_releases(repository, known, kept)
+    gone = list(_surplus(repository.names("bundles/"), kept_names={object_name(one) for one in named}))
+    for item in gone:
+        if arguments.dry_run:
+            screen.line(f"  {item.name}")
+        else:
+            repository.remove(item.name)
+    size = amount(len(gone), sum(item.size for item in gone))
+    screen.line(f"{repository.address}: {size} {'would be' if arguments.dry_run else 'were'} removed")
+    return 0
+
+
+COMMAND = Command(
+    name="repository",
+    help="remove bundles that no host can need any more",
+    description="Removes bundles from a repository that no channel names, and no release that is kept. What is "
+    "younger than a day stays.",
+    options=_options,
+    run=_run,
+)
+
+
+def _documents(repository: Repository) -> Iterator[Channel]:
+    """Every channel of the repository. One that cannot be read could name anything: then nothing is removed."""
+    for item in repository.names("channels/"):
+        found = repository.read(item.name, most=CHANNEL_BYTES)
+        if found is None:
+            continue
+        try:
+            yield Channel.from_bytes(split_signed(found.content)[0])
+        except WireError as error:
+            raise Refused(
+                Code.CHANNEL_MALFORMED,
+                f"{item.name} cannot be read, so nothing is removed",
+                why=str(error),
+                hint="Publish to that channel again, or remove the file",
+            ) from error
+
+
+def _bundles(document: Channel) -> Iterator[BundleObject]:
+    yield from document.target.bundles
+    yield from document.before.bundles if document.before else ()
+
+
+def _apps(repository: Repository) -> list[str]:
+    names = [item.name.removeprefix("releases/") for item in repository.names("releases/")]
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def _surplus(items: list[Item], *, kept_names: set[str]) -> Iterator[Item]:
+    old = time.time() - _YOUNG_S
+    yield from (item for item in items if item.name not in kept_names and item.modified < old)

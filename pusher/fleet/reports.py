@@ -1,0 +1,79 @@
+"""The reports of a fleet: read from its repositories, and believed only with the signature of the host they are
+about.
+
+Invariant: every host of the inventory is in the result once. Of several reports of one host the newest counts.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pusher.fleet.host_key import is_signed
+from pusher.fleet.inventory import Member
+from pusher.repository.store import Repository
+from pusher.wire import Problem, WireError
+from pusher.wire.channel import report_name, split_signed
+from pusher.wire.report import REPORT_BYTES, Report
+
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What is known of one host: its report, or why there is none that counts (empty: it never sent one)."""
+
+    name: str
+    report: Report | None
+    why: str = ""
+
+
+def read_reports(
+    repositories: Sequence[Repository], members: Sequence[Member], *, app: str, channel: str
+) -> list[Heard]:
+    """What each host of the inventory has reported, in its order. Raises: Problem, if no repository answers."""
+
+    def read(member: Member) -> tuple[Heard, Problem | None]:
+        best, problem = Heard(member.name, None), None
+        answered = False
+        for repository in repositories:
+            try:
+                found = repository.read(report_name(app, member.name), most=REPORT_BYTES)
+                answered = True
+            except Problem as error:
+                problem = error
+                continue
+            if found is None:
+                continue
+            heard = check_report(found.content, member, app=app, channel=channel)
+            newer = heard.report and (best.report is None or heard.report.created > best.report.created)
+            if newer or (best.report is None and heard.report is None):
+                best = heard
+        return best, None if answered else problem
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        read_all = list(pool.map(read, members))
+    problems = [problem for _, problem in read_all]
+    if members and all(problems):
+        raise problems[0]  # type: ignore[misc]  # none of them is None
+    return [heard if problem is None else Heard(heard.name, None, str(problem)) for heard, problem in read_all]
+
+
+def check_report(content: bytes, member: Member, *, app: str, channel: str) -> Heard:
+    """The report in an object, if this host has signed it, and it is about it, the app and the channel."""
+    try:
+        document, signature = split_signed(content, most=REPORT_BYTES)
+        if not is_signed(document, signature, key=member.key):
+            return Heard(member.name, None, "its report is not signed with its key")
+        report = Report.from_bytes(document)
+    except WireError as error:
+        return Heard(member.name, None, f"its report cannot be read: {error}")
+    if (report.host, report.app) != (member.name, app):
+        return Heard(member.name, None, f"its report is about {report.app} on {report.host}")
+    if report.channel != channel:
+        return Heard(member.name, None, f"it follows the channel {report.channel}")
+    return Heard(member.name, report)
+
+
+def is_silent(heard: Heard, *, now: int, silent_s: float) -> bool:
+    """Whether a host has reported nothing for so long. `now` in ms since 1970."""
+    return heard.report is None or now - heard.report.created > silent_s * 1000

@@ -1,0 +1,95 @@
+"""How a fleet stands to its channel: each host's state as seen from the document, counts, and what a script may
+read.
+
+Invariant: pure. A host counts as current only if it says so of the release that the document names now; who was
+never heard of counts as silent, not as nothing.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pusher.fleet.reports import Heard, is_silent
+from pusher.wire.channel import Channel
+
+SILENT, UNSEEN, UNPROVED = "silent", "unseen", "unproved"
+"""States that no host reports: nothing heard; another document is known there; a report that does not count."""
+
+_EXIT_CODES = {
+    1: ("failed",),
+    4: ("refused", "held", "ahead", "stale", UNPROVED),
+    5: (SILENT, "unreachable"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One host: its state, the version that is live there, and why, for people."""
+
+    name: str
+    state: str
+    version: str = ""
+    why: str = ""
+    heard: Heard | None = None
+
+
+def places(document: Channel | None, heard: Sequence[Heard], *, now: int) -> list[Place]:
+    """Each host's place, in the order of `heard`. `now` in ms since 1970. Without a document, as the hosts say."""
+    return [_place(document, one, now=now) for one in heard]
+
+
+def counts(found: Sequence[Place]) -> list[tuple[str, str, int]]:
+    """Version, state and number of hosts, the most first."""
+    counted = Counter((one.version or "-", one.state) for one in found)
+    return [(version, state, number) for (version, state), number in counted.most_common()]
+
+
+def exit_code(found: Sequence[Place]) -> int:
+    """0: all are current. 1: some failed. 4: some refuse or are held. 5: some are silent. Else 1: not all are
+    yet.
+    """
+    states = {one.state for one in found}
+    for code, bad in _EXIT_CODES.items():
+        if states & {*bad}:
+            return code
+    return 0 if states <= {"current"} else 1
+
+
+def is_unwell(place: Place) -> bool:
+    """Whether a person should know of this host by name."""
+    return any(place.state in bad for bad in _EXIT_CODES.values())
+
+
+def _place(document: Channel | None, heard: Heard, *, now: int) -> Place:
+    report = heard.report
+    if report is None:
+        return Place(heard.name, UNPROVED if heard.why else SILENT, "", heard.why or "it never reported", heard)
+    version = report.live.version if report.live else ""
+    if is_silent(heard, now=now, silent_s=document.rollout.silent_s if document else 1_800):
+        return Place(heard.name, SILENT, version, f"for {_span(now - report.created)}", heard)
+    why = report.problem.get("title", "")
+    if detail := report.problem.get("detail"):
+        why = f"{why}: {detail}"
+    if report.awaited:
+        why = why or f"for its {report.awaited}"
+    if document is not None and not _knows(document, heard):
+        return Place(heard.name, UNSEEN, version, f"{report.state}, by an earlier document", heard)
+    return Place(heard.name, report.state, version, why, heard)
+
+
+def _knows(document: Channel, heard: Heard) -> bool:
+    """Whether a host has seen what the channel wants now: this release, with this attempt."""
+    report = heard.report
+    return (
+        report is not None
+        and report.wanted is not None
+        and (report.wanted.manifest, report.attempt)
+        == (document.target.release.manifest, document.rollout.attempt)
+    )
+
+
+def _span(ms: int) -> str:
+    minutes = ms // 60_000
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"

@@ -1,0 +1,1 @@
+"""Repositories: bundles, release lists and channel documents, in a folder or on a server."""

@@ -1,0 +1,139 @@
+"""The channel document of a repository: read, made anew, signed and put in place.
+
+Invariant: nothing is signed that goes on from a document of unknown origin, or from one that is older than what
+this user saw last: who can write into the repository must not get a signature from a timer that renews.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from pusher.bundle.sign import Signer, sign, signed_by
+from pusher.repository.store import Found, Repository
+from pusher.wire import Code, Refused, WireError, format_timestamp, parse_timestamp
+from pusher.wire.channel import (
+    CHANNEL_BYTES,
+    CHANNEL_NAMESPACE,
+    Channel,
+    channel_name,
+    join_signed,
+    split_signed,
+)
+
+_DAY_MS = 24 * 3600 * 1000
+_AHEAD_MOST_MS = 5 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SignedChannel:
+    """A channel document as it lies in the repository, and who signed it."""
+
+    document: Channel
+    found: Found
+    signer: Signer
+
+
+class Channels:
+    """The channels of one repository. `memory` is a folder with the newest `created` that was seen of each.
+
+    `signers` is an allowed_signers file with the keys that may have signed; without one, only the key that signs
+    now may have signed before. `now` returns milliseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        memory: Path,
+        signers: Path | None = None,
+        now: Callable[[], int] = lambda: int(time.time() * 1000),
+    ) -> None:
+        self._repository = repository
+        self._memory = memory
+        self._signers = signers
+        self._now = now
+
+    def read(self, app: str, channel: str) -> SignedChannel | None:
+        """The document of a channel, None if there is none. Its signature is valid; whose it is says `signer`.
+
+        Raises: Refused, if it is not well formed, is for another channel, or is older than one that was seen.
+        """
+        name = channel_name(app, channel)
+        found = self._repository.read(name, most=CHANNEL_BYTES)
+        if found is None:
+            return None
+        try:
+            raw, signature = split_signed(found.content)
+            document = Channel.from_bytes(raw)
+        except WireError as error:
+            raise Refused(Code.CHANNEL_MALFORMED, f"{name} cannot be used", why=str(error)) from error
+        signer = signed_by(raw, signature, signers=self._signers, namespace=CHANNEL_NAMESPACE)
+        if (document.app, document.channel) != (app, channel):
+            raise Refused(
+                Code.WRONG_CHANNEL,
+                f"{name} is for {document.app}, {document.channel}",
+                hint="It was put there by hand",
+            )
+        seen = self._seen(app, channel)
+        if document.created < seen:
+            raise Refused(
+                Code.OLDER_THAN_ACCEPTED,
+                f"{name} is older than what was there before",
+                why=f"it was signed at {format_timestamp(document.created)}; {format_timestamp(seen)} was seen",
+                hint=f"Was the repository restored from a backup? Then remove {self._file(app, channel)}",
+            )
+        self._remember(document)
+        return SignedChannel(document, found, signer)
+
+    def put(self, document: Channel, *, key: str, before: SignedChannel | None, days: int) -> Channel:
+        """Sign a document and put it in the place of `before`. It is newer than that one, and good for `days`.
+
+        Raises: Refused(signer_unknown, from_the_future, channel_changed); Usage, Failed, as `sign`.
+        """
+        now = self._now()
+        created = now if before is None else max(now, before.document.created + 1)
+        if created > now + _AHEAD_MOST_MS:
+            raise Refused(
+                Code.FROM_THE_FUTURE,
+                "The channel document in the repository was signed in the future",
+                why=f"it says {format_timestamp(created - 1)}; here it is {format_timestamp(now)}",
+                hint="Set the clock of this machine",
+            )
+        made = replace(document, created=created, expires=created + days * _DAY_MS)
+        raw = made.to_bytes()
+        signature = sign(raw, key=key, namespace=CHANNEL_NAMESPACE)
+        if before is not None and self._signers is None:
+            ours = signed_by(raw, signature, namespace=CHANNEL_NAMESPACE)
+            if ours.fingerprint != before.signer.fingerprint:
+                raise Refused(
+                    Code.SIGNER_UNKNOWN,
+                    "The channel document in the repository was signed by another key",
+                    why=f"{before.signer.key_type} {before.signer.fingerprint}, not {ours.fingerprint}",
+                    hint="Name an allowed_signers file with the keys that may: --signers FILE",
+                )
+        tag = before.found.tag if before else None
+        self._repository.replace(channel_name(made.app, made.channel), join_signed(raw, signature), tag=tag)
+        self._remember(made)
+        return made
+
+    def _file(self, app: str, channel: str) -> Path:
+        return self._memory / quote(self._repository.address, safe="") / f"{app}.{channel}"
+
+    def _seen(self, app: str, channel: str) -> int:
+        try:
+            return parse_timestamp(self._file(app, channel).read_text().strip())
+        except (OSError, WireError, UnicodeDecodeError):
+            return 0
+
+    def _remember(self, document: Channel) -> None:
+        """Remember the newest document; where that cannot be, nothing is remembered."""
+        file = self._file(document.app, document.channel)
+        with suppress(OSError):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            aside = file.with_name(f".{file.name}.{os.getpid()}")
+            aside.write_text(f"{format_timestamp(document.created)}\n")
+            aside.replace(file)

@@ -1,0 +1,143 @@
+"""A repository in a folder, which any web server can serve.
+
+Invariant: a reader sees an old object or a new one, whole, also after a power cut. Publishers on several machines
+lock each other out by flock(2), on NFS too.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pusher.errors import Usage
+from pusher.repository.store import Found, Item, changed_meanwhile, missing, too_large
+
+_PIECE = 256 * 1024
+
+
+class Folder:
+    """The repository in a folder. It is made by the first `put` or `replace`; its parent must exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = str(path)
+        self._path = path
+
+    def read(self, name: str, *, most: int) -> Found | None:
+        """As in the port."""
+        try:
+            with (self._path / name).open("rb") as file:
+                content = file.read(most + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._cannot("read", name, error) from error
+        if len(content) > most:
+            raise too_large(name, most)
+        return Found(content, _tag(content))
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[Iterator[bytes]]:
+        """As in the port."""
+        try:
+            file = (self._path / name).open("rb")
+        except FileNotFoundError:
+            raise missing(name) from None
+        except OSError as error:
+            raise self._cannot("read", name, error) from error
+        with file:
+            yield iter(lambda: file.read(_PIECE), b"")
+
+    def put(self, name: str, file: Path) -> bool:
+        """As in the port."""
+        target = self._path / name
+        if target.exists():
+            return False
+        with file.open("rb") as source:
+            self._write(name, iter(lambda: source.read(_PIECE), b""))
+        return True
+
+    def replace(self, name: str, content: bytes, *, tag: str | None) -> None:
+        """As in the port."""
+        with self._locked(name):
+            found = self.read(name, most=max(len(content), 1) + 16 * 1024 * 1024)
+            if (found.tag if found else None) != tag:
+                raise changed_meanwhile(name)
+            self._write(name, [content])
+
+    def remove(self, name: str) -> None:
+        """As in the port."""
+        try:
+            (self._path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._cannot("remove", name, error) from error
+
+    def names(self, prefix: str) -> list[Item]:
+        """As in the port. Hidden files are none of ours, or are being written."""
+        found = []
+        top = self._path / prefix
+        for folder, folders, files in os.walk(top if top.is_dir() else top.parent):
+            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            for one in files:
+                path = Path(folder, one)
+                name = path.relative_to(self._path).as_posix()
+                if not one.startswith(".") and name.startswith(prefix) and path.is_file():
+                    state = path.stat()
+                    found.append(Item(name, state.st_size, state.st_mtime))
+        return sorted(found)
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        target = self._path / name
+        try:
+            self._make_parents(target)
+            descriptor = os.open(
+                target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+            )
+        except OSError as error:
+            raise self._cannot("lock", name, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write(self, name: str, pieces: Iterable[bytes]) -> None:
+        target = self._path / name
+        aside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            self._make_parents(target)
+            try:
+                with aside.open("wb") as out:
+                    out.writelines(pieces)
+                    out.flush()
+                    os.fsync(out.fileno())
+                aside.replace(target)
+            finally:
+                aside.unlink(missing_ok=True)
+            _sync(target.parent)
+        except OSError as error:
+            raise self._cannot("write", name, error) from error
+
+    def _make_parents(self, target: Path) -> None:
+        if not self._path.exists():
+            self._path.mkdir()  # not its parents: a wrong path is not made
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+    def _cannot(self, verb: str, name: str, error: OSError) -> Usage:
+        why = error.strerror or str(error)
+        return Usage(f"Could not {verb} {name} in the repository {self._path}", why=why)
+
+
+def _tag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Flush the names in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

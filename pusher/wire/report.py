@@ -1,0 +1,136 @@
+"""A host's report: how it stands to a channel, signed by the host's own key.
+
+Invariant: it has one spelling. It says what a host found, and nothing follows from it on another host but that
+no more of them begin. Format: docs/reference/channel-format.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pusher.wire.channel import check_channel, check_host
+from pusher.wire.text import (
+    WireError,
+    canonical,
+    check_app,
+    check_sha256,
+    check_version,
+    format_timestamp,
+    parse_object,
+    parse_timestamp,
+    take,
+    take_count,
+)
+
+REPORT_SCHEMA = 1
+REPORT_NAMESPACE = "pusher-report"
+REPORT_BYTES = 16 * 1024
+"""The largest report that is read, signature included."""
+
+STATES = (
+    *("current", "waiting", "fetching", "deploying"),
+    *("failed", "held", "ahead", "refused", "stale", "unreachable"),
+)
+"""How a host can stand to its channel."""
+
+_TEXT_MOST = 500
+_LABELS_MOST = 32
+_PROBLEM = ("code", "detail", "hint", "title")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A release: the SHA-256 of its manifest, and its version."""
+
+    manifest: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How one app on one host stands to its channel at `created` (ms since 1970).
+
+    `signed` is the `created` of the channel document that counts there, 0 without one, and `attempt` its attempt.
+    `problem` has the members `code`, `title`, `detail` and `hint` of a problem document, as far as it has them.
+    """
+
+    app: str
+    channel: str
+    host: str
+    created: int
+    state: str
+    awaited: str = ""
+    signed: int = 0
+    attempt: int = 0
+    live: Named | None = None
+    wanted: Named | None = None
+    problem: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    agent: str = ""
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, without newline and signature. Texts that are too long are cut."""
+        members: dict[str, Any] = {
+            "schema": REPORT_SCHEMA,
+            "app": self.app,
+            "channel": self.channel,
+            "host": self.host,
+            "created": format_timestamp(self.created),
+            "state": self.state,
+            "awaited": self.awaited,
+            "signed": format_timestamp(self.signed),
+            "attempt": self.attempt,
+            "agent": self.agent[:_TEXT_MOST],
+            "labels": {key: value[:_TEXT_MOST] for key, value in self.labels.items()},
+            "problem": {key: self.problem[key][:_TEXT_MOST] for key in _PROBLEM if self.problem.get(key)},
+        }
+        for name, release in (("live", self.live), ("wanted", self.wanted)):
+            if release is not None:
+                members[name] = {"manifest": release.manifest, "version": release.version}
+        return canonical(members)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """The report in `raw`. Raises: WireError, for anything but its canonical form."""
+        members = parse_object(raw, "the report")
+        schema = members.get("schema")
+        if schema != REPORT_SCHEMA or isinstance(schema, bool):
+            raise WireError(f"the report's schema is {schema!r}; this version reads {REPORT_SCHEMA}")
+        state = take(members, "state", str)
+        if state not in STATES:
+            raise WireError(f"the report's state is {state[:80]!r}")
+        labels, problem = _texts(members, "labels"), _texts(members, "problem")
+        if len(labels) > _LABELS_MOST:
+            raise WireError(f"the report has {len(labels)} labels; the limit is {_LABELS_MOST}")
+        report = cls(
+            app=check_app(take(members, "app", str)),
+            channel=check_channel(take(members, "channel", str)),
+            host=check_host(take(members, "host", str)),
+            created=parse_timestamp(take(members, "created", str)),
+            state=state,
+            awaited=take(members, "awaited", str)[:_TEXT_MOST],
+            signed=parse_timestamp(take(members, "signed", str)),
+            attempt=take_count(members, "attempt"),
+            live=_named(members, "live"),
+            wanted=_named(members, "wanted"),
+            problem=problem,
+            labels=labels,
+            agent=take(members, "agent", str),
+        )
+        if report.to_bytes() != raw:
+            raise WireError("the report is not in canonical form, or has members that schema 1 lacks")
+        return report
+
+
+def _named(members: Mapping[str, Any], name: str) -> Named | None:
+    if name not in members:
+        return None
+    release = take(members, name, dict)
+    return Named(check_sha256(take(release, "manifest", str)), check_version(take(release, "version", str)))
+
+
+def _texts(members: Mapping[str, Any], name: str) -> dict[str, str]:
+    found = take(members, name, dict)
+    if not all(isinstance(value, str) for value in found.values()):
+        raise WireError(f"a member of the report's {name} is no text")
+    return found

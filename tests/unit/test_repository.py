@@ -1,0 +1,320 @@
+"""Publishing into a folder: bundles first, the channel last, and nobody's word is lost."""
+
+import json
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pusher.bundle.sign import sign
+from pusher.errors import Usage
+from pusher.repository.address import open_repository
+from pusher.repository.channel import Channels
+from pusher.repository.folder import Folder
+from pusher.repository.releases import find_release, read_releases
+from pusher.wire import Refused
+from pusher.wire.channel import CHANNEL_NAMESPACE, Channel, join_signed, object_name, split_signed
+from tests.host import make_key
+from tests.unit.scripted_agent import Run
+
+REPO = "repo"
+DAY_S = 24 * 3600
+
+
+@pytest.fixture
+def repository(project: Path) -> Folder:
+    """An empty repository beside a project with three versions, which share a file."""
+    for version in ("v1", "v2", "v3"):
+        folder = project / "app-src" / version
+        folder.mkdir(exist_ok=True)
+        (folder / "app.py").write_text(f"app = {version!r}\n")
+        (folder / "large.bin").write_bytes(os.urandom(20_000) if version == "v1" else b"")
+    large = (project / "app-src/v1/large.bin").read_bytes()
+    for version in ("v2", "v3"):
+        (project / "app-src" / version / "large.bin").write_bytes(large)
+    return Folder(project / REPO)
+
+
+def document(repository: Folder, channel: str = "stable") -> Channel:
+    found = repository.read(f"channels/flask-demo/{channel}", most=65536)
+    assert found
+    return Channel.from_bytes(split_signed(found.content)[0])
+
+
+def channels(repository: Folder, *, now: int | None = None, signers: Path | None = None) -> Channels:
+    memory = repository_path(repository).parent / "memory"
+    return Channels(repository, memory=memory, signers=signers, now=lambda: now or int(time.time() * 1000))
+
+
+def repository_path(repository: Folder) -> Path:
+    return Path(repository.address)
+
+
+def test_a_publish_names_a_full_bundle_and_one_for_hosts_with_the_release_before(
+    pusher: Run, repository: Folder
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    first = document(repository)
+    assert pusher("publish", "v2", "--to", REPO) == 0
+    second = document(repository)
+    assert [one.base for one in second.target.bundles] == ["", first.target.release.manifest]
+    full, delta = second.target.bundles
+    assert full.size > 20_000 > 5_000 > delta.size
+    assert second.before == first.target
+    for one in second.target.bundles:
+        assert (repository_path(repository) / object_name(one.sha256)).stat().st_size == one.size
+
+
+def test_only_the_newest_releases_have_a_delta(pusher: Run, repository: Folder) -> None:
+    for version in ("v1", "v2", "v3", "v1", "v2"):
+        assert pusher("publish", version, "--to", REPO) == 0
+    assert len(document(repository).target.bundles) == 4
+    assert len(read_releases(repository, "flask-demo").releases) == 5
+
+
+def test_waves_and_their_rules_are_in_the_document(pusher: Run, repository: Folder) -> None:
+    words = ("--waves", "web1+web2,10%,100%", "--spread", "60", "--max-failed", "3", "--good-for", "2")
+    assert pusher("publish", "v1", "--to", REPO, *words) == 0
+    found = document(repository)
+    assert found.rollout.waves == (("web1", "web2"), 10, 100)
+    assert (found.rollout.open, found.rollout.spread_s, found.rollout.max_failed) == (1, 60, 3)
+    assert found.expires - found.created == 2 * DAY_S * 1000
+
+
+@pytest.mark.parametrize("waves", ["web1", "10%", "10%,5%,100%", "a b,100%", "", "100%,100%", "101%"])
+def test_waves_that_make_no_sense_are_wrong_usage(pusher: Run, repository: Folder, waves: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        pusher("publish", "v1", "--to", REPO, "--waves", waves)
+    assert ended.value.code == 2
+    assert not repository_path(repository).exists()
+
+
+def test_a_bundle_that_was_packed_before_can_be_published(pusher: Run, repository: Folder, project: Path) -> None:
+    assert pusher("pack", "v1", "-o", "old.tar.zst") == 0
+    assert pusher("publish", "v2", "--to", REPO) == 0
+    assert pusher("pack", "v3", "-o", "new.tar.zst") == 0
+    assert pusher("publish", "new.tar.zst", "--to", REPO) == 0
+    assert document(repository).target.release.version == "v3"
+    assert pusher("publish", "old.tar.zst", "--to", REPO) == 4
+    assert document(repository).target.release.version == "v3"
+
+
+def test_a_closed_wave_leaves_new_hosts_with_the_release_that_all_may_have(
+    pusher: Run, repository: Folder
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    for version in ("v2", "v3"):
+        assert pusher("publish", version, "--to", REPO, "--waves", "web1,100%") == 0
+    before = document(repository).before
+    assert before
+    assert before.release.version == "v1"
+
+
+def test_a_channel_is_paused_renewed_and_resumed(pusher: Run, repository: Folder) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    first = document(repository)
+    assert pusher("channel", "pause", "--repository", REPO) == 0
+    assert document(repository).state == "paused"
+    assert pusher("channel", "renew", "--repository", REPO, "--good-for", "30") == 0
+    renewed = document(repository)
+    assert renewed.state == "paused"
+    assert renewed.created > first.created
+    assert renewed.expires - renewed.created == 30 * DAY_S * 1000
+    assert pusher("channel", "resume", "--repository", REPO) == 0
+    assert document(repository).state == "going"
+
+
+def test_a_channel_is_shown_with_its_signer(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("channel", "show", "--repository", REPO) == 4
+    assert pusher("publish", "v1", "--to", REPO, "--waves", "web1,100%") == 0
+    assert pusher("publish", "v2", "--to", REPO, "--waves", "web1,100%") == 0
+    capsys.readouterr()
+    assert pusher("channel", "show", "--repository", REPO) == 0
+    shown = capsys.readouterr().out
+    assert "flask-demo stable: v2" in shown
+    assert "web1 (open), 100%" in shown
+    assert "before    v1" in shown
+    assert pusher("channel", "show", "--repository", REPO, "--json") == 0
+    members = json.loads(capsys.readouterr().out)
+    assert members["signer"]["fingerprint"].startswith("SHA256:")
+
+
+def test_the_second_of_two_publishers_is_told_to_look_again(pusher: Run, repository: Folder, key: Path) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    mine = channels(repository)
+    before = mine.read("flask-demo", "stable")
+    assert before
+    assert pusher("channel", "pause", "--repository", REPO) == 0
+    with pytest.raises(Refused, match="changed meanwhile"):
+        mine.put(before.document, key=str(key), before=before, days=7)
+    assert document(repository).state == "paused"
+
+
+def test_of_many_publishers_at_once_one_is_first(repository: Folder) -> None:
+    results: list[bool] = []
+
+    def replace_it(content: bytes) -> None:
+        try:
+            repository.replace("channels/a/b", content, tag=None)
+            results.append(True)
+        except Refused:
+            results.append(False)
+
+    threads = [threading.Thread(target=replace_it, args=(bytes([at]) * 10,)) for at in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sorted(results) == [False] * 7 + [True]
+
+
+def test_a_document_by_another_key_is_not_gone_on_from(
+    pusher: Run, repository: Folder, project: Path, key: Path
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    make_key(project / "other")
+    assert pusher("channel", "renew", "--repository", REPO, "--key", "other") == 4
+    public = key.with_suffix(".pub").read_text()
+    (project / "signers").write_text(f'ci namespaces="pusher-channel" {public}')
+    assert pusher("channel", "renew", "--repository", REPO, "--key", "other", "--signers", "signers") == 0
+
+
+def test_an_older_document_that_somebody_put_back_is_not_renewed(pusher: Run, repository: Folder) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    file = repository_path(repository) / "channels/flask-demo/stable"
+    old = file.read_bytes()
+    assert pusher("publish", "v2", "--to", REPO) == 0
+    file.write_bytes(old)
+    assert pusher("channel", "renew", "--repository", REPO) == 4
+    assert file.read_bytes() == old
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}\n-----BEGIN", b"x" * 70_000])
+def test_a_channel_that_cannot_be_read_is_refused(pusher: Run, repository: Folder, raw: bytes) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    (repository_path(repository) / "channels/flask-demo/stable").write_bytes(raw)
+    assert pusher("channel", "show", "--repository", REPO) == 4
+    assert pusher("repository", "prune", "--repository", REPO) == 4
+
+
+def test_a_document_of_another_channel_is_refused(pusher: Run, repository: Folder) -> None:
+    assert pusher("publish", "v1", "--to", REPO, "--channel", "beta") == 0
+    folder = repository_path(repository) / "channels/flask-demo"
+    (folder / "stable").write_bytes((folder / "beta").read_bytes())
+    assert pusher("channel", "show", "--repository", REPO) == 4
+
+
+def test_a_document_from_the_future_is_not_overtaken(pusher: Run, repository: Folder, key: Path) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    hour_ago = int(time.time() * 1000) - 3_600_000
+    mine = channels(repository, now=hour_ago)
+    before = mine.read("flask-demo", "stable")
+    with pytest.raises(Refused, match="future"):
+        mine.put(document(repository), key=str(key), before=before, days=7)
+
+
+def test_prune_keeps_what_a_channel_names_what_it_builds_on_and_what_is_young(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("v1", "v2", "v3", "v1", "v2", "v3"):
+        assert pusher("publish", version, "--to", REPO) == 0
+    assert pusher("publish", "v1", "--to", REPO, "--channel", "beta") == 0
+    everything = {item.name for item in repository.names("bundles/")}
+    assert pusher("repository", "prune", "--repository", REPO, "--keep", "1") == 0
+    assert {item.name for item in repository.names("bundles/")} == everything
+    old = time.time() - 2 * DAY_S
+    for name in everything:
+        os.utime(repository_path(repository) / name, (old, old))
+    assert pusher("repository", "prune", "--repository", REPO, "--keep", "1", "--dry-run") == 0
+    assert {item.name for item in repository.names("bundles/")} == everything
+    assert pusher("repository", "prune", "--repository", REPO, "--keep", "1") == 0
+    left = {item.name for item in repository.names("bundles/")}
+    assert left < everything
+    for channel in ("stable", "beta"):
+        named = document(repository, channel)
+        assert {object_name(one.sha256) for one in named.target.bundles} <= left
+        bases = {one.base for one in named.target.bundles if one.base}
+        listed = [one for one in read_releases(repository, "flask-demo").releases if one.release.manifest in bases]
+        assert len(listed) == len(bases)
+        for one in listed:
+            assert find_release(repository, one).manifest.version == one.release.version
+    assert pusher("publish", "v2", "--to", REPO) == 0
+
+
+def test_a_list_of_releases_that_names_another_bundle_is_noticed(pusher: Run, repository: Folder) -> None:
+    for version in ("v1", "v2"):
+        assert pusher("publish", version, "--to", REPO) == 0
+    newest, older = read_releases(repository, "flask-demo").releases
+    with pytest.raises(Refused, match="another release"):
+        find_release(repository, replace(newest, bundle=older.bundle))
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"{}", b'{"releases":[1]}', b'{"releases":[{"bundle":{}}]}'])
+def test_a_list_of_releases_that_cannot_be_read_is_named(pusher: Run, repository: Folder, raw: bytes) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    (repository_path(repository) / "releases/flask-demo.json").write_bytes(raw)
+    assert pusher("publish", "v2", "--to", REPO) == 4
+
+
+def test_a_bundle_that_is_gone_only_costs_its_delta(pusher: Run, repository: Folder) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    for item in repository.names("bundles/"):
+        repository.remove(item.name)
+    assert pusher("publish", "v2", "--to", REPO) == 0
+    assert len(document(repository).target.bundles) == 1
+
+
+def test_a_repository_is_named_by_a_flag_a_variable_or_a_file(
+    pusher: Run, repository: Folder, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pusher("publish", "v1") == 2
+    with (project / "pusher.toml").open("a") as file:
+        file.write('repository = "there"\n')
+    assert pusher("publish", "v1") == 0
+    assert (project / "there/channels/flask-demo/stable").exists()
+    monkeypatch.setenv("PUSHER_REPOSITORY", f"file://{project}/else")
+    assert pusher("publish", "v1") == 0
+    assert (project / "else/channels/flask-demo/stable").exists()
+    with pytest.raises(Usage, match="no repository"):
+        open_repository("gopher://x/y")
+
+
+def test_a_folder_that_cannot_be_written_is_named(pusher: Run, repository: Folder, project: Path) -> None:
+    (project / "file").write_text("")
+    assert pusher("publish", "v1", "--to", "file") == 2
+    assert pusher("publish", "v1", "--to", "no/such/parent") == 2
+
+
+def test_a_folder_answers_as_the_port_says(repository: Folder, project: Path) -> None:
+    assert repository.read("a", most=10) is None
+    repository.replace("a", b"x" * 11, tag=None)
+    with pytest.raises(Refused, match="too large"):
+        repository.read("a", most=10)
+    source = project / "source"
+    source.write_bytes(b"content")
+    assert repository.put("bundles/one", source)
+    assert not repository.put("bundles/one", source)
+    with repository.stream("bundles/one") as pieces:
+        assert b"".join(pieces) == b"content"
+    with pytest.raises(Refused, match="no bundles/two"), repository.stream("bundles/two"):
+        pass
+    assert [item.name for item in repository.names("")] == ["a", "bundles/one"]
+    assert [item.name for item in repository.names("bundles/o")] == ["bundles/one"]
+    repository.remove("a")
+    repository.remove("a")
+    assert repository.read("a", most=10) is None
+
+
+def test_a_release_signature_is_none_for_a_channel(pusher: Run, repository: Folder, key: Path) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    raw = document(repository).to_bytes()
+    file = repository_path(repository) / "channels/flask-demo/stable"
+    file.write_bytes(join_signed(raw, sign(raw, key=str(key))))
+    assert pusher("channel", "show", "--repository", REPO) == 4
+    file.write_bytes(join_signed(raw, sign(raw, key=str(key), namespace=CHANNEL_NAMESPACE)))
+    assert pusher("channel", "show", "--repository", REPO) == 0
