@@ -1,7 +1,7 @@
 """How a release runs belongs to the release: on a server, a rollback starts it as it was confirmed."""
 
 import shlex
-import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def uvicorn(server: Server, uv_cache: Path, tmp_path_factory: pytest.TempPathFac
     (source / "requirements.txt").write_text(UVICORN)
     make_venv(source, cache=uv_cache, app=tmp_path_factory.mktemp("app"))
     there = server.machine.root / "var/cache/private/pusher-build" / APP
-    shutil.copytree(uv_cache, there, symlinks=True, dirs_exist_ok=True)
+    subprocess.run(("rsync", "--archive", f"{uv_cache}/", f"{there}/"), check=True)
 
 
 @pytest.fixture
