@@ -7,7 +7,8 @@ from agent.admin.app_setup import check_free, check_root, checked_units, config_
 from agent.admin.command import Command
 from agent.core.layout import HostLayout
 from agent.core.units import Units
-from agent.host.setup.config_files import check_apart, missing_environment, read_apps
+from agent.host.run.environment import unusable_environment
+from agent.host.setup.config_files import check_apart, read_apps
 from agent.host.storage.disk import Disk
 from pusher.wire import Code, Refused
 
@@ -22,10 +23,14 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
     config = config_of(layout, app)
     check_apart(app, config, read_apps(layout), layout)
     units = checked_units(app, config, layout)
-    if missing := missing_environment(config, layout):
-        # systemd starts nothing without it. And if the address has changed, the running service is stopped first.
-        hint = f"Create it as root, with mode 0600, or empty `environment_file` in {layout.app_toml(app)}"
-        raise Refused(Code.CONFIGURATION, f"{app} could not be started any more", why=missing, hint=hint)
+    if wrong := unusable_environment(config, layout):
+        # Before anything stops: if the address has changed, the running service is stopped first.
+        raise Refused(
+            Code.CONFIGURATION,
+            f"{app} could not be started as its environment file says",
+            why=wrong,
+            hint=f"Its place is `environment_file` in {layout.app_toml(app)}: root's, mode 0600",
+        )
     check_free(Units.of(app), config, layout=layout, run=run)
     for line in unchecked(app, layout):
         print(line, flush=True)

@@ -20,11 +20,11 @@ from agent.host.bundle.signatures import TrustFiles
 from agent.host.dependencies.pythons import Pythons
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
+from agent.host.run.environment import unusable_environment
 from agent.host.setup import polkit_rule
 from agent.host.setup.config_files import (
     Apps,
     after_mending,
-    missing_environment,
     read_agent,
     read_apps,
     signer_lines,
@@ -122,8 +122,8 @@ def _check_host(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Fi
         yield True, f"{name}: user {config.user}"
     except KeyError:
         yield False, f"{name}: user {config.user} does not exist"
-    if absent := missing_environment(config, layout):
-        yield False, f"{name}: {absent}, and systemd does not start the app without it"
+    if wrong := unusable_environment(config, layout):
+        yield False, f"{name}: {wrong}"
 
 
 def _check_releases(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:

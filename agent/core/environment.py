@@ -3,20 +3,12 @@
 Invariant: it has no variable of the agent's own, and all of root's environment file.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pusher.wire import Code, Refused
-
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH where nothing else is set: Debian's default, as systemd has it too."""
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_QUOTED = re.compile(r"""[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)")""", re.DOTALL)
-_BARE = re.compile(r"[ \t]*+((?:\\.|[^\\\n])*+)(?=\n|\\?\Z)", re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,62 +70,3 @@ def trampoline(
         str(parent),
         *command,
     )
-
-
-def parse_environment_file(text: str, *, file: str) -> dict[str, str]:
-    """The assignments of a file in the syntax of systemd.exec(5), `EnvironmentFile=`.
-
-    A line that systemd would skip with a warning is an error here: the app would run without it.
-    Raises: Refused(configuration), naming `file` and the line.
-    """
-    found: dict[str, str] = {}
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    at = 0
-    while at < len(text):
-        line = text[at:].partition("\n")[0]
-        if not line.strip() or line.lstrip()[0] in "#;":
-            at += len(line) + 1
-            continue
-        name, equals, _ = line.partition("=")
-        if not equals or not _NAME.fullmatch(name.strip()):
-            raise _wrong(file, text, at, why=f"{line.strip()!r} is not NAME=value")
-        found[name.strip()], at = _value(text, at + len(name) + 1, file)
-    return found
-
-
-def _value(text: str, at: int, file: str) -> tuple[str, int]:
-    """The value that starts at `at`, and where the next line starts.
-
-    Quoted pieces come first and are joined; after the first bare character, quotes are ordinary.
-    """
-    start, value = at, ""
-    while quoted := _QUOTED.match(text, at):
-        double = quoted["double"]
-        value += quoted["single"] if double is None else _ESCAPE.sub(_in_double_quotes, double)
-        at = quoted.end()
-    bare = _BARE.match(text, at)
-    if bare is None or bare[1][:1] in ("'", '"'):
-        raise _wrong(file, text, start, why="a quote is not closed")
-    value += _ESCAPE.sub(lambda match: "" if match[1] == "\n" else match[1], _without_blanks_at_end(bare[1]))
-    return value, text.find("\n", bare.end()) + 1 or len(text)
-
-
-def _without_blanks_at_end(bare: str) -> str:
-    """`bare` without the blanks after it. One behind a backslash belongs to it.
-
-    Not by the expression: it would look for the end again at each blank in the middle.
-    """
-    kept = bare.rstrip(" \t")
-    escaped = (len(kept) - len(kept.rstrip("\\"))) % 2
-    return bare[: len(kept) + escaped]
-
-
-def _in_double_quotes(match: re.Match[str]) -> str:
-    if match[1] == "\n":
-        return ""
-    return match[1] if match[1] in '"\\`$' else match[0]
-
-
-def _wrong(file: str, text: str, at: int, *, why: str) -> Refused:
-    line = text.count("\n", 0, at) + 1
-    return Refused(Code.CONFIGURATION, f"{file}: line {line} cannot be read", why=why)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.environment import parse_environment_file
+from agent.core.environment_file import parse_environment_file
 from agent.core.plan import Attempt
 from agent.core.run import Run
 from agent.deploy.deployment import Deployment

@@ -181,7 +181,7 @@ def test_a_missing_environment_file_is_named_before_anything_is_stopped(live: Se
     )
     live.machine.run("rm", "/etc/app.env")
     failed = live.send("v2")
-    assert "Failed to load environment files" in failed["output"], failed
+    assert "its environment file /etc/app.env does not exist" in failed["detail"], failed
     live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
     live.deploy("v2")
 

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
-from agent.core.environment import CLEAN_PATH, Account, app_environment, parse_environment_file, trampoline
-from pusher.wire import Refused
+from agent.core.environment import CLEAN_PATH, Account, app_environment, trampoline
 
 ME = Account("deploy", 1000, 1001, "/home/deploy", switch=False)
 OTHER = Account("flask-demo", 1002, 1003, "/var/lib/flask-demo", switch=True)
@@ -64,32 +61,3 @@ def test_an_app_of_another_user_gets_the_socket_as_descriptor_3_after_the_user_i
         "7",
         "/r/venv/bin/gunicorn",
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        ("", {}),
-        ("# a\n; b\n\n   \nA=1", {"A": "1"}),
-        ("\ufeffA=1\r\n B = two words  \r\nC=\n", {"A": "1", "B": "two words", "C": ""}),
-        ("A='x y'\"z\" w\n", {"A": "x yzw"}),
-        ("A='one\ntwo'\nB=1", {"A": "one\ntwo", "B": "1"}),
-        ('A="\\"q\\" \\$X \\n joi\\\nned"\n', {"A": '"q" $X \\n joined'}),
-        ("A=one\\\ntwo\nB=b", {"A": "onetwo", "B": "b"}),
-        ("A=kept\\ \nB=b\\\\", {"A": "kept ", "B": "b\\"}),
-        ('A=a"b"c # no comment\n', {"A": 'a"b"c # no comment'}),
-        ("A=cut\\", {"A": "cut"}),
-        ("A=1\nA=2", {"A": "2"}),
-    ],
-)
-def test_an_environment_file_is_read_as_systemd_reads_it(text: str, values: dict[str, str]) -> None:
-    assert parse_environment_file(text, file="env") == values
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [("export A=1", 1), ("A=1\nnonsense", 2), ("=x", 1), ("1A=x", 1), ("\nA='open", 2), ('A="open\\"', 1)],
-)
-def test_a_line_that_systemd_would_pass_over_is_refused_with_its_number(text: str, line: int) -> None:
-    with pytest.raises(Refused, match=f"env: line {line} cannot be read"):
-        parse_environment_file(text, file="env")

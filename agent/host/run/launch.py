@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.config import AppConfig
-from agent.core.environment import Account, app_environment, parse_environment_file, trampoline
+from agent.core.environment import Account, app_environment, trampoline
+from agent.core.environment_file import parse_environment_file
 from agent.core.layout import HostLayout
 from agent.core.processes import Instance
 from agent.core.pythons import DEFAULT_PYTHON

@@ -68,19 +68,6 @@ def after_mending(app: str, problem: Refused, *, service: str) -> Refused:
     return Refused(problem.code, problem.what, why=problem.why, hint=f"{first} Correct it, then {then}".lstrip())
 
 
-def missing_environment(config: AppConfig, layout: HostLayout) -> str:
-    """What to say about an app's environment file that is missing; empty if it exists, or may not be seen."""
-    path = layout.beneath(config.environment_file)
-    try:
-        if config.environment_file:
-            path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return f"its environment file {path} does not exist"
-    except OSError:
-        pass  # secrets are often in a folder that only root may enter
-    return ""
-
-
 def signer_lines(file: Path) -> list[str]:
     """The lines of an `allowed_signers` file that are not empty or comments; none if it cannot be read."""
     try:

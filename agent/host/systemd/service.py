@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -22,6 +23,7 @@ from agent.host.net import sockets
 from agent.host.ports import Clock, Placed
 from agent.host.releases.store import ReleaseStore
 from agent.host.run.ended import ended
+from agent.host.run.environment import unusable_environment
 from agent.host.run.launch import find_start
 from agent.host.systemd import systemctl
 from agent.host.systemd.journalctl import journal_of
@@ -34,6 +36,7 @@ from pusher.wire import Code, Failed, LogLine, Problem, Refused
 _START_S = 60.0
 _CONTROL_GROUP_S = 5.0
 _UNAVAILABLE = "unavailable resources"  # in the words of `systemctl start`: Result=resources
+_IGNORED = re.compile(r"Ignoring invalid environment assignment '([^\n]*)'")  # systemd, load_env_file
 _NO_CONTROL_GROUP = "exit code 219"  # EXIT_CGROUP, systemd.exec(5)
 _NO_SOCKET = "exit code 78"  # NO_SOCKET of the runner
 _FIRST_UNPRIVILEGED = 1024
@@ -73,6 +76,10 @@ class Systemd:
         return service
 
     async def ready(self) -> None:
+        if wrong := await asyncio.to_thread(unusable_environment, self._config, self._host):
+            hint = "Correct it, and send again. systemd would start the app without that line"
+            what = f"{self._app} would not get all of its environment"
+            raise Refused(Code.CONFIGURATION, what, why=wrong, hint=hint)
         different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
         if different:
             raise Refused(
@@ -129,6 +136,7 @@ class Systemd:
             try:
                 await asyncio.to_thread(point_candidate, self._layout.candidate, placed.path)
                 state = await self._start(placed, self._units.preflight)
+                await self._check_environment(state)
             except BaseException:
                 await self._end_candidate(wait=True)
                 raise
@@ -139,6 +147,22 @@ class Systemd:
                 address=f"unix:{self._host.preflight_socket(self._app)}",
                 clock=self._clock,
                 leave=partial(self._leave_candidate, number),
+            )
+
+    async def _check_environment(self, state: State) -> None:
+        """Check that systemd used all of the environment file, which the agent may not read. Raises: Failed."""
+        if not self._config.environment_file:
+            return
+        ignored = _IGNORED.findall(await systemctl.log_of(state.invocation))
+        if ignored:
+            # Not its value: that is a secret.
+            names = ", ".join(dict.fromkeys(repr(one.partition("=")[0][:60]) for one in ignored))
+            file = self._host.beneath(self._config.environment_file)
+            raise Failed(
+                Code.CONFIGURATION,
+                f"{self._app} does not get all of its environment",
+                why=f"systemd leaves out {names}: it is not NAME=value in {file}",
+                hint="As root, `pusher-agent check` names the line and the right form",
             )
 
     async def restart(self, placed: Placed) -> UnitMain:
