@@ -79,6 +79,7 @@ class Status:
             "accepts": list(ADDITIONS),
             "listen": self._config.listen,
             "start": shlex.join(run.start) if run else "",
+            "host_start": self._config.start,
             "requirements": self._config.dependencies.requirements,
             "drop": self._drop,
             "live": _short(releases.get(live), origins) if live else None,

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pusher.bundle.archive import Member, Payload, read_bundle, write_bundle
 from pusher.bundle.left_out import named
@@ -47,6 +47,10 @@ class _Shipment:
     signed: SignedManifest
     payload: Payload
     missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+if TYPE_CHECKING:
+    from pusher.run.section import Said
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -147,10 +151,21 @@ def _from_folder(
         run=said.section,
         run_found=said.found,
     )
+    _check_started(said, statuses)
     screen.passing("  signing ...")
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))
     return _Shipment(manifest, sign_manifest(manifest, tree, key=settings.key), tree), statuses
+
+
+def _check_started(said: "Said", statuses: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises: Usage, for a version that no server could serve, on hosts that leave that to it."""
+    if said.lacking and statuses and all(status.get("host_start") == "" for status in statuses.values()):
+        raise Usage(
+            "Nothing was sent: the version cannot be started",
+            why=said.note.partition("; ")[2],
+            hint='Or write into pusher.toml, under [run]: start = "COMMAND"',
+        )
 
 
 def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ from pusher.dependencies.own_wheels import PYTHON_PATH, OwnWheels
 from pusher.dependencies.pipenv import read_pipenv
 from pusher.dependencies.poetry import poetry_project, read_poetry
 from pusher.dependencies.requirement_files import Requirements, exact_lock, read_requirements
-from pusher.dependencies.target import with_wheels
+from pusher.dependencies.target import with_pure_wheels, with_wheels
 from pusher.dependencies.uv import UNREACHABLE, UvFailed, compile_lock, export_lock, uv_version
 from pusher.errors import Usage
 from pusher.run.python import declared_python
@@ -98,6 +98,9 @@ class _Preparing:
         mine = [one.name for one in lock.packages if own.has(one) and one.name != PYTHON_PATH]
         if self.wanted.wheels:
             lock = with_wheels(self._with_addresses(lock), own, python=self._python())
+        else:
+            lock, built = with_pure_wheels(lock, own)
+            mine += built
         text = write_lock(lock)
         key = digest_of("written", text)
         written = entry(key, lambda into: write(into / PYLOCK, text.encode())) / PYLOCK

@@ -36,6 +36,29 @@ def with_wheels(lock: Lock, own: OwnWheels, *, python: str) -> Lock:
     return Lock(tuple(replace(one, marker="") for one in found), f"=={version[0]}.{version[1]}.*")
 
 
+def with_pure_wheels(lock: Lock, own: OwnWheels) -> tuple[Lock, list[str]]:
+    """The lock with a wheel of each package that has only a source archive, and comes to a wheel for any host.
+
+    So most applications need no build on the host. What cannot be built here, or is for one kind of host, stays as
+    it is: the host decides. Returns also the names of those that were built.
+    """
+    built: list[str] = []
+
+    def found(package: Package) -> Package:
+        if package.local or not package.files or any(file.is_wheel or not file.url for file in package.files):
+            return package
+        try:
+            wheel = wheel_of_archive(package.name, _fetched(package.files[0]))
+        except Usage:
+            return package
+        if not wheel.name.endswith("-none-any.whl"):
+            return package
+        built.append(package.name)
+        return own.add(package, wheel)
+
+    return Lock(tuple(found(one) for one in lock.packages), lock.requires_python), built
+
+
 def _with_wheel(package: Package, own: OwnWheels, ranks: dict[Tag, int]) -> Package:
     if package.local and package.files[0].is_wheel:
         return package

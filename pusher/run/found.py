@@ -39,10 +39,14 @@ _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""")
 
 
 class Found(NamedTuple):
-    """A run section that was found, and why, as a sentence. The section is empty if nothing was found."""
+    """A run section that was found, and why, as a sentence. The section is empty if nothing was found.
+
+    `lacking` is the package to add, if only a web server is missing.
+    """
 
     section: RunSection
     why: str
+    lacking: str = ""
 
 
 class _App(NamedTuple):
@@ -65,7 +69,7 @@ def find_run(folder: Path, packages: Collection[str]) -> Found:
     if words is None:
         needed = "uvicorn" if app.asgi else "gunicorn"
         why = f"{app.seen}, and its dependencies have no web server: add {needed}"
-        return Found(RunSection(), why)
+        return Found(RunSection(), why, lacking=needed)
     start = listening(words)
     via = start.via if start.via != "socket" else ""
     return Found(RunSection(start=shlex.join(start.words), listen_via=via), app.seen)

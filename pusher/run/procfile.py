@@ -1,7 +1,7 @@
 """The Procfile of a version, as its run section.
 
-Invariant: a line becomes what its author meant, or is refused by its number. No shell runs these commands except
-`release`, so a command that needs a shell is refused.
+Invariant: a line becomes what its author meant, or is refused by its number. No shell runs these commands, except
+`release`. So a command that needs a shell is refused.
 """
 
 import re
@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 from pusher.errors import Usage
+from pusher.run.build import find_build
 from pusher.run.servers import listening
 from pusher.wire import PROCFILE, ProcfileLine, RunProcess, RunSection, WireError, procfile_lines, split_command
 
@@ -17,7 +18,11 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
 def read_procfile(folder: Path) -> RunSection | None:
-    """What the Procfile of a folder says; None if there is none. Raises: Usage, naming the line."""
+    """What the Procfile of a folder says; None if there is none. Raises: Usage, naming the line.
+
+    The commands before the server in the line `web` (`a; b && server`) run once for each release: what makes files
+    is a build step, the rest belongs to `release`. An unknown server listens where the variable PORT says.
+    """
     file = folder / PROCFILE
     try:
         text = file.read_text("utf-8-sig")
@@ -31,18 +36,40 @@ def read_procfile(folder: Path) -> RunSection | None:
     except WireError as error:
         raise Usage(f"{file}: {error}") from error
     release, web = lines.pop("release", None), lines.pop("web", None)
-    start = listening(_words(file, web)) if web else None
-    processes = {line.name: RunProcess(start=_joined(_words(file, line))) for line in lines.values()}
+    before: list[str] = []
+    start = None
+    if web:
+        *before, last = _sequence(web.command)
+        start = listening(_words(file, web._replace(command=last.removeprefix("exec "))), unknown="port")
+    steps = find_build(folder, before)
+    processes = {line.name: RunProcess(start=shlex.join(_words(file, line))) for line in lines.values()}
+    once = [*([release.command] if release else []), *(one for one in before if one not in steps.commands)]
     made = RunSection(
-        start=_joined(start.words) if start else "",
+        start=shlex.join(start.words) if start else "",
         listen_via=start.via if start and start.via != "socket" else "",
-        release=release.command if release else "",
+        release=" && ".join(once),
+        build=steps.commands,
+        build_paths=steps.paths,
         processes=processes,
     )
     try:
         return RunSection.from_members(made.members())
     except WireError as error:
         raise Usage(f"{file} cannot be used", why=str(error)) from error
+
+
+def _sequence(command: str) -> list[str]:
+    """The commands of a line in their order, where it only says "one after the other"."""
+    parts = [part.strip() for part in re.split(r"&&|;", command)]
+    simple = all(part and not _FOR_A_SHELL.search(part) and _is_whole(part) for part in parts)
+    return parts if simple else [command]
+
+
+def _is_whole(part: str) -> bool:
+    try:
+        return bool(split_command(part))
+    except WireError:
+        return False
 
 
 def _words(file: Path, line: ProcfileLine) -> tuple[str, ...]:
@@ -54,15 +81,7 @@ def _words(file: Path, line: ProcfileLine) -> tuple[str, ...]:
     if _ASSIGNMENT.match(words[0]):
         hint = "Put it into the app's environment file on the host (environment_file)"
         raise Usage(what, why=f"no shell runs it, and {words[0]!r} is for one", hint=hint)
-    if "&&" in words and line.name == "web":
-        *before, last = line.command.split("&&")
-        hint = f"Write two lines\nrelease: {' && '.join(one.strip() for one in before)}\nweb: {last.strip()}"
-        raise Usage(what, why="no shell runs it, and '&&' needs one", hint=hint)
     if shell := _FOR_A_SHELL.search(line.command):
         hint = "Put it into a script of the version"
         raise Usage(what, why=f"no shell runs it, and {shell[0]!r} needs one", hint=hint)
     return words
-
-
-def _joined(words: tuple[str, ...]) -> str:
-    return shlex.join(words)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from pusher.run.build import find_build
 from pusher.run.found import find_health, find_run
 from pusher.run.procfile import read_procfile
 from pusher.run.python import declared_python
@@ -15,11 +16,15 @@ from pusher.wire import PROCFILE, RunSection
 
 
 class Said(NamedTuple):
-    """A run section. `note` says where its start comes from, for people. `found`: nobody says it, it was found."""
+    """A run section. `note` says where its start comes from, for people. `found`: nobody says it, it was found.
+
+    `lacking` is a package without which the version cannot be started, unless the host says how.
+    """
 
     section: RunSection
     note: str
     found: bool
+    lacking: str = ""
 
 
 def run_section(folder: Path, said: RunSection, *, packages: Collection[str]) -> Said:
@@ -33,16 +38,18 @@ def run_section(folder: Path, said: RunSection, *, packages: Collection[str]) ->
     found = find_run(folder, packages)
     if not found.section.start:
         whole = _over(section, python)
-        return Said(whole, f"start: the host decides; {found.why}", found=not section)
+        return Said(whole, f"start: the host decides; {found.why}", found=not section, lacking=found.lacking)
     whole = _asked(_over(_over(section, found.section), python), folder)
     return Said(whole, f"start: {whole.start} (found: {found.why})", found=not section)
 
 
 def _asked(section: RunSection, folder: Path) -> RunSection:
-    """The section with a question for its health, where nobody says one."""
-    if section.health.members():
-        return section
-    return replace(section, health=find_health(folder))
+    """The section with a question for its health, and with build steps, where nobody says them."""
+    if not section.health.members():
+        section = replace(section, health=find_health(folder))
+    if not section.build and (steps := find_build(folder)).commands:
+        section = replace(section, build=steps.commands, build_paths=steps.paths)
+    return section
 
 
 def _over(upper: RunSection, lower: RunSection) -> RunSection:

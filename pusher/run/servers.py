@@ -27,16 +27,16 @@ class Listening(NamedTuple):
     via: str
 
 
-def listening(words: Words) -> Listening:
-    """The command without an address of its own, where its server is known.
+def listening(words: Words, *, unknown: str = "socket") -> Listening:
+    """The command without an address of its own, where its server is known. An unknown one keeps its words.
 
-    An unknown one that names a port keeps its words; one that names none is expected to take the socket.
+    `unknown` is how such a one gets its connections, if it does not name a port.
     """
     words = tuple(_PORT.sub(lambda _: PORT, word) for word in words)
     known = _SERVERS.get(words[0]) or _named(words)
     if known is not None:
         return known(words)
-    return Listening(words, "port" if any(PORT in word for word in words) else "socket")
+    return Listening(words, "port" if any(PORT in word for word in words) else unknown)
 
 
 def _named(words: Words) -> Callable[[Words], Listening] | None:

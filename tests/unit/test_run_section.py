@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pusher.errors import Usage
+from pusher.run.build import find_build
 from pusher.run.found import find_run
 from pusher.run.procfile import read_procfile
 from pusher.run.section import run_section
@@ -131,9 +132,9 @@ def test_a_procfile_says_what_serves_what_runs_before_and_what_runs_beside(tmp_p
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("web: a && exec gunicorn x:y", "Write two lines\nrelease: a\nweb: exec gunicorn x:y"),
         ("web: A=1 gunicorn x:y", "Put it into the app's environment file"),
         ("web: gunicorn x:y | tee log", "'|' needs one"),
+        ("web: a | b && gunicorn x:y", "'|' needs one"),
         ("web: gunicorn $APP", "'$' needs one"),
         ("web: gunicorn 'x", "No closing quotation"),
         ("Worker_1: x", "small letters"),
@@ -144,6 +145,42 @@ def test_a_line_that_would_mean_something_else_is_refused(line: str, said: str, 
     with pytest.raises(Usage) as refused:
         read_procfile(written(tmp_path, {"Procfile": f"{line}\n"}))
     assert said in f"{refused.value.what} {refused.value.why} {refused.value.hint}"
+
+
+def test_what_comes_before_the_server_runs_once_or_is_built(tmp_path: Path) -> None:
+    text = "web: flask db upgrade; flask translate compile; exec gunicorn x:y\nrelease: date\n"
+    assert read_procfile(written(tmp_path, {"Procfile": text})) == RunSection(
+        start="gunicorn x:y",
+        release="date && flask db upgrade",
+        build=("flask translate compile",),
+        build_paths=("**/*.mo",),
+    )
+
+
+def test_a_server_that_nobody_knows_listens_at_the_port_as_a_procfile_promises(tmp_path: Path) -> None:
+    section = read_procfile(written(tmp_path, {"Procfile": "web: python server.py\n"}))
+    assert section is not None
+    assert section.listen_via == "port"
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        ("BASE_DIR / 'static' / 'all'", "static/all"),
+        ("os.path.join(BASE_DIR, 'staticfiles')", "staticfiles"),
+        ("str(BASE_DIR / 'made')", "made"),
+        ("BASE_DIR.parent / 'static'", ""),
+        ("'/var/www/static'", ""),
+        ("os.path.join(BASE_DIR, NAME)", ""),
+    ],
+)
+def test_static_files_of_django_are_collected_where_its_settings_say(
+    setting: str, path: str, tmp_path: Path
+) -> None:
+    written(tmp_path, {"manage.py": MANAGE, "site_/settings.py": f"STATIC_ROOT = {setting}\n"})
+    steps = find_build(tmp_path)
+    assert steps.paths == ((path,) if path else ())
+    assert steps.commands == (("python manage.py collectstatic --noinput",) if path else ())
 
 
 def test_each_key_comes_from_the_first_that_says_it(tmp_path: Path) -> None:
