@@ -24,7 +24,7 @@ from pusher.commands.options import add_dependencies, add_options, add_what
 from pusher.commands.rollout import add_rollout, rollout_options
 from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
-from pusher.errors import Interrupted, Unreachable
+from pusher.errors import Interrupted, Unreachable, Usage
 from pusher.fleet.background import Background
 from pusher.fleet.fleet import clients_of
 from pusher.fleet.follow import Live, check_live, follow, status_command

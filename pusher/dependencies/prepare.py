@@ -285,13 +285,19 @@ def _members(lock: Path) -> list[Path]:
     return [lock.parent / "pyproject.toml", *(lock.parent / one / "pyproject.toml" for one in folders)]
 
 
+def _stated_python(lock: Path) -> str:
+    """The Pythons that a uv.lock says it is for; empty if it does not."""
+    found = re.search(r'^requires-python = "([^"]*)"', lock.read_text("utf-8"), re.M)
+    return found[1] if found else ""
+
+
 def _unusable(file: Path, error: UvFailed) -> Usage:
     if found := _NO_PYTHON.search(error.said):
-        python = found[1] or "of the version it names"
+        python = found[1] or _stated_python(file)
         return Usage(
             f"{file} cannot be read here",
-            why=f"it is for Python {python}, and this machine has none",
-            hint=f"uv python install '{found[1]}'" if found[1] else "uv python install",
+            why=f"it is for Python {python or 'of the version it names'}, and this machine has none",
+            hint=f"uv python install '{python}'" if python else "uv python install",
         )
     hint = ""
     if found := re.search(r"git\+(\S+?)`?(?:[@#]|\s|$)", error.said) if "Git operation" in error.said else None:

@@ -63,7 +63,7 @@ def _settings(folder: Path) -> Iterator[Path]:
 
 
 def _beneath(value: ast.expr) -> str:
-    """The part after the folder in `BASE_DIR / "static"`, `os.path.join(BASE_DIR, "static")` or `str(...)` of such."""
+    """What follows the folder in `BASE_DIR / "static"`, `os.path.join(BASE_DIR, "static")`, `str(...)` of one."""
     match value:
         case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=str(name))):
             above = _beneath(left) if isinstance(left, ast.BinOp) else "" if isinstance(left, ast.Name) else None
