@@ -69,6 +69,10 @@ bench: setup-test ## measure: a deploy, a rollback, requests during both
 canary: setup-test ## switch off one defence after the other: its test must notice; ONLY=WORD for some of them
 	$(bin)/python -m tests.canary $(ONLY)
 
+.PHONY: field
+field: setup-test ## send small applications of every shape as their owners would, on both kinds of host
+	$(bin)/python -m tests.field $(ONLY)
+
 # SEED replays: make soak SEED=17
 MINUTES := 10
 SEED := 0

@@ -137,7 +137,6 @@ SHAPES = (
             "requirements.txt": "django\ngunicorn\n",
             "Procfile": "web: gunicorn site_.wsgi --bind 0.0.0.0:$PORT\nrelease: python manage.py check && date\n",
         },
-        toml='[run]\nbuild = ["python manage.py collectstatic --noinput"]\nbuild_paths = ["staticfiles"]\n',
     ),
     Shape("fastapi", _plain(main_py=_FASTAPI, requirements_txt="fastapi\nuvicorn\n")),
     Shape(
