@@ -89,6 +89,7 @@ class SubscribedHost:
         self.reports = reports
         self.identity = Identity(root / "identity", host=name, disk=Disk())
         self.folder = root / "fetched"
+        self.running = False
         self.deployed: list[str] = []
         self.live = ""
         """The version that is live."""
@@ -164,8 +165,12 @@ class SubscribedHost:
         self.root.mkdir(parents=True, exist_ok=True)
         await self.journal.open()
         await self.subscription.start()
+        self.running = True
 
     async def stop(self) -> None:
+        if not self.running:
+            return
+        self.running = False
         await self.subscription.stop()
         for task in [*self._tasks]:
             task.cancel()

@@ -23,7 +23,7 @@ NAMES = (
         "verify",
         "ignored",
     ),
-    *("publish", "channel", "fleet", "repository"),
+    *("publish", "channel", "rollout", "fleet", "repository"),
     "completion",
 )
 """Every command, in the order of `pusher --help`."""

@@ -1,25 +1,20 @@
 """`pusher fleet`: which hosts belong to a fleet, and how each stands to its channel."""
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pusher.commands.command import Command
 from pusher.commands.options import add_channel, add_options
-from pusher.config import Settings, load
+from pusher.config import load
 from pusher.errors import Usage
-from pusher.fleet.history import state_folder
-from pusher.fleet.inventory import adopt, read_inventory
-from pusher.fleet.reports import read_reports
-from pusher.fleet.standing import Place, counts, exit_code, is_unwell, places
-from pusher.repository.address import open_repository
-from pusher.repository.channel import Channels
+from pusher.fleet.inventory import adopt
+from pusher.fleet.standing import Place, counts, exit_code, is_unwell
+from pusher.fleet.survey import Survey, survey
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import table
 from pusher.wire import format_timestamp
-from pusher.wire.channel import Channel
 
 _SHOWN = 15
 
@@ -50,13 +45,14 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         return 0
     if arguments.file is not None:
         raise Usage(f"status takes no file, and {arguments.file} is one")
-    document, found = standing_of(settings, arguments.channel, signers=arguments.signers)
+    seen = survey(settings, arguments.channel, signers=arguments.signers)
+    found = seen.places
     shown = [one for one in found if not arguments.state or one.state == arguments.state]
     if arguments.json:
         for one in shown:
             screen.document(_members(one))
     else:
-        for line in _lines(document, found, shown if arguments.state else None):
+        for line in _lines(seen, shown if arguments.state else None):
             screen.line(line)
     return exit_code(found)
 
@@ -73,18 +69,6 @@ COMMAND = Command(
 )
 
 
-def standing_of(
-    settings: Settings, channel: str, *, signers: Path | None = None
-) -> tuple[Channel | None, list[Place]]:
-    """The document of a channel, and where each host of the inventory stands. Raises: Problem."""
-    app, members = settings.app_name(), read_inventory(Path(settings.fleet))
-    repository = open_repository(settings.repository)
-    read = Channels(repository, memory=state_folder() / "channels", signers=signers).read(app, channel)
-    document = read.document if read else None
-    heard = read_reports([repository], members, app=app, channel=channel)
-    return document, places(document, heard, now=int(time.time() * 1000))
-
-
 def _key(file: Path) -> str:
     import sys
 
@@ -94,10 +78,11 @@ def _key(file: Path) -> str:
         raise Usage(f"{file} cannot be read", why=str(error)) from error
 
 
-def _lines(document: Channel | None, found: Sequence[Place], listed: Sequence[Place] | None) -> Iterator[str]:
+def _lines(seen: Survey, listed: Sequence[Place] | None) -> Iterator[str]:
+    document, found = seen.document, seen.places
     if document is not None:
         rollout = document.rollout
-        paused = ", PAUSED" if document.state == "paused" else ""
+        paused = ", PAUSED" if document.state == "paused" else ", BRAKE" if seen.braked else ""
         waves = f"wave {rollout.open} of {len(rollout.waves)} is open"
         yield f"{document.app} {document.channel}: {document.target.release.version}, {waves}{paused}"
     if listed is not None:

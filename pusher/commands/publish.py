@@ -26,6 +26,7 @@ from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
 from pusher.fleet.history import state_folder
 from pusher.repository.address import open_repository
+from pusher.repository.brake import is_braked
 from pusher.repository.channel import Channels, SignedChannel
 from pusher.repository.releases import put_release, read_releases
 from pusher.terminal.screen import Screen
@@ -121,6 +122,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     screen.line(
         f"{app} {manifest.version} is in the channel {made.channel}, for {who if first != 100 else 'all hosts'}"
     )
+    if is_braked(repository, app, made.channel):
+        screen.line("The brake is set: no host begins. To go on: pusher rollout resume")
     return 0
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from pusher.commands.command import Command
 from pusher.commands.options import add_options
-from pusher.commands.rollout import add_rollout, rollout_options
+from pusher.commands.several import add_rollout, rollout_options
 from pusher.config import load
 from pusher.errors import Interrupted, Unreachable
 from pusher.fleet.fleet import clients_of

@@ -1,43 +1,220 @@
-"""The options of the commands that change several hosts."""
+"""`pusher rollout`: open waves, try again, stop, or take a whole fleet back.
+
+Invariant: hosts decide by themselves what follows from the document; a rollout only replaces that, if it is
+still the one that was read. The brake is unsigned, because it can only stop.
+"""
 
 import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
 
-from pusher.commands.options import count
-from pusher.fleet.fleet import AT_ONCE
-from pusher.fleet.rollout import RolloutOptions
+from pusher.commands.command import Command
+from pusher.commands.options import add_channel, add_good_for, add_options, count
+from pusher.config import Settings, load
+from pusher.errors import Usage
+from pusher.fleet.survey import Survey, survey
+from pusher.fleet.waves import Next, Step, next_step
+from pusher.repository.brake import release_brake, set_brake
+from pusher.repository.channel import SignedChannel
+from pusher.repository.releases import Listed, find_release, read_releases
+from pusher.terminal.screen import Screen
+from pusher.wire import Code, Failed, Problem, Refused
+from pusher.wire.channel import Channel, ChannelRelease, Rollout, Target
+
+_EVERY_S = 5
+_NAMED = 8
 
 
-def add_rollout(parser: argparse.ArgumentParser, *, all_or_none: bool = False) -> None:
-    """In which order the hosts are changed, and what happens if one fails."""
-    order = parser.add_mutually_exclusive_group()
-    order.add_argument(
-        "--in-turn", action="store_true", help="one host after the other; stop at the first failure"
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        choices=tuple(_ACTIONS),
+        metavar="ACTION",
+        help="run: open wave after wave; next: open one; retry: try a failed release once more; pause: set the "
+        "brake; resume: release it; rollback: all hosts go back",
     )
-    order.add_argument(
-        "--parallel", type=_hosts, default=0, metavar="N", help=f"how many hosts at once (default {AT_ONCE})"
+    parser.add_argument("--once", action="store_true", help="run: take one step, and do not wait")
+    parser.add_argument(
+        "--every",
+        type=lambda text: count(text, least=1, most=3_600, of="a number of seconds"),
+        default=_EVERY_S,
+        metavar="SECONDS",
+        help=f"run: how often to look (default {_EVERY_S})",
     )
     parser.add_argument(
-        "--skip-unreachable",
-        action="store_true",
-        help="go on without hosts that cannot be reached, instead of changing none",
+        "--to", default="", metavar="VERSION", help="rollback: to this version (default: the release before)"
     )
-    if all_or_none:
-        parser.add_argument(
-            "--all-or-none",
-            action="store_true",
-            help="if a host fails, take the others back to the release that was live there",
-        )
+    parser.add_argument("--fleet", metavar="FILE", help="the inventory (default fleet.allowed) (PUSHER_FLEET)")
+    add_channel(parser)
+    add_good_for(parser)
+    add_options(parser, "repository", "app", "key")
 
 
-def rollout_options(arguments: argparse.Namespace) -> RolloutOptions:
-    """The options of `add_rollout` among the arguments."""
-    return RolloutOptions(
-        at_once=arguments.parallel or AT_ONCE,
-        in_turn=arguments.in_turn,
-        skip_unreachable=arguments.skip_unreachable,
-        all_or_none=getattr(arguments, "all_or_none", False),
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    settings = load(vars(arguments))
+    if arguments.to and arguments.action != "rollback":
+        raise Usage("--to is for rollback")
+    return _ACTIONS[arguments.action](arguments, settings, screen)
+
+
+def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
+    """`run`: one step after the other, until it is done, or stands still because hosts have failed."""
+    said = ""
+    while True:
+        seen, signed = _seen(arguments, settings, hosts=True)
+        document = signed.document
+        step = next_step(document, seen.places, braked=seen.braked)
+        if (line := _sentence(document, step)) != said:
+            screen.line(line)
+            said = line
+        try:
+            if step.step is Step.BRAKE:
+                set_brake(seen.repository, document.app, document.channel, why=step.why)
+                raise _braked(step)
+            if step.step is Step.OPEN:
+                _put(arguments, settings, seen, signed, replace(document, rollout=_opened(document.rollout)))
+                continue
+        except Refused as problem:
+            if problem.code is not Code.CHANNEL_CHANGED:
+                raise
+            # Another machine runs the same rollout, or somebody has published: go on from that.
+            continue
+        if step.step is Step.DONE:
+            return 0
+        if step.step is Step.STANDS and step.hosts:
+            raise _braked(step)
+        if arguments.once:
+            return 0
+        time.sleep(arguments.every)
+
+
+def _next(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
+    seen, signed = _seen(arguments, settings)
+    document = signed.document
+    if seen.braked:
+        hint = "First: pusher rollout retry, pusher rollout resume, or pusher rollout rollback"
+        raise Refused(Code.NOT_ALLOWED, "The brake is set", why="no host would begin", hint=hint)
+    if document.rollout.open == len(document.rollout.waves):
+        raise Refused(Code.NOT_ALLOWED, "There is no other wave", why=f"all {document.rollout.open} are open")
+    made = _put(arguments, settings, seen, signed, replace(document, rollout=_opened(document.rollout)))
+    screen.line(f"wave {made.rollout.open} of {len(made.rollout.waves)} is open")
+    return 0
+
+
+def _retry(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
+    seen, signed = _seen(arguments, settings)
+    rollout = replace(signed.document.rollout, attempt=signed.document.rollout.attempt + 1)
+    made = _put(arguments, settings, seen, signed, replace(signed.document, rollout=rollout))
+    release_brake(seen.repository, made.app, made.channel)
+    screen.line(f"{made.target.release.version} is tried once more: attempt {made.rollout.attempt}")
+    return 0
+
+
+def _pause(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
+    seen, signed = _seen(arguments, settings)
+    set_brake(seen.repository, signed.document.app, signed.document.channel, why="pusher rollout pause")
+    screen.line("The brake is set: no host begins. What has begun on a host runs to its end")
+    return 0
+
+
+def _resume(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
+    seen, signed = _seen(arguments, settings)
+    release_brake(seen.repository, signed.document.app, signed.document.channel)
+    screen.line("The brake is released: the hosts of open waves go on")
+    return 0
+
+
+def _rollback(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
+    seen, signed = _seen(arguments, settings)
+    document = signed.document
+    target = _older(seen, document, version=arguments.to)
+    # All at once: hosts that keep the release need nothing but a second.
+    rollout = Rollout(max_failed=document.rollout.max_failed, silent_s=document.rollout.silent_s)
+    back = replace(document, target=target, before=None, rollout=rollout, state="going")
+    made = _put(arguments, settings, seen, signed, back)
+    release_brake(seen.repository, made.app, made.channel)
+    screen.line(f"The channel {made.channel} of {made.app} goes back to {target.release.version}, on all hosts")
+    return 0
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace, Settings, Screen], int]] = {
+    "run": _follow,
+    "next": _next,
+    "retry": _retry,
+    "pause": _pause,
+    "resume": _resume,
+    "rollback": _rollback,
+}
+
+COMMAND = Command(
+    name="rollout",
+    help="open waves, try again, stop, or take a fleet back",
+    description="Opens the waves of a channel: by hand, or one after the other when all hosts that are heard of "
+    "are current. Tries a failed release once more, stops all hosts, or takes all of them back.",
+    options=_options,
+    run=_run,
+)
+
+
+def _seen(
+    arguments: argparse.Namespace, settings: Settings, *, hosts: bool = False
+) -> tuple[Survey, SignedChannel]:
+    """The fleet as it is now. Raises: Refused, if the channel has no document."""
+    seen = survey(settings, arguments.channel, signers=arguments.signers, hosts=hosts)
+    if seen.signed is None:
+        what = f"{seen.repository.address} has no channel {arguments.channel} of {settings.app_name()}"
+        raise Refused(Code.WRONG_CHANNEL, what, hint="To make one: pusher publish VERSION")
+    return seen, seen.signed
+
+
+def _put(
+    arguments: argparse.Namespace, settings: Settings, seen: Survey, before: SignedChannel, document: Channel
+) -> Channel:
+    return seen.channels.put(document, key=settings.key, before=before, days=arguments.good_for)
+
+
+def _opened(rollout: Rollout) -> Rollout:
+    return replace(rollout, open=rollout.open + 1)
+
+
+def _older(seen: Survey, document: Channel, *, version: str) -> Target:
+    """The release to go back to: of this version, or the newest before the wanted one. Raises: Refused."""
+    wanted = document.target.release
+    known = read_releases(seen.repository, document.app).releases
+    older = [one for one in known if one.release.created < wanted.created]
+    chosen = [one for one in older if not version or one.release.version == version]
+    if not chosen:
+        listed = ", ".join(dict.fromkeys(one.release.version for one in older)) or "none"
+        what = f"The repository has no {f'release {version}' if version else 'release'} before {wanted.version}"
+        raise Refused(Code.NOTHING_TO_ROLL_BACK_TO, what, hint=f"Available: {listed}")
+    return _target(seen, chosen[0])
+
+
+def _target(seen: Survey, listed: Listed) -> Target:
+    """A listed release, by what its bundle says itself: the list is not signed. Raises: Refused."""
+    manifest = find_release(seen.repository, listed).manifest
+    release = ChannelRelease(manifest=listed.release.manifest, version=manifest.version, created=manifest.created)
+    return Target(release, (listed.bundle,))
+
+
+def _sentence(document: Channel, step: Next) -> str:
+    rollout = document.rollout
+    where = f"{document.target.release.version}, wave {rollout.open} of {len(rollout.waves)}"
+    hosts = f": {_names(step.hosts)}" if step.hosts else ""
+    silent = f"; silent: {_names(step.silent)}" if step.silent and step.silent != step.hosts else ""
+    return f"{where}: {step.step.value}, {step.why}{hosts}{silent}"
+
+
+def _names(hosts: tuple[str, ...]) -> str:
+    more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
+    return ", ".join(hosts[:_NAMED]) + more
+
+
+def _braked(step: Next) -> Problem:
+    return Failed(
+        Code.APP_UNHEALTHY,
+        "The rollout has stopped",
+        why=f"{step.why}: {_names(step.hosts)}",
+        hint="See: pusher fleet status. Then pusher rollout retry or rollback, or publish a better one",
     )
-
-
-def _hosts(text: str) -> int:
-    return count(text, least=1, most=1000, of="a number of hosts")

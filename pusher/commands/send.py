@@ -21,7 +21,7 @@ from pusher.bundle.source import BundleFile, Folder
 from pusher.bundle.tree import dangling
 from pusher.commands.command import Command
 from pusher.commands.options import add_dependencies, add_options, add_what
-from pusher.commands.rollout import add_rollout, rollout_options
+from pusher.commands.several import add_rollout, rollout_options
 from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable, Usage

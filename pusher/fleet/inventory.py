@@ -29,7 +29,8 @@ def read_inventory(file: Path) -> list[Member]:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         hint = "Add hosts to it: pusher fleet adopt HOST.pub"
-        raise Usage(f"The inventory {file} cannot be read", why=str(error), hint=hint) from error
+        why = getattr(error, "strerror", None) or str(error)
+        raise Usage(f"The inventory {file} cannot be read", why=why, hint=hint) from error
     found: dict[str, Member] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):

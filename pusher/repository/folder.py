@@ -121,8 +121,7 @@ class Folder:
             raise self._cannot("write", name, error) from error
 
     def _make_parents(self, target: Path) -> None:
-        if not self._path.exists():
-            self._path.mkdir()  # not its parents: a wrong path is not made
+        self._path.mkdir(exist_ok=True)  # not its parents: a wrong path is not made
         target.parent.mkdir(parents=True, exist_ok=True)
 
     def _cannot(self, verb: str, name: str, error: OSError) -> Usage:

@@ -39,6 +39,7 @@ COMMANDS = [
         "releases",
         "repository",
         "rollback",
+        "rollout",
         "run",
         "send",
         "sign",
@@ -101,7 +102,7 @@ def test_bash_completes(run_in: object) -> None:
     for line, found in (
         ("pusher send ", ["v1", "v2"]),
         ("pusher send v1 --host=w", ["web1"]),
-        ("pusher ro", ["rollback"]),
+        ("pusher ro", ["rollback", "rollout"]),
         ("pusher verify ", []),
     ):
         program = f"""{script("bash")}

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import subprocess
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,35 +18,14 @@ from pusher.fleet.inventory import Member, adopt, read_inventory
 from pusher.fleet.reports import check_report
 from pusher.wire import Code, Failed
 from pusher.wire.channel import Rollout, join_signed, report_name
-from pusher.wire.report import REPORT_NAMESPACE, Named, Report
+from pusher.wire.report import REPORT_NAMESPACE, Named
 from tests.host import make_key
 from tests.publishing import APP, Publisher
+from tests.reporting import NOW, Reporting
 from tests.subscribed_host import PatientClock, SubscribedHost, following
 from tests.unit.scripted_agent import Run
 
-NOW = int(time.time() * 1000)
 V2 = "0b" * 32
-
-
-class Reporting:
-    """A host with a key, which signs whatever a test wants."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self.identity = Identity(folder / name, host=name, disk=Disk())
-        self.identity.ensure()
-        self.member = Member(name, public_bytes(self.identity.public().split()[1]))
-
-    def signed(self, **members: Any) -> bytes:
-        facts: dict[str, Any] = {
-            "app": APP,
-            "channel": "stable",
-            "host": self.name,
-            "created": NOW,
-            "state": "current",
-        }
-        document = Report(**(facts | members)).to_bytes()
-        return join_signed(document, self.identity.sign(document))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,46 @@
+"""A look over a fleet at one moment: the channel's document, the brake, and where each host of the inventory
+stands.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pusher.config import Settings
+from pusher.fleet.history import state_folder
+from pusher.fleet.inventory import read_inventory
+from pusher.fleet.reports import read_reports
+from pusher.fleet.standing import Place, places
+from pusher.repository.address import open_repository
+from pusher.repository.brake import is_braked
+from pusher.repository.channel import Channels, SignedChannel
+from pusher.repository.store import Repository
+from pusher.wire.channel import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found. `signed` is None where the channel has no document."""
+
+    repository: Repository
+    channels: Channels
+    signed: SignedChannel | None
+    places: list[Place]
+    braked: bool
+
+    @property
+    def document(self) -> Channel | None:
+        """The channel's document."""
+        return self.signed.document if self.signed else None
+
+
+def survey(settings: Settings, channel: str, *, signers: Path | None = None, hosts: bool = True) -> Survey:
+    """Look at a channel, and with `hosts` at its fleet. Raises: Problem."""
+    app = settings.app_name()
+    members = read_inventory(Path(settings.fleet)) if hosts else []
+    repository = open_repository(settings.repository)
+    channels = Channels(repository, memory=state_folder() / "channels", signers=signers)
+    signed = channels.read(app, channel)
+    heard = read_reports([repository], members, app=app, channel=channel)
+    found = places(signed.document if signed else None, heard, now=int(time.time() * 1000))
+    return Survey(repository, channels, signed, found, is_braked(repository, app, channel))

@@ -1,0 +1,64 @@
+"""The next step of a rollout: open a wave, set the brake, or wait.
+
+Invariant: one pure function over the document, where the hosts of the inventory stand, and the brake. Two
+machines that ask it at the same time come to the same, and only one of them replaces the document. Its rules,
+the first that fits:
+
+1. The brake is set, or the channel is paused: it stands still.
+2. `max_failed` hosts have failed: set the brake.
+3. A host of the open waves is heard of and not current: wait for it. If none of them is heard of: wait, for that
+   proves nothing.
+4. There is another wave: open it. Else: it is done.
+
+Silent hosts are named and block nothing: one that is off catches up by itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pusher.fleet.standing import SILENT, UNPROVED, Place
+from pusher.wire.channel import Channel, wave_of
+
+
+class Step(StrEnum):
+    """What to do next."""
+
+    STANDS = "stands still"
+    BRAKE = "brake"
+    WAIT = "wait"
+    OPEN = "open"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The step, why, and the hosts that it is about; `silent` are those that nobody waits for."""
+
+    step: Step
+    why: str
+    hosts: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+
+
+def next_step(document: Channel, found: Sequence[Place], *, braked: bool) -> Next:
+    """The next step of the rollout in a document, by the rules in the docstring of this module."""
+    rollout, manifest = document.rollout, document.target.release.manifest
+    failed = tuple(one.name for one in found if one.state == "failed")
+    if braked:
+        return Next(Step.STANDS, "the brake is set", failed)
+    if document.state == "paused":
+        return Next(Step.STANDS, "the channel is paused")
+    if len(failed) >= rollout.max_failed:
+        return Next(Step.BRAKE, f"{len(failed)} failed, and {rollout.max_failed} may not", failed)
+    number = {one.name: wave_of(rollout, manifest=manifest, host=one.name) for one in found}
+    begun = [one for one in found if (wave := number[one.name]) is not None and wave <= rollout.open]
+    silent = tuple(one.name for one in begun if one.state in (SILENT, UNPROVED))
+    late = tuple(one.name for one in begun if one.state not in (SILENT, UNPROVED, "current"))
+    if late:
+        return Next(Step.WAIT, f"{len(late)} of {len(begun)} are not current yet", late, silent)
+    if begun and len(silent) == len(begun):
+        return Next(Step.WAIT, "no host of the open waves is heard of", silent, silent)
+    if rollout.open < len(rollout.waves):
+        return Next(Step.OPEN, f"all {len(begun) - len(silent)} that are heard of are current", (), silent)
+    return Next(Step.DONE, f"all {len(begun) - len(silent)} that are heard of are current", (), silent)

@@ -1,0 +1,202 @@
+"""A rollout: when a wave opens, what stops it, and what a person does with it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pusher.fleet.inventory import adopt
+from pusher.fleet.standing import Place, counts, exit_code, is_unwell
+from pusher.fleet.waves import Step, next_step
+from pusher.repository.brake import is_braked, release_brake, set_brake
+from pusher.repository.folder import Folder
+from pusher.wire.channel import BundleObject, Channel, ChannelRelease, Rollout, Target, report_name, split_signed
+from pusher.wire.report import Named
+from tests.publishing import APP, Publisher
+from tests.reporting import Reporting
+from tests.unit.scripted_agent import Run
+
+TARGET = Target(ChannelRelease(manifest="0a" * 32, version="v2", created=0), (BundleObject("", "0b" * 32, 1),))
+WAVES = (("web1", "web2"), ("web3",), 100)
+HOSTS = ("web1", "web2", "web3", "web4")
+
+
+def document(**members: object) -> Channel:
+    rollout = Rollout(waves=WAVES, **{key: value for key, value in members.items() if key != "state"})  # type: ignore[arg-type]
+    made = Channel(app=APP, channel="stable", created=0, expires=0, target=TARGET, rollout=rollout)
+    return replace(made, state="paused") if members.get("state") == "paused" else made
+
+
+def fleet(*states: str) -> list[Place]:
+    return [Place(name, state) for name, state in zip(HOSTS, states, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("states", "members", "step", "hosts"),
+    [
+        (("unseen", "unseen", "unseen", "unseen"), {}, Step.WAIT, ("web1", "web2")),
+        (("current", "deploying", "waiting", "waiting"), {}, Step.WAIT, ("web2",)),
+        (("current", "current", "waiting", "waiting"), {}, Step.OPEN, ()),
+        (("current", "silent", "waiting", "waiting"), {}, Step.OPEN, ()),
+        (("silent", "unproved", "waiting", "waiting"), {}, Step.WAIT, ("web1", "web2")),
+        (("current", "held", "waiting", "waiting"), {}, Step.WAIT, ("web2",)),
+        (("current", "failed", "waiting", "waiting"), {}, Step.BRAKE, ("web2",)),
+        (("current", "failed", "waiting", "waiting"), {"max_failed": 2}, Step.WAIT, ("web2",)),
+        (("current", "current", "silent", "waiting"), {"open": 2}, Step.OPEN, ()),
+        (("current", "current", "current", "current"), {"open": 3}, Step.DONE, ()),
+        (("current", "current", "current", "silent"), {"open": 3}, Step.DONE, ()),
+        (("current", "current", "waiting", "waiting"), {"state": "paused"}, Step.STANDS, ()),
+    ],
+)
+def test_the_first_rule_that_fits_decides(
+    states: tuple[str, ...], members: dict[str, object], step: Step, hosts: tuple[str, ...]
+) -> None:
+    found = next_step(document(**members), fleet(*states), braked=False)
+    assert (found.step, found.hosts) == (step, hosts)
+    assert next_step(document(**members), fleet(*states), braked=True).step is Step.STANDS
+
+
+@given(
+    st.lists(st.sampled_from(["current", "failed", "silent", "waiting", "held"]), min_size=4, max_size=4),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_no_wave_opens_over_a_failure_over_a_late_host_or_over_silence(
+    states: list[str], wave: int, most: int, braked: bool
+) -> None:
+    found = next_step(document(open=wave, max_failed=most), fleet(*states), braked=braked)
+    if found.step in (Step.OPEN, Step.DONE):
+        begun = states[: (2, 3, 4)[wave - 1]]
+        assert not braked
+        assert {*begun} <= {"current", "silent"}
+        assert "current" in begun
+        assert states.count("failed") < most
+    if states.count("failed") >= most and not braked:
+        assert found.step is Step.BRAKE
+
+
+def test_the_exit_code_is_that_of_the_worst() -> None:
+    assert exit_code(fleet("current", "current", "current", "current")) == 0
+    assert exit_code(fleet("current", "waiting", "current", "current")) == 1
+    assert exit_code(fleet("failed", "silent", "held", "current")) == 1
+    assert exit_code(fleet("current", "silent", "held", "current")) == 4
+    assert exit_code(fleet("current", "silent", "waiting", "current")) == 5
+    assert counts(fleet("current", "current", "current", "held")) == [("-", "current", 3), ("-", "held", 1)]
+    found = fleet("current", "waiting", "failed", "silent")
+    assert [one.name for one in found if is_unwell(one)] == ["web3", "web4"]
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> list[Reporting]:
+    folder = tmp_path_factory.mktemp("hosts")
+    return [Reporting(folder, name) for name in ("web1", "web2")]
+
+
+@pytest.fixture
+def publisher(project: Path, key: Path, hosts: list[Reporting]) -> Publisher:
+    """A fleet of two hosts with v1, and v2 published for the first of them."""
+    with (project / "pusher.toml").open("a") as file:
+        file.write('repository = "repo"\n')
+    for one in hosts:
+        adopt(project / "fleet.allowed", one.identity.public())
+    for version in ("v1", "v2"):
+        (project / "app-src" / version).mkdir()
+        (project / "app-src" / version / "app.py").write_text(version)
+    return Publisher(project / "repo", key=key)
+
+
+@pytest.fixture
+def published(publisher: Publisher, pusher: Run) -> Publisher:
+    assert pusher("publish", "v1") == 0
+    assert pusher("publish", "v2", "--waves", "web1,100%") == 0
+    return publisher
+
+
+def now(publisher: Publisher) -> Channel:
+    found = publisher.repository.read("channels/flask-demo/stable", most=65536)
+    assert found
+    return Channel.from_bytes(split_signed(found.content)[0])
+
+
+def report(publisher: Publisher, host: Reporting, state: str, *, attempt: int = 1) -> None:
+    release = now(publisher).target.release
+    wanted = Named(release.manifest, release.version)
+    path = publisher.folder / report_name(APP, host.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(host.signed(state=state, wanted=wanted, live=wanted, attempt=attempt))
+
+
+def test_a_run_opens_wave_after_wave(pusher: Run, published: Publisher, hosts: list[Reporting]) -> None:
+    web1, web2 = hosts
+    assert pusher("rollout", "run", "--once") == 0
+    assert now(published).rollout.open == 1
+    report(published, web1, "current")
+    report(published, web2, "waiting")
+    assert pusher("rollout", "run", "--once") == 0
+    assert now(published).rollout.open == 2
+    report(published, web2, "current")
+    assert pusher("rollout", "run") == 0
+
+
+def test_a_failure_sets_the_brake_and_a_retry_releases_it(
+    pusher: Run, published: Publisher, hosts: list[Reporting], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(published, hosts[0], "failed")
+    assert pusher("rollout", "run") == 1
+    assert is_braked(published.repository, APP, "stable")
+    assert "web1" in capsys.readouterr().err
+    assert pusher("rollout", "run", "--once") == 1
+    assert pusher("rollout", "next") == 4
+    assert pusher("publish", "v2", "--waves", "web1,100%") == 0
+    assert "The brake is set" in capsys.readouterr().out
+    assert pusher("rollout", "retry") == 0
+    assert not is_braked(published.repository, APP, "stable")
+    assert now(published).rollout.attempt == 2
+
+
+def test_a_person_opens_a_wave_sets_the_brake_and_releases_it(pusher: Run, published: Publisher) -> None:
+    assert pusher("rollout", "next") == 0
+    assert now(published).rollout.open == 2
+    assert pusher("rollout", "next") == 4
+    for _ in range(2):
+        assert pusher("rollout", "pause") == 0
+        assert is_braked(published.repository, APP, "stable")
+    for _ in range(2):
+        assert pusher("rollout", "resume") == 0
+        assert not is_braked(published.repository, APP, "stable")
+
+
+def test_a_fleet_goes_back_to_the_release_before_or_to_a_named_one(pusher: Run, published: Publisher) -> None:
+    assert pusher("rollout", "pause") == 0
+    before = now(published)
+    assert pusher("rollout", "rollback") == 0
+    after = now(published)
+    assert after.target.release.version == "v1"
+    assert (after.rollout.waves, after.state) == ((100,), "going")
+    assert after.created > before.created
+    assert not is_braked(published.repository, APP, "stable")
+    assert pusher("rollout", "rollback") == 4
+    assert pusher("publish", "v2") == 0
+    assert pusher("publish", "v2") == 0
+    assert pusher("rollout", "rollback", "--to", "v1") == 0
+    assert now(published).target == after.target
+    assert pusher("rollout", "rollback", "--to", "v9") == 4
+    assert pusher("rollout", "next", "--to", "v1") == 2
+
+
+def test_without_a_channel_there_is_nothing_to_roll_out(pusher: Run, publisher: Publisher) -> None:
+    for action in ("run", "next", "retry", "pause", "resume", "rollback"):
+        assert pusher("rollout", action) == 4
+
+
+def test_a_brake_that_cannot_be_read_is_set(tmp_path: Path) -> None:
+    repository = Folder(tmp_path)
+    set_brake(repository, APP, "stable", why="x")
+    assert is_braked(repository, APP, "stable")
+    (tmp_path / "brakes/flask-demo/stable").write_bytes(b"x" * 100_000)
+    assert is_braked(repository, APP, "stable")
+    release_brake(repository, APP, "stable")
+    assert not is_braked(repository, APP, "stable")
