@@ -133,7 +133,9 @@ def _place(frame: str, release: str) -> str:
 
 
 def _shown(frame: tuple[str, ...], release: str) -> str:
-    return "\n".join([re.sub(rf'"[^"]*/releases/{release}/', '"', frame[0]), *frame[1:]])
+    before, mark, after = frame[0].partition(f"/releases/{release}/")
+    first = f'{before.rpartition(chr(34))[0]}"{after}' if mark and '"' in before else frame[0]
+    return "\n".join([first, *frame[1:]])
 
 
 def _rest(lines: Sequence[str]) -> list[str]:

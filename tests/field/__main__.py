@@ -1,6 +1,7 @@
-"""Every shape of application on both kinds of host; prints a table. `python -m tests.field [WORD...] [--embedded]`.
+"""Every shape of application on both kinds of host; prints a table. `python -m tests.field [WORD...]`
 
-A word chooses the shapes that have it in their name. Needs a package index on this side, and root for the booted host.
+A word chooses the shapes that have it in their name; --embedded leaves the booted host out. Needs a package index on
+this side, and root for the booted host.
 """
 
 import os

@@ -34,7 +34,8 @@ class Handlers:
         """What is live, and what is under way."""
         app = self._app(request)
         channel = self._agent.channels.get(app.name)
-        return json_response({**await app.status.summary(), "channel": channel.summary() if channel else None})
+        own = {"channel": channel.summary()} if channel else {}
+        return json_response({**await app.status.summary(), **own})
 
     async def releases(self, request: Request) -> web.StreamResponse:
         """The releases on the host, and its recent deployments."""
