@@ -1,7 +1,7 @@
 """Every shape of application on both kinds of host; prints a table. `python -m tests.field [WORD...]`
 
-A word chooses the shapes that have it in their name; --embedded leaves the booted host out. Needs a package index on
-this side, and root for the booted host.
+A word chooses the shapes that have it in their name; --embedded leaves the booted host out. Needs a package index
+on this side, and root for the booted host.
 """
 
 import os
@@ -54,6 +54,7 @@ def _hosts(folder: Path, *, booted: bool) -> Iterator[Host]:
 @contextmanager
 def _server(folder: Path, cache: Path) -> Iterator[Server]:
     folder.mkdir()
+    (folder / "app").mkdir()
     make_venv(REPOSITORY / "app-src/v1", cache=cache, app=folder / "app")
     package = build_package(REPOSITORY, folder)
     with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from agent.core.environment import parse_environment_file
+from agent.core.environment_file import parse_environment_file
 from agent.host.bundle.budget import UNSIGNED, Budget, signed_allowance
 from agent.host.bundle.tar import TarBundle
 from agent.host.drop.directory import OpenDirectory

@@ -298,11 +298,11 @@ async def test_an_index_that_arrived_in_part_is_waited_for_whatever_it_says(host
     await asyncio.to_thread(rsync, f"{one.folder}/", f"{where}/tree/")
     one.put_manifest(where)
     await await_result(host)
-    # Of the right size, with a name that would be refused for good if the manifest vouched for it.
     other = await asyncio.to_thread(load, host, wsgi("v2"), "v2")
+    # Of the right size, with a name that would be refused for good if the manifest vouched for it.
     bad = (index_line(Link("REVISION", "x")) * 99)[: len(other.index)]
     Load(other.folder, other.manifest, other.signature, bad).put_manifest(where)
-    found = await until(lambda: "the index that" in (found := result(host)).get("waiting_for", "") and found)
+    found = await until(lambda: "the index" in (found := result(host)).get("waiting_for", "") and found)
     assert (found["manifest"], found["awaited"]) == (other.digest, "arrival")
     await asyncio.to_thread(drop_folder, host, other)
     assert (await await_result(host, manifest=other.digest))["state"] == "deployed"
