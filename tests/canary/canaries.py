@@ -100,6 +100,12 @@ CANARIES = (
         "",
     ),
     Canary(
+        "tests/hostile/test_build_steps.py::test_anything_else_is_refused_and_nothing_outside_is_touched",
+        "agent/host/dependencies/steps_exchange.py",
+        "or not matches(path) or reserved(path) or path in there or path in made",
+        "",
+    ),
+    Canary(
         "tests/hostile/test_build_stream.py::test_what_is_no_venv_is_refused_and_nothing_outside_of_it_is_touched",
         STREAM,
         'any(name in ("", ".", "..") or len(name) > 255 for name in names)',
