@@ -10,6 +10,7 @@ from pathlib import Path
 from agent.core.config import AgentConfig, AppConfig, Subscribe
 from agent.core.layout import HostLayout
 from agent.daemon import App
+from agent.doors.channel.bell import Bell
 from agent.doors.channel.reading import ChannelReader
 from agent.doors.channel.reporter import Reporter
 from agent.doors.channel.subscription import Subscription
@@ -21,6 +22,7 @@ from agent.host.channel.mirror import Mirror
 from agent.host.channel.web import Web, WebLimits
 from agent.host.ports import Clock
 from agent.host.storage.disk import Disk
+from pusher.wire.channel import bell_name
 
 
 def subscribe(
@@ -68,6 +70,14 @@ def subscribe(
             folder=layout.fetched(name),
             clock=clock,
             reporter=reporter if settings.reports else None,
+            bell=Bell(
+                bell_name(name, settings.channel),
+                reader=reader,
+                clock=clock,
+                chance=random.random,  # noqa: S311 - pauses, no secrets
+            )
+            if settings.notify and any(not one.startswith("file:") for one in settings.repository)
+            else None,
             refusals=refusals,
         )
     return subscriptions

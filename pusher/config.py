@@ -26,6 +26,7 @@ _KEYS = {
     "keep_open_s": int,
     "repository": str,
     "fleet": str,
+    "bell": str,
     "hosts": dict,
     "groups": dict,
     "dependencies": dict,
@@ -92,6 +93,8 @@ class Settings:
     """Where releases are published: a folder, or an address."""
     fleet: str = "fleet.allowed"
     """The inventory: the hosts that belong to the fleet."""
+    bell: str = ""
+    """The web server whose bell is rung after a publish."""
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """The hosts in `pusher.toml`, by name."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -158,6 +161,7 @@ def load(
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         repository=address if "://" in (address := value("repository", "")) else path("repository", ""),
         fleet=path("fleet", "fleet.allowed"),
+        bell=_bell(value("bell", "")),
         hosts=hosts,
         groups=groups,
         dependencies=dependencies,
@@ -309,6 +313,13 @@ def _nearest(key: str, known: Mapping[str, Any], place: str) -> str:
     if key in _KEYS:
         return "It belongs before the first [hosts.NAME]"
     return f"Known keys here: {', '.join(known)}"
+
+
+def _bell(address: str) -> str:
+    """Raises: Usage, if it is no web server's address."""
+    if address and not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", address):
+        raise Usage(f"bell is {address!r}", why='it must be like "http://127.0.0.1:8180"')
+    return address
 
 
 def _kept_open(ssh: str, seconds: str) -> str:

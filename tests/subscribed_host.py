@@ -21,6 +21,7 @@ from agent.deploy.deployer import Rollback, Send
 from agent.deploy.deployment import Deployment
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.subscribed import Subscribed
+from agent.doors.channel.bell import Bell
 from agent.doors.channel.reading import ChannelReader
 from agent.doors.channel.reporter import Reporter
 from agent.doors.channel.subscription import Subscription
@@ -34,6 +35,7 @@ from agent.host.releases.unpack import unpack
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Failed, Happened, Problem
+from pusher.wire.channel import bell_name
 
 APP = "flask-demo"
 
@@ -73,6 +75,7 @@ class SubscribedHost:
         settings: Subscribe | None = None,
         shuffle: Callable[[list[Mirror]], None] = lambda order: None,
         reports: bool = False,
+        bell: bool = False,
     ) -> None:
         self.root = root
         self.name = APP
@@ -87,6 +90,7 @@ class SubscribedHost:
         self.settings = settings or Subscribe(repository=["https://unused.example"])
         self.shuffle = shuffle
         self.reports = reports
+        self.bell = bell
         self.identity = Identity(root / "identity", host=name, disk=Disk())
         self.folder = root / "fetched"
         self.running = False
@@ -142,6 +146,11 @@ class SubscribedHost:
                 chance=lambda: 1.0,
             )
             if self.reports
+            else None,
+            bell=Bell(
+                bell_name(APP, self.settings.channel), reader=reader, clock=SystemClock(), chance=lambda: 0.1
+            )
+            if self.bell
             else None,
         )
 

@@ -12,6 +12,7 @@ NAMES = (
     "untrust",
     "subscribe",
     "identity",
+    "repository serve",
     "door apply",
     "app list",
     "app add",

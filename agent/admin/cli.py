@@ -16,6 +16,7 @@ _GROUPS = {
     "door": "set up the addresses of the agent",
     "app": "set up, change and remove apps",
     "python": "list, add and remove Pythons for the apps",
+    "repository": "serve a repository for hosts that fetch by themselves",
 }
 
 

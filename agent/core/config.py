@@ -218,6 +218,7 @@ class Subscribe(_Table):
     repository: list[Annotated[str, AfterValidator(_repository)]] = Field([], max_length=16)
     channel: Annotated[str, AfterValidator(_channel)] = "stable"
     poll_s: float = Field(60, ge=5, le=86_400, strict=False)
+    notify: Literal["repository", ""] = "repository"
     window: Annotated[str, AfterValidator(_window)] = ""
     credentials_file: OptionalPath = ""
     ca_file: OptionalPath = ""

@@ -9,7 +9,7 @@ from typing import Any
 from pusher.commands.command import Command
 from pusher.commands.options import add_channel, add_good_for, add_options
 from pusher.config import load
-from pusher.fleet.history import state_folder
+from pusher.fleet.survey import open_channels
 from pusher.repository.address import open_repository
 from pusher.repository.channel import Channels, SignedChannel
 from pusher.terminal.screen import Screen
@@ -36,7 +36,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     app, name = settings.app_name(), arguments.channel
     repository = open_repository(settings.repository)
-    channels = Channels(repository, memory=state_folder() / "channels", signers=arguments.signers)
+    channels = open_channels(settings, repository, signers=arguments.signers)
     before = read_channel(channels, app, name, repository.address)
     if arguments.action != "show":
         document = before.document

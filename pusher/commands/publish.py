@@ -24,10 +24,10 @@ from pusher.commands.options import (
 )
 from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
-from pusher.fleet.history import state_folder
+from pusher.fleet.survey import open_channels
 from pusher.repository.address import open_repository
 from pusher.repository.brake import is_braked
-from pusher.repository.channel import Channels, SignedChannel
+from pusher.repository.channel import SignedChannel
 from pusher.repository.releases import put_release, read_releases
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, byte_count
@@ -83,7 +83,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     repository = open_repository(settings.repository)
-    channels = Channels(repository, memory=state_folder() / "channels", signers=arguments.signers)
+    channels = open_channels(settings, repository, signers=arguments.signers)
     found = chosen(arguments, settings)
     app = settings.app_name() if isinstance(found, Folder) else read_bundle(found.path).manifest.app
     before, known = channels.read(app, arguments.channel), read_releases(repository, app)

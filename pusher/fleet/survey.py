@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pusher.config import Settings
+from pusher.errors import Unreachable
 from pusher.fleet.history import state_folder
 from pusher.fleet.inventory import read_inventory
 from pusher.fleet.reports import read_reports
 from pusher.fleet.standing import Place, places
 from pusher.repository.address import open_repository
+from pusher.repository.bell import ring
 from pusher.repository.brake import is_braked
 from pusher.repository.channel import Channels, SignedChannel
 from pusher.repository.store import Repository
+from pusher.terminal.screen import print_problem
 from pusher.wire.channel import Channel
 
 
@@ -34,12 +37,25 @@ class Survey:
         return self.signed.document if self.signed else None
 
 
+def open_channels(settings: Settings, repository: Repository, *, signers: Path | None = None) -> Channels:
+    """The channels of a repository, which ring the bell in the settings when they have changed."""
+
+    def rung(app: str, channel: str) -> None:
+        if settings.bell:
+            try:
+                ring(settings.bell, app, channel)
+            except Unreachable as problem:
+                print_problem(problem)
+
+    return Channels(repository, memory=state_folder() / "channels", signers=signers, changed=rung)
+
+
 def survey(settings: Settings, channel: str, *, signers: Path | None = None, hosts: bool = True) -> Survey:
     """Look at a channel, and with `hosts` at its fleet. Raises: Problem."""
     app = settings.app_name()
     members = read_inventory(Path(settings.fleet)) if hosts else []
     repository = open_repository(settings.repository)
-    channels = Channels(repository, memory=state_folder() / "channels", signers=signers)
+    channels = open_channels(settings, repository, signers=signers)
     signed = channels.read(app, channel)
     heard = read_reports([repository], members, app=app, channel=channel)
     found = places(signed.document if signed else None, heard, now=int(time.time() * 1000))

@@ -41,7 +41,8 @@ class Channels:
     """The channels of one repository. `memory` is a folder with the newest `created` that was seen of each.
 
     `signers` is an allowed_signers file with the keys that may have signed; without one, only the key that signs
-    now may have signed before. `now` returns milliseconds since 1970.
+    now may have signed before. `now` returns milliseconds since 1970;
+    `changed` is called with the app and channel of a document that was put in place.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Channels:
         memory: Path,
         signers: Path | None = None,
         now: Callable[[], int] = lambda: int(time.time() * 1000),
+        changed: Callable[[str, str], None] = lambda app, channel: None,
     ) -> None:
         self._repository = repository
         self._memory = memory
         self._signers = signers
         self._now = now
+        self._changed = changed
 
     def read(self, app: str, channel: str) -> SignedChannel | None:
         """The document of a channel, None if there is none. Its signature is valid; whose it is says `signer`.
@@ -118,6 +121,7 @@ class Channels:
         tag = before.found.tag if before else None
         self._repository.replace(channel_name(made.app, made.channel), join_signed(raw, signature), tag=tag)
         self._remember(made)
+        self._changed(made.app, made.channel)
         return made
 
     def _file(self, app: str, channel: str) -> Path:

@@ -219,6 +219,11 @@ def brake_name(app: str, channel: str) -> str:
     return f"brakes/{app}/{channel}"
 
 
+def bell_name(app: str, channel: str) -> str:
+    """Where a question is answered when the channel has changed, or after a time."""
+    return f"bells/{app}/{channel}"
+
+
 def report_name(app: str, host: str) -> str:
     """Where a host's report lies in a repository."""
     return f"reports/{app}/{host}"

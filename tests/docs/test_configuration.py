@@ -75,13 +75,13 @@ def test_every_key_of_a_named_table_stands_there_with_its_default(beginning: str
 
 def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
     found = {*re.findall(r"^\| `(\w+)` \| `PUSHER_(\w+)` \|", TEXT, re.M)}
-    named = {"app", "source", "root", "key", "ssh", "repository", "fleet", "keep_open_s"}
+    named = {"app", "source", "root", "key", "ssh", "repository", "fleet", "bell", "keep_open_s"}
     assert found == {(key, key.upper()) for key in named}
     assert named - {"keep_open_s"} < {*Settings.__dataclass_fields__}  # that one becomes a part of `ssh`
 
 
 def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
-    keys = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+|app|source|root|key|ssh|repository|fleet|keep_open_s"
+    keys = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+|app|source|root|key|ssh|repository|fleet|bell|keep_open_s"
     found = re.findall(rf"^\| `({keys})` \|", SENDER, re.M)
     top = [key for key in found if "." not in key]
     hosts, dependencies, run = (
@@ -90,12 +90,12 @@ def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Pa
     )
     values = {"address": "ssh://web1", "door": "127.0.0.1:9001", "drop": "/srv/drop", "owner": "root"}
     lines = [
-        *(f"{key} = 1" if key == "keep_open_s" else f'{key} = "x"' for key in top),
+        *(f"{key} = 1" if key == "keep_open_s" else f'{key} = "http://x"' for key in top),
         "[hosts.web1]",
         *(f'{key} = "{values[key]}"' for key in hosts),
     ]
     (tmp_path / "pusher.toml").write_text("\n".join(lines))
-    assert load({}, environment={}, start=tmp_path).app == "x"
+    assert load({}, environment={}, start=tmp_path).app == "http://x"
     (tmp_path / "pusher.toml").write_text("xyz = 1")
     with pytest.raises(Usage) as refused:
         load({}, environment={}, start=tmp_path)

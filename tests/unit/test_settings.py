@@ -91,7 +91,7 @@ def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
         ("sources = 'x'", r"unknown key 'sources'\. Did you mean 'source'\?"),
         (
             "zzz = 'x'",
-            r"unknown key 'zzz'\. Known keys here: app, source, root, key, ssh, keep_open_s, repository, fleet",
+            r"unknown key 'zzz'\. Known keys here: app, source, root, key, ssh, keep_open_s, repository",
         ),
         ("address = 'x'", r"unknown key 'address'\. It belongs into a table \[hosts\.NAME\]"),
         (

@@ -30,6 +30,7 @@ WRONG = {
     "dependencies": ("agent.host.dependencies.stream", "agent.host.dependencies.receipt"),
     "drop": ("agent.host.drop.dropped_folder", "agent.host.drop.dropped_file"),
     "channel": ("agent.host.channel.web", "agent.host.channel.local_folder"),
+    "repository-server": ("agent.repository.objects", "agent.repository.server"),
     "channel-door": ("agent.doors.channel.result", "agent.doors.channel.subscription"),
     "systemd": ("agent.host.systemd.journalctl", "agent.host.systemd.process"),
     "embedded": ("agent.host.embedded.orphans", "agent.host.embedded.log_buffer"),

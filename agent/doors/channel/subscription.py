@@ -34,6 +34,7 @@ from agent.core.config import Subscribe
 from agent.core.window import parse_window
 from agent.deploy.deployer import Rollback, Send
 from agent.deploy.subscribed import Subscribed
+from agent.doors.channel.bell import Bell
 from agent.doors.channel.reading import ChannelReader
 from agent.doors.channel.reporter import Reporter
 from agent.doors.channel.result import Result
@@ -73,6 +74,7 @@ class Subscription:
         folder: Path,
         clock: Clock,
         reporter: Reporter | None = None,
+        bell: Bell | None = None,
         refusals: Refusals | None = None,
         chance: Callable[[], float] = random.random,  # noqa: S311 - pauses, no secrets
     ) -> None:
@@ -84,6 +86,7 @@ class Subscription:
         self._folder = folder
         self._clock = clock
         self._reporter = reporter
+        self._bell = bell
         self._refusals = refusals or Refusals()
         self._chance = chance
         self._window = parse_window(settings.window)
@@ -100,6 +103,8 @@ class Subscription:
         """Follow the channel from now on. Nothing is waited for: a repository need not be there."""
         if self._reporter is not None:
             await self._reporter.start()
+        if self._bell is not None:
+            self._bell.start(self.wake)
         self._task = asyncio.create_task(self._serve(), name=f"channel {self._app.name}")
 
     async def stop(self) -> None:
@@ -107,6 +112,8 @@ class Subscription:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._bell is not None:
+            await self._bell.stop()
         for mirror in self._reader.in_turn():
             await mirror.close()
 

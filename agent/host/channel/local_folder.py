@@ -36,6 +36,10 @@ class LocalFolder:
         """As in the port."""
         await asyncio.to_thread(self._put, name, content)
 
+    async def bell(self, name: str) -> bool:
+        """As in the port. A folder has none: it may lie on another machine, whose changes this one is not told."""
+        raise Unreachable(f"{self.address} has no bell")
+
     async def close(self) -> None:
         """As in the port."""
 

@@ -57,6 +57,13 @@ class Mirror(Protocol):
         """Store a small object, in place of the one before. Raises: Unreachable, where that is not possible."""
         ...
 
+    async def bell(self, name: str) -> bool:
+        """Wait until the bell of this name rings, or the mirror has waited long enough; whether it rang.
+
+        Raises: Unreachable, also where there is no such bell.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of connections. It can be asked again."""
         ...

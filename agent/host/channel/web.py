@@ -25,17 +25,19 @@ from pusher.wire import Code, Failed, Problem, Refused
 
 _PIECE = 256 * 1024
 _SHOWN = 200
+_SETTLED_MS = 2_000
 _LONGEST_S = 24 * 3600.0
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebLimits:
-    """Times in seconds: to connect, without a byte, for a small object, and for a bundle."""
+    """Times in seconds: to connect, without a byte, for a small object, until a bell rings, and for a bundle."""
 
     connect_s: float = 10
     stall_s: float = 30
     small_s: float = 60
+    bell_s: float = 180
     total_s: float = 3_600
 
 
@@ -57,6 +59,8 @@ class Web:
         self._credentials = credentials
         self._environment = environment
         self._tls: ssl.SSLContext | None = None
+        self._heard: dict[str, dict[str, str]] = {}
+        """What rang last, by the name of the bell, as the next question names it."""
 
     async def read(self, name: str, *, most: int, tag: str = "") -> Answer | None:
         """As in the port."""
@@ -68,7 +72,7 @@ class Web:
             content = b""
             while len(content) <= most and (piece := await response.content.read(most + 1 - len(content))):
                 content += piece
-            return Answer(content, response.headers.get("ETag", ""), _date(response))
+            return Answer(content, _tag(response), _date(response))
 
     async def exists(self, name: str) -> bool:
         """As in the port."""
@@ -105,18 +109,36 @@ class Web:
         async with self._asked(name, {}, total_s=self._limits.small_s, content=content) as response:
             self._check(name, response, wanted=(200, 201, 204))
 
+    async def bell(self, name: str) -> bool:
+        """As in the port. What rang last is named as nchan does it: by Last-Modified and ETag."""
+        total_s = self._limits.bell_s
+        async with self._asked(name, self._heard.get(name, {}), total_s=total_s, stall_s=total_s) as response:
+            if response.status in (304, 408):
+                return False
+            self._check(name, response, wanted=(200,))
+            known = {"If-None-Match": "ETag", "If-Modified-Since": "Last-Modified"}
+            headers = response.headers
+            self._heard[name] = {ask: headers[given] for ask, given in known.items() if given in headers}
+            return True
+
     async def close(self) -> None:
         """As in the port. No connection is kept between questions: they are minutes apart."""
 
     @asynccontextmanager
     async def _asked(
-        self, name: str, headers: Mapping[str, str], *, total_s: float, content: bytes | None = None
+        self,
+        name: str,
+        headers: Mapping[str, str],
+        *,
+        total_s: float,
+        stall_s: float = 0,
+        content: bytes | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         url = self._url(name)
         try:
             auth, tls = await asyncio.to_thread(self._prepare, url)
             timeout = aiohttp.ClientTimeout(
-                total=total_s, sock_connect=self._limits.connect_s, sock_read=self._limits.stall_s
+                total=total_s, sock_connect=self._limits.connect_s, sock_read=stall_s or self._limits.stall_s
             )
             async with (
                 aiohttp.ClientSession(
@@ -204,11 +226,27 @@ def _basic(login: str, password: str) -> str:
     return f"Basic {base64.b64encode(f'{login}:{password}'.encode()).decode()}"
 
 
+def _tag(response: aiohttp.ClientResponse) -> str:
+    """The name of this content, if nothing else can have it.
+
+    Many servers make it of size and time in seconds. A document that is replaced twice within a second would
+    keep it, so it counts only once that second is long over (RFC 9110, section 8.8.2.2).
+    """
+    modified, date = (_time(response.headers.get(name, "")) for name in ("Last-Modified", "Date"))
+    if modified is not None and (date is None or date - modified < _SETTLED_MS):
+        return ""
+    return response.headers.get("ETag", "")
+
+
 def _date(response: aiohttp.ClientResponse) -> int | None:
     """The server's time in milliseconds, if it tells one (RFC 9110, section 6.6.1)."""
+    return _time(response.headers.get("Date", ""))
+
+
+def _time(text: str) -> int | None:
     try:
-        return int(email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp() * 1000)
-    except (KeyError, ValueError, OverflowError):
+        return int(email.utils.parsedate_to_datetime(text).timestamp() * 1000)
+    except (ValueError, OverflowError, TypeError):
         return None
 
 

@@ -1,0 +1,80 @@
+"""The objects of a repository in a folder, as a server sees them: which names there are, and who may write what.
+
+Invariant: a name that is none of a repository's names leads nowhere. Only reports are written, each by its own
+host as far as an inventory is named.
+"""
+
+import re
+from pathlib import Path
+
+from agent.host.bundle.signers import verify
+from agent.host.storage import volatile
+from agent.host.storage.errors import explained
+from pusher.wire import Code, Refused, WireError
+from pusher.wire.channel import split_signed
+from pusher.wire.report import REPORT_BYTES, REPORT_NAMESPACE, Report
+
+_NAME = r"[a-z][a-z0-9-]{0,29}[a-z0-9]"
+_READABLE = re.compile(
+    rf"bundles/[0-9a-f]{{64}}\.tar\.zst|(?:channels|brakes)/{_NAME}/{_NAME}|releases/{_NAME}\.json"
+    rf"|reports/{_NAME}/[A-Za-z0-9][A-Za-z0-9._-]{{0,252}}",
+    re.ASCII,
+)
+_REPORT = re.compile(r"reports/([^/]+)/([^/]+)", re.ASCII)
+_BELL = re.compile(rf"bells/({_NAME}/{_NAME})", re.ASCII)
+_DEADLINE_S = 10.0
+
+
+class Objects:
+    """The objects in a folder. With `fleet` (an inventory), only its hosts may report. Everything here blocks."""
+
+    def __init__(self, folder: Path, *, fleet: Path | None = None) -> None:
+        self._folder = folder
+        self._fleet = fleet
+
+    def find(self, name: str) -> Path | None:
+        """The file of an object; None if there is none of this name."""
+        path = self._folder / name
+        return path if _READABLE.fullmatch(name) and ".." not in name and path.is_file() else None
+
+    def channel_of(self, name: str) -> str | None:
+        """The channel document that a bell is about."""
+        found = _BELL.fullmatch(name)
+        return f"channels/{found[1]}" if found else None
+
+    def stamp(self, name: str) -> str:
+        """What changes with the content of an object; empty if there is none."""
+        try:
+            state = (self._folder / name).stat()
+        except OSError:
+            return ""
+        return f'"{state.st_mtime_ns:x}-{state.st_size:x}-{state.st_ino:x}"'
+
+    def put_report(self, name: str, content: bytes) -> None:
+        """Store a report in place of the one before. Raises: Refused, Failed."""
+        found = _REPORT.fullmatch(name)
+        if not found or not _READABLE.fullmatch(name) or ".." in name:
+            raise Refused(Code.NOT_ALLOWED, f"{name[:200]} cannot be written", why="only reports are taken here")
+        try:
+            document, signature = split_signed(content, most=REPORT_BYTES)
+            report = Report.from_bytes(document)
+        except WireError as error:
+            raise Refused(Code.BAD_REQUEST, "This is no report", why=str(error)) from error
+        if (report.app, report.host) != (found[1], found[2]):
+            why = f"it is about {report.app} on {report.host}"
+            raise Refused(Code.WRONG_HOST, "The report does not belong here", why=why)
+        if self._fleet is not None:
+            signer = verify(
+                document,
+                signature,
+                allowed_signers=self._fleet,
+                deadline_s=_DEADLINE_S,
+                namespace=REPORT_NAMESPACE,
+            )
+            if signer.principal != report.host:
+                why = f"{signer.principal} has"
+                raise Refused(Code.SIGNER_UNKNOWN, f"{report.host} has not signed this", why=why)
+        path = self._folder / name
+        with explained("write", path):
+            volatile.make_folder(path.parent)
+            volatile.write(path, content.decode())

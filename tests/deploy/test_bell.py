@@ -1,0 +1,282 @@
+"""The bell: hosts fetch at once, from the embedded server and from nginx with nchan, as both are shipped."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from agent.core.config import Subscribe
+from agent.doors.channel.bell import Bell
+from agent.doors.channel.reading import ChannelReader
+from agent.host.channel.mirror import Mirror, Unreachable
+from agent.host.channel.web import Web, WebLimits
+from agent.repository.objects import Objects
+from agent.repository.server import RepositoryServer
+from pusher.errors import Unreachable as NoAnswer
+from pusher.fleet.inventory import adopt
+from pusher.repository.bell import ring
+from pusher.wire.channel import bell_name, channel_name, report_name
+from tests.host import free_port, make_key
+from tests.publishing import APP, CHANNEL, Publisher
+from tests.reporting import Reporting
+from tests.subscribed_host import PatientClock, SubscribedHost, following
+
+REPOSITORY = Path(__file__).parents[2]
+BELL = bell_name(APP, CHANNEL)
+LIMITS = WebLimits(bell_s=20)
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+
+
+def files(version: str) -> dict[str, str]:
+    return {"app.py": version, "requirements.txt": ""}
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("keys") / "key"
+    make_key(file)
+    return file
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, key: Path) -> Publisher:
+    made = Publisher(tmp_path / "repo", key=key)
+    made.trust(tmp_path / "signers")
+    (tmp_path / "repo").mkdir()
+    return made
+
+
+@asynccontextmanager
+async def embedded(
+    folder: Path, *, bell_s: float = 20, fleet: Path | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    server = RepositoryServer(
+        Objects(folder, fleet=fleet), host="127.0.0.1", port=0, tls=tls, bell_s=bell_s, check_s=0.02
+    )
+    port = await server.start()
+    try:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{port}"
+    finally:
+        await server.stop()
+
+
+def host_of(publisher: Publisher, address: str) -> SubscribedHost:
+    """A host whose polls never come: only the bell makes it read."""
+    root = publisher.folder.parent
+    return SubscribedHost(
+        root / "web1",
+        [Web(address, limits=LIMITS)],
+        signers=root / "signers",
+        clock=PatientClock(),
+        settings=Subscribe(repository=[address]),
+        reports=True,
+        bell=True,
+    )
+
+
+async def live(host: SubscribedHost, version: str) -> None:
+    async with asyncio.timeout(15):
+        while host.live != version:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_host_fetches_when_the_embedded_server_rings(publisher: Publisher) -> None:
+    async with embedded(publisher.folder) as address, following(host_of(publisher, address)) as host:
+        for version in ("v1", "v2"):
+            await publisher.publish(files(version), version)
+            await live(host, version)
+        report = publisher.folder / report_name(APP, "web1")
+        async with asyncio.timeout(10):
+            while not await asyncio.to_thread(report.exists):  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.01)
+
+
+async def test_a_bell_waits_and_then_says_that_nothing_has_changed(publisher: Publisher) -> None:
+    await publisher.publish(files("v1"), "v1")
+    async with embedded(publisher.folder, bell_s=0.2) as address:
+        mirror = Web(address, limits=LIMITS)
+        assert await mirror.bell(BELL) is True
+        began = time.monotonic()
+        assert await mirror.bell(BELL) is False
+        assert time.monotonic() - began >= 0.2
+        waiting = asyncio.create_task(mirror.bell(BELL))
+        await asyncio.sleep(0.05)
+        await publisher.publish(files("v2"), "v2")
+        assert await waiting is True
+        with pytest.raises(Unreachable):
+            await mirror.bell("bells/no")
+
+
+async def test_the_embedded_server_serves_what_a_repository_has_and_nothing_else(publisher: Publisher) -> None:
+    target = await publisher.publish(files("v1"), "v1")
+    (publisher.folder / "secret").write_text("secret")
+    (publisher.folder / "channels/flask-demo/.stable.lock").write_text("secret")
+    bundle = f"/bundles/{target.bundles[0].sha256}.tar.zst"
+    async with embedded(publisher.folder) as address, aiohttp.ClientSession(address) as session:
+        async with session.get(f"/{channel_name(APP, CHANNEL)}") as answer:
+            assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-cache")
+            tag = answer.headers["ETag"]
+        async with session.get(f"/{channel_name(APP, CHANNEL)}", headers={"If-None-Match": tag}) as answer:
+            assert answer.status == 304
+        async with session.get(bundle, headers={"Range": "bytes=10-19"}) as answer:
+            assert (answer.status, len(await answer.read())) == (206, 10)
+        for path in ("/", "/secret", "/channels/flask-demo/.stable.lock", "/channels/../secret", "/%2e%2e/signers",
+                     "/channels/flask-demo", "/bundles/", "/bells/x", "/reports/flask-demo/.."):  # fmt: skip
+            async with session.get(path) as answer:
+                assert answer.status == 404, path
+        for method in ("POST", "DELETE", "PATCH"):
+            async with session.request(method, bundle) as answer:
+                assert answer.status == 405
+
+
+async def test_only_a_host_of_the_fleet_can_write_its_own_report(publisher: Publisher, tmp_path: Path) -> None:
+    web1, web2 = [await asyncio.to_thread(Reporting, tmp_path, name) for name in ("web1", "web2")]
+    await asyncio.to_thread(adopt, tmp_path / "fleet", await asyncio.to_thread(web1.identity.public))
+    good = await asyncio.to_thread(web1.signed)
+    forged = await asyncio.to_thread(lambda: web2.signed(host="web1"))
+    stranger = await asyncio.to_thread(web2.signed)
+    cases = {
+        (report_name(APP, "web1"), good): 201,
+        (report_name(APP, "web1"), forged): 403,
+        (report_name(APP, "web2"), stranger): 403,
+        (report_name(APP, "web2"), good): 422,
+        (report_name("other", "web1"), good): 422,
+        (channel_name(APP, CHANNEL), good): 403,
+        ("bundles/" + "0a" * 32 + ".tar.zst", good): 403,
+        (report_name(APP, "web1"), b"{}"): 400,
+        (report_name(APP, "web1"), b"x" * 20_000): 413,
+    }
+    async with (
+        embedded(publisher.folder, fleet=tmp_path / "fleet") as address,
+        aiohttp.ClientSession(address) as session,
+    ):
+        for (name, content), status in cases.items():
+            async with session.put(f"/{name}", data=content) as answer:
+                assert answer.status == status, name
+    assert [one.name for one in (publisher.folder / "reports/flask-demo").iterdir()] == ["web1"]
+
+
+class Chatty:
+    """A mirror whose bell rings all the time, or is broken."""
+
+    address = "https://chatty.example"
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+        self.asked = 0
+
+    async def bell(self, name: str) -> bool:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.broken:
+            raise Unreachable("no bell")
+        return True
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_bell_that_never_stops_or_never_works_is_asked_less_and_less(broken: bool) -> None:
+    mirror, clock, rung = Chatty(broken=broken), PatientClock(), 0
+
+    def ring_it() -> None:
+        nonlocal rung
+        rung += 1
+
+    mirrors: list[Mirror] = [mirror]  # type: ignore[list-item]
+    reader = ChannelReader(APP, CHANNEL, mirrors=mirrors, files=None, subscribed=None, now=clock.now,  # type: ignore[arg-type]
+                           shuffle=lambda order: None)  # fmt: skip
+    bell = Bell(BELL, reader=reader, clock=clock, chance=lambda: 0.5)
+    bell.start(ring_it)
+    for _ in range(40):
+        await asyncio.sleep(0.002)
+        clock.end()
+    await bell.stop()
+    pauses = [one for one in clock.pauses if one > 0.5]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 900
+    assert rung == (0 if broken else pytest.approx(mirror.asked, abs=1))
+
+
+@pytest.fixture
+def nginx(publisher: Publisher, tmp_path: Path) -> Iterator[str]:
+    """Debian's nginx with the configuration of the package, except for its folder and its port."""
+    if not NCHAN.exists() or not shutil.which("nginx"):
+        pytest.skip("nginx with nchan is not installed (apt-get install nginx-light libnginx-mod-nchan)")
+    port = free_port()
+    site = (REPOSITORY / "packaging/nginx/pusher-repository.conf").read_text()
+    assert site.count("/srv/repository") >= 2
+    site = site.replace("root /srv/repository;", f"root {publisher.folder};").replace(
+        "8180;", f"127.0.0.1:{port};", 1
+    )
+    (tmp_path / "site.conf").write_text(site)
+    (tmp_path / "nginx.conf").write_text(
+        f"load_module {NCHAN};\ndaemon off;\npid {tmp_path}/nginx.pid;\nerror_log {tmp_path}/error.log;\n"
+        f"worker_processes 1;\nevents {{ worker_connections 512; }}\nhttp {{ access_log off;\n"
+        f"client_body_temp_path {tmp_path}/body;\ninclude {tmp_path}/site.conf; }}\n"
+    )
+    if os.geteuid() == 0:
+        with (tmp_path / "nginx.conf").open("r+") as file:
+            text = file.read()
+            file.seek(0)
+            file.write(f"user root;\n{text}")
+    server = subprocess.Popen(("nginx", "-c", str(tmp_path / "nginx.conf")), stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with contextlib.closing(socket.create_connection(("127.0.0.1", port), 0.2)):
+                    break
+            except OSError:
+                assert server.poll() is None, server.stderr and server.stderr.read()
+                assert time.monotonic() < deadline
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+        if server.stderr:
+            server.stderr.close()
+
+
+async def test_a_host_fetches_when_nginx_rings_and_its_report_arrives(nginx: str, publisher: Publisher) -> None:
+    async with following(host_of(publisher, nginx)) as host:
+        for version in ("v1", "v2"):
+            await publisher.publish(files(version), version)
+            await asyncio.to_thread(ring, nginx, APP, CHANNEL)
+            await live(host, version)
+        report = publisher.folder / report_name(APP, "web1")
+        async with asyncio.timeout(10):
+            while not await asyncio.to_thread(report.exists):  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.01)
+
+
+async def test_nginx_serves_a_repository_and_takes_nothing_but_reports(nginx: str, publisher: Publisher) -> None:
+    target = await publisher.publish(files("v1"), "v1")
+    bundle = f"/bundles/{target.bundles[0].sha256}.tar.zst"
+    (publisher.folder / "secret").write_text("secret")
+    async with aiohttp.ClientSession(nginx) as session:
+        async with session.get(f"/{channel_name(APP, CHANNEL)}") as answer:
+            assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-cache")
+        async with session.get(bundle, headers={"Range": "bytes=10-19"}) as answer:
+            assert (answer.status, len(await answer.read())) == (206, 10)
+        for path in ("/secret", "/", "/channels/", "/channels/flask-demo/.stable.lock"):
+            async with session.get(path) as answer:
+                assert answer.status in (403, 404), path
+        for path in (bundle, f"/{channel_name(APP, CHANNEL)}", "/brakes/flask-demo/stable", "/secret"):
+            async with session.put(path, data=b"x") as answer:
+                assert answer.status in (403, 404, 405), path
+        async with session.put(f"/{report_name(APP, 'web1')}", data=b"x" * 20_000) as answer:
+            assert answer.status == 413
+
+
+def test_a_bell_that_is_not_there_is_named() -> None:
+    with pytest.raises(NoAnswer, match="could not be rung"):
+        ring(f"http://127.0.0.1:{free_port()}", APP, CHANNEL)
