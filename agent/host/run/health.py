@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from agent.core.config import Health, parse_listen
+from agent.core.ending import find_cause, without_noise
 from agent.host.net.sockets import short_path
 from agent.host.ports import Clock, Running
 from agent.host.run.ended import ended, not_loaded
@@ -204,12 +205,17 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 
 async def _fail_unhealthy(running: Running, finding: Finding, *, when: str) -> NoReturn:
-    written = await running.tail()
-    output = f"{finding.body}\n\n{written}" if finding.body and written else finding.body or written
+    written = without_noise(await running.tail())
+    placed, why, body = running.placed, finding.why, finding.body
+    # An error of the app's own is the reason, and its log has it once for each time it was asked.
+    if finding.answered and (cause := find_cause(written, release=placed.release, start=placed.run.start)):
+        why, written = f"{why}; its log says {cause.why}", cause.output
+        body = "" if "Traceback (most recent" in body else body  # the same once more
+    output = f"{body}\n\n{written}" if body and written else body or written
     raise Failed(
         Code.APP_UNHEALTHY,
-        f"Release {running.placed.release} was not healthy{when}",
-        why=finding.why,
+        f"Release {placed.release} was not healthy{when}",
+        why=why,
         hint=finding.hint,
         output=output,
     )
