@@ -71,6 +71,7 @@ class Place:
         self._key = folder / "key"
         self._log = folder / "agent.log"
         self._cache = cache
+        self._own_cache = folder / "own-cache"
         self._agent: subprocess.Popen[bytes] | None = None
         self._door, self.port = _free_ports(2)
 
@@ -132,6 +133,12 @@ class Place:
                 return int(line.split()[1]) * 1024
         raise Unmeasured(f"the kernel does not say {member}")
 
+    def forget_packages(self) -> None:
+        """Let the agent and the sender download packages anew."""
+        for folder in (self._cache, self._own_cache):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+
     def forget_agent_peak(self) -> None:
         """Let `VmHWM` begin anew (proc(5), clear_refs)."""
         self._proc("clear_refs").write_text("5")
@@ -150,7 +157,8 @@ class Place:
             relay.close()
 
     def _pusher(self, *arguments: str | Path) -> Cost:
-        return run(BIN / "pusher", *arguments, environment={**ENVIRONMENT, "PUSHER_KEY": str(self._key)})
+        own = {"PUSHER_KEY": str(self._key), "XDG_CACHE_HOME": str(self._own_cache)}
+        return run(BIN / "pusher", *arguments, environment={**ENVIRONMENT, **own})
 
     def _proc(self, name: str) -> Path:
         if self._agent is None:

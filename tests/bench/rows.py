@@ -20,6 +20,7 @@ from tests.bench.siege import server_siege
 
 _MB = 10**6
 _LARGE_FILES, _LARGE_BYTES = 4, 250 * _MB
+_STATIC_FILES, _STATIC_BYTES = 100, 2 * _MB
 _MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
 # Nobody rolls back before a candidate has gone.
 _AFTERWARDS_S = 3
@@ -109,6 +110,40 @@ def many(bench: Bench) -> Iterator[Result]:
         yield Result(
             f"{what}: bytes that travel", f"{_size(travelled)} of {_size(total)}",
             goal="that file, index", met=travelled < most,
+        )  # fmt: skip
+
+
+def science(bench: Bench) -> Iterator[Result]:
+    """pusher send, first time: numpy, pandas, scikit-learn, 200 MB of files | uv pip install, cp -a, sync"""
+    # In turn, each with an empty cache of packages: what a first send downloads, the other downloads too.
+    with bench.place("science") as place:
+        place.send("v1")
+        tree = _tree(place, "science")
+        (tree / "requirements.txt").write_text("flask\ngunicorn\nnumpy\npandas\nscikit-learn\n")
+        (tree / "static").mkdir()
+        for number in range(_STATIC_FILES):
+            (tree / f"static/{number}").write_bytes(os.urandom(_STATIC_BYTES))
+        other, cache = bench.folder / "science/other", bench.folder / "science/cache"
+        uv = (BIN / "uv", "--cache-dir", cache, "--no-config", "--quiet")
+        run(*uv, "venv", "--python", "/usr/bin/python3", other)
+        packages = ("pip", "install", "--python", other / "bin/python", "--link-mode", "copy", "-r")
+        seconds = run(*uv, *packages, tree / "requirements.txt").seconds
+        copying = run("cp", "-a", tree, bench.folder / "science/copy").seconds + run("sync").seconds
+        place.forget_packages()
+        cost = place.send("science")
+        ratio = cost.seconds / (seconds + copying)
+        yield Result(
+            "first send of numpy, pandas, scikit-learn and 200 MB", f"{cost.seconds:.1f} s",
+            f"uv pip install {seconds:.1f} s, cp -a, sync {copying:.1f} s",
+            f"{ratio:.1f} x", "<= 1.1 x", ratio <= 1.1,
+        )  # fmt: skip
+        (tree / "app.py").write_text((tree / "app.py").read_text() + "# changed\n")
+        with place.counted() as (address, count):
+            place.send("science", to=address)
+            travelled = count()
+        yield Result(
+            "the same with one file changed: bytes that travel", f"{travelled / 1000:.1f} kB",
+            goal="< 10 kB", met=travelled < 10_000,
         )  # fmt: skip
 
 
@@ -207,6 +242,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         rollback,
         large,
         many,
+        science,
         version,
         rest,
         pause,
