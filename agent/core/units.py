@@ -152,6 +152,13 @@ def become_options(folder: Path, process: str) -> tuple[str, ...]:
     return (f"--become={folder}", f"--process={process}")
 
 
+def candidate_options(folder: Path, config: AppConfig) -> tuple[str, ...]:
+    """As `become_options`, for a candidate: also at which loopback address its server gets a socket."""
+    where = parse_listen(config.listen)
+    host = "no" if isinstance(where, str) else "::1" if ":" in where[0] else "127.0.0.1"
+    return (*become_options(folder, SERVICE), f"--loopback={host}")
+
+
 def process_environment(instance: Instance) -> dict[str, str]:
     """By what a process knows which one it is."""
     return {"PUSHER_PROCESS": instance.process, "PUSHER_INSTANCE": str(instance.number)}
@@ -188,7 +195,7 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         if config.environment_file
         else "",
         "environment": " ".join(f"{name}={value}" for name, value in environment.items()),
-        "become": _command("path", *RUNNER, *become_options(layout.candidate, SERVICE)),
+        "become": _command("path", *RUNNER, *candidate_options(layout.candidate, config)),
         "run": _command("path", *RUNNER, *runner_options(layout.path, config)),
         "reload": f"{' '.join(RUNNER)} --reload=${{MAINPID}}",
         "hook": _command("path", "/bin/sh", str(layout.hook)),

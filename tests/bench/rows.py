@@ -14,6 +14,7 @@ from statistics import median
 from tests.bench.booted import booted
 from tests.bench.pauses import pause, server_pause
 from tests.bench.place import BIN, Place, run
+from tests.bench.ports import port
 from tests.bench.results import Bench, Result
 from tests.bench.servers import servers
 from tests.bench.siege import server_siege
@@ -247,6 +248,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         rest,
         pause,
         servers,
+        port,
         server_send,
         server_rollback,
         server_rest,

@@ -31,7 +31,7 @@ from pathlib import Path
 
 VERSION, WAY = {version!r}, {way!r}
 FDS = sorted(map(int, os.listdir("/proc/self/fd")))[:-1]  # without that of the folder itself
-listening = socket.socket(fileno=3)
+listening = socket.create_server(("127.0.0.1", int(os.environ["PORT"]))) if {port} else socket.socket(fileno=3)
 
 def gate(name):
     while Path(name).exists():
@@ -53,7 +53,7 @@ def facts():
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return {{"version": VERSION, "pid": os.getpid(), "cwd": os.getcwd(), "env": dict(os.environ),
             "blocked": status["SigBlk"].strip(), "ignored": status["SigIgn"].strip(),
-            "fds": FDS, "sid": os.getsid(0), "argv": sys.argv[1:]}}
+            "fds": FDS, "sid": os.getsid(0), "argv": sys.argv[1:], "visitor": visitor.getpeername()}}
 
 {prelude}
 listening.setblocking(WAY == "accept")
@@ -73,11 +73,12 @@ while True:
 class RunnerPlace:
     """Releases of an app beneath `root`, and a listening socket for them."""
 
-    def __init__(self, root: Path, *, venv: Path | None = None, unix: bool = False) -> None:
+    def __init__(self, root: Path, *, venv: Path | None = None, unix: bool = False, port: bool = False) -> None:
         self.root = root
         self.log = root / "log"
         self.command = "python app.py"
         self.deadline_s = 15.0
+        self.port = port
         self._venv = venv
         if unix:
             self.socket = socket.socket(socket.AF_UNIX)
@@ -94,7 +95,9 @@ class RunnerPlace:
         folder = self.root / f"releases/2026112302{self._numbers:04}Z"
         folder.mkdir(parents=True)
         (folder / "REVISION").write_text(f"{version}\n")
-        (folder / "app.py").write_text(app or APP.format(version=version, way=way, prelude=prelude))
+        (folder / "app.py").write_text(
+            app or APP.format(version=version, way=way, prelude=prelude, port=self.port)
+        )
         if self._venv:
             (folder / "venv").symlink_to(self._venv)
         else:
@@ -107,7 +110,8 @@ class RunnerPlace:
     def say_run(self, folder: Path) -> None:
         """Let a release be started by this place's command, within its deadline."""
         processes = {"worker": {"start": split_command(self.command)}}
-        say_run(folder, self.command, health={"deadline_s": self.deadline_s}, processes=processes)
+        settings = {"health": {"deadline_s": self.deadline_s}, "listen_via": "port" if self.port else "socket"}
+        say_run(folder, self.command, processes=processes, **settings)
 
     def go_live(self, name: str) -> None:
         (self.root / "current.new").symlink_to(f"releases/{name}")

@@ -173,7 +173,7 @@ async def test_a_start_command_that_ignores_the_socket_is_reported_as_such(host_
     async with running(host_off) as host:
         status, problem = await host.send(wsgi("v1", **{"idle.py": "import time\ntime.sleep(60)\n"}), "v1")
         assert (status, problem["code"]) == (422, "socket_not_taken")
-        assert "uvicorn needs --fd 3" in problem["hint"]
+        assert "app.run() never uses it" in problem["hint"]
 
 
 async def test_a_port_that_another_process_has_is_refused(host: Host):

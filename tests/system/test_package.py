@@ -194,7 +194,9 @@ def test_removed_it_leaves_the_app_running_and_installed_again_it_knows_it(insta
     assert installed.version() == live["version"]
     assert (installed.machine.root / "etc/hosts").read_text() == HOSTS
     assert "pusher-agent" not in installed.machine.says("ls", "/etc/polkit-1/rules.d")
-    assert installed.machine.says("ls", "/usr/lib/pusher-agent") == "runner.pyc\n"  # what the app is started by
+    assert (
+        installed.machine.says("ls", "/usr/lib/pusher-agent") == "relay.pyc\nrunner.pyc\n"
+    )  # what the app is started by
     installed.machine.run("systemctl", "restart", f"{APP}.service")
     installed.machine.until(lambda: installed.version() == live["version"], what="the app, without an agent")
 

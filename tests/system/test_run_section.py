@@ -1,5 +1,7 @@
 """How a release runs belongs to the release: on a server, a rollback starts it as it was confirmed."""
 
+import asyncio
+import platform
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ import pytest
 
 from tests.conftest import make_venv
 from tests.system import versions
+from tests.system.load import Visitors
 from tests.system.server import APP, Server
 
 TOML = f"/etc/pusher-agent/apps/{APP}.toml"
@@ -22,6 +25,7 @@ async def app(scope, receive, send):
     await send({{"type": "http.response.start", "status": 200, "headers": []}})
     await send({{"type": "http.response.body", "body": body}})
 """
+SYSCONFIG = "# system configuration generated and used by the sysconfig module\n"
 PROCFILE = (
     "web: gunicorn -w 1 app:app\nrelease: echo released by $(id -un) >>/opt/flask-demo/shared/uploads/said\n"
 )
@@ -87,6 +91,63 @@ def test_from_gunicorn_to_uvicorn_and_back_without_a_word_of_roots(free: Server,
     free.machine.reboot()
     free.machine.until(lambda: free.curl("/status")["running"], seconds=30)
     assert free.version() == "g1"
+
+
+async def test_a_server_that_only_knows_a_port_serves_and_changes_over_like_any_other(
+    free: Server, tmp_path: Path
+) -> None:
+    for version in ("w1", "w2"):
+        versions.write(tmp_path, version, Procfile="web: flask run --port=$PORT\n")
+    await asyncio.to_thread(free.deploy, "w1", source=tmp_path)
+    assert started(free) == "flask run --port '$PORT' --host 127.0.0.1"
+    async with Visitors(free.machine.address, 8000, "/version", per_second=50) as visitors:
+        await asyncio.to_thread(free.deploy, "w2", source=tmp_path)
+        assert (await asyncio.to_thread(free.rollback))["outcome"] == "done"
+    print(visitors.endings, f"longest {visitors.longest_s * 1000:.1f} ms")
+    assert visitors.endings.keys() <= {"200 w1", "200 w2"}, visitors.endings
+    runner, main = free.runner(), free.main()
+    free.machine.run("kill", "-9", str(main))
+    free.machine.until(lambda: free.runner() not in (0, runner), seconds=20)
+    assert free.version() == "w1"
+    children = free.machine.says("sh", "-c", f"cat /proc/{free.runner()}/task/*/children").split()
+    assert len(children) == 2, "the server and its relay"
+
+
+def test_a_python_that_root_adds_is_used_by_the_agent_the_build_unit_and_the_app(
+    free: Server, tmp_path: Path
+) -> None:
+    machine = free.machine
+    system = machine.says("readlink", "-f", "/usr/bin/python3").strip()
+    version = machine.says(system, "-c", "import platform; print(platform.python_version())").strip()
+    name = f"cpython-{version}+20261127-{platform.machine()}-unknown-linux-gnu-install_only.tar.gz"
+    folder = machine.root / "root/python"
+    minor = version.rpartition(".")[0]
+    # A copy of the system's interpreter finds its library where it was built for.
+    for path, text in (
+        (f"lib/python{minor}/_sysconfigdata_.py", f"{SYSCONFIG}build_time_vars = {{}}\n"),
+        (f"bin/python{minor}", None),
+    ):
+        (folder / path).parent.mkdir(parents=True)
+        if text is None:
+            machine.run("cp", system, f"/root/python/{path}")
+        else:
+            (folder / path).write_text(text)
+    machine.run("tar", "-C", "/root", "-czf", f"/root/{name}", "python")
+    digest = machine.says("sha256sum", f"/root/{name}").split()[0]
+    said = machine.says("pusher-agent", "python", "add", minor, "--from", f"/root/{name}", "--digest", digest)
+    assert f"added Python {version}" in said, said
+    versions.write(tmp_path, "p1", Procfile="web: gunicorn -w 1 app:app\n", **{".python-version": minor})
+    free.deploy("p1", source=tmp_path)
+    exe = machine.says("readlink", f"/proc/{free.main()}/exe")
+    assert exe.startswith("/opt/pusher-agent/pythons/cpython-"), exe
+    assert f"needed by release {free.curl('/status')['live']['release']}" in machine.says(
+        "pusher-agent", "python", "list"
+    )
+    assert "cannot be removed" in machine.run("pusher-agent", "python", "remove", minor, check=False).stderr
+    versions.write(tmp_path, "p2", **{".python-version": "3.99"})
+    answer = free.send("p2", source=tmp_path)
+    assert answer["code"] == "dependencies_failed", answer
+    assert "`sudo pusher-agent python add 3.99`" in answer["hint"], answer
 
 
 def test_each_release_answers_the_question_it_was_confirmed_with(free: Server, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ STORAGE = "agent/host/storage/"
 ALLOWED = {
     ("agent/host/net/sockets.py", "chmod"): "the mode of a unix socket, set before anybody can connect",
     ("agent/host/net/sockets.py", "bind"): "makes a unix socket: it ends with its process",
+    ("agent/host/run/runner.py", "bind"): "TCP sockets",
     ("agent/host/systemd/hooks.py", "write"): "opens the FIFO of a hook, which holds nothing",
     ("agent/host/setup/app_folders.py", "chmod"): "root's set-up, which can be run again",
     ("agent/host/setup/app_folders.py", "chown"): "root's set-up, which can be run again",

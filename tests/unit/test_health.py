@@ -214,7 +214,8 @@ async def test_a_socket_that_the_app_does_not_accept_from_is_reported_as_that(
     assert problem.code is other.code is Code.SOCKET_NOT_TAKEN
     assert str(problem) == (
         "Release 20261123020055Z was not loaded within 0.2 s: gunicorn holds the socket, and its workers still "
-        "load the app. If it needs longer, raise deadline_s in [health]. Its last lines are below"
+        "load the app. If it needs longer, raise deadline_s in [health]. If its configuration has reuse_port, it "
+        "takes no socket: leave that out. Its last lines are below"
     )
     assert "app.run() never uses it" in other.hint
 

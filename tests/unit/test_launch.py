@@ -58,27 +58,20 @@ def test_an_app_runs_in_its_release_and_knows_what_it_is(release: Path, tmp_path
     (tmp_path / "etc/demo.env").write_text("KEY=secret\n")
     link = tmp_path / "current"
     link.symlink_to(release)
-    prepared = launch.prepare_app(
+    prepared = launch.prepare_candidate(
         "demo",
         config(environment_file="/etc/demo.env"),
         Placed(release.name, "v1", link),
         host=HostLayout(tmp_path),
-        preflight=True,
     )
     assert prepared.folder == release
-    assert prepared.argv[-3:] == ("-w", "2", "app:app")
+    assert prepared.argv[-3:] == (f"--become={release}", "--process=service", "--loopback=127.0.0.1")
     own = {name: value for name, value in prepared.environment.items() if name.startswith(("PUSHER", "KEY"))}
     assert own == {
         "KEY": "secret",
         "PUSHER_APP": "demo",
-        "PUSHER_RELEASE": release.name,
-        "PUSHER_VERSION": "v1",
         "PUSHER_PREFLIGHT": "1",
     }
-    live = launch.prepare_app(
-        "demo", config(), Placed(release.name, "v1", release), host=HostLayout(tmp_path), preflight=False
-    )
-    assert "PUSHER_PREFLIGHT" not in live.environment
 
 
 def test_an_environment_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def test_a_candidate_is_started_as_the_release_will_be() -> None:
     service, candidate = found[f"{APP}.service"], found[f"{APP}-preflight.service"]
     runner = '/usr/bin/python3 "-I" "-S" "/usr/lib/pusher-agent/runner.pyc"'
     become = f'{runner} "--become=/opt/{APP}/.agent/candidate" "--process=service"'
-    assert values(candidate, "ExecStart") == [become]
+    assert values(candidate, "ExecStart") == [f'{become} "--loopback=127.0.0.1"']
+    for listen, loopback in (("[::]:8000", "::1"), ("unix:/run/demo/app.sock", "no")):
+        other = units(listen=listen)[f"{APP}-preflight.service"]
+        assert values(other, "ExecStart") == [f'{become} "--loopback={loopback}"']
     for name in ("User", "EnvironmentFile", "SystemCallFilter"):
         assert values(service, name) == values(candidate, name)
     assert values(candidate, "Environment") == [f"{values(service, 'Environment')[0]} PUSHER_PREFLIGHT=1"]

@@ -29,7 +29,7 @@ from agent.host.net import sockets
 from agent.host.ports import Clock, Lines, Placed
 from agent.host.run import process
 from agent.host.run.ended import ended
-from agent.host.run.launch import Launch, find_start, prepare_app, prepare_runner
+from agent.host.run.launch import Launch, find_start, prepare_candidate, prepare_runner
 from agent.host.storage import volatile
 from pusher.wire import Code, Failed, LogLine, LogUnit, Problem
 
@@ -262,7 +262,7 @@ class Embedded:
         return found
 
     async def _prepare(self, placed: Placed) -> Launch:
-        prepare = partial(prepare_app, host=self._host, preflight=True)
+        prepare = partial(prepare_candidate, host=self._host)
         return await asyncio.to_thread(prepare, self._app, self._config, placed)
 
     async def _start_candidate(self, placed: Placed, launch: Launch, sock: socket.socket, private: Path) -> Main:

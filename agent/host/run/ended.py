@@ -3,15 +3,12 @@
 from pathlib import PurePath
 
 from agent.core.ending import find_cause, without_noise
+from agent.core.servers import opens_its_own, port_advice, socket_advice
 from agent.host.ports import Placed
 from pusher.wire import Code, Failed
 
 _CLEAN_END = "exit code 0"
 _ABSENT = "No module named "
-_SOCKET_HINT = (
-    "The socket is descriptor 3 (LISTEN_FDS): gunicorn uses it by itself, uvicorn needs --fd 3, app.run() never "
-    "uses it"
-)
 
 
 def ended(placed: Placed, *, why: str, written: str) -> Failed:
@@ -30,20 +27,23 @@ def not_loaded(placed: Placed, *, deadline_s: float, written: str) -> Failed:
     """The problem of a release that runs, and has accepted no connection in time."""
     if found := caused(placed, Code.SOCKET_NOT_TAKEN, written):
         return found
-    program = PurePath(placed.run.start[0]).name
-    if program == "gunicorn":
+    start, at_port = placed.run.start, placed.run.listen_via == "port"
+    if PurePath(start[0]).name == "gunicorn" and not at_port and not opens_its_own(start):
         return Failed(
             Code.SOCKET_NOT_TAKEN,
             f"Release {placed.release} was not loaded within {deadline_s:g} s",
             why="gunicorn holds the socket, and its workers still load the app",
-            hint="If it needs longer, raise deadline_s in [health]. Its last lines are below",
+            hint="If it needs longer, raise deadline_s in [health]. If its configuration has reuse_port, it takes "
+            "no socket: leave that out. Its last lines are below",
             output=written,
         )
     return Failed(
         Code.SOCKET_NOT_TAKEN,
-        f"Release {placed.release} did not accept from the socket it was handed",
+        f"Release {placed.release} did not accept "
+        + ("at the port it was told" if at_port else "from the socket it was handed"),
         why=f"no connection was accepted within {deadline_s:g} s (deadline_s), though the app runs",
-        hint=f"Its last lines are below: it may have failed to start. {_SOCKET_HINT}",
+        hint="Its last lines are below: it may have failed to start. "
+        + (port_advice(start) if at_port else socket_advice(start)),
         output=written,
     )
 

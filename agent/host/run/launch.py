@@ -15,7 +15,7 @@ from agent.core.layout import HostLayout
 from agent.core.processes import Instance
 from agent.core.pythons import DEFAULT_PYTHON
 from agent.core.run import SERVICE, Words
-from agent.core.units import process_environment, process_options, runner_options
+from agent.core.units import candidate_options, process_environment, process_options, runner_options
 from agent.host.ports import Placed
 from pusher.wire import Code, Failed, Refused
 
@@ -32,17 +32,16 @@ class Launch:
     environment: Mapping[str, str]
 
 
-def prepare_app(app: str, config: AppConfig, placed: Placed, *, host: HostLayout, preflight: bool) -> Launch:
-    """How to start a release. The process must get the listening socket as its standard input. Blocking.
+def prepare_candidate(app: str, config: AppConfig, placed: Placed, *, host: HostLayout) -> Launch:
+    """How to start a candidate. The process must get its private socket as its standard input. Blocking.
 
     Raises: Failed(start_not_found), Refused(configuration).
     """
-    # gunicorn resolves its working directory once, at start: it must be the release itself, not a link to it.
     folder = placed.path.resolve()
-    own = {"PUSHER_APP": app, "PUSHER_RELEASE": placed.release, "PUSHER_VERSION": placed.version}
-    if preflight:
-        own["PUSHER_PREFLIGHT"] = "1"
-    return _prepare(find_start(placed.run.start, release=folder), config, folder, own, host=host, socket=True)
+    find_start(placed.run.start, release=folder)
+    command = _runner(config, candidate_options(folder, config))
+    own = {"PUSHER_APP": app, "PUSHER_PREFLIGHT": "1"}
+    return _without_venv(_prepare(command, config, folder, own, host=host, socket=True))
 
 
 def prepare_runner(app: str, config: AppConfig, placed: Placed, *, host: HostLayout, report: int) -> Launch:

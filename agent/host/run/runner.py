@@ -6,12 +6,15 @@ releases but the link `current`. It promises:
 - It starts the release that `current` points at. On SIGHUP it starts the one that `current` points at by then, on
   the same socket, and ends the predecessor only when the successor accepts connections. Nobody waits for either.
 - A successor that ends while it starts changes nothing: the predecessor goes on, and the reload has failed.
+- A server that takes no socket gets a port of its own on loopback for each start (PORT, `$PORT`). A relay carries
+  connections there (relay.py), one for each start, so that both can overlap all the same.
 - Nothing outlives it. When the app ends by itself, the runner ends the same way: same exit code, or same signal.
 - Only the runner can say what it says (STATUS=, sd_notify(3)): the app cannot enter it, or notify in its name.
 
     runner.py --path=DIR --drain=S --overlap=yes|no [--report=FD]
     runner.py --path=DIR --drain=S --process=NAME [--report=FD]
     runner.py --become=RELEASE --process=NAME       no parent: become this process of the release in that folder
+    runner.py --become=RELEASE --process=service --loopback=HOST|no     the same for a candidate (see `try_out`)
     runner.py --reload=PID      ask the runner PID for a reload; exit code 0 when it is done, 1 if it failed
 
 How a release is started, it says itself (`.pusher/start`, agent/core/run.py); the program is found in its
@@ -52,6 +55,10 @@ QUIET_S = 0.5
 NO_FOLDER, NO_PROGRAM, NO_SOCKET = 200, 203, 78  # systemd.exec(5): EXIT_CHDIR, EXIT_EXEC; sysexits(3): EX_CONFIG
 NO_PROCESS = 77  # the unit of a process does not start again after this
 SERVICE = b"service"  # the process that serves, among those of a release
+PORT = b"$PORT"  # what stands for the port in a word of a command
+LOOPBACK = "127.0.0.1"
+GRACE_S = 1.0  # so long a server may take to end when its relay has told it to, after the drain
+PORTS = 100  # so few are too few to choose from
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
 libc = ctypes.CDLL(None)
@@ -63,13 +70,24 @@ CALLS = {  # the system calls in which a process waits for connections, by machi
 
 
 class Start:
-    """How a process is started. `deadline_s` is how long it may take to accept connections."""
+    """How a process is started. `deadline_s` is how long it may take to accept connections.
+
+    `port` is where it listens, 0 if it is handed the socket.
+    """
 
     def __init__(self, folder: str, argv: list[bytes], environment: dict[str, str], deadline_s: float) -> None:
         self.folder = folder
         self.argv = argv
         self.environment = environment
         self.deadline_s = deadline_s
+        self.port = 0
+
+    def listen_at(self, port: int) -> None:
+        """Let it listen at a port on loopback, instead of accepting from a socket."""
+        self.port = port
+        self.argv = [word.replace(PORT, str(port).encode()) for word in self.argv]
+        kept = {name: value for name, value in self.environment.items() if not name.startswith("LISTEN_")}
+        self.environment = {**kept, "PORT": str(port)}
 
 
 class Release:
@@ -82,12 +100,21 @@ class Release:
         self.ticks = start_ticks(pid)
         self.kill_at = 0.0
         self.status: int | None = None  # as waitpid(2) gives it; None: it runs
+        self.relay: Release | None = None  # what carries connections to it
+        self.server: Release | None = None  # of a relay
+
+    @property
+    def door(self) -> Release:
+        """What accepts from the listening socket: itself, or its relay."""
+        return self.relay or self
 
     def end(self, patience_s: float) -> None:
-        """TERM now, KILL after `patience_s` seconds."""
+        """TERM now, KILL after `patience_s` seconds. A relay is told first, and passes it on in time."""
         if self.status is None and not self.kill_at:
-            self.kill_at = time.monotonic() + patience_s
-            os.kill(self.pid, signal.SIGTERM)
+            relayed = self.relay is not None and self.relay.status is None
+            self.kill_at = time.monotonic() + patience_s + (GRACE_S if relayed else 0)
+            self.door.kill_at = self.kill_at
+            os.kill(self.door.pid if relayed else self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """KILL it and its process group. The group may be there when the main process is gone."""
@@ -117,6 +144,7 @@ class Runner:
         self.orphans = False  # whether a release may have left any
         self.news = ""
         self.live: Release
+        self.broken = False  # whether the relay of the live release has ended by itself
         self.reloading: Generator[float | None, None, bool] | None = None
         self.pause: float | None = None  # until the reload wants to look again
         self.asked: list[int] = []  # the processes that want a reload which has not begun; 0 is a plain SIGHUP
@@ -139,7 +167,8 @@ class Runner:
                 self.asked.append(received.si_pid if received.si_signo == RELOAD else 0)
             for release in self.releases.values():
                 if release.kill_at <= time.monotonic() and release.kill_at:
-                    say(f"{release.name} has not ended within {self.drain_s:g} s and is killed")
+                    if not release.server:
+                        say(f"{release.name} has not ended within {self.drain_s:g} s and is killed")
                     release.kill()
             if not stopping:
                 self.go_on()
@@ -148,7 +177,7 @@ class Runner:
             if ended is not None and not (self.releases if stopping else self.reloading):
                 for release in self.releases.values():
                     release.kill()
-                return ended
+                return NO_SOCKET << 8 if self.broken else ended
 
     def next_signal(self) -> signal.struct_siginfo | None:
         """The next signal, or None when it is time for something else. At rest, nothing but a signal wakes it."""
@@ -194,7 +223,7 @@ class Runner:
         self.news = f"{successor.name} starts as process {successor.pid}; "
         self.notify()
         until = time.monotonic() + start.deadline_s
-        while not self.socket.accepted_by(successor.pid):
+        while not self.socket.accepted_by(successor.door.pid):
             if successor.status is not None:
                 self.give_up(successor.name, how_it_ended(successor.status))
                 return False
@@ -205,7 +234,7 @@ class Runner:
             yield POLL_S
         self.live, self.news = successor, ""
         before.end(self.drain_s)
-        while before.status is None and successor.status is None and not self.socket.left_by(before.pid):
+        while before.status is None and successor.status is None and not self.socket.left_by(before.door.pid):
             yield POLL_S
         if before.status is None:
             self.news = f"{before.name} finishes its requests as process {before.pid}; "
@@ -224,17 +253,25 @@ class Runner:
         return self.launch(self.resolve())
 
     def launch(self, start: Start) -> Release:
+        release = self.spawn(os.path.basename(start.folder), start, socket=self.serves and not start.port)
+        if start.port:
+            relay = relay_to(LOOPBACK, start.port, server=release.pid, drain_s=self.drain_s)
+            release.relay = self.spawn(release.name, relay, socket=True)
+            release.relay.server = release
+        return release
+
+    def spawn(self, name: str, start: Start, *, socket: bool) -> Release:
         pid = os.fork()
         if pid == 0:
             try:
-                self.become(start)
+                self.become(start, socket=socket)
             finally:
                 os._exit(NO_PROGRAM)
-        release = Release(os.path.basename(start.folder), pid)
+        release = Release(name, pid)
         self.releases[pid] = release
         return release
 
-    def become(self, start: Start) -> None:
+    def become(self, start: Start, *, socket: bool) -> None:
         """The child's way to the app's program. Anything it says goes where the app's output goes."""
         os.setsid()
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -244,7 +281,8 @@ class Runner:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
         if self.serves:
-            os.set_inheritable(FIRST_FD, True)
+            os.set_inheritable(FIRST_FD, socket)
+        if socket:
             # LISTEN_PID must be this very process. Otherwise gunicorn silently binds an address of its own.
             start.environment["LISTEN_PID"] = str(os.getpid())
         become(start)
@@ -260,16 +298,28 @@ class Runner:
                 break
             release = self.releases.pop(pid, None)
             if release:
-                release.status = status
+                release.status, ending = status, bool(release.kill_at)
                 release.kill()
                 self.orphans = True
-                if self.news.startswith(f"{release.name} finishes"):
+                if release.server and not (ending and status == 0):
+                    self.lost(release, release.server, ending=ending)
+                elif self.news.startswith(f"{release.name} finishes"):
                     self.news = ""
                     self.notify()
+                if release.relay and release.relay.status is None:
+                    release.relay.end(self.drain_s)
+
+    def lost(self, relay: Release, server: Release, *, ending: bool) -> None:
+        """A relay has ended before it could tell its server to end."""
+        if server.status is None:
+            say(f"the relay of {server.name} has ended: {how_it_ended(relay.status or 0)}")
+            self.broken = self.broken or (server is self.live and not ending)
+            server.kill_at = server.kill_at or time.monotonic() + self.drain_s
+            os.kill(server.pid, signal.SIGTERM)
 
     def end_orphans(self) -> None:
         """When only the live release is left: what is ours now, and older than that, belonged to another one."""
-        if self.orphans and not self.reloading and set(self.releases) == {self.live.pid}:
+        if self.orphans and not self.reloading and set(self.releases) == {self.live.pid, self.live.door.pid}:
             self.orphans = False
             for pid in children(self.pid):
                 if pid not in self.releases and start_ticks(pid) < self.live.ticks:
@@ -428,21 +478,27 @@ def resolve(link: str, process: bytes) -> Start:
     folder = os.path.realpath(link, strict=True)
     with open(f"{folder}/REVISION", "rb") as file:
         version = os.fsdecode(file.readline().strip())
-    deadline_s, argv = read_start(folder, process)
+    deadline_s, via, argv = read_start(folder, process)
     inherited = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET",)}
     path = f"{folder}/venv/bin:{inherited.get('PATH', os.defpath)}"
     own = {"PUSHER_RELEASE": os.path.basename(folder), "PUSHER_VERSION": version}
     environment = {**inherited, **own, "VIRTUAL_ENV": f"{folder}/venv", "PATH": path}
-    return Start(folder, [os.fsencode(f"{folder}/venv/bin/") + argv[0], *argv[1:]], environment, deadline_s)
+    start = Start(folder, [os.fsencode(f"{folder}/venv/bin/") + argv[0], *argv[1:]], environment, deadline_s)
+    if via == b"port":
+        start.listen_at(free_port())
+    return start
 
 
-def read_start(folder: str, process: bytes) -> tuple[float, list[bytes]]:
-    """The deadline in seconds and the command of a process, as the release says. Raises: OSError, NoProcess."""
+def read_start(folder: str, process: bytes) -> tuple[float, bytes, list[bytes]]:
+    """Of a process, as the release says: its deadline in seconds, how it gets connections, and its command.
+
+    Raises: OSError, NoProcess.
+    """
     with open(f"{folder}/.pusher/start", "rb") as file:
         for line in file:
-            name, deadline_s, _, *argv = line.rstrip(b"\n").split(b"\t")
+            name, deadline_s, via, *argv = line.rstrip(b"\n").split(b"\t")
             if name == process:
-                return float(deadline_s), argv
+                return float(deadline_s), via, argv
     raise NoProcess(f"{os.path.basename(folder)} has no process {os.fsdecode(process)}")
 
 
@@ -453,6 +509,67 @@ def become(start: Start) -> None:
         os.execve(start.argv[0], start.argv, start.environment)  # noqa: S606
     except OSError as error:
         say(f"{os.fsdecode(start.argv[0])} cannot be run: {error.strerror}")
+
+
+def relay_to(host: str, port: int, *, server: int, drain_s: float | None = None) -> Start:
+    """How the relay to the process `server` is started: its program lies beside this one."""
+    here, ending = os.path.split(os.path.abspath(sys.argv[0]))
+    program = os.path.join(here, f"relay{os.path.splitext(ending)[1]}")
+    drain = [] if drain_s is None else [f"--drain={drain_s}"]
+    words = [sys.executable, "-I", "-S", program, f"--to={host}:{port}", f"--server={server}", *drain]
+    return Start("/", [os.fsencode(word) for word in words], {}, 0)
+
+
+def free_port() -> int:
+    """A port on loopback where nobody listens. Not one that the kernel gives to connections: it might, until the
+    server listens there."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        low, high = map(int, file.read().split())
+    above, below = range(high + 1, 65536), range(10_000, low)
+    ports = above if len(above) >= PORTS else below
+    first = int.from_bytes(os.urandom(4), "big")
+    for number in range(len(ports)):
+        port = ports[(first + number) % len(ports)]
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.bind(("", port))
+        except OSError:
+            continue
+        finally:
+            sock.close()
+        return port
+    raise OSError("no port is free")
+
+
+def try_out(start: Start, host: str) -> None:
+    """Become a candidate, which is asked at the private socket that was handed over.
+
+    Its server gets what it will get when it is live: a port, or a TCP socket at the loopback address `host`. A
+    relay carries the questions there. With "no", it gets the private socket itself. Returns only if it cannot be.
+    """
+    listening: socket.socket | None = None
+    if start.port:
+        host, port = LOOPBACK, start.port
+    elif host != "no":
+        listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, 0))
+        listening.listen(socket.SOMAXCONN)
+        port = listening.getsockname()[1]
+    if start.port or listening:
+        relay = relay_to(host, port, server=os.getpid())
+        os.set_inheritable(FIRST_FD, True)
+        between = os.fork()  # so that the relay is no child of the app, which may wait for all of its own
+        if between == 0:
+            if os.fork() == 0:
+                become(relay)
+            os._exit(0)
+        os.waitpid(between, 0)
+        os.set_inheritable(FIRST_FD, False)
+    if listening:
+        os.dup2(listening.fileno(), FIRST_FD)
+        listening.close()
+    become(start)
 
 
 def epoll_inodes(pid: int, fd: int) -> Iterator[int]:
@@ -574,7 +691,8 @@ def main() -> None:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         try:
-            become(resolve(options["become"], os.fsencode(options["process"])))
+            start = resolve(options["become"], os.fsencode(options["process"]))
+            try_out(start, options["loopback"]) if "loopback" in options else become(start)
         except OSError as error:
             say(f"the release cannot be started: {error}")
             sys.exit(NO_PROCESS if isinstance(error, NoProcess) else NO_FOLDER)
