@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import uv
@@ -21,6 +22,7 @@ from agent.deploy.admission import Admission
 from agent.deploy.build import Build
 from agent.deploy.deployer import Deployer
 from agent.deploy.executor import Executor
+from agent.deploy.ground import Ground, Place
 from agent.deploy.hooks import Hooks
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
@@ -53,7 +55,8 @@ from agent.host.ports import Clock, HookRunner, Service, SideProcesses
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.run.hooks import EmbeddedHookRunner
-from agent.host.setup.config_files import Apps, after_mending
+from agent.host.setup.config_files import Apps, after_mending, file_differs
+from agent.host.setup.rights import unrunnable
 from agent.host.storage.database import Database
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
@@ -61,6 +64,7 @@ from agent.host.systemd.dependencies import UnitBuilder
 from agent.host.systemd.hooks import SystemdHookRunner
 from agent.host.systemd.processes import UnitProcesses
 from agent.host.systemd.service import Systemd
+from agent.host.systemd.unit_files import disagreement
 from agent.subscriptions import subscribe, trust_files
 
 
@@ -268,6 +272,9 @@ def _app(
         clock=clock,
         status_line=status_line,
     )
+    differs = partial(disagreement if host.service == "systemd" else file_differs, name, config, host=layout)
+    place = Place(name, layout.hooks(name), partial(unrunnable, user=config.user))
+    ground = Ground(place, store=store, service=service, clock=clock, differs=differs)
     deployer = Deployer(
         name,
         admission=admission,
@@ -279,6 +286,7 @@ def _app(
         venvs=venvs,
         revocations=revocations,
         service=service,
+        ground=ground,
         journal=journal,
         clock=clock,
     )
@@ -292,6 +300,7 @@ def _app(
         store=store,
         revocations=revocations,
         service=service,
+        ground=ground,
         processes=processes,
         journal=journal,
         clock=clock,

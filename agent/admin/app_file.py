@@ -29,6 +29,12 @@ class AppOptions:
     keep: int = _DEFAULTS.keep_releases
     health: str = ""
     version_member: str = ""
+    health_host: str = ""
+    health_deadline: float | None = None
+    requirements: str = ""
+    python: str = ""
+    env_file: str = ""
+    shared: tuple[str, ...] = ()
     processes: tuple[str, ...] = ()
 
 
@@ -69,6 +75,43 @@ def add_app_options(parser: argparse.ArgumentParser) -> None:
         "says, or none)",
     )
 
+    options.add_argument(
+        "--health-host",
+        default="",
+        metavar="NAME",
+        help="the Host header of the health check (default: localhost)",
+    )
+    options.add_argument(
+        "--health-deadline",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="how long the app may take until it answers (default: as the release says, or "
+        f"{_DEFAULTS.health.deadline_s:g})",
+    )
+    options.add_argument(
+        "--requirements",
+        default="",
+        metavar="FILE",
+        help=f"the file of a release that names its dependencies (default: {_DEFAULTS.dependencies.requirements})",
+    )
+    options.add_argument(
+        "--python", default="", metavar="PATH", help="the Python of the app, a path or a version like 3.12"
+    )
+    options.add_argument(
+        "--env-file",
+        default="",
+        metavar="FILE",
+        help="root's file with the environment of the app, in lines NAME=value",
+    )
+    options.add_argument(
+        "--shared",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder that all releases share, such as uploads; repeatable",
+    )
+
 
 def app_options(arguments: argparse.Namespace) -> AppOptions:
     """The options of `add_app_options` among the arguments."""
@@ -78,6 +121,12 @@ def app_options(arguments: argparse.Namespace) -> AppOptions:
         keep=arguments.keep,
         health=arguments.health,
         version_member=arguments.version_member,
+        health_host=arguments.health_host,
+        health_deadline=arguments.health_deadline,
+        requirements=arguments.requirements,
+        python=arguments.python,
+        env_file=arguments.env_file,
+        shared=tuple(dict.fromkeys(arguments.shared)),
     )
 
 
@@ -89,11 +138,17 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
         parse_listen(options.listen)
     except (WireError, ValueError) as error:
         raise Refused(Code.CONFIGURATION, "The app cannot be added", why=str(error)) from error
+    if options.env_file and not options.env_file.startswith("/"):
+        why = f"--env-file is {options.env_file!r}, and a path from / is needed"
+        raise Refused(Code.CONFIGURATION, "The app cannot be added", why=why)
     if file.exists():
         raise Refused(
             Code.CONFIGURATION, f"{file} exists already", hint="Edit the file, or choose another name for the app"
         )
-    health = {"path": options.health, "version_member": options.version_member}
+    health = {"path": options.health, "host": options.health_host, "version_member": options.version_member}
+    deadline = options.health_deadline
+    dependencies = {"requirements": options.requirements, "python": options.python}
+    shared = ", ".join(map(toml_text, options.shared))
     text = "".join(
         [
             f"path = {toml_text(f'/opt/{app}')}\n",
@@ -101,8 +156,13 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
             f"listen = {toml_text(options.listen)}\n",
             f"start = {toml_text(options.start)}\n" if options.start else "",
             f"keep_releases = {options.keep}\n",
-            "\n[health]\n" if any(health.values()) else "",
+            f"environment_file = {toml_text(options.env_file)}\n" if options.env_file else "",
+            f"shared_paths = [{shared}]\n" if shared else "",
+            "\n[health]\n" if any(health.values()) or deadline is not None else "",
             *(f"{key} = {toml_text(value)}\n" for key, value in health.items() if value),
+            f"deadline_s = {deadline:g}\n" if deadline is not None else "",
+            "\n[dependencies]\n" if any(dependencies.values()) else "",
+            *(f"{key} = {toml_text(value)}\n" for key, value in dependencies.items() if value),
             *(f"\n[processes.{name}]\n" for name in options.processes),
         ]
     )

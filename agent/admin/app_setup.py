@@ -19,7 +19,7 @@ from agent.host.setup import app_folders, app_user
 from agent.host.setup.config_files import after_mending, read_agent, read_apps
 from agent.host.setup.polkit_rule import write_rule
 from agent.host.storage.disk import Disk
-from agent.host.systemd.unit_files import is_ours, rendered, rendered_beside
+from agent.host.systemd.unit_files import is_ours, leads_elsewhere, rendered, rendered_beside
 from pusher.wire import Code, Failed, Refused
 
 Run = Callable[[tuple[str, ...]], None]
@@ -155,6 +155,8 @@ def set_up(
         run(("systemctl", "enable", "--quiet", *added))
     if changed:
         yield f"rendered {', '.join(changed)}"
+    for shared, target in leads_elsewhere(config, layout).items():
+        yield f"{shared} leads to {target}: the units of {app} may write there"
     if reopened and deployed:
         run(("systemctl", "start", names.socket, names.service))
         yield f"reopened {names.socket}, and started {names.service}"

@@ -19,6 +19,7 @@ from agent.core.units import AGENT, Units
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.dependencies.pythons import Pythons
 from agent.host.releases.revocations import Revocations
+from agent.host.releases.shared import check_target
 from agent.host.releases.store import ReleaseStore
 from agent.host.run.environment import unusable_environment
 from agent.host.setup import polkit_rule
@@ -32,10 +33,22 @@ from agent.host.setup.config_files import (
 from agent.host.setup.rights import hindrance
 from agent.host.storage.snapshot import snapshot
 from agent.host.systemd.journalctl import logged_heads
+from agent.host.systemd.one_off import run_in_unit
 from agent.host.systemd.unit_files import disagreement, established, known_units
 from pusher.wire import Head, Problem, Refused
 
 _ON_PURPOSE = "if it was replaced on purpose, set `history_since` in agent.toml"
+
+_FIRST = 10
+_WRITE = (
+    "import sys, tempfile\n"
+    "for at, path in enumerate(sys.argv[1:]):\n"
+    "    try:\n"
+    "        tempfile.TemporaryFile(dir=path).close()\n"
+    "    except OSError:\n"
+    f"        sys.exit({_FIRST} + at)\n"
+)
+"""Tries to write into each folder; the exit code says which is the first that cannot be written to."""
 
 Finding = tuple[bool, str]
 """Whether something is in order, and a sentence about it."""
@@ -100,7 +113,7 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFil
     for clash in clashes(apps.usable):
         yield False, f"{clash.sentence}; change one of them in {layout.apps}: until then the agent uses neither"
     for name, config in apps.usable.items():
-        for check in (_check_host, _check_releases, _check_venvs, _check_shared):
+        for check in (_check_host, _check_live, _check_releases, _check_venvs, _check_shared):
             try:
                 yield from check(name, config, layout)
             except OSError as error:
@@ -108,6 +121,7 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFil
         yield from _check_keys(name, config, layout, trust=trust)
         if service == "systemd":
             yield from _check_units(name, config, layout)
+            yield from _check_writing(name, config, layout)
 
 
 def _check_host(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
@@ -124,6 +138,16 @@ def _check_host(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Fi
         yield False, f"{name}: user {config.user} does not exist"
     if wrong := unusable_environment(config, layout):
         yield False, f"{name}: {wrong}"
+
+
+def _check_live(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+    """Whether the live release is what was signed, and `current` is a link."""
+    store = ReleaseStore(AppLayout(layout.beneath(config.path)))
+    current = store.layout.current
+    if os.path.lexists(current) and not current.is_symlink():
+        yield False, f"{name}: {current} is no link; move it away: mv -T {current} {current}.before"
+    elif (live := store.live()) and (difference := store.intact(live)):
+        yield False, f"{name}: the live release {live} is not as it was signed: {difference}"
 
 
 def _check_releases(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
@@ -207,12 +231,49 @@ def _check_shared(name: str, config: AppConfig, layout: HostLayout) -> Iterator[
         if not (shared / one).is_file():
             yield False, f"{name}: put the shared file {one} into {shared}"
     for one in config.shared:
+        path = shared / one
         try:
-            found = hindrance(shared / one, user=config.user)
+            if path.is_symlink():
+                check_target(path)
+                if path.lstat().st_uid != 0 and read_agent(layout).service == "systemd":
+                    owned = f"sudo ln -sfn {os.readlink(path)} {path}"
+                    why = f"{one} is a link that root has not made, so the app may not write there"
+                    yield False, f"{name}: {why}: {owned}"
+            if one in config.shared_paths and path.exists() and not path.is_dir():
+                yield False, f"{name}: the shared folder {one} is a file: {path}"
+            found = hindrance(path, user=config.user)
         except KeyError:
             return  # the user does not exist, as reported above
+        except Problem as problem:
+            yield False, f"{name}: {problem}"
+            continue
         if found:
             yield False, f"{name}: {one}: {found}"
+
+
+def _check_writing(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+    """Whether the app can write where it must, tried as its user in the box of its units."""
+    store = ReleaseStore(AppLayout(layout.beneath(config.path)))
+    if os.geteuid() or not config.shared_paths or store.live() is None:
+        return
+    try:
+        code = run_in_unit(name, ("python", "-c", _WRITE, *config.shared_paths), config, host=layout)
+    except Problem as problem:
+        yield False, f"{name}: whether it can write to its shared folders is not known: {problem}"
+        return
+    at = code - _FIRST
+    if 0 <= at < len(config.shared_paths):
+        path = store.layout.shared / config.shared_paths[at]
+        where = f"{path} -> {os.readlink(path)}" if path.is_symlink() else str(path)
+        mend = f"run `pusher-agent app apply {name}`, as root, if the link is new; its owner and mode decide too"
+        yield False, f"{name}: the app cannot write to {where}; {mend}"
+    else:
+        yield (
+            code == 0,
+            f"{name}: the app can write to {', '.join(config.shared_paths)}"
+            if not code
+            else (f"{name}: the check of its shared folders ended with exit code {code}"),
+        )
 
 
 def _check_units(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ app's user resolves, after process 1 has given up its rights.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,12 +96,15 @@ def every_unit(app: str, config: AppConfig) -> tuple[str, ...]:
     return (*Units.of(app).all, *units_beside(app, config))
 
 
-def render_units(app: str, config: AppConfig, *, templates: Mapping[str, str], host: HostLayout) -> dict[str, str]:
+def render_units(
+    app: str, config: AppConfig, *, templates: Mapping[str, str], host: HostLayout, elsewhere: Collection[str] = ()
+) -> dict[str, str]:
     """The text of each unit of an app, by its name. `templates` has their templates: `app.service` and so on.
 
-    A line with an empty value is left out. Raises: Refused(configuration).
+    `elsewhere` are the places outside of the app's folder to which its shared paths lead. A line with an empty
+    value is left out. Raises: Refused(configuration).
     """
-    values = _values(app, config, host)
+    values = _values(app, config, host) | _elsewhere(config, host, elsewhere)
     values["hardening"] = _fill(templates[HARDENING], values).rstrip("\n")
     units = {name: _fill(templates["app" + name.removeprefix(app)], values) for name in Units.of(app).all}
     process, service, timer = (templates[name] for name in BESIDE)
@@ -214,6 +217,30 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         "tasks_max": str(config.resources.tasks_max or ""),
         "protect_home": "read-only" if _in_a_home(config, str(layout.path)) else "yes",
     }
+
+
+def _elsewhere(config: AppConfig, host: HostLayout, paths: Collection[str]) -> dict[str, str]:
+    """What makes these places writable; in a home, without showing the rest of it.
+
+    Raises: Refused(configuration).
+    """
+    for path in paths:
+        if f"{path}/".startswith(_HIDDEN):
+            why = f"units have a {path.split('/')[1]} of their own, or cannot see it"
+            raise _unusable("a shared path", path, why)
+    shown = _in_a_home(config, str(host.beneath(config.path)))
+    bound = [path for path in paths if f"{path}/".startswith(_HOMES) and not shown]
+    named = {
+        "elsewhere": " ".join(_optional(path) for path in paths if path not in bound),
+        "bound": " ".join(map(_optional, bound)),
+    }
+    return named | ({"protect_home": "tmpfs"} if bound else {})
+
+
+def _optional(path: str) -> str:
+    """A path of a unit that need not exist when the unit starts."""
+    text = f"-{_setting('a shared path', path)}"
+    return f'"{text}"' if " " in text else text
 
 
 def _process_values(instance: Instance, config: AppConfig, host: HostLayout) -> dict[str, str]:

@@ -17,11 +17,12 @@ from agent.deploy import rollback
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.deploy.deployment import Deployment, recorded
 from agent.deploy.executor import Executor
+from agent.deploy.ground import Ground
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.retention import Retention
 from agent.host.dependencies.venvs import Venvs
-from agent.host.ports import Bundle, Clock, Service
+from agent.host.ports import Bundle, Clock, Differs, Service
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
@@ -68,6 +69,7 @@ class Deployer:
         venvs: Venvs,
         revocations: Revocations,
         service: Service,
+        ground: Ground,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -81,6 +83,7 @@ class Deployer:
         self._venvs = venvs
         self._revocations = revocations
         self._service = service
+        self._ground = ground
         self._journal = journal
         self._clock = clock
         self._running: asyncio.Task[None] | None = None
@@ -133,6 +136,7 @@ class Deployer:
             return []
         self._lock.check_free()
         await self._admission.check(verified, retry=await self._tried(verified))
+        await asyncio.to_thread(self._ground.check)
         await self._service.ready()
         entries = self._admission.entries(verified, bundle)
         return await asyncio.to_thread(self._store.missing, entries)
@@ -182,7 +186,9 @@ class Deployer:
         try:
             await self._recovery.close_ended()
             await self._admission.check(verified, retry=await self._tried(verified))
+            await asyncio.to_thread(self._ground.check)
             await self._service.ready()
+            warning = await self._ground.not_in_force()
             await self._retention.make_room(size=manifest.unpacked_size, files=manifest.files)
             attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by, manifest=verified.digest)
             staged = self._store.layout.staged(attempt.release)
@@ -197,7 +203,8 @@ class Deployer:
         except BaseException:
             self._lock.release()
             raise
-        return self._start(self._executor.begin(attempt, verified=verified), bundle=request.bundle)
+        begun = self._executor.begin(attempt, verified=verified, warning=warning)
+        return self._start(begun, bundle=request.bundle)
 
     async def _roll_back(self, request: Rollback) -> Deployment:
         self._lock.acquire(by=request.by, doing="rolling back")
@@ -213,7 +220,12 @@ class Deployer:
                 revocations=self._revocations,
                 journal=self._journal,
             )
-            await self._service.ready()
+            await asyncio.to_thread(self._ground.check)
+            try:
+                await self._service.ready()
+            except Differs as problem:
+                # A typo must not keep the old version from coming back: what is in force is what it uses.
+                passed_over = passed_over or problem
             manifest = await asyncio.to_thread(self._store.manifest, target.id)
             attempt = await self._attempt(
                 Kind.ROLLBACK, target.version, by=request.by, manifest=manifest, release=target.id

@@ -13,6 +13,7 @@ from agent.core.config import AppConfig
 from agent.core.processes import instances
 from agent.core.releases import Release, listing, rollback_targets
 from agent.deploy.deployment import Deployment, recorded
+from agent.deploy.ground import Ground
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.host.ports import Clock, ProcessState, Service, SideProcesses, TimerState
@@ -43,6 +44,7 @@ class Status:
         store: ReleaseStore,
         revocations: Revocations,
         service: Service,
+        ground: Ground,
         processes: SideProcesses,
         journal: Journal,
         clock: Clock,
@@ -56,6 +58,7 @@ class Status:
         self._store = store
         self._revocations = revocations
         self._service = service
+        self._ground = ground
         self._processes = processes
         self._journal = journal
         self._clock = clock
@@ -88,6 +91,8 @@ class Status:
             "processes": [_process(one, releases) for one in processes],
             "timers": [_timer(one) for one in timers],
             "trouble": self._recovery.trouble,
+            "drift": await self._ground.drift(),
+            "warnings": await self._ground.warnings(),
             "newest_created": None if newest is None else format_timestamp(newest),
             "deploying": deploying.summary() if deploying else None,
             "last": _deployment(last[0]) if last else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.core.run import Run
-from pusher.wire import LogLine, Manifest
+from pusher.wire import LogLine, Manifest, Refused
 
 Lines = Callable[[str], None]
 """Receives one line of output, without its newline."""
@@ -93,11 +93,16 @@ class Running(Protocol):
         ...
 
 
+class Differs(Refused):
+    """The configuration in force is not that of the files any more. A rollback uses the one in force."""
+
+
 class Service(Protocol):
     """Keeps one app running, and hands it the public listening socket (sd_listen_fds(3))."""
 
     async def ready(self) -> None:
-        """Check that a deployment can begin. Raises: Refused(configuration, service_failed)."""
+        """Check that a deployment can begin. Raises: Refused(configuration, service_failed); Differs, if only
+        the files have changed."""
         ...
 
     async def reserve(self) -> None:

@@ -48,12 +48,15 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
             "version": packed.manifest.version if packed else version,
             "release": against or None,
             "requirements_changed": requirements_changed(difference, requirements),
+            "drift": status.get("drift"),
         }
         if arguments.json:
             screen.document({**facts, **_members(difference), "address": client.host.name})
             return ""
         for note in notes:
             screen.line(note)
+        if status.get("drift"):
+            screen.line(f"drift: {status['drift']} on {client.host.name}; a send replaces it")
         screen.line(f"{app} {facts['version']} against {_old_name(release, live)} on {client.host.name}")
         for line in _lines(difference):
             screen.line(line)

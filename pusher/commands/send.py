@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -26,6 +27,7 @@ from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
 from pusher.errors import Interrupted, Unreachable, Usage
 from pusher.fleet.background import Background
+from pusher.fleet.concerns import concerns
 from pusher.fleet.fleet import clients_of
 from pusher.fleet.follow import Live, check_live, follow, status_command
 from pusher.fleet.rollout import ASKING_S, Rollout
@@ -37,6 +39,7 @@ from pusher.wire import FOLDERS, Code, Manifest, Problem
 
 # Sending less than that is faster than asking what is missing.
 _NOT_WORTH_ASKING = 256 * 1024
+_LAST_WORD_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,9 @@ def _delivered(client: Client, screen: Screen, shipment: _Shipment) -> Mapping[s
     check_live(data, hashlib.sha256(shipment.signed.manifest).hexdigest(), what=name, host=client.host.name)
     took = duration((time.monotonic() - began) * 1000)
     screen.line(f"{name} is live on {client.host.name}: release {data.get('release')}, {took}")
+    with suppress(Problem):  # what counts is that it is live
+        for line in concerns(client.status(shipment.manifest.app, patience_s=_LAST_WORD_S)):
+            screen.line(f"  {line}")
     return data
 
 

@@ -8,6 +8,7 @@ from pusher.commands.answers import show_answers
 from pusher.commands.command import Command
 from pusher.commands.options import add_options
 from pusher.config import load
+from pusher.fleet.concerns import concerns
 from pusher.fleet.fleet import on_each
 from pusher.fleet.follow import follow_until_live
 from pusher.fleet.skew import skew
@@ -105,6 +106,7 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"  previous   {release_name(document.get('previous'))}"
     listen = f" at {document['listen']}" if document.get("listen") else ""
     yield f"  running    {f'yes{listen}' if document.get('running') else 'no'}"
+    yield from (f"  {line}" for line in concerns(document))
     yield from _process_lines(document)
     yield from _channel_lines(document)
     deploying = document.get("deploying")

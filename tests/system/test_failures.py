@@ -153,13 +153,13 @@ def test_a_crash_while_there_is_no_bus_is_noticed_all_the_same(live: Server) -> 
 
 def test_an_edited_unit_and_an_edited_file_keep_deploys_refused_until_applied(live: Server) -> None:
     file = f"/etc/pusher-agent/apps/{APP}.toml"
-    live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '/^start/s/-w 2/-w 1/' {file}")
+    live.machine.run("sh", "-c", f"cp {file} /etc/kept.toml; sed -i '1idrain_s = 9' {file}")
     refused = live.send("v2")
     assert (refused["outcome"], refused["code"]) == ("refused", "configuration"), refused
     said = live.machine.run("pusher-agent", "app", "apply", APP).stdout
     assert f"rendered {APP}.service" in said
     live.deploy("v2")
-    assert " -w 1 " in live.machine.says("systemctl", "show", "--property=ExecStart", f"{APP}.service")
+    assert " --drain=9 " in live.machine.says("systemctl", "show", "--property=ExecStart", f"{APP}.service")
     live.machine.run("sh", "-c", f"echo '# mine' >>/etc/systemd/system/{APP}.service")
     assert "does not agree with" in live.send("v3")["detail"]
     live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")

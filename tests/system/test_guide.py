@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,9 @@ def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
     bare: Server, package: Path, flask_venv: Path, tmp_path: Path
 ) -> None:
     build, install, deploy, workshop = blocks("From a bare server")
+    typed = sum(len(block.splitlines()) for block in (build, install, deploy, workshop))
+    assert typed <= 15  # as many as a person types from a bare server to v3 and back, twice
+    began = time.monotonic()
     (tmp_path / "ssh").mkdir()
     ssh = Ssh(tmp_path / "ssh")
     ssh.open(bare.machine, users=(USER,))
@@ -101,3 +105,4 @@ def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
     assert "0.0.0.0:8000" in said
     assert '{"version":"v2"}' in said
     assert bare.version() == "v1"
+    print(f"\nfrom a bare server to v3 and back: {typed} commands, {time.monotonic() - began:.0f} s")

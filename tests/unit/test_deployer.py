@@ -17,6 +17,7 @@ from agent.deploy.admission import Admission, VerifiedManifest
 from agent.deploy.deployer import Deployer, Send
 from agent.deploy.deployment import Deployment
 from agent.deploy.executor import Executor
+from agent.deploy.ground import Ground, Place
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.retention import Retention
@@ -140,6 +141,13 @@ class App:
             ),
             revocations=revocations,
             service=service,
+            ground=Ground(
+                Place("app", root / "hooks", lambda path: ""),
+                store=store,
+                service=service,
+                clock=CLOCK,
+                differs=lambda: "",
+            ),
             journal=journal,
             clock=CLOCK,
         )

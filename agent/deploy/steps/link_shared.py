@@ -14,6 +14,7 @@ from agent.core.layout import AppLayout, shared_target
 from agent.core.plan import Attempt
 from agent.deploy.steps.step import Inputs
 from agent.host.ports import Lines
+from agent.host.releases.shared import check_target
 from agent.host.storage.disk import Disk
 from agent.host.storage.errors import explained
 from pusher.wire import Code, Failed
@@ -67,8 +68,18 @@ class LinkShared:
         would remove the setgid bit, which the agent may not set again.)
         """
         with explained("look at", folder):
-            there = folder.is_dir()
+            there, link, exists = folder.is_dir(), folder.is_symlink(), folder.exists()
         if there:
+            return
+        if exists:
+            raise Failed(
+                Code.SHARED_FILE_MISSING,
+                f"The shared folder {folder.name} is a file",
+                why=f"{folder} is no folder, and shared_paths names folders",
+                hint="Move it away, or name it in shared_files",
+            )
+        if link:
+            check_target(folder)
             return
         self.disk.make_folders(folder, op="shared.folder", most=0o770)
         while folder != self.layout.path:

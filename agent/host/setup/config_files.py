@@ -68,6 +68,18 @@ def after_mending(app: str, problem: Refused, *, service: str) -> Refused:
     return Refused(problem.code, problem.what, why=problem.why, hint=f"{first} Correct it, then {then}".lstrip())
 
 
+def file_differs(app: str, config: AppConfig, *, host: HostLayout) -> str:
+    """How an app's file is not what is in force any more; empty if it is. Blocking."""
+    file = host.app_toml(app)
+    try:
+        now = parse_app(file.read_text("utf-8"), file=str(file), app=app)
+    except Refused as problem:
+        return str(problem)
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{file} cannot be read: {error}"
+    return "" if now == config else f"{file} was changed since the agent read it; to read it, run `serve` again"
+
+
 def signer_lines(file: Path) -> list[str]:
     """The lines of an `allowed_signers` file that are not empty or comments; none if it cannot be read."""
     try:

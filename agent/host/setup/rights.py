@@ -37,6 +37,23 @@ def hindrance(path: Path, *, user: str) -> str:
     return ""
 
 
+def unrunnable(path: Path, *, user: str) -> str:
+    """Why `user` cannot run the program at `path`, or use the folder there, and which command mends that.
+
+    Empty if nothing is in the way, or `path` does not exist. Blocking. Raises: KeyError, if there is no such user.
+    """
+    account = pwd.getpwnam(user)
+    who = _User(account.pw_uid, account.pw_gid, frozenset(os.getgrouplist(user, account.pw_gid)))
+    try:
+        real = path.resolve(strict=True)
+        if who.lacks(real, _READ | _ENTER):
+            verb = "enter" if real.is_dir() else "run"
+            return f"{user} may not {verb} {_shown(real)}; run `chmod 0755 {shlex.quote(str(real))}` as root"
+    except (OSError, RuntimeError):
+        pass
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class _User:
     uid: int

@@ -20,7 +20,7 @@ from agent.core.layout import AppLayout, HostLayout
 from agent.core.run import RunRules
 from agent.core.units import Units, every_unit
 from agent.host.net import sockets
-from agent.host.ports import Clock, Placed
+from agent.host.ports import Clock, Differs, Placed
 from agent.host.releases.store import ReleaseStore
 from agent.host.run.ended import ended
 from agent.host.run.environment import unusable_environment
@@ -80,14 +80,6 @@ class Systemd:
             hint = "Correct it, and send again. systemd would start the app without that line"
             what = f"{self._app} would not get all of its environment"
             raise Refused(Code.CONFIGURATION, what, why=wrong, hint=hint)
-        different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
-        if different:
-            raise Refused(
-                Code.CONFIGURATION,
-                f"The units of {self._app} and its configuration disagree",
-                why=different,
-                hint=f"`pusher-agent app apply {self._app}`, as root",
-            )
         try:
             states = await systemctl.states_of(*every_unit(self._app, self._config))
         except Failed as problem:
@@ -101,6 +93,14 @@ class Systemd:
                     why="systemd has read an older version of it" if state.load == "loaded" else state.why,
                     hint=f"`systemctl unmask {unit}`, as root" if masked else "`systemctl daemon-reload`, as root",
                 )
+        different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
+        if different:
+            raise Differs(
+                Code.CONFIGURATION,
+                f"The units of {self._app} and its configuration disagree",
+                why=different,
+                hint=f"`pusher-agent app apply {self._app}`, as root",
+            )
 
     async def reserve(self) -> None:
         states = await systemctl.states_of(self._units.socket, self._units.service)

@@ -2,11 +2,12 @@
 
 import os
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from agent.core.config import AppConfig, parse_app
-from agent.core.layout import HostLayout
+from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import BESIDE, HARDENING, MARK, Units, render_units
+from pusher.wire import Refused
 
 TEMPLATES = Path(__file__).parent / "templates"
 """Part of the package; in the source tree, a link to packaging/systemd/app."""
@@ -19,7 +20,27 @@ def read_templates() -> dict[str, str]:
 
 def rendered(app: str, config: AppConfig, *, host: HostLayout) -> dict[str, str]:
     """The text that each unit of an app should have, by name. Blocking. Raises: Refused(configuration)."""
-    return render_units(app, config, templates=read_templates(), host=host)
+    elsewhere = [*dict.fromkeys(leads_elsewhere(config, host).values())]
+    return render_units(app, config, templates=read_templates(), host=host, elsewhere=elsewhere)
+
+
+def leads_elsewhere(config: AppConfig, host: HostLayout) -> dict[str, str]:
+    """Where the shared paths lead that are links out of the app's folder, by their names. Blocking.
+
+    Only root's links count: the agent could make others, and where the app may write is for root to decide.
+    """
+    layout, found = AppLayout(host.beneath(config.path)), {}
+    for name in config.shared:
+        path = layout.shared / name
+        for one in (path, *(layout.shared / above for above in PurePosixPath(name).parents if above.name)):
+            try:
+                if one.is_symlink() and one.lstat().st_uid == 0:
+                    target = os.path.normpath(one.parent / os.readlink(one) / path.relative_to(one))
+                    if not f"{target}/".startswith(f"{layout.path}/"):
+                        found[name] = target
+            except OSError:
+                continue
+    return found
 
 
 def is_ours(path: Path, app: str) -> bool:
@@ -60,9 +81,15 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
     file = host.app_toml(app)
     try:
         text = file.read_text("utf-8")
+    except PermissionError:
+        return f"{file} cannot be read by the agent: run `chmod 0644 {file}` as root"
     except (OSError, UnicodeDecodeError) as error:
         return f"{file} cannot be read: {error}"
-    if parse_app(text, file=str(file), app=app) != config:
+    try:
+        now = parse_app(text, file=str(file), app=app)
+    except Refused as problem:
+        return str(problem)
+    if now != config:
         return f"{file} was changed since the agent read it"
     units = rendered(app, config, host=host)
     if left := [name for name in rendered_beside(host, app) if name not in units]:
