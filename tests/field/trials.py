@@ -177,7 +177,8 @@ class BootedHost:
         if shape.app_toml:
             file.write_text(file.read_text() + shape.app_toml)
             self._server.machine.run("pusher-agent", "app", "apply", app)
-        self._server.machine.until(lambda: app in self._server.machine.says("curl", "-sS", "agent:9000/healthz"))
+        known = ("curl", "-sS", f"agent:9000/apps/{app}/status")
+        self._server.machine.until(lambda: '"app"' in self._server.machine.says(*known), seconds=30)
         return f"http://{self._server.machine.address}:{port}"
 
     def send(self, app: str, project: Path, version: str) -> str:
