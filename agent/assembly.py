@@ -207,7 +207,10 @@ def _app(
     pythons: Pythons,
     status_line: StatusLine,
 ) -> App:
-    rules, lock = RunRules(name, config, str(layout.app_toml(name))), DeploymentLock(name)
+    rules, lock = (
+        RunRules(name, config, str(layout.app_toml(name)), host.service == "systemd"),
+        DeploymentLock(name),
+    )
     store = ReleaseStore(AppLayout(layout.beneath(config.path)), rules.unsaid())
     trust = trust_files(layout, host)
     revocations = Revocations(store.layout, files=trust, rules=config.signing, allowed=config.allow_revoked)

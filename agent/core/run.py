@@ -74,6 +74,8 @@ class RunRules:
     app: str
     config: AppConfig
     file: str
+    units: bool = True
+    """Whether root renders units for what the file has."""
 
     def decide(self, section: RunSection) -> Run:
         """How a release with this run section runs here.
@@ -88,8 +90,7 @@ class RunRules:
                 Code.CONFIGURATION,
                 f"The release asks for a health.deadline_s of {said.health.deadline_s} s",
                 why=f"without root's word, {DEADLINE_MOST_S} s are the most",
-                hint=f"Write deadline_s = {said.health.deadline_s} into [health] of {self.file}, then: "
-                f"sudo pusher-agent app apply {self.app}",
+                hint=f"Write deadline_s = {said.health.deadline_s} into [health] of {self.file}, then: {self._then}",
             )
         return Run(
             start=split_command(self.config.start or said.start or DEFAULT_START),
@@ -156,6 +157,10 @@ class RunRules:
             if its and ours and _plain(its) != _plain(ours)
         ]
 
+    @property
+    def _then(self) -> str:
+        return f"sudo pusher-agent app apply {self.app}" if self.units else "start pusher-agent again"
+
     def _overruled_health(self, its: RunHealth) -> set[str]:
         ours = self.config.health.model_fields_set
         return _said(its) & (ours | (_QUESTION if ours & _QUESTION else set()))
@@ -173,8 +178,8 @@ class RunRules:
         raise Refused(
             Code.CONFIGURATION,
             f"The release has a {kind} {unknown!r}, which this host does not know",
-            why=f"{self.file} has no [{table}.{unknown}], and only root makes units",
-            hint=f"Add this to {self.file}{without}, then: sudo pusher-agent app apply {self.app}\n{lines}",
+            why=f"{self.file} has no [{table}.{unknown}]{', and only root makes units' if self.units else ''}",
+            hint=f"Add this to {self.file}{without}, then: {self._then}\n{lines}",
         )
 
     def _process(self, name: str, ours: Process, its: RunProcess | None) -> ProcessRun:

@@ -128,3 +128,11 @@ def test_root_adds_a_process_to_what_runs_already_and_changes_none() -> None:
 
 def test_a_host_that_cannot_decide_leaves_the_default() -> None:
     assert Run().start[0] == "gunicorn"
+
+
+def test_without_units_the_agent_only_has_to_start_again() -> None:
+    config = parse_app("", file=FILE, app="shop")
+    with pytest.raises(Refused) as refused:
+        RunRules("shop", config, FILE, units=False).decide(RunSection(processes={"w": RunProcess(start="x")}))
+    assert refused.value.why == f"{FILE} has no [processes.w]"
+    assert "then: start pusher-agent again\n[processes.w]" in refused.value.hint
