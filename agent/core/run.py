@@ -90,7 +90,8 @@ class RunRules:
                 Code.CONFIGURATION,
                 f"The release asks for a health.deadline_s of {said.health.deadline_s} s",
                 why=f"without root's word, {DEADLINE_MOST_S} s are the most",
-                hint=f"Write deadline_s = {said.health.deadline_s} into [health] of {self.file}, then: {self._then}",
+                hint=f"Write deadline_s = {said.health.deadline_s} into [health] of {self.file}, then: "
+                f"{self._then}",
             )
         return Run(
             start=split_command(self.config.start or said.start or DEFAULT_START),
