@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import platform
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import uv
 
 from agent.admin.app_setup import answer_of
+from agent.admin.cli import run
 from agent.core.config import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.host.setup.managed_pythons import check_may_change, install, managed, remove
@@ -205,3 +207,33 @@ def test_who_may_write_there_may_change_it(host: Host) -> None:
     check_may_change(host.layout)
     with pytest.raises(Refused, match="Only root"):
         check_may_change(HostLayout(Path("/proc/sys")))
+
+
+def test_the_commands_say_what_is_there_and_who_needs_it(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, file = str(host.layout.root), archive(tmp_path)
+
+    def said(*words: str) -> str:
+        code = run([*words, "--root", root])
+        return f"{code} {capsys.readouterr().out}"
+
+    said("init", "--app", "demo")
+    assert f"added Python 3.13.0: {host.layout.pythons}" in said(
+        "python", "add", "3.13", "--from", str(file), "--digest", digest(file).upper()
+    )
+    (folder,) = managed(host.layout)
+    host.release(AppConfig(path="/opt/demo", user="demo"), folder / "bin/python3.13")
+    (first, *_) = said("python", "list").splitlines()
+    assert first == f"0 3.13.0    {folder}/bin/python3.13  needed by release 20261123020055Z (v1) of demo"
+    venv = AppLayout(host.layout.root / "opt/demo").venv("0" * 16)
+    (venv / "bin").mkdir()
+    (venv / "bin/python").symlink_to(folder / "bin/python3.13")
+    assert "Python 3.13" not in said("check")
+    (folder / "bin/python3.13").write_text(ANSWER.format(version="3.13.7"))
+    assert "release 20261123020055Z was made with Python 3.13.0, and runs on 3.13.7" in said("check")
+    shutil.rmtree(folder)
+    lost = f"the venv of release 20261123020055Z (v1) is lost: Python 3.13.0 ({folder}/bin/python3.13) is gone"
+    assert lost in said("check")
+    with pytest.raises(Refused, match="there is no managed Python"):
+        said("python", "remove", "3.13")
