@@ -65,7 +65,7 @@ def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(
     for path, code in ((f"/apps/{OTHER}/status", "configuration"), ("/status", "several_apps")):
         assert live.curl(path)["code"] == code
     answer = live.curl(f"/apps/{OTHER}/rollback", "-X", "POST")
-    assert (answer["code"], answer["title"]) == ("configuration", f"{file}: unknown key 'health.lisen'"), answer
+    assert (answer["code"], answer["title"]) == ("configuration", f"{file}: unknown key 'lisen'"), answer
     assert f"Correct it, then run `pusher-agent app apply {OTHER}` as root" in answer["hint"]
     assert says("journalctl", "--unit=pusher-agent", "--grep=app_left_alone", "--quiet").count(file) == 1
     # Its units are the agent's to drive still, and would be in the rule of any other app.
