@@ -80,26 +80,27 @@ class Systemd:
             hint = "Correct it, and send again. systemd would start the app without that line"
             what = f"{self._app} would not get all of its environment"
             raise Refused(Code.CONFIGURATION, what, why=wrong, hint=hint)
+        different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
         try:
             states = await systemctl.states_of(*every_unit(self._app, self._config))
         except Failed as problem:
             raise Refused(problem.code, problem.what, why=problem.why, hint=problem.hint) from problem
-        for unit, state in states.items():
-            if state.load != "loaded" or state.stale:
-                masked = state.load == "masked"
-                raise Refused(
-                    Code.SERVICE_FAILED,
-                    f"{unit} cannot be started",
-                    why="systemd has read an older version of it" if state.load == "loaded" else state.why,
-                    hint=f"`systemctl unmask {unit}`, as root" if masked else "`systemctl daemon-reload`, as root",
-                )
-        different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
+        unfit = [(unit, state) for unit, state in states.items() if state.load != "loaded" or state.stale]
         if different:
-            raise Differs(
+            # What systemd has loaded is what is in force, unless that is in doubt as well.
+            raise (Refused if unfit else Differs)(
                 Code.CONFIGURATION,
                 f"The units of {self._app} and its configuration disagree",
                 why=different,
                 hint=f"`pusher-agent app apply {self._app}`, as root",
+            )
+        for unit, state in unfit:
+            masked = state.load == "masked"
+            raise Refused(
+                Code.SERVICE_FAILED,
+                f"{unit} cannot be started",
+                why="systemd has read an older version of it" if state.load == "loaded" else state.why,
+                hint=f"`systemctl unmask {unit}`, as root" if masked else "`systemctl daemon-reload`, as root",
             )
 
     async def reserve(self) -> None:
