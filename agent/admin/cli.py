@@ -26,6 +26,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     Raises: Problem; SystemExit for --help, --version and arguments that are wrong.
     """
     argv = sys.argv[1:] if argv is None else [*argv]
+    if argv and (unknown := _unknown(argv)):
+        parser([]).exit(2, f"pusher-agent: {unknown}\n")
     needed = _needed(argv)
     takes_rest = len(needed) == 1 and command(needed[0]).rest and "--" in argv
     at = argv.index("--") if takes_rest else len(argv)
@@ -63,6 +65,19 @@ def parser(names: Sequence[str] = NAMES) -> argparse.ArgumentParser:
         place = groups[group]
         one.options(place.add_parser(word, parents=[root], help=one.help, description=one.description))
     return top
+
+
+def _unknown(argv: Sequence[str]) -> str:
+    """What to say if the first words are no command; empty if they are one, or the parser will say more."""
+    import difflib  # here: only a mistake needs it
+
+    tops = dict.fromkeys(name.partition(" ")[0] for name in NAMES)
+    word = argv[0]
+    if word.startswith("-") or word in tops:
+        return ""
+    close = difflib.get_close_matches(word, tops, n=1)
+    hint = f"Did you mean `pusher-agent {close[0]}`?" if close else f"Commands: {', '.join(tops)}"
+    return f"pusher-agent has no command {word!r}\n  {hint}"
 
 
 def _needed(argv: Sequence[str]) -> Sequence[str]:

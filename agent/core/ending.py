@@ -52,11 +52,11 @@ def find_cause(written: str, *, release: str, start: Sequence[str]) -> Cause | N
     tracebacks = [one for one in _tracebacks(lines) if not _is_servers_own(one.error)]
     app = _app(start)
     if tracebacks:
-        chosen = tracebacks[0]
+        # An app may have logged an error that it could live with, before the one that ended it.
+        chosen = next((one for one in tracebacks if _is_import(one)), tracebacks[-1])
         own = [frame for frame in chosen.frames if _own_path(frame[0], release)]
         at = f" ({_place(own[-1][0], release)})" if own else ""
-        imports = any("importlib" in frame[0] or "import_app" in frame[0] for frame in chosen.frames)
-        what = f"{app} does not import" if imports else "The app raised an error while it started"
+        what = f"{app} does not import" if _is_import(chosen) else "The app raised an error while it started"
         shown = [_shown(frame, release) for frame in own[-_OWN_FRAMES_MOST:]]
         return Cause(what, f"{chosen.error}{at}", "\n".join([*_rest(lines), *shown, chosen.error]))
     for line in lines:
@@ -113,6 +113,10 @@ def _chained_is_servers_own(lines: Sequence[str], at: int) -> bool:
         at += 1
     _, end = _frames(lines, at + 1)
     return end < len(lines) and _is_servers_own(lines[end])
+
+
+def _is_import(found: _Traceback) -> bool:
+    return any("importlib" in frame[0] or "import_app" in frame[0] for frame in found.frames)
 
 
 def _is_servers_own(error: str) -> bool:

@@ -81,6 +81,8 @@ def _cannot(folder: Path, why: str) -> Usage:
     hint = f"See: git -C {shlex.quote(str(folder))} status"
     if "no commit" in why:
         hint = "Commit first"
+    if "not installed" in why:
+        hint = "Install git"
     if "dubious ownership" in why:
         top = shlex.quote(str(git.work_tree(folder)))
         trust = f"git config --global --add safe.directory {top}"

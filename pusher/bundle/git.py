@@ -19,7 +19,12 @@ class GitFailed(Exception):
 def work_tree(folder: Path) -> Path | None:
     """The top of the git work tree around a folder; None if there is none."""
     real = Path(os.path.realpath(folder))
-    return next((above for above in (real, *real.parents) if os.path.lexists(above / ".git")), None)
+    return next((above for above in (real, *real.parents) if _is_top(above / ".git")), None)
+
+
+def _is_top(git: Path) -> bool:
+    """Whether this is what git looks for: a repository, or the file of a submodule or a further work tree."""
+    return os.path.isfile(git) or os.path.isfile(git / "HEAD")
 
 
 def ask(folder: Path, *words: str) -> str:

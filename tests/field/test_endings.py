@@ -33,6 +33,18 @@ def test_an_error_that_another_caused() -> None:
     assert found.output.endswith("\nRuntimeError: SECRET_KEY is not set")
 
 
+def test_an_error_that_was_only_logged_is_not_the_cause() -> None:
+    """The cache was down, and the app could live with that; the import is what ended it."""
+    logged = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\nConnectionError: no cache\n'
+    text = logged + (LOGS / "gunicorn-import.txt").read_text()
+    found = find_cause(text, release=RELEASE, start=START)
+    assert found is not None
+    assert found.why == "ModuleNotFoundError: No module named 'shop' (app.py:10)"
+    found = find_cause(logged + logged.replace("no cache", "no database"), release=RELEASE, start=START)
+    assert found is not None
+    assert found.why == "ConnectionError: no database"
+
+
 def test_a_syntax_error() -> None:
     """The line that is wrong."""
     found = cause("gunicorn-syntax")

@@ -217,6 +217,13 @@ def test_the_workshops_way_stays(project: Path, pusher: Run) -> None:
         assert (bundle.manifest.version, paths(bundle)) == ("v3", ["app.py", "new.py"])
 
 
+def test_a_folder_that_is_called_git_makes_no_repository(project: Path, pusher: Run) -> None:
+    """What an interrupted `git init` left does not keep me from sending the folder."""
+    (project / ".git").mkdir()
+    assert pusher("pack", ".", "--as", "v1") == 0
+    assert "app-src/v3/app.py" in paths(packed(project))
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.__main__ import main as agent
 from agent.host.bundle import signers
 from pusher.bundle.sign import sign
 from pusher.config import load
@@ -32,6 +33,16 @@ def test_a_command_that_there_is_not(pusher: Run, capsys: pytest.CaptureFixture[
     assert run(pusher, capsys, "stauts") == (
         2,
         "pusher: pusher has no command 'stauts'\n  Did you mean `pusher status`?\n",
+    )
+
+
+def test_a_command_of_the_agent_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """I mistyped, as root."""
+    with pytest.raises(SystemExit) as caught:
+        agent(["chekc"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "pusher-agent: pusher-agent has no command 'chekc'\n  Did you mean `pusher-agent check`?\n"
     )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 
 from agent.host.dependencies.stream import END, FILE, FOLDER, LINE, LINK, OUTCOME, write_frame
 from pusher.wire import Event, LogLine
+from tests.field.environment_cases import PLAIN, odd
 from tests.hostile import archives, test_requirements
 from tests.hostile.archives import TREE, index_of, manifest_of, member, padded, pax, payload, record, rle_frame
 from tests.hostile.cases import CASES
-from tests.unit import test_environment, test_sshsig
+from tests.unit import test_sshsig
 
 LARGEST = 48 * 1024
 """Larger inputs are slow, and show nothing that smaller ones do not."""
@@ -133,10 +134,7 @@ def _exported() -> Iterable[bytes]:
 
 
 def _environments() -> Iterable[bytes]:
-    cases = test_environment.test_an_environment_file_is_read_as_systemd_reads_it
-    yield from (text.encode(errors="replace") for text in _parameters(cases))
-    cases = test_environment.test_a_line_that_systemd_would_pass_over_is_refused_with_its_number
-    yield from (text.encode(errors="replace") for text in _parameters(cases))
+    yield from (text.encode() for text in (*PLAIN, *odd()) if len(text) < 1_000)
 
 
 def _builds() -> Iterable[bytes]:

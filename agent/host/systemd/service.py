@@ -41,7 +41,6 @@ _NO_CONTROL_GROUP = "exit code 219"  # EXIT_CGROUP, systemd.exec(5)
 _NO_SOCKET = "exit code 78"  # NO_SOCKET of the runner
 _FIRST_UNPRIVILEGED = 1024
 _ADDRESS_OCCUPIED = os.strerror(errno.EADDRINUSE)
-_RELOAD_UNITS = "`systemctl daemon-reload`, as root"
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 _log = structlog.get_logger()
@@ -81,27 +80,28 @@ class Systemd:
             hint = "Correct it, and send again. systemd would start the app without that line"
             what = f"{self._app} would not get all of its environment"
             raise Refused(Code.CONFIGURATION, what, why=wrong, hint=hint)
+        different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
         try:
             states = await systemctl.states_of(*every_unit(self._app, self._config))
         except Failed as problem:
             raise Refused(problem.code, problem.what, why=problem.why, hint=problem.hint) from problem
-        for unit, state in states.items():
-            if state.load != "loaded":
-                masked = state.load == "masked"
-                hint = f"`systemctl unmask {unit}`, as root" if masked else _RELOAD_UNITS
-                raise Refused(Code.SERVICE_FAILED, f"{unit} cannot be started", why=state.why, hint=hint)
-        # Before what systemd has read: an edited unit is stale too, and reading it anew would not help.
-        different = await asyncio.to_thread(disagreement, self._app, self._config, host=self._host)
+        unfit = [(unit, state) for unit, state in states.items() if state.load != "loaded" or state.stale]
         if different:
-            raise Differs(
+            # What systemd has loaded is what is in force, unless that is in doubt as well.
+            raise (Refused if unfit else Differs)(
                 Code.CONFIGURATION,
                 f"The units of {self._app} and its configuration disagree",
                 why=different,
                 hint=f"`pusher-agent app apply {self._app}`, as root",
             )
-        if stale := next((unit for unit, state in states.items() if state.stale), ""):
-            why = "systemd has read an older version of it"
-            raise Refused(Code.SERVICE_FAILED, f"{stale} cannot be started", why=why, hint=_RELOAD_UNITS)
+        for unit, state in unfit:
+            masked = state.load == "masked"
+            raise Refused(
+                Code.SERVICE_FAILED,
+                f"{unit} cannot be started",
+                why="systemd has read an older version of it" if state.load == "loaded" else state.why,
+                hint=f"`systemctl unmask {unit}`, as root" if masked else "`systemctl daemon-reload`, as root",
+            )
 
     async def reserve(self) -> None:
         states = await systemctl.states_of(self._units.socket, self._units.service)
