@@ -177,8 +177,8 @@ async def run_hosts(folder: Path, addresses: Sequence[str], names: Sequence[str]
 
 
 @contextmanager
-def hosts_running(folder: Path, addresses: Sequence[str], *, hosts: int, processes: int) -> Iterator[None]:
-    """So many hosts in so many processes."""
+def hosts_running(folder: Path, addresses: Sequence[str], *, hosts: int, processes: int) -> Iterator[list[int]]:
+    """So many hosts in so many processes, which are returned."""
     names = [f"host{number}" for number in range(hosts)]
     parts = [names[at::processes] for at in range(processes)]
     started = []
@@ -195,7 +195,7 @@ def hosts_running(folder: Path, addresses: Sequence[str], *, hosts: int, process
             assert process.stdout
             if process.stdout.readline() != "ready\n":
                 raise RuntimeError("the hosts did not start")
-        yield
+        yield [one.pid for one in started]
     finally:
         for process in started:
             process.terminate()
@@ -302,7 +302,7 @@ def measure(
         publisher.name(first)
         with ExitStack() as opened:
             running = [opened.enter_context(server(folder)) for server in servers]
-            with hosts_running(folder, [one[0] for one in running], hosts=hosts, processes=processes):
+            with hosts_running(folder, [one[0] for one in running], hosts=hosts, processes=processes) as clients:
                 wait(folder, first.release.manifest, hosts, limit_s=300)
                 second = publisher.put(files("v2"), "v2")
                 delta = min(one.size for one in second.bundles)
@@ -312,6 +312,7 @@ def measure(
                 idle = (sum(processor_s(one[1]) for one in running) - idle) / 20
                 left = running[:-1] if kill else running
                 before = sum(processor_s(one[1]) for one in left)
+                clients_before = sum(map(processor_s, clients))
                 began = time.monotonic()
                 publisher.name(second, rollout=Rollout())
                 for address, _ in running:
@@ -323,11 +324,13 @@ def measure(
                         os.kill(process, signal.SIGKILL)
                 times = wait(folder, second.release.manifest, hosts, limit_s=120)
                 spent = sum(processor_s(one[1]) for one in left) - before
+                clients_spent = sum(map(processor_s, clients)) - clients_before
     last, median = (times[at] - began if times else 0.0 for at in (-1, len(times) // 2))
     lost = hosts - len(times)
     met = not lost and last <= goal_s
     print(
         f"{title:<44} {median:6.1f} / {last:5.1f} s   {lost} lost   {1000 * spent / hosts:5.2f} ms a host   "
+        f"(the hosts themselves: {1000 * clients_spent / hosts:4.0f} ms each)   "
         f"idle {100 * idle:4.1f} %   delta {delta} bytes   goal {goal_s:g} s: {'met' if met else 'NOT MET'}",
         flush=True,
     )
@@ -347,6 +350,7 @@ def wait(folder: Path, manifest: str, hosts: int, *, limit_s: float) -> list[flo
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet", description=__doc__)
+    parser.add_argument("row", nargs="?", default="", help="measure only rows with this in their name")
     parser.add_argument("--hosts", type=int, default=1_000)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
@@ -367,7 +371,7 @@ def main() -> int:
         ]
     else:
         print("nginx with nchan is not installed (apt-get install nginx-light libnginx-mod-nchan)")
-    for title, servers, kill, goal_s in rows:
+    for title, servers, kill, goal_s in [one for one in rows if arguments.row in one[0]]:
         many = {"hosts": arguments.hosts, "processes": arguments.processes}
         measure(title, servers=servers, kill=kill, goal_s=goal_s, **many)
     return 0

@@ -110,6 +110,11 @@ class ChannelReader:
             raise problem
         return False
 
+    async def close(self) -> None:
+        """Let go of all connections until the next question."""
+        for mirror in self._mirrors:
+            await mirror.close()
+
     async def _accepted(self, answer: Answer) -> tuple[TrustedChannel, Mark]:
         trusted = await asyncio.to_thread(self._verify, answer.content, files=self._files)
         try:
