@@ -58,7 +58,8 @@ class Web:
         self._limits = limits or WebLimits()
         self._ca_file = ca_file
         self._credentials = credentials
-        self._environment = environment
+        # Once: the environment of a process stays, and to read it costs as much as half a question.
+        self._proxies = getproxies_environment() if environment is None else _proxies(environment)
         self._tls: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
         self._heard: dict[str, dict[str, str]] = {}
@@ -203,17 +204,9 @@ class Web:
 
     def _proxy(self, url: URL) -> str | None:
         """The proxy for an address, as the environment says (curl(1), ENVIRONMENT)."""
-        if self._environment is not None:
-            proxies = {
-                key.lower().removesuffix("_proxy"): value
-                for key, value in self._environment.items()
-                if key.lower().endswith("_proxy") and value
-            }
-        else:
-            proxies = getproxies_environment()
-        if proxy_bypass_environment(url.host or "", proxies):
+        if proxy_bypass_environment(url.host or "", self._proxies):
             return None
-        return proxies.get(url.scheme)
+        return self._proxies.get(url.scheme)
 
     def _check(self, name: str, response: aiohttp.ClientResponse, *, wanted: tuple[int, ...]) -> None:
         """Refuse an answer that is not the object itself. Raises: Refused, Unreachable."""
@@ -236,6 +229,15 @@ class Web:
             raise Unreachable(
                 f"{url} is compressed on the way ({encoding[:_SHOWN]!r})", why="nothing asked for that"
             )
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The proxies that an environment names, by scheme."""
+    return {
+        key.lower().removesuffix("_proxy"): value
+        for key, value in environment.items()
+        if key.lower().endswith("_proxy") and value
+    }
 
 
 def _basic(login: str, password: str) -> str:
