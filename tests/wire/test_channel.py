@@ -17,6 +17,7 @@ from pusher.wire.channel import (
     ChannelRelease,
     Rollout,
     Target,
+    bell_name,
     brake_name,
     channel_name,
     check_channel,
@@ -191,6 +192,7 @@ def test_objects_have_their_places() -> None:
     assert object_name("0a") == "bundles/0a.tar.zst"
     assert channel_name("shop", "stable") == "channels/shop/stable"
     assert brake_name("shop", "stable") == "brakes/shop/stable"
+    assert bell_name("shop", "stable") == "bells/shop/stable"
     assert report_name("shop", "web1") == "reports/shop/web1"
 
 
