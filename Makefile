@@ -65,6 +65,11 @@ format: setup-venv ## rewrite what can be mended without thinking
 bench: setup-test ## measure: a deploy, a rollback, requests during both
 	$(bin)/python -m tests.bench
 
+HOSTS := 1000
+.PHONY: bench-fleet
+bench-fleet: setup-test ## measure: one publish that HOSTS hosts fetch, from each kind of server
+	$(bin)/python -m tests.bench.fleet --hosts $(HOSTS)
+
 .PHONY: canary
 canary: setup-test ## switch off one defence after the other: its test must notice; ONLY=WORD for some of them
 	$(bin)/python -m tests.canary $(ONLY)

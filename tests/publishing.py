@@ -13,6 +13,7 @@ from pusher.bundle.tree import Tree, read_tree
 from pusher.repository.channel import Channels
 from pusher.repository.folder import Folder
 from pusher.repository.releases import put_release, read_releases
+from pusher.repository.store import Repository
 from pusher.wire import File, Manifest
 from pusher.wire.channel import Channel, Rollout, Target
 from tests.host import APP, MONTH_MS, Host
@@ -27,9 +28,13 @@ class Publisher:
     def __init__(self, folder: Path, *, key: Path) -> None:
         self.key = key
         self.folder = folder
-        self.repository = Folder(folder)
-        self.channels = Channels(self.repository, memory=folder.parent / "memory")
+        self.use(Folder(folder))
         self._created = 0
+
+    def use(self, repository: Repository) -> None:
+        """Publish into this repository."""
+        self.repository = repository
+        self.channels = Channels(repository, memory=self.folder.parent / "memory")
 
     def subscribe(self, host: Host, *repository: str, **settings: Any) -> None:
         """Let a host follow the channel, from this folder or from these addresses."""

@@ -22,12 +22,13 @@ from agent.deploy.deployment import Deployment
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.subscribed import Subscribed
 from agent.doors.channel.bell import Bell
-from agent.doors.channel.reading import ChannelReader
+from agent.doors.channel.reading import ChannelReader, Verify
 from agent.doors.channel.reporter import Reporter
 from agent.doors.channel.subscription import Subscription
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.channel.identity import Identity
 from agent.host.channel.mirror import Mirror
+from agent.host.channel.signed import read_channel
 from agent.host.clock import SystemClock
 from agent.host.dependencies.pythons import Pythons
 from agent.host.releases.store import ReleaseStore
@@ -76,6 +77,8 @@ class SubscribedHost:
         shuffle: Callable[[list[Mirror]], None] = lambda order: None,
         reports: bool = False,
         bell: bool = False,
+        verify: Verify = read_channel,
+        identity: Identity | None = None,
     ) -> None:
         self.root = root
         self.name = APP
@@ -91,7 +94,8 @@ class SubscribedHost:
         self.shuffle = shuffle
         self.reports = reports
         self.bell = bell
-        self.identity = Identity(root / "identity", host=name, disk=Disk())
+        self.verify = verify
+        self.identity = identity or Identity(root / "identity", host=name, disk=Disk())
         self.folder = root / "fetched"
         self.running = False
         self.deployed: list[str] = []
@@ -125,6 +129,7 @@ class SubscribedHost:
             subscribed=subscribed,
             now=self.clock.now,
             shuffle=self.shuffle,
+            verify=self.verify,
         )
         return Subscription(
             self,
@@ -244,7 +249,7 @@ class SubscribedHost:
             if code := self.bad.get(attempt.version):
                 raise Failed(code, f"{attempt.version} does not serve")
             if isinstance(request, Send):
-                await asyncio.to_thread(self._unpack, attempt, request)
+                await asyncio.to_thread(self.place, attempt, request)
             link = self.store.layout.current
             await asyncio.to_thread(Disk().flip, link, f"./releases/{attempt.release}", op="flip")
         except Problem as found:
@@ -265,7 +270,8 @@ class SubscribedHost:
         self.lock.release()
         deployment.publish(event)
 
-    def _unpack(self, attempt: Attempt, request: Send) -> None:
+    def place(self, attempt: Attempt, request: Send) -> None:
+        """Unpack what was fetched, compared with its index, into the folder of the release. Blocking."""
         layout = self.store.layout
         staged = layout.staged(attempt.release)
         unpack(

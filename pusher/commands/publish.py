@@ -41,7 +41,7 @@ _DAYS = 365
 def _options(parser: argparse.ArgumentParser) -> None:
     add_what(parser)
     parser.add_argument(
-        "--to", dest="repository", metavar="REPO", help="the repository: a folder, or file:///folder"
+        "--to", dest="repository", metavar="REPO", help="the repository: a folder, or ssh://host/folder"
     )
     add_channel(parser)
     parser.add_argument(
@@ -82,7 +82,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
-    repository = open_repository(settings.repository)
+    repository = open_repository(settings.repository, ssh=settings.ssh)
     channels = open_channels(settings, repository, signers=arguments.signers)
     found = chosen(arguments, settings)
     app = settings.app_name() if isinstance(found, Folder) else read_bundle(found.path).manifest.app

@@ -444,4 +444,65 @@ CANARIES = (
         "and self._kinds.spend(problem.code, now=now)",
         "",
     ),
+    # Hosts that fetch by themselves.
+    Canary(
+        "tests/hostile/test_channel.py::test_arbitrary_software_in_the_place_of_a_bundle",
+        "agent/host/storage/partial.py",
+        "return digest.hexdigest() == sha256",
+        "return True",
+    ),
+    Canary(
+        "tests/hostile/test_channel.py::test_a_document_that_was_signed_as_a_release",
+        "agent/host/channel/signed.py",
+        "            namespace=CHANNEL_NAMESPACE,",
+        '            namespace="pusher-release",',
+    ),
+    Canary(
+        "tests/hostile/test_channel.py::test_rollback_by_an_older_document",
+        "agent/core/channel.py",
+        "if mark is not None and document.created < mark.created:",
+        "if False:",
+    ),
+    Canary(
+        "tests/hostile/test_channel.py::test_freeze_at_a_document_that_is_never_renewed",
+        "agent/core/channel.py",
+        "if now >= document.expires:",
+        "if False:",
+    ),
+    Canary(
+        "tests/hostile/test_channel.py::test_mix_and_match_of_a_release_and_the_bundle_of_another",
+        "agent/doors/channel/subscription.py",
+        "if verified.digest != action.target.release.manifest:",
+        "if False:",
+    ),
+    Canary(
+        "tests/hostile/test_channel.py::test_endless_data_in_the_place_of_a_bundle",
+        "agent/host/channel/web.py",
+        "if at + len(piece) > into.size:",
+        "if False:",
+    ),
+    Canary(
+        "tests/hostile/test_channel.py::test_a_redirect_is_followed_nowhere",
+        "agent/host/channel/web.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+    ),
+    Canary(
+        "tests/unit/test_subscription.py::test_nobody_begins_while_any_mirror_has_the_brake",
+        "agent/core/channel.py",
+        "if facts.braked:",
+        "if False:",
+    ),
+    Canary(
+        "tests/unit/test_fleet_status.py::test_only_the_signature_of_this_key_over_this_document_counts",
+        "pusher/fleet/host_key.py",
+        "return bool(done == 1)",
+        "return True",
+    ),
+    Canary(
+        "tests/unit/test_repository.py::test_an_older_document_that_somebody_put_back_is_not_renewed",
+        "pusher/repository/channel.py",
+        "if document.created < seen:",
+        "if False:",
+    ),
 )

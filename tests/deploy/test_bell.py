@@ -109,8 +109,12 @@ async def test_a_bell_waits_and_then_says_that_nothing_has_changed(publisher: Pu
         began = time.monotonic()
         assert await mirror.bell(BELL) is False
         assert time.monotonic() - began >= 0.2
+    async with embedded(publisher.folder) as address:
+        mirror = Web(address, limits=LIMITS)
+        assert await mirror.bell(BELL) is True
         waiting = asyncio.create_task(mirror.bell(BELL))
         await asyncio.sleep(0.05)
+        assert not waiting.done()
         await publisher.publish(files("v2"), "v2")
         assert await waiting is True
         with pytest.raises(Unreachable):

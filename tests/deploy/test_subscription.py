@@ -129,6 +129,7 @@ async def test_an_agent_that_was_off_catches_up_by_itself(host_off: Host, publis
 async def test_without_a_subscription_there_is_no_channel_and_nothing_wakes(host_off: Host) -> None:
     async with running(host_off):
         _, answer = await host_off.request("GET", f"/apps/{APP}/status")
-        assert answer["channel"] is None
+        assert answer["live"] is None
+        assert "channel" not in answer
         assert not [one for one in asyncio.all_tasks() if one.get_name().startswith("channel")]
         assert not host_off.layout.fetched(APP).exists()

@@ -527,11 +527,13 @@ async def test_a_proxy_is_used_where_the_environment_names_one(
     await publisher.publish(files("v1"), "v1")
     answer = await mirror.exists("bundles/none")
     assert answer is False
+    await mirror.close()
     assert server.asked[-1][1]["Host"] == "repository.invalid"
     direct = Web(
         server.address, limits=LIMITS, environment={"http_proxy": "http://127.0.0.1:1", "no_proxy": "127.0.0.1"}
     )
     assert await direct.exists(DOCUMENT) is True
+    await direct.close()
 
 
 def test_a_channel_cannot_say_more_than_its_format() -> None:

@@ -269,3 +269,21 @@ def test_a_python_is_a_version_or_the_path_of_an_interpreter(python):
 def test_a_python_that_is_neither_is_refused(python):
     problem = refusal(f'[dependencies]\npython = "{python}"')
     assert problem.what == f"{FILE}: 'dependencies.python' is {python!r}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'channel = "Stable"',
+        'window = "always"',
+        "poll_s = 1",
+        'repository = ["gopher://x"]',
+        'repository = "https://x"',
+        'ca_file = "relative"',
+        'notify = "nats://x"',
+        'labels = { "A B" = "x" }',
+    ],
+)
+def test_a_subscription_that_cannot_be_followed_is_refused(line: str) -> None:
+    with pytest.raises(Refused):
+        parse_app(f"[subscribe]\n{line}\n", file="shop.toml", app="shop")

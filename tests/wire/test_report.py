@@ -25,12 +25,12 @@ ONE = Report(
     agent="0.1.0",
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-NAMED = st.none() | st.builds(Named, st.from_regex(r"[0-9a-f]{64}", fullmatch=True), st.just("v1"))
+NAMED = st.none() | st.builds(Named, st.binary(min_size=32, max_size=32).map(bytes.hex), st.just("v1"))
 REPORTS = st.builds(
     Report,
     app=st.just("shop"),
     channel=st.just("beta"),
-    host=st.from_regex(r"[a-z][a-z0-9]{0,20}", fullmatch=True),
+    host=st.sampled_from(["web1", "web1.example.com", "WEB_2"]),
     created=st.integers(0, 253_402_300_799_999),
     state=st.sampled_from(STATES),
     awaited=TEXTS,

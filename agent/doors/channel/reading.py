@@ -6,6 +6,7 @@ document that is refused is nobody's word: the next mirror is asked.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from agent.core.channel import Mark, TrustedChannel
 from agent.deploy.subscribed import Subscribed
@@ -16,6 +17,12 @@ from pusher.wire import Code, Problem, Refused, format_timestamp
 from pusher.wire.channel import CHANNEL_BYTES, brake_name, channel_name
 
 _SKEW_MS = 5 * 60 * 1000
+
+
+class Verify(Protocol):
+    """Reads a signed document, as `agent.host.channel.signed.read_channel`."""
+
+    def __call__(self, raw: bytes, *, files: TrustFiles) -> TrustedChannel: ...
 
 
 class ChannelReader:
@@ -33,6 +40,7 @@ class ChannelReader:
         subscribed: Subscribed,
         now: Callable[[], int],
         shuffle: Callable[[list[Mirror]], None],
+        verify: Verify = read_channel,
     ) -> None:
         self._app = app
         self._channel = channel
@@ -41,6 +49,7 @@ class ChannelReader:
         self._subscribed = subscribed
         self._now = now
         self._shuffle = shuffle
+        self._verify = verify
         self._raw = b""
         """The object that was accepted last; `_tags` are the names that mirrors have for it."""
         self._tags: dict[str, str] = {}
@@ -84,7 +93,7 @@ class ChannelReader:
 
     async def verify(self) -> None:
         """Verify the signature of the document once more: its key may have ended. Raises: Refused, Failed."""
-        await asyncio.to_thread(read_channel, self._raw, files=self._files)
+        await asyncio.to_thread(self._verify, self._raw, files=self._files)
 
     async def braked(self) -> bool:
         """Whether any mirror has the brake. Raises: Unreachable, if none of them answers."""
@@ -101,8 +110,13 @@ class ChannelReader:
             raise problem
         return False
 
+    async def close(self) -> None:
+        """Let go of all connections until the next question."""
+        for mirror in self._mirrors:
+            await mirror.close()
+
     async def _accepted(self, answer: Answer) -> tuple[TrustedChannel, Mark]:
-        trusted = await asyncio.to_thread(read_channel, answer.content, files=self._files)
+        trusted = await asyncio.to_thread(self._verify, answer.content, files=self._files)
         try:
             return trusted, await self._subscribed.accept(trusted, channel=self._channel)
         except Refused as refusal:

@@ -8,12 +8,12 @@ longer each time.
 import asyncio
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -48,11 +48,14 @@ from agent.host.ports import Clock
 from agent.host.storage.partial import keep_only
 from pusher.wire import Code, Failed, Problem, Refused
 
+_T = TypeVar("_T")
 _log = structlog.get_logger()
 
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 900.0
 """Between attempts after a failure."""
+_MOMENT_S = 5.0
+"""What takes longer than this is reported before it has ended."""
 _SETTLED_S = 0.1
 """After a deployment, until the state is found out anew."""
 
@@ -114,8 +117,7 @@ class Subscription:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._bell is not None:
             await self._bell.stop()
-        for mirror in self._reader.in_turn():
-            await mirror.close()
+        await self._reader.close()
 
     def summary(self) -> dict[str, Any]:
         """How the app stands to its channel, as JSON members."""
@@ -134,6 +136,7 @@ class Subscription:
             self._woken.clear()
             pause = await self._follow()
             await self._report()
+            await self._reader.close()
             await self._wait(pause)
 
     async def _follow(self) -> float:
@@ -159,6 +162,17 @@ class Subscription:
         with suppress(Problem):  # a journal that cannot be read is reported where it is needed
             await self._reporter.report(self._result, await self._subscribed.live())
 
+    async def _reported(self, doing: Coroutine[Any, Any, _T]) -> _T:
+        """What `doing` returns. If it takes longer than a moment, the fleet hears that it is under way."""
+        task = asyncio.ensure_future(doing)
+        try:
+            await asyncio.wait({task}, timeout=_MOMENT_S)
+            if not task.done():
+                await self._report()
+            return await task
+        finally:
+            task.cancel()
+
     async def _act(self, trusted: TrustedChannel, mark: Mark) -> float:
         decision, facts = await self._decide(trusted, mark)
         if decision.action is None:
@@ -169,8 +183,7 @@ class Subscription:
         bundle = None
         if isinstance(decision.action, Fetch):
             self._found(trusted, state=State.FETCHING)
-            await self._report()
-            bundle = await self._fetched(decision.action)
+            bundle = await self._reported(self._fetched(decision.action))
         await self._reader.verify()
         latest, _ = await self._decide(trusted, mark)
         if latest.action != decision.action:
@@ -233,7 +246,7 @@ class Subscription:
     async def _finished(self, deployment: Deployment) -> str:
         """Wait until it has ended; its outcome."""
         self._show(deployment=deployment.id)
-        event = await deployment.finished()
+        event = await self._reported(deployment.finished())
         return str(event.data.get("outcome"))
 
     def _refused(self, problem: Problem) -> float:

@@ -24,6 +24,7 @@ from agent.host.storage.partial import Partial
 from pusher.wire import Code, Failed, Problem, Refused
 
 _PIECE = 256 * 1024
+_HEADERS = {"User-Agent": "pusher-agent", "Accept-Encoding": "identity"}
 _SHOWN = 200
 _SETTLED_MS = 2_000
 _LONGEST_S = 24 * 3600.0
@@ -57,8 +58,10 @@ class Web:
         self._limits = limits or WebLimits()
         self._ca_file = ca_file
         self._credentials = credentials
-        self._environment = environment
+        # Once: the environment of a process stays, and to read it costs as much as half a question.
+        self._proxies = getproxies_environment() if environment is None else _proxies(environment)
         self._tls: ssl.SSLContext | None = None
+        self._session: aiohttp.ClientSession | None = None
         self._heard: dict[str, dict[str, str]] = {}
         """What rang last, by the name of the bell, as the next question names it."""
 
@@ -111,8 +114,8 @@ class Web:
 
     async def bell(self, name: str) -> bool:
         """As in the port. What rang last is named as nchan does it: by Last-Modified and ETag."""
-        total_s = self._limits.bell_s
-        async with self._asked(name, self._heard.get(name, {}), total_s=total_s, stall_s=total_s) as response:
+        heard, total_s = self._heard.get(name, {}), self._limits.bell_s
+        async with self._asked(name, heard, total_s=total_s, stall_s=total_s, alone=True) as response:
             if response.status in (304, 408):
                 return False
             self._check(name, response, wanted=(200,))
@@ -122,7 +125,10 @@ class Web:
             return True
 
     async def close(self) -> None:
-        """As in the port. No connection is kept between questions: they are minutes apart."""
+        """As in the port. Until the next question, minutes may pass: no connection is kept for so long."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     @asynccontextmanager
     async def _asked(
@@ -133,26 +139,23 @@ class Web:
         total_s: float,
         stall_s: float = 0,
         content: bytes | None = None,
+        alone: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a question; `alone`, over a connection of its own. Raises: Unreachable, Refused."""
         url = self._url(name)
         try:
-            auth, tls = await asyncio.to_thread(self._prepare, url)
+            auth, tls = await asyncio.to_thread(self._prepare, url) if url.scheme == "https" else ({}, True)
             timeout = aiohttp.ClientTimeout(
                 total=total_s, sock_connect=self._limits.connect_s, sock_read=stall_s or self._limits.stall_s
             )
             async with (
-                aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(force_close=True, ssl=tls),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    timeout=timeout,
-                    auto_decompress=False,
-                    headers={"User-Agent": "pusher-agent", "Accept-Encoding": "identity", **auth},
-                ) as session,
+                self._connected(tls, alone=alone) as session,
                 session.request(
                     "GET" if content is None else "PUT",
                     url,
                     data=content,
-                    headers=headers,
+                    headers={**_HEADERS, **auth, **headers},
+                    timeout=timeout,
                     allow_redirects=False,
                     proxy=self._proxy(url),
                 ) as response,
@@ -164,13 +167,28 @@ class Web:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise Unreachable(f"{url} does not answer", why=why[:_SHOWN]) from error
 
+    @asynccontextmanager
+    async def _connected(self, tls: ssl.SSLContext | bool, *, alone: bool) -> AsyncIterator[aiohttp.ClientSession]:
+        """The session of the questions that follow one another; `alone`, one that ends with its question."""
+        session = self._session
+        if session is None or alone:
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=tls, limit=4),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            )
+            self._session = self._session if alone else session
+        try:
+            yield session
+        finally:
+            if alone:
+                await session.close()
+
     def _url(self, name: str) -> URL:
         return URL(f"{self.address}/{name}", encoded=True)
 
     def _prepare(self, url: URL) -> tuple[dict[str, str], ssl.SSLContext | bool]:
         """The login for a host, and what its certificate must fit. Blocking."""
-        if url.scheme != "https":
-            return {}, True
         if self._tls is None:
             try:
                 self._tls = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
@@ -186,17 +204,9 @@ class Web:
 
     def _proxy(self, url: URL) -> str | None:
         """The proxy for an address, as the environment says (curl(1), ENVIRONMENT)."""
-        if self._environment is not None:
-            proxies = {
-                key.lower().removesuffix("_proxy"): value
-                for key, value in self._environment.items()
-                if key.lower().endswith("_proxy") and value
-            }
-        else:
-            proxies = getproxies_environment()
-        if proxy_bypass_environment(url.host or "", proxies):
+        if proxy_bypass_environment(url.host or "", self._proxies):
             return None
-        return proxies.get(url.scheme)
+        return self._proxies.get(url.scheme)
 
     def _check(self, name: str, response: aiohttp.ClientResponse, *, wanted: tuple[int, ...]) -> None:
         """Refuse an answer that is not the object itself. Raises: Refused, Unreachable."""
@@ -219,6 +229,15 @@ class Web:
             raise Unreachable(
                 f"{url} is compressed on the way ({encoding[:_SHOWN]!r})", why="nothing asked for that"
             )
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The proxies that an environment names, by scheme."""
+    return {
+        key.lower().removesuffix("_proxy"): value
+        for key, value in environment.items()
+        if key.lower().endswith("_proxy") and value
+    }
 
 
 def _basic(login: str, password: str) -> str:

@@ -1,0 +1,381 @@
+"""`make bench-fleet`: a thousand hosts with the product's own channel code, and one publish.
+
+Each host has the real door, journal, fetching and bell, and checks each content that arrives. What a thousand
+machines would do on their own processors is left out, for all of them share these two: no application is
+started, a signature is verified once a process, and reports are signed by a library. Measured is the time from
+the publish to the last report `current` in the repository, and the servers' processor time.
+"""
+
+import argparse
+import asyncio
+import base64
+import ctypes
+import ctypes.util
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import structlog
+
+from agent.core.channel import TrustedChannel
+from agent.core.config import Subscribe
+from agent.core.plan import Attempt
+from agent.core.signing import SigningRules
+from agent.deploy.admission import Admission, VerifiedManifest
+from agent.deploy.deployer import Send
+from agent.host.bundle.signatures import TrustFiles, verify_all
+from agent.host.channel.identity import Identity
+from agent.host.channel.signed import read_channel
+from agent.host.channel.web import Web
+from agent.host.ports import Bundle
+from agent.host.storage.disk import Disk
+from pusher.repository.bell import ring
+from pusher.wire import File, Manifest, parse_index_line
+from pusher.wire.channel import Rollout, split_signed
+from pusher.wire.report import REPORT_NAMESPACE, Report
+from tests.host import free_port, make_key
+from tests.publishing import APP, CHANNEL, Publisher
+from tests.subscribed_host import SubscribedHost
+
+REPOSITORY = Path(__file__).parents[2]
+NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+TICKS = os.sysconf("SC_CLK_TCK")
+FILES, CHANGED, SIZE = 100, 5, 20_000
+
+
+class LibraryIdentity(Identity):
+    """A host's key that signs by OpenSSL: on one machine, a thousand ssh-keygen would be measured instead."""
+
+    def ensure(self) -> None:
+        self.secret = hashlib.sha256(self._host.encode()).digest()
+
+    def sign(self, document: bytes) -> bytes:
+        digest = hashlib.sha512(document).digest()
+        fields = (REPORT_NAMESPACE.encode(), b"", b"sha512", digest)
+        message = b"SSHSIG" + b"".join(map(_string, fields))
+        public, signature = _ed25519(self.secret, message)
+        key = _string(b"ssh-ed25519") + _string(public)
+        whole = _string(b"ssh-ed25519") + _string(signature)
+        blob = (
+            b"SSHSIG"
+            + (1).to_bytes(4, "big")
+            + b"".join(map(_string, (key, REPORT_NAMESPACE.encode(), b"", b"sha512", whole)))
+        )
+        armored = base64.encodebytes(blob)
+        return b"-----BEGIN SSH SIGNATURE-----\n" + armored + b"-----END SSH SIGNATURE-----\n"
+
+
+def _string(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "big") + value
+
+
+def _ed25519(secret: bytes, message: bytes) -> tuple[bytes, bytes]:
+    """Public key and signature (EVP_DigestSign(3))."""
+    library = ctypes.CDLL(ctypes.util.find_library("crypto") or "")
+    for name in ("EVP_PKEY_new_raw_private_key", "EVP_MD_CTX_new"):
+        getattr(library, name).restype = ctypes.c_void_p
+    key = ctypes.c_void_p(library.EVP_PKEY_new_raw_private_key(1087, None, secret, ctypes.c_size_t(32)))
+    public, size = ctypes.create_string_buffer(32), ctypes.c_size_t(32)
+    library.EVP_PKEY_get_raw_public_key(key, public, ctypes.byref(size))
+    context = ctypes.c_void_p(library.EVP_MD_CTX_new())
+    library.EVP_DigestSignInit(context, None, None, None, key)
+    made, length = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
+    library.EVP_DigestSign(context, made, ctypes.byref(length), message, ctypes.c_size_t(len(message)))
+    library.EVP_MD_CTX_free(context)
+    library.EVP_PKEY_free(key)
+    return public.raw, made.raw
+
+
+@cache
+def _verified(raw: bytes, signers: str) -> TrustedChannel:
+    return read_channel(raw, files=TrustFiles(Path(signers)))
+
+
+def verify(raw: bytes, *, files: TrustFiles) -> TrustedChannel:
+    """The real check, once a process for each document."""
+    return _verified(raw, str(files.allowed_signers))
+
+
+class BenchAdmission:
+    """The real admission, but for signatures: each is verified once a process."""
+
+    known: ClassVar[dict[str, VerifiedManifest]] = {}
+
+    def __init__(self, real: Admission, signers: Path) -> None:
+        self._real = real
+        self._signers = signers
+
+    async def receive(self, bundle: Bundle) -> VerifiedManifest:
+        raw, signature = await asyncio.to_thread(bundle.signed_manifest)
+        digest = hashlib.sha256(raw).hexdigest()
+        if digest not in self.known:
+            files = TrustFiles(self._signers)
+            await asyncio.to_thread(verify_all, raw, signature, files=files, rules=SigningRules())
+            self.known[digest] = VerifiedManifest(Manifest.from_bytes(raw), raw, signature, digest, "tester", 0, 0)
+        return self.known[digest]
+
+    async def check(self, verified: VerifiedManifest, *, retry: bool) -> None:
+        await self._real.check(verified, retry=retry)
+
+    def store(self, verified: VerifiedManifest, bundle: Bundle, into: Path) -> None:
+        self._real.store(verified, bundle, into)
+
+
+class BenchHost(SubscribedHost):
+    """A host that checks each content that arrives, and keeps the signed manifest, but not the files."""
+
+    def place(self, attempt: Attempt, request: Send) -> None:
+        layout = self.store.layout
+        staged = layout.staged(attempt.release)
+        lines = (staged / ".pusher/index.jsonl").read_bytes().splitlines(keepends=True)
+        wanted = {entry.path: entry for line in lines if isinstance(entry := parse_index_line(line), File)}
+        for path, _, content in request.bundle.files():
+            assert hashlib.sha256(b"".join(content)).hexdigest() == wanted[path].sha256
+        layout.releases.mkdir(parents=True, exist_ok=True)
+        staged.rename(layout.release(attempt.release))
+
+
+async def run_hosts(folder: Path, addresses: Sequence[str], names: Sequence[str]) -> None:
+    """Run hosts until this process is told to end."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    hosts = []
+    for name in names:
+        host = BenchHost(
+            folder / "hosts" / name,
+            [Web(address) for address in addresses],
+            signers=folder / "signers",
+            name=name,
+            settings=Subscribe(repository=["https://unused.example"]),
+            shuffle=random.shuffle,
+            reports=True,
+            bell=True,
+            verify=verify,
+            identity=LibraryIdentity(folder / "identity", host=name, disk=Disk()),
+        )
+        host.admission = BenchAdmission(host.admission, host.signers)  # type: ignore[assignment]
+        hosts.append(host)
+        await host.start()
+    print("ready", flush=True)
+    await stop.wait()
+    os._exit(0)  # what they left goes with the folder
+
+
+@contextmanager
+def hosts_running(folder: Path, addresses: Sequence[str], *, hosts: int, processes: int) -> Iterator[list[int]]:
+    """So many hosts in so many processes, which are returned."""
+    names = [f"host{number}" for number in range(hosts)]
+    parts = [names[at::processes] for at in range(processes)]
+    started = []
+    try:
+        for part in parts:
+            argv = (sys.executable, "-m", "tests.bench.fleet", "--worker", str(folder), *addresses)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            process = subprocess.Popen(argv, **pipes, text=True, cwd=REPOSITORY)
+            assert process.stdin
+            process.stdin.write(json.dumps(part))
+            process.stdin.close()
+            started.append(process)
+        for process in started:
+            assert process.stdout
+            if process.stdout.readline() != "ready\n":
+                raise RuntimeError("the hosts did not start")
+        yield [one.pid for one in started]
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[tuple[str, int]]:
+    """Debian's nginx with the configuration of packaging/nginx/: its address, and its process."""
+    port, place = free_port(), Path(tempfile.mkdtemp(prefix="nginx-", dir=folder))
+    site = (REPOSITORY / "packaging/nginx/pusher-repository.conf").read_text(encoding="utf-8")
+    site = site.replace("root /srv/repository;", f"root {folder}/repo;").replace("listen 8180;", f"listen {port};")
+    (place / "site.conf").write_text(site, encoding="utf-8")
+    (place / "nginx.conf").write_text(
+        f"user root;\nload_module {NCHAN};\ndaemon off;\npid {place}/pid;\nerror_log {place}/error.log;\n"
+        f"worker_processes 1;\nworker_rlimit_nofile 8192;\nevents {{ worker_connections 4096; }}\n"
+        f"http {{ access_log off; client_body_temp_path {place}/body; include {place}/site.conf; }}\n",
+        encoding="utf-8",
+    )
+    with served(("nginx", "-c", str(place / "nginx.conf")), port) as process:
+        yield f"http://127.0.0.1:{port}", process
+
+
+@contextmanager
+def embedded(folder: Path) -> Iterator[tuple[str, int]]:
+    """The embedded server: its address, and its process."""
+    port = free_port()
+    argv = (str(Path(sys.executable).parent / "pusher-agent"), "repository", "serve", f"{folder}/repo")
+    with served((*argv, "--listen", f"127.0.0.1:{port}"), port) as process:
+        yield f"http://127.0.0.1:{port}", process
+
+
+@contextmanager
+def served(argv: Sequence[str], port: int) -> Iterator[int]:
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 0.2).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{argv[0]} does not listen") from None
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def family(process: int) -> dict[int, int]:
+    """A process and its children, each with its processor time in ticks."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            continue
+        number = int(stat.parent.name)
+        if process in (number, int(fields[1])):
+            found[number] = int(fields[11]) + int(fields[12])
+    return found
+
+
+def processor_s(process: int) -> float:
+    """The processor time of a process and its children, in seconds."""
+    return sum(family(process).values()) / TICKS
+
+
+def current(folder: Path, manifest: str) -> int:
+    """How many hosts have reported that this release is current."""
+    found = 0
+    for path in (folder / "repo/reports" / APP).glob("host*"):
+        try:
+            report = Report.from_bytes(split_signed(path.read_bytes())[0])
+        except (OSError, ValueError):
+            continue
+        found += report.state == "current" and report.wanted is not None and report.wanted.manifest == manifest
+    return found
+
+
+def files(version: str) -> dict[str, str]:
+    """100 files of 20 kB, 5 of which differ between two versions."""
+    texts = {"requirements.txt": ""}
+    for number in range(FILES - 1):
+        seed = f"{number} {version if number < CHANGED else ''}"
+        texts[f"file{number}.txt"] = random.Random(seed).randbytes(SIZE // 2).hex()
+    return texts
+
+
+def measure(
+    title: str, *, servers: Sequence[object], kill: bool, hosts: int, processes: int, goal_s: float
+) -> bool:
+    """One publish, to the last report; whether the goal was met."""
+    with tempfile.TemporaryDirectory(prefix="pusher-fleet-", dir="/dev/shm") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        make_key(folder / "key")
+        publisher = Publisher(folder / "repo", key=folder / "key")
+        publisher.trust(folder / "signers")
+        (folder / "repo").mkdir()
+        first = publisher.put(files("v1"), "v1")
+        publisher.name(first)
+        with ExitStack() as opened:
+            running = [opened.enter_context(server(folder)) for server in servers]
+            with hosts_running(folder, [one[0] for one in running], hosts=hosts, processes=processes) as clients:
+                wait(folder, first.release.manifest, hosts, limit_s=300)
+                second = publisher.put(files("v2"), "v2")
+                delta = min(one.size for one in second.bundles)
+                time.sleep(5)
+                idle = sum(processor_s(one[1]) for one in running)
+                time.sleep(20)
+                idle = (sum(processor_s(one[1]) for one in running) - idle) / 20
+                left = running[:-1] if kill else running
+                before = sum(processor_s(one[1]) for one in left)
+                clients_before = sum(map(processor_s, clients))
+                began = time.monotonic()
+                publisher.name(second, rollout=Rollout())
+                for address, _ in running:
+                    if servers[0] is nginx:
+                        ring(address, APP, CHANNEL)
+                if kill:
+                    time.sleep(0.5)
+                    for process in family(running[-1][1]):
+                        os.kill(process, signal.SIGKILL)
+                times = wait(folder, second.release.manifest, hosts, limit_s=120)
+                spent = sum(processor_s(one[1]) for one in left) - before
+                clients_spent = sum(map(processor_s, clients)) - clients_before
+    last, median = (times[at] - began if times else 0.0 for at in (-1, len(times) // 2))
+    lost = hosts - len(times)
+    met = not lost and last <= goal_s
+    print(
+        f"{title:<44} {median:6.1f} / {last:5.1f} s   {lost} lost   {1000 * spent / hosts:5.2f} ms a host   "
+        f"(the hosts themselves: {1000 * clients_spent / hosts:4.0f} ms each)   "
+        f"idle {100 * idle:4.1f} %   delta {delta} bytes   goal {goal_s:g} s: {'met' if met else 'NOT MET'}",
+        flush=True,
+    )
+    return met
+
+
+def wait(folder: Path, manifest: str, hosts: int, *, limit_s: float) -> list[float]:
+    """When each host was seen to be current, in order; those that are not within the limit are missing."""
+    times: list[float] = []
+    deadline = time.monotonic() + limit_s
+    while len(times) < hosts and time.monotonic() < deadline:
+        found = current(folder, manifest)
+        times += [time.monotonic()] * (found - len(times))
+        time.sleep(0.1)
+    return times
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet", description=__doc__)
+    parser.add_argument("row", nargs="?", default="", help="measure only rows with this in their name")
+    parser.add_argument("--hosts", type=int, default=1_000)
+    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        folder, *addresses = arguments.worker
+        asyncio.run(run_hosts(Path(folder), addresses, json.load(sys.stdin)))
+        return 0
+    load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{arguments.hosts} hosts in {arguments.processes} processes; {load}")
+    print("from the publish to the report of the median / last host; the server's processor time")
+    rows = [("embedded server", [embedded], False, 10.0)]
+    if NCHAN.exists() and shutil.which("nginx"):
+        rows = [
+            ("nginx with nchan", [nginx], False, 10.0),
+            ("nginx with nchan, one of two mirrors killed", [nginx, nginx], True, 10.0),
+            *rows,
+        ]
+    else:
+        print("nginx with nchan is not installed (apt-get install nginx-light libnginx-mod-nchan)")
+    for title, servers, kill, goal_s in [one for one in rows if arguments.row in one[0]]:
+        many = {"hosts": arguments.hosts, "processes": arguments.processes}
+        measure(title, servers=servers, kill=kill, goal_s=goal_s, **many)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
