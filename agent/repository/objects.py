@@ -14,14 +14,15 @@ from pusher.wire import Code, Refused, WireError
 from pusher.wire.channel import split_signed
 from pusher.wire.report import REPORT_BYTES, REPORT_NAMESPACE, Report
 
-_NAME = r"[a-z][a-z0-9-]{0,29}[a-z0-9]"
 _READABLE = re.compile(
-    rf"bundles/[0-9a-f]{{64}}\.tar\.zst|(?:channels|brakes)/{_NAME}/{_NAME}|releases/{_NAME}\.json"
-    rf"|reports/{_NAME}/[A-Za-z0-9][A-Za-z0-9._-]{{0,252}}",
+    r"bundles/[0-9a-f]{64}\.tar\.zst"
+    r"|(?:channels|brakes)/[a-z][a-z0-9-]{0,29}[a-z0-9]/[a-z][a-z0-9-]{0,29}[a-z0-9]"
+    r"|releases/[a-z][a-z0-9-]{0,29}[a-z0-9]\.json"
+    r"|reports/[a-z][a-z0-9-]{0,29}[a-z0-9]/[A-Za-z0-9][A-Za-z0-9._-]{0,252}",
     re.ASCII,
 )
 _REPORT = re.compile(r"reports/([^/]+)/([^/]+)", re.ASCII)
-_BELL = re.compile(rf"bells/({_NAME}/{_NAME})", re.ASCII)
+_BELL = re.compile(r"bells/([a-z][a-z0-9-]{0,29}[a-z0-9]/[a-z][a-z0-9-]{0,29}[a-z0-9])", re.ASCII)
 _DEADLINE_S = 10.0
 
 
