@@ -84,7 +84,8 @@ def test_two_users_in_turn_drop_versions_and_the_second_way_sends_only_what_chan
         code, said = pusher(dropping, ssh, "drop", version, "--host", alias)
         assert code == 0, said + dropping.log()
         assert dropping.version() == version
-        assert result(dropping)["state"] == "deployed"
+        # The command follows the deployment; what became of the drop is written a moment after its end.
+        dropping.machine.until(lambda: result(dropping)["state"] == "deployed")
     assert dropping.curl("/status")["last"]["by"] == "tester (drop)"
     # Manifest, signature and index, and what differs between v2 and v3.
     v2, v3 = (REPOSITORY / "app-src" / version for version in ("v2", "v3"))

@@ -52,7 +52,7 @@ def test_the_journal_can_be_asked_for_one_deployment(live: Server, tmp_path: Pat
     found = entries(live, f"APP={APP}", "STEP=preflight", "PRIORITY=4")
     assert bad["instance"] == f"/deployments/{found[-1]['DEPLOYMENT']}"
     assert found[-1]["EVENT"] == "deployment_failed"
-    assert "ended by itself" in found[-1]["MESSAGE"]
+    assert "does not import" in found[-1]["MESSAGE"]
 
 
 def test_the_status_says_what_goes_on(live: Server, tmp_path: Path) -> None:
