@@ -4,7 +4,6 @@ Invariant: this only reads. What would make a deployment fail after something li
 """
 
 import asyncio
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,12 +52,12 @@ class Ground:
     def check(self) -> None:
         """Check what every deployment needs. Blocking. Raises: Refused(configuration, hook_failed)."""
         current = self._store.layout.current
-        if os.path.lexists(current) and not current.is_symlink():
-            kind = "folder" if current.is_dir() else "file"
+        # A file in its place is replaced as a link is: only a folder cannot be, and may hold a whole app.
+        if current.is_dir() and not current.is_symlink():
             away = f"{current}.before"
             raise Refused(
                 Code.CONFIGURATION,
-                f"{current} is a {kind}, and not a link to a release",
+                f"{current} is a folder, and not a link to a release",
                 why="the agent makes what is live a link, and deletes nothing that it has not made",
                 hint=f"Move it away, as root: mv -T {shlex.quote(str(current))} {shlex.quote(away)}",
             )
