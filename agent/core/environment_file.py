@@ -101,7 +101,7 @@ class _Reader:
                 if letter == "\\":
                     return _In.COMMENT_ESCAPE
                 return _In.PRE_KEY if letter in _NEWLINE else state
-            case _In.COMMENT_ESCAPE:
+            case _:  # COMMENT_ESCAPE
                 if letter in _NEWLINE and self._begins_assignment(at + 1):
                     why = "a backslash ends the comment above, so this line belongs to it"
                     raise self._wrong(at + 1, why, hint="Take the backslash out")

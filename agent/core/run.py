@@ -125,10 +125,7 @@ class RunRules:
                 "timers": {name: self.config.timers[name] for name in timed},
             }
         )
-        try:
-            return RunRules(self.app, known, self.file).decide(RunSection())
-        except Refused:
-            return Run()
+        return RunRules(self.app, known, self.file).decide(RunSection())
 
     def overruled(self, section: RunSection) -> list[str]:
         """What the release says and the host decides otherwise, a sentence each."""

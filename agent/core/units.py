@@ -112,9 +112,7 @@ def render_units(
         own = values | {
             "name": name,
             "schedule": _setting(f"timers.{name}.schedule", one.schedule),
-            "become": _command(
-                "path", *RUNNER, *become_options(AppLayout(host.beneath(config.path)).current, name)
-            ),
+            "become": _command(*RUNNER, *become_options(AppLayout(host.beneath(config.path)).current, name)),
         }
         units |= {timer_of(app, name): _fill(timer, own), unit_of(app, name): _fill(service, own)}
     for instance in instances(config):
@@ -198,10 +196,10 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         if config.environment_file
         else "",
         "environment": " ".join(f"{name}={value}" for name, value in environment.items()),
-        "become": _command("path", *RUNNER, *candidate_options(layout.candidate, config)),
-        "run": _command("path", *RUNNER, *runner_options(layout.path, config)),
+        "become": _command(*RUNNER, *candidate_options(layout.candidate, config)),
+        "run": _command(*RUNNER, *runner_options(layout.path, config)),
         "reload": f"{' '.join(RUNNER)} --reload=${{MAINPID}}",
-        "hook": _command("path", "/bin/sh", str(layout.hook)),
+        "hook": _command("/bin/sh", str(layout.hook)),
         "build_socket": str(host.build_socket(app)),
         "build_environment": " ".join(f"{name}={environment[name]}" for name in ("PATH", "LANG")),
         "builder": BUILDER,
@@ -248,7 +246,7 @@ def _process_values(instance: Instance, config: AppConfig, host: HostLayout) -> 
     return {
         "name": instance.name,
         "own_environment": " ".join(f"{name}={value}" for name, value in process_environment(instance).items()),
-        "run": _command("path", *RUNNER, *options),
+        "run": _command(*RUNNER, *options),
         "stop": _span(process.drain_s + _STOP_S),
     }
 
@@ -269,10 +267,7 @@ def _setting(key: str, value: str) -> str:
     return value.replace("%", "%%")
 
 
-def _command(key: str, program: str, *words: str) -> str:
-    for word in words:
-        if _CONTROL.search(word):
-            raise _unusable(key, word, "a unit cannot hold line breaks or other control characters")
+def _command(program: str, *words: str) -> str:
     return " ".join([program, *map(exec_word, words)])
 
 

@@ -77,3 +77,13 @@ def test_a_log_of_a_deployment_has_no_noise_of_its_server() -> None:
         "[2026-11-27 15:41:05 +0000] [16759] [INFO] Shutting down: Master\n"
     )
     assert without_noise(text) == "cache is warm"
+
+
+def test_a_traceback_with_a_line_before_its_frames_is_read_all_the_same() -> None:
+    written = (
+        "Traceback (most recent call last):\n  something odd\n"
+        '  File "/opt/x/releases/20260101000000Z/app.py", line 1, in <module>\n    boom\nValueError: x\n'
+    )
+    cause = find_cause(written, release="20260101000000Z", start=("gunicorn", "app:app"))
+    assert cause is not None
+    assert cause.why == "ValueError: x (app.py:1)"

@@ -166,3 +166,12 @@ def test_a_hook_of_a_release_has_to_be_executable() -> None:
 )
 def test_other_files_and_links_to_hooks_need_not_be_executable(entry: Entry) -> None:
     check_hook(entry)
+
+
+def test_several_names_of_the_agents_own_are_said_to_be_its_own() -> None:
+    found = Clashes(shared=())
+    for path in ("venv", "REVISION"):
+        found.note(File(path, 0o644, 1, "0" * 64))
+    with pytest.raises(Refused) as refused:
+        found.check()
+    assert refused.value.why.startswith("the agent uses these names itself")

@@ -104,3 +104,9 @@ def test_a_manifest_in_another_spelling_is_refused(raw: bytes) -> None:
 def test_a_manifest_of_more_than_64_kib_is_refused_unread() -> None:
     with pytest.raises(WireError, match="65537 bytes; the limit is 65536"):
         Manifest.from_bytes(b" " * (MANIFEST_BYTES + 1))
+
+
+@pytest.mark.parametrize("text", ["a\nb", "x" * 5000])
+def test_a_branch_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(WireError, match="no branch and no remote"):
+        Source("0" * 40, 0, branch=text)
