@@ -95,7 +95,7 @@ class RunRules:
             )
         return Run(
             start=split_command(self.config.start or said.start or DEFAULT_START),
-            listen_via="port" if (self.config.listen_via or said.listen_via) == "port" else "socket",
+            listen_via="port" if self._listen_via(said) == "port" else "socket",
             python=said.python,
             health=self._health(said.health),
             processes={
@@ -135,7 +135,7 @@ class RunRules:
             return [f"{self.file} decides how it runs (release_decides = false)"]
         theirs = [
             ("start", section.start, self.config.start),
-            ("listen_via", section.listen_via, self.config.listen_via),
+            ("listen_via", section.listen_via, self._listen_via(section)),
         ]
         theirs += [
             (f"processes.{name}.start", one.start, self.config.processes[name].start)
@@ -158,6 +158,10 @@ class RunRules:
     @property
     def _then(self) -> str:
         return f"sudo pusher-agent app apply {self.app}" if self.units else "start pusher-agent again"
+
+    def _listen_via(self, said: RunSection) -> str:
+        """Another start than the release's gets its connections in a way of its own."""
+        return self.config.listen_via or ("" if self.config.start else said.listen_via)
 
     def _overruled_health(self, its: RunHealth) -> set[str]:
         ours = self.config.health.model_fields_set

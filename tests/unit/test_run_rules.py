@@ -136,3 +136,10 @@ def test_without_units_the_agent_only_has_to_start_again() -> None:
         RunRules("shop", config, FILE, units=False).decide(RunSection(processes={"w": RunProcess(start="x")}))
     assert refused.value.why == f"{FILE} has no [processes.w]"
     assert "then: start pusher-agent again\n[processes.w]" in refused.value.hint
+
+
+def test_how_the_release_listens_belongs_to_its_own_start() -> None:
+    section = RunSection(start="waitress-serve x", listen_via="port")
+    assert rules().decide(section).listen_via == "port"
+    assert rules('start = "gunicorn a:b"').decide(section).listen_via == "socket"
+    assert rules('start = "x"\nlisten_via = "port"').decide(RunSection()).listen_via == "port"
