@@ -72,6 +72,7 @@ class LocalBuilder:
     async def run_steps(self, job: BuildJob, *, line: Lines) -> tuple[StepsOutcome, list[File]]:
         ours, theirs = socket.socketpair()
         written: list[str] = []
+        child: process.Child | None = None
         with ours:
             try:
                 with theirs:
@@ -89,7 +90,8 @@ class LocalBuilder:
                 why = f"the program that runs them gave no answer: {error}"
                 raise not_built(why, "\n".join(written)) from error
             finally:
-                await asyncio.shield(child.end(patience_s=1))
+                if child is not None:
+                    await asyncio.shield(child.end(patience_s=1))
                 await to_its_end(self._disk.discard, self._work, op="build.discard")
 
 
