@@ -21,6 +21,9 @@ DEFAULT_START = "gunicorn -w 2 app:app"
 DEADLINE_MOST_S = 900
 """The longest `health.deadline_s` of a release: the units wait as long. Root's own file may ask for more."""
 
+HOOK_DEADLINE_MOST_S = 3600
+"""The longest `hook_deadline_s` of a release: their unit waits as long. Root's own file may ask for more."""
+
 SERVICE = "service"
 """What the process that serves is called among the commands of a release. No worker can have this name."""
 
@@ -91,6 +94,14 @@ class RunRules:
                 f"The release asks for a health.deadline_s of {said.health.deadline_s} s",
                 why=f"without root's word, {DEADLINE_MOST_S} s are the most",
                 hint=f"Write deadline_s = {said.health.deadline_s} into [health] of {self.file}, then: "
+                f"{self._then}",
+            )
+        if said.hook_deadline_s > HOOK_DEADLINE_MOST_S and not self._says("hook_deadline_s", self.config):
+            raise Refused(
+                Code.CONFIGURATION,
+                f"The release asks for a hook_deadline_s of {said.hook_deadline_s} s",
+                why=f"without root's word, {HOOK_DEADLINE_MOST_S} s are the most",
+                hint=f"Write hook_deadline_s = {said.hook_deadline_s} at the top of {self.file}, then: "
                 f"{self._then}",
             )
         return Run(

@@ -15,7 +15,7 @@ from agent.core.config import AppConfig, parse_listen
 from agent.core.environment import CLEAN_PATH
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.processes import Instance, instances, timer_of, unit_of, units_beside
-from agent.core.run import DEADLINE_MOST_S, SERVICE
+from agent.core.run import DEADLINE_MOST_S, HOOK_DEADLINE_MOST_S, SERVICE
 from pusher.wire import Code, Refused
 
 AGENT = "pusher-agent"
@@ -209,8 +209,8 @@ def _values(app: str, config: AppConfig, host: HostLayout) -> dict[str, str]:
         # For ExecReload= too (systemd.service(5)): the successor accepts, then the predecessor lets go.
         # The runner and the agent keep the deadline of the release itself, which no unit can know.
         "start_deadline": _span(max(config.health.deadline_s, DEADLINE_MOST_S) + config.drain_s + _RELOAD_S),
-        # The agent itself enforces the deadline; this is for a hook whose agent has died.
-        "hook_deadline": _span(config.hook_deadline_s + 10),
+        # The agent itself enforces the deadline, the release's own too; this is for a hook whose agent has died.
+        "hook_deadline": _span(max(config.hook_deadline_s, HOOK_DEADLINE_MOST_S) + 10),
         "memory_max": config.resources.memory_max,
         "tasks_max": str(config.resources.tasks_max or ""),
         "protect_home": "read-only" if _in_a_home(config, str(layout.path)) else "yes",

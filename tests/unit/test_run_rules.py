@@ -107,6 +107,15 @@ def test_a_deadline_that_the_units_would_not_wait_for_needs_roots_word() -> None
     assert rules("[health]\ndeadline_s = 2000\n").decide(section).health.deadline_s == 2000
 
 
+def test_a_hook_that_its_unit_would_not_wait_for_needs_roots_word() -> None:
+    section = RunSection(hook_deadline_s=4000)
+    with pytest.raises(Refused, match="3600 s are the most") as refused:
+        rules().decide(section)
+    assert "Write hook_deadline_s = 4000 at the top of" in refused.value.hint
+    assert rules("hook_deadline_s = 5000\n").decide(section).hook_deadline_s == 5000
+    assert rules().decide(RunSection(hook_deadline_s=3600)).hook_deadline_s == 3600
+
+
 def test_what_is_kept_is_read_again_as_it_was() -> None:
     section = RunSection(
         start="a 'b c'", build=("x y",), build_paths=("out",), health=RunHealth(headers={"X": "1"})

@@ -174,8 +174,13 @@ def test_an_address_that_may_come_late_in_the_boot_is_bound_all_the_same(
     assert (values(socket, "ListenStream"), values(socket, "FreeBind")) == ([stream], free)
 
 
+@pytest.mark.parametrize(("seconds", "expected"), [(0, "3610000ms"), (300, "3610000ms"), (7200, "7210000ms")])
+def test_the_unit_of_the_hooks_waits_as_long_as_a_release_may_ask(seconds: int, expected: str) -> None:
+    hook = units(hook_deadline_s=seconds)[f"{APP}-hook.service"]
+    assert values(hook, "TimeoutStartSec") == [expected]
+
+
 def test_no_time_at_all_is_not_written_as_for_ever() -> None:
-    assert values(units(hook_deadline_s=0)[f"{APP}-hook.service"], "TimeoutStartSec") == ["10000ms"]
     assert values(units(drain_s=0)[f"{APP}.service"], "TimeoutStopSec") == ["2000ms"]
 
 
