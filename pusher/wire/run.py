@@ -61,7 +61,7 @@ class RunSection:
     """What a release says of how it runs. Commands are as a shell would split them, and no shell runs them.
 
     `release` is the exception: /bin/sh runs it, before the first health check. `build` runs where the dependencies
-    are installed, and may write what `build_paths` match (patterns as in a .gitignore file, beneath the release).
+    are installed, and may write what `build_paths` match (as in a .gitignore file, from the top of the release).
     With `build_environment` the build steps see the app's environment file. `listen_via` is "socket" or "port".
     """
 

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pathspec import GitIgnoreSpec
-
+from agent.core.build_paths import build_path_matcher
 from agent.core.environment import CLEAN_PATH
 from agent.core.work_folder import VENV
 from agent.host.ports import Lines
@@ -35,7 +34,7 @@ Run = Callable[[tuple[str, ...], Mapping[str, str], Lines], Awaitable[tuple[str,
 
 @dataclass(frozen=True, slots=True)
 class BuildSteps:
-    """The commands, what they may make (patterns of gitignore(5)), their variables, and the time for all."""
+    """The commands, what they may make (`agent.core.build_paths`), their variables, and the time for all."""
 
     commands: tuple[tuple[str, ...], ...]
     paths: tuple[str, ...]
@@ -67,18 +66,12 @@ def steps_of(members: Mapping[str, Any]) -> BuildSteps:
     )
 
 
-def matcher(paths: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a path of the release is one that the steps may make. Raises: ValueError, for a wrong pattern."""
-    spec = GitIgnoreSpec.from_lines([one if one.startswith("**") else f"/{one}" for one in paths])
-    return spec.match_file
-
-
 class Copy:
     """The copy of a release as it was before its steps ran. Everything here blocks."""
 
     def __init__(self, folder: Path, paths: tuple[str, ...]) -> None:
         self._folder = folder
-        self._matches = matcher(paths)
+        self._matches = build_path_matcher(paths)
         self._before = {path: (_mark(where), self._digest(path, where)) for path, where in _leaves(folder)}
 
     def made(self) -> tuple[list[str], list[str]]:

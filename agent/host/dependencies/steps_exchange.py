@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.core.build_paths import build_path_matcher
 from agent.core.work_folder import VENV
-from agent.host.dependencies.build_steps import RELEASE, BuildSteps, StepsOutcome, matcher
+from agent.host.dependencies.build_steps import RELEASE, BuildSteps, StepsOutcome
 from agent.host.dependencies.stream import FILE, FOLDER, Limits, Malformed, read_outcome, read_tree, write_order
 from agent.host.run.process import plain_text
 from agent.host.storage.disk import Disk
@@ -90,7 +91,7 @@ def _outcome(answer: dict[str, object]) -> StepsOutcome:
 
 
 def _take_in(stream: BinaryIO, job: BuildJob, disk: Disk) -> list[File]:
-    matches = matcher(job.steps.paths)
+    matches = build_path_matcher(job.steps.paths)
     there = {entry.path for entry in job.entries} | {*job.others}
     made: dict[str, File] = {}
     with Folders(job.release) as folders:
