@@ -24,7 +24,7 @@ from pusher.wire import Code, Failed
 _PIECE = 256 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._+/~-]*", re.ASCII)
-_ABSENT, _CHANGED = 44, 45
+_ABSENT, _CHANGED, _CUT_OFF = 44, 45, 46
 
 _READ = '[ -e "$1" ] || exit 44; exec cat "$1"'
 _FOLDER = '[ -d "$1" ] || mkdir "$1" || exit 1; exec mkdir -p "$2"'
@@ -32,8 +32,11 @@ _REPLACE = """
 mkdir -p "${1%/*}" && exec 9>"${1%/*}/.${1##*/}.lock" && flock 9 || exit 1
 now=$( [ -e "$1" ] && sha256sum <"$1" | cut -c 1-64 )
 [ "$now" = "$2" ] || exit 45
-cat >"${1%/*}/.${1##*/}.new" && sync "${1%/*}/.${1##*/}.new" && mv "${1%/*}/.${1##*/}.new" "$1"
+cat >"${1%/*}/.${1##*/}.new" && [ "$(sha256sum <"${1%/*}/.${1##*/}.new" | cut -c 1-64)" = "$3" ] || exit 46
+sync "${1%/*}/.${1##*/}.new" && mv "${1%/*}/.${1##*/}.new" "$1"
 """
+"""The digest is compared because `cat` sees an end like any other where a connection breaks off."""
+_SYNC = 'exec sync -- "$1" "${1%/*}"'
 _REMOVE = 'exec rm -f -- "$1"'
 _NAMES = """
 cd "$1" || exit 44
@@ -102,12 +105,14 @@ class RemoteFolder:
             why = error.strerror or str(error)
             raise Usage("rsync cannot be run", why=why, hint="Install rsync on this machine") from error
         self._check(done, "write", name)
+        self._check(self._run(_SYNC, place), "write", name)
         return True
 
     def replace(self, name: str, content: bytes, *, tag: str | None) -> None:
         """As in the port."""
         self._check(self._run(_FOLDER, self._path, self._path), "make the folder of", name)
-        done = self._run(_REPLACE, self._place(name), tag or "", given=content)
+        digest = hashlib.sha256(content).hexdigest()
+        done = self._run(_REPLACE, self._place(name), tag or "", digest, given=content)
         if done.returncode == _CHANGED:
             raise changed_meanwhile(name)
         self._check(done, "write", name)
@@ -153,6 +158,10 @@ class RemoteFolder:
 
     def _check(self, done: "subprocess.CompletedProcess[bytes]", verb: str, name: str) -> None:
         if done.returncode:
+            if done.returncode == _CUT_OFF:
+                hint = "What was there before is there still. Run the command again"
+                what = f"Could not {verb} {name} in {self.address}"
+                raise Failed(Code.UPLOAD_BROKEN, what, why="it did not arrive whole", hint=hint)
             said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
             why = said[-1] if said else f"exit status {done.returncode}, see the output above"
             raise Failed(Code.UPLOAD_BROKEN, f"Could not {verb} {name} in {self.address}", why=why)

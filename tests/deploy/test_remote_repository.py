@@ -72,6 +72,21 @@ def test_of_many_publishers_at_once_one_is_first(repository: RemoteFolder) -> No
     assert sorted(results) == [False] * 3 + [True]
 
 
+def test_an_object_that_did_not_arrive_whole_replaces_nothing(
+    repository: RemoteFolder, server: Server, tmp_path: Path
+) -> None:
+    repository.replace("channels/c", b"what was there", tag=None)
+    found = repository.read("channels/c", most=100)
+    assert found
+    broken = tmp_path / "ssh"
+    broken.write_text(f'#!/bin/sh\nhead -c 10 | {server.ssh} "$@"\n')
+    broken.chmod(0o755)
+    cut_off = RemoteFolder(Ssh("127.0.0.1", USER, server.port, ""), f"{tmp_path}/repo", ssh=str(broken))
+    with pytest.raises(Failed, match="did not arrive whole"):
+        cut_off.replace("channels/c", b"what should be there", tag=found.tag)
+    assert repository.read("channels/c", most=100) == found
+
+
 def test_a_release_is_published_there(repository: RemoteFolder, tmp_path: Path) -> None:
     make_key(tmp_path / "key")
     publisher = Publisher(tmp_path / "repo", key=tmp_path / "key")
