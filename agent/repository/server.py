@@ -5,8 +5,9 @@ Invariant: it serves what is in the folder, and trusts nobody: hosts believe sig
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
@@ -21,6 +22,15 @@ BELL_S = 120.0
 """How long a question for the bell waits."""
 _CHECK_EVERY_S = 0.25
 _STATUS = {Code.NOT_ALLOWED: 403, Code.BAD_REQUEST: 400, Code.WRONG_HOST: 422, Code.DISK_FULL: 507}
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A document that somebody waits for."""
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    waiters: int = 0
+    task: asyncio.Task[None] | None = None
 
 
 class RepositoryServer:
@@ -44,8 +54,7 @@ class RepositoryServer:
         self._tls = tls
         self._bell_s = bell_s
         self._check_s = check_s
-        self._waiting: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
-        self._waiters: dict[str, int] = {}
+        self._watches: dict[str, _Watch] = {}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int:
@@ -61,9 +70,8 @@ class RepositoryServer:
 
     async def stop(self) -> None:
         """Close it. Questions for a bell are answered at once."""
-        for task, changed in self._waiting.values():
-            task.cancel()
-            changed.set()
+        for watch in self._watches.values():
+            watch.changed.set()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -87,34 +95,47 @@ class RepositoryServer:
         if document is None:
             raise web.HTTPNotFound
         known = request.headers.get("If-None-Match", "")
-        changed = self._watched(document)
-        self._waiters[document] = self._waiters.get(document, 0) + 1
-        try:
+        with self._watched(document) as changed:
             found = await asyncio.to_thread(self._objects.stamp, document)
             if found == known or not found:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), self._bell_s)
                 found = await asyncio.to_thread(self._objects.stamp, document)
-        finally:
-            self._waiters[document] -= 1
         if found == known or not found:
             return web.Response(status=304)
         return web.Response(text="changed\n", headers={"ETag": found, "Cache-Control": "no-cache"})
 
-    def _watched(self, document: str) -> asyncio.Event:
-        """Set when the document changes. It is watched while anybody waits for it."""
-        if document not in self._waiting or self._waiting[document][0].done():
-            changed = asyncio.Event()
-            self._waiting[document] = asyncio.create_task(self._watch(document, changed)), changed
-        return self._waiting[document][1]
+    @contextmanager
+    def _watched(self, document: str) -> Iterator[asyncio.Event]:
+        """Set when the document changes. It is watched while anybody waits for it.
 
-    async def _watch(self, document: str, changed: asyncio.Event) -> None:
+        Then it is forgotten: anybody may ask for any name.
+        """
+        watch = self._watches.get(document)
+        if watch is None:
+            watch = self._watches[document] = _Watch()
+            watch.task = asyncio.create_task(self._watch(document, watch))
+        watch.waiters += 1
+        try:
+            yield watch.changed
+        finally:
+            watch.waiters -= 1
+            if not watch.waiters and watch.task is not None:
+                watch.task.cancel()
+                self._forget(document, watch)
+
+    async def _watch(self, document: str, watch: _Watch) -> None:
         before = await asyncio.to_thread(self._objects.stamp, document)
-        while self._waiters.get(document):
+        while True:
             await asyncio.sleep(self._check_s)
             if await asyncio.to_thread(self._objects.stamp, document) != before:
                 break
-        changed.set()
+        self._forget(document, watch)
+        watch.changed.set()
+
+    def _forget(self, document: str, watch: _Watch) -> None:
+        if self._watches.get(document) is watch:
+            del self._watches[document]
 
 
 @web.middleware

@@ -121,6 +121,19 @@ async def test_a_bell_waits_and_then_says_that_nothing_has_changed(publisher: Pu
             await mirror.bell("bells/no")
 
 
+async def test_names_that_nobody_asks_for_any_more_are_forgotten(publisher: Publisher) -> None:
+    server = RepositoryServer(Objects(publisher.folder), host="127.0.0.1", port=0, bell_s=0.05, check_s=0.01)
+    port = await server.start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            for at in range(20):
+                async with session.get(f"/{bell_name(APP, f'made-up-{at}')}") as answer:
+                    assert answer.status == 304
+        assert server._watches == {}
+    finally:
+        await server.stop()
+
+
 async def test_the_embedded_server_serves_what_a_repository_has_and_nothing_else(publisher: Publisher) -> None:
     target = await publisher.publish(files("v1"), "v1")
     (publisher.folder / "secret").write_text("secret")
