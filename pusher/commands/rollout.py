@@ -15,9 +15,11 @@ from pusher.config import Settings, load
 from pusher.errors import Usage
 from pusher.fleet.survey import Survey, survey
 from pusher.fleet.waves import Next, Step, next_step
+from pusher.repository.address import open_repository
 from pusher.repository.brake import release_brake, set_brake
-from pusher.repository.channel import SignedChannel
+from pusher.repository.channel import SignedChannel, has_channel
 from pusher.repository.releases import Listed, find_release, read_releases
+from pusher.repository.store import Repository
 from pusher.terminal.screen import Screen
 from pusher.wire import Code, Failed, Problem, Refused
 from pusher.wire.channel import Channel, ChannelRelease, Rollout, Target
@@ -112,15 +114,13 @@ def _retry(arguments: argparse.Namespace, settings: Settings, screen: Screen) ->
 
 
 def _pause(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
-    seen, signed = _seen(arguments, settings)
-    set_brake(seen.repository, signed.document.app, signed.document.channel, why="pusher rollout pause")
+    set_brake(*_brake(arguments, settings), why="pusher rollout pause")
     screen.line("The brake is set: no host begins. What has begun on a host runs to its end")
     return 0
 
 
 def _resume(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
-    seen, signed = _seen(arguments, settings)
-    release_brake(seen.repository, signed.document.app, signed.document.channel)
+    release_brake(*_brake(arguments, settings))
     screen.line("The brake is released: the hosts of open waves go on")
     return 0
 
@@ -163,9 +163,24 @@ def _seen(
     """The fleet as it is now. Raises: Refused, if the channel has no document."""
     seen = survey(settings, arguments.channel, signers=arguments.signers, hosts=hosts)
     if seen.signed is None:
-        what = f"{seen.repository.address} has no channel {arguments.channel} of {settings.app_name()}"
-        raise Refused(Code.WRONG_CHANNEL, what, hint="To make one: pusher publish VERSION")
+        raise _no_channel(seen.repository, settings.app_name(), arguments.channel)
     return seen, seen.signed
+
+
+def _brake(arguments: argparse.Namespace, settings: Settings) -> tuple[Repository, str, str]:
+    """Whose brake is meant. The document is not looked into: whatever somebody put there, the brake must work.
+
+    Raises: Refused, if there is no such channel.
+    """
+    repository, app = open_repository(settings.repository, ssh=settings.ssh), settings.app_name()
+    if not has_channel(repository, app, arguments.channel):
+        raise _no_channel(repository, app, arguments.channel)
+    return repository, app, arguments.channel
+
+
+def _no_channel(repository: Repository, app: str, channel: str) -> Refused:
+    what = f"{repository.address} has no channel {channel} of {app}"
+    return Refused(Code.WRONG_CHANNEL, what, hint="To make one: pusher publish VERSION")
 
 
 def _put(

@@ -6,7 +6,7 @@ Invariant: it is unsigned, because it can only stop. What is in it is for people
 import json
 
 from pusher.repository.store import Repository
-from pusher.wire import Refused
+from pusher.wire import Code, Refused
 from pusher.wire.channel import brake_name
 
 _BYTES = 64 * 1024
@@ -22,9 +22,14 @@ def is_braked(repository: Repository, app: str, channel: str) -> bool:
 
 def set_brake(repository: Repository, app: str, channel: str, *, why: str) -> None:
     """Set the brake, if it is not set."""
-    if not is_braked(repository, app, channel):
-        content = json.dumps({"why": why}).encode() + b"\n"
+    if is_braked(repository, app, channel):
+        return
+    content = json.dumps({"why": why}).encode() + b"\n"
+    try:
         repository.replace(brake_name(app, channel), content, tag=None)
+    except Refused as problem:
+        if problem.code is not Code.CHANNEL_CHANGED:  # somebody else has just set it
+            raise
 
 
 def release_brake(repository: Repository, app: str, channel: str) -> None:

@@ -37,6 +37,14 @@ class SignedChannel:
     signer: Signer
 
 
+def has_channel(repository: Repository, app: str, channel: str) -> bool:
+    """Whether a channel has a document, good or bad."""
+    try:
+        return repository.read(channel_name(app, channel), most=CHANNEL_BYTES) is not None
+    except Refused:
+        return True
+
+
 class Channels:
     """The channels of one repository. `memory` is a folder with the newest `created` that was seen of each.
 

@@ -169,6 +169,22 @@ def test_a_person_opens_a_wave_sets_the_brake_and_releases_it(pusher: Run, publi
         assert not is_braked(published.repository, APP, "stable")
 
 
+def test_the_brake_works_whatever_lies_in_the_place_of_the_document(
+    pusher: Run, published: Publisher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = published.folder / "channels/flask-demo/stable"
+    for content in (b"", b"put here by somebody", b"x" * 10_000_000):
+        file.write_bytes(content)
+        assert pusher("rollout", "pause") == 0
+        assert is_braked(published.repository, APP, "stable")
+        assert pusher("rollout", "resume") == 0
+        assert not is_braked(published.repository, APP, "stable")
+    file.unlink()
+    assert pusher("rollout", "pause") == 4
+    assert "has no channel stable" in capsys.readouterr().err
+    assert not is_braked(published.repository, APP, "stable")
+
+
 def test_a_fleet_goes_back_to_the_release_before_or_to_a_named_one(pusher: Run, published: Publisher) -> None:
     assert pusher("rollout", "pause") == 0
     before = now(published)
