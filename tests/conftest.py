@@ -17,6 +17,8 @@ from agent.core.layout import AppLayout
 from agent.host.dependencies.builder import LocalBuilder
 from agent.host.dependencies.venvs import Venvs
 from agent.host.storage.disk import Disk
+from tests.host import make_key
+from tests.publishing import Publisher
 from tests.sshd import Server, serving
 
 SOURCES = Path(__file__).parent.parent / "app-src"
@@ -45,6 +47,22 @@ def sender_offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("UV_OFFLINE", "1")
         patch.setenv("UV_CACHE_DIR", str(tmp_path_factory.mktemp("uv-cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key that signs."""
+    file = tmp_path_factory.mktemp("keys") / "key"
+    make_key(file)
+    return file
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, key: Path) -> Publisher:
+    """A publisher whom the file `signers` beside its repository names."""
+    made = Publisher(tmp_path / "repo", key=key)
+    made.trust(tmp_path / "signers")
+    return made
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from pusher.errors import Unreachable as NoAnswer
 from pusher.fleet.inventory import adopt
 from pusher.repository.bell import ring
 from pusher.wire.channel import bell_name, channel_name, report_name
-from tests.host import free_port, make_key
+from tests.host import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.reporting import Reporting
 from tests.subscribed_host import PatientClock, SubscribedHost, following
@@ -41,19 +41,11 @@ def files(version: str) -> dict[str, str]:
     return {"app.py": version, "requirements.txt": ""}
 
 
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("keys") / "key"
-    make_key(file)
-    return file
-
-
 @pytest.fixture
-def publisher(tmp_path: Path, key: Path) -> Publisher:
-    made = Publisher(tmp_path / "repo", key=key)
-    made.trust(tmp_path / "signers")
-    (tmp_path / "repo").mkdir()
-    return made
+def publisher(publisher: Publisher) -> Publisher:
+    """Its repository is there already: a server serves it before anything is published."""
+    publisher.folder.mkdir()
+    return publisher
 
 
 @asynccontextmanager

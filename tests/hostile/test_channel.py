@@ -45,20 +45,6 @@ def files(version: str) -> dict[str, str]:
     return {"app.py": version, "requirements.txt": "", "large.txt": "x" * 200_000}
 
 
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("keys") / "key"
-    make_key(file)
-    return file
-
-
-@pytest.fixture
-def publisher(tmp_path: Path, key: Path) -> Publisher:
-    made = Publisher(tmp_path / "repo", key=key)
-    made.trust(tmp_path / "signers")
-    return made
-
-
 @pytest.fixture
 async def server(publisher: Publisher) -> AsyncIterator[RepositoryServer]:
     async with serving(publisher.folder) as one:

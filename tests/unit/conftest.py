@@ -1,7 +1,6 @@
 """The `pusher` command in a project of its own, and a scripted agent."""
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,13 +13,6 @@ from tests.unit.scripted_agent import DONE, EVENTS, STARTED, STATUS, STEP, UPLOA
 from tests.unit.scripted_door import ScriptedDoor, answer, events
 
 NOBODY = 65534
-
-
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("keys") / "id"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file], check=True)
-    return file
 
 
 @pytest.fixture

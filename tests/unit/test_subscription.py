@@ -23,22 +23,6 @@ def files(version: str) -> dict[str, str]:
     return {"app.py": version, "requirements.txt": "", "large.txt": "x" * 5_000}
 
 
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.host import make_key
-
-    file = tmp_path_factory.mktemp("keys") / "key"
-    make_key(file)
-    return file
-
-
-@pytest.fixture
-def publisher(tmp_path: Path, key: Path) -> Publisher:
-    made = Publisher(tmp_path / "repo", key=key)
-    made.trust(tmp_path / "signers")
-    return made
-
-
 def make_host(publisher: Publisher, *mirrors: Path, name: str = "web1", **settings: object) -> SubscribedHost:
     root = publisher.folder.parent
     members: Mapping[str, object] = {"repository": ["https://unused.example"], **settings}
