@@ -57,6 +57,11 @@ class RepositoryServer:
         self._watches: dict[str, _Watch] = {}
         self._runner: web.AppRunner | None = None
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The documents that somebody waits for."""
+        return tuple(self._watches)
+
     async def start(self) -> int:
         """Open it; the port. Raises: OSError."""
         app = web.Application(client_max_size=REPORT_BYTES, middlewares=[_refusals])

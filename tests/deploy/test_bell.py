@@ -121,7 +121,7 @@ async def test_names_that_nobody_asks_for_any_more_are_forgotten(publisher: Publ
             for at in range(20):
                 async with session.get(f"/{bell_name(APP, f'made-up-{at}')}") as answer:
                     assert answer.status == 304
-        assert server._watches == {}
+        assert server.watched == ()
     finally:
         await server.stop()
 

@@ -9,7 +9,7 @@ def test_an_app_writes_where_roots_links_lead_and_check_tries_it(live: Server) -
     machine.run("cp", file, "/etc/kept.toml")
     script = f"""
         mkdir -p /srv/data && chown {APP}: /srv/data && ln -sfn /srv/data /opt/{APP}/shared/media
-        sed -i '1ishared_paths = ["media"]' {file}
+        sed -i -e '1ishared_paths = ["media"]' -e /^shared_paths/d {file}
     """
     try:
         machine.run("sh", "-c", script)

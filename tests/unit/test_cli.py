@@ -225,7 +225,11 @@ def test_ctrl_c_says_that_the_deployment_goes_on(
 def test_ctrl_c_while_sending_says_how_to_see_the_result(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    door.on("POST", UPLOAD, interrupt)
+    def interrupt_when_all_has_come(exchange: Exchange) -> None:
+        exchange.body()
+        interrupt(exchange)
+
+    door.on("POST", UPLOAD, interrupt_when_all_has_come)
     assert pusher("send", "v3", "--host", door.address) == 130
     said = capsys.readouterr().err
     assert f"Interrupted while sending to {door.address}. It is deployed only if it arrived completely" in said
