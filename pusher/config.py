@@ -6,17 +6,19 @@ key and the closest known one.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pusher.environments import Environment, find_environment, parse_environments
 from pusher.errors import Usage
+from pusher.host_choice import ALL, CONFIG_NAME, HostChoice
 from pusher.run.table import parse_section
-from pusher.transport.hosts import Address, Host, parse_address, parse_door
+from pusher.toml_table import check_table, read_table
+from pusher.transport.hosts import Host, parse_address, parse_door
 from pusher.wire import SSH_DOOR, RunSection, WireError, check_app
 
-CONFIG_NAME = "pusher.toml"
 _KEYS = {
     "app": str,
     "source": (str, dict),
@@ -29,22 +31,18 @@ _KEYS = {
     "bell": str,
     "hosts": dict,
     "groups": dict,
+    "env": dict,
     "dependencies": dict,
     "run": dict,
 }
 _SOURCE_KEYS = {"versions": str}
-_KINDS = {
-    (str, dict): "text in quotes, or a table",
-    dict: "a table",
-    str: "text in quotes",
-    int: "a whole number",
-    list: "a list",
-    bool: "true or false",
-}
 _LONGEST_OPEN_S = 86_400
-ALL, DEFAULT_GROUP = "all", "default"
 _CONTROL_PATH = "~/.ssh/pusher-%C"  # only the user may enter that folder
 _HOST_KEYS = {"address": str, "door": str, "owner": str, "drop": str}
+_ELSEWHERE = {
+    **dict.fromkeys(_KEYS, "It belongs before the first [hosts.NAME]"),
+    **dict.fromkeys(_HOST_KEYS, "It belongs into a table [hosts.NAME]"),
+}
 _DEPENDENCY_KEYS = {
     "file": str,
     "extras": list,
@@ -102,8 +100,12 @@ class Settings:
     dependencies: Dependencies = Dependencies()
     run: RunSection = field(default_factory=RunSection)
     """How the app runs, as far as `pusher.toml` says it."""
+    environments: Mapping[str, Environment] = field(default_factory=dict)
+    """The environments of `pusher.toml`, by name."""
     chosen: tuple[Host, ...] = ()
     """The hosts of this command, in the order given, each once."""
+    confirm: str = ""
+    """The environment that a person must confirm before this command changes anything; empty: none."""
 
     def app_name(self) -> str:
         """The app, for a command that cannot do without. Raises: Usage, if none is named, or with a wrong name."""
@@ -123,18 +125,25 @@ def load(
 ) -> Settings:
     """The settings of one command.
 
-    `flags` may have `config`, `app`, `source`, `root`, `key`, `ssh`, `repository` (text or None) and `host` (a
-    list of texts or None). `environment` defaults to that of the process, `start` to the working directory.
+    `flags` may have `config`, `env`, `app`, `source`, `root`, `key`, `ssh`, `repository` (text or None) and `host`
+    (a list of texts or None). `environment` defaults to that of the process, `start` to the working directory.
     Raises: Usage.
     """
     environment = os.environ if environment is None else environment
     named = flags.get("config") or environment.get("PUSHER_CONFIG")
     file = Path(named) if named else find(start or _here())
-    table = _read(file) if file else {}
+    table = read_table(file) if file else {}
+    check_table(table, _KEYS, file=file, place="", elsewhere=_ELSEWHERE)
     base = file.parent if file else Path()
     if isinstance(source := table.get("source"), dict):
-        _check(source, _SOURCE_KEYS, file=file, place="source.")
+        check_table(source, _SOURCE_KEYS, file=file, place="source.")
         table["source"] = source.get("versions", "")
+
+    environments = parse_environments(table.get("env", {}), file)
+    chosen_name = flags.get("env") or environment.get("PUSHER_ENV")
+    chosen = find_environment(chosen_name, environments, file) if chosen_name else None
+    if chosen:
+        table |= chosen.settings
 
     def value(key: str, default: str) -> str:
         return str(flags.get(key) or environment.get(f"PUSHER_{key.upper()}") or table.get(key) or default)
@@ -152,6 +161,8 @@ def load(
     hosts = {name: _host(name, entry, file) for name, entry in table.get("hosts", {}).items()}
     groups = {name: _group(name, entry, hosts, file) for name, entry in table.get("groups", {}).items()}
     named = flags.get("host") or environment.get("PUSHER_HOST", "").split()
+    choice = HostChoice(hosts, groups, environments)
+    meant = choice.of(named, environment=chosen)
     return Settings(
         app=value("app", ""),
         file=file,
@@ -166,7 +177,9 @@ def load(
         groups=groups,
         dependencies=dependencies,
         run=run,
-        chosen=_choose([*_members(named or _default(hosts, groups), hosts, groups)], hosts),
+        environments=environments,
+        chosen=meant,
+        confirm=choice.confirm(meant, environment=chosen),
     )
 
 
@@ -202,23 +215,10 @@ def _here() -> Path:
         ) from error
 
 
-def _read(file: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        table = tomllib.loads(file.read_text("utf-8-sig"))
-    except OSError as error:
-        raise Usage(f"{file} cannot be read", why=error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise Usage(f"{file} is not TOML", why=str(error)) from error
-    _check(table, _KEYS, file=file, place="")
-    return table
-
-
 def _host(name: str, entry: object, file: Path | None) -> Host:
     if not isinstance(entry, dict):
         raise Usage(f"{file}: hosts.{name} is not a table", hint=f'Write [hosts.{name}] and address = "..."')
-    _check(entry, _HOST_KEYS, file=file, place=f"hosts.{name}.")
+    check_table(entry, _HOST_KEYS, file=file, place=f"hosts.{name}.", elsewhere=_ELSEWHERE)
     if "address" not in entry:
         raise Usage(f"{file}: [hosts.{name}] has no address", hint=f'For example: address = "ssh://{name}"')
     try:
@@ -239,28 +239,8 @@ def _group(name: str, entry: object, hosts: Mapping[str, Host], file: Path | Non
     return tuple(entry)
 
 
-def _default(hosts: Mapping[str, Host], groups: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The hosts of a command that names none: the group `default`, or every host of the file."""
-    return [DEFAULT_GROUP] if DEFAULT_GROUP in groups else [*hosts]
-
-
-def _members(
-    names: Iterable[str], hosts: Mapping[str, Host], groups: Mapping[str, tuple[str, ...]]
-) -> Iterator[str]:
-    """The hosts that names of hosts and groups stand for; `all` is every host of the file. Raises: Usage."""
-    for name in names:
-        if name in groups:
-            yield from groups[name]
-        elif name == ALL and name not in hosts:
-            if not hosts:
-                raise Usage("--host all names no host", why=f"no {CONFIG_NAME} with hosts was found")
-            yield from hosts
-        else:
-            yield name
-
-
 def _dependencies(table: dict[str, Any], file: Path | None, *, wheels: bool) -> Dependencies:
-    _check(table, _DEPENDENCY_KEYS, file=file, place="dependencies.")
+    check_table(table, _DEPENDENCY_KEYS, file=file, place="dependencies.")
     for key, value in table.items():
         if isinstance(value, list) and not all(isinstance(one, str) and one for one in value):
             raise Usage(f"{file}: 'dependencies.{key}' is {value!r}", why="it must be a list of texts")
@@ -288,33 +268,6 @@ def _one_python(dependencies: Dependencies, run: RunSection, file: Path | None) 
     return replace(dependencies, python=python), replace(run, python=python)
 
 
-def _check(table: Mapping[str, object], known: Mapping[str, Any], *, file: Path | None, place: str) -> None:
-    for key, value in table.items():
-        kind = known.get(key)
-        if kind is None:
-            raise Usage(f"{file}: unknown key '{place}{key}'", hint=_nearest(key, known, place))
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            wanted = _KINDS[kind]
-            raise Usage(f"{file}: '{place}{key}' is {value!r}", why=f"it must be {wanted}")
-        if isinstance(value, str) and "\0" in value:
-            raise Usage(
-                f"{file}: '{place}{key}' is {value!r}", why="a path, command or address cannot contain NUL"
-            )
-
-
-def _nearest(key: str, known: Mapping[str, Any], place: str) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean '{place}{close[0]}'?"
-    if key in _HOST_KEYS:
-        return "It belongs into a table [hosts.NAME]"
-    if key in _KEYS:
-        return "It belongs before the first [hosts.NAME]"
-    return f"Known keys here: {', '.join(known)}"
-
-
 def _bell(address: str) -> str:
     """Raises: Usage, if it is no web server's address."""
     if address and not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", address):
@@ -334,25 +287,3 @@ def _kept_open(ssh: str, seconds: str) -> str:
         return ssh
     options = ("ControlMaster=auto", f"ControlPath={_CONTROL_PATH}", f"ControlPersist={int(seconds)}")
     return " ".join([ssh, *(f"-o {option}" for option in options)])
-
-
-def _choose(names: Sequence[str], hosts: Mapping[str, Host]) -> tuple[Host, ...]:
-    chosen = {name: hosts.get(name) or _named(name, hosts) for name in names}
-    first: dict[Address, str] = {}
-    for name, host in chosen.items():
-        if (other := first.setdefault(host.address, name)) != name:
-            hint = "Name it once: a host refuses a second deployment at the same time"
-            raise Usage(f"{other} and {name} are the same host", hint=hint)
-    return tuple(chosen.values())
-
-
-def _named(name: str, hosts: Mapping[str, Host]) -> Host:
-    """A host that is no entry of the file: an address, or a name that ssh may know. Raises: Usage."""
-    host = Host(name, parse_address(name))
-    if not hosts or ":" in name:
-        return host
-    import difflib
-
-    close = difflib.get_close_matches(name, hosts, n=1)
-    known = f"Did you mean {close[0]}?" if close else f"It knows {', '.join(hosts)}."
-    return host._replace(unknown=f"{CONFIG_NAME} does not know {name}. {known}")

@@ -22,6 +22,11 @@ class Folder:
     version: str
     checkout: Checkout | None = None
 
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.version
+
     def read(self) -> Tree:
         """The tree of the folder. Raises: Usage."""
         return read_tree(self.path, tracked=self.checkout.tracked if self.checkout else None)
@@ -43,6 +48,11 @@ class BundleFile:
     """A bundle that was packed before."""
 
     path: Path
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.path.name
 
 
 def locate(

@@ -54,10 +54,11 @@ def _values(action: argparse.Action) -> Iterable[str]:
         return tuple(LogUnit)  # and processes, which only the host knows
     if action.choices is not None:
         return map(str, action.choices)
-    if action.dest not in ("host", "what"):
+    if action.dest not in ("host", "env", "what"):
         return ()
     from pusher.bundle.source import versions
-    from pusher.config import ALL, load
+    from pusher.config import load
+    from pusher.host_choice import ALL
 
     try:
         settings = load({})
@@ -65,4 +66,6 @@ def _values(action: argparse.Action) -> Iterable[str]:
         return ()
     if action.dest == "what":
         return versions(settings.source)
+    if action.dest == "env":
+        return tuple(settings.environments)
     return (*settings.hosts, *settings.groups, *([ALL] if settings.hosts else ()))

@@ -21,6 +21,7 @@ from pusher.bundle.signed_manifest import SignedManifest, sign_manifest, write_b
 from pusher.bundle.source import BundleFile, Folder
 from pusher.bundle.tree import Tree, dangling
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_options, add_what
 from pusher.commands.what import chosen
 from pusher.config import Settings, load
@@ -56,12 +57,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_what(parser)
     parser.add_argument("--bundle", action="store_true", help="drop a bundle file, not a folder")
     add_options(parser, "host", "app", "source", "key", "ssh")
+    add_confirm(parser)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     with clients_of(settings) as clients:
         found = chosen(arguments, settings)
+        confirm(arguments, settings, doing=f"sends {found.name}")
         rollout = Rollout(clients, screen, options=RolloutOptions())
         with tempfile.TemporaryDirectory(prefix="pusher-drop-") as aside:
             if isinstance(found, BundleFile):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pusher.bundle.whole_file import write_whole
 from pusher.commands.command import Command
-from pusher.config import CONFIG_NAME
 from pusher.errors import Usage
+from pusher.host_choice import CONFIG_NAME
 from pusher.terminal.screen import Screen
 from pusher.wire import RunSection, WireError, check_app
 

@@ -90,6 +90,9 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
                 parser.add_argument(f"--{name}", metavar=metavar, help=f"{help_} (PUSHER_{name.upper()})")
     if "app" in names:
         parser.add_argument(
+            "--env", metavar="NAME", help="an environment in pusher.toml: its hosts, and what differs (PUSHER_ENV)"
+        )
+        parser.add_argument(
             "--config", metavar="FILE", help="use this file, not the nearest pusher.toml (PUSHER_CONFIG)"
         )
 

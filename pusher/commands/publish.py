@@ -14,6 +14,7 @@ from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.source import Folder
 from pusher.bundle.tree import dangling
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import (
     add_channel,
     add_dependencies,
@@ -78,6 +79,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     add_dependencies(parser)
     add_options(parser, "app", "source", "key")
+    add_confirm(parser)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
@@ -85,6 +87,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     repository = open_repository(settings.repository, ssh=settings.ssh)
     channels = open_channels(settings, repository, signers=arguments.signers)
     found = chosen(arguments, settings)
+    confirm(arguments, settings, doing=f"publishes {found.name} in the channel {arguments.channel}")
     app = settings.app_name() if isinstance(found, Folder) else read_bundle(found.path).manifest.app
     before, known = channels.read(app, arguments.channel), read_releases(repository, app)
     newest = max([one.release.created for one in known.releases] + _created(before), default=0)

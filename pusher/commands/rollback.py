@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_options
 from pusher.commands.several import add_rollout, rollout_options
 from pusher.config import load
@@ -21,11 +22,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", default="", metavar="ID|VERSION", help="go back to this release instead")
     add_options(parser, "host", "app", "ssh")
     add_rollout(parser)
+    add_confirm(parser)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     with clients_of(settings) as clients:
+        confirm(arguments, settings, doing=f"rolls back{f' to {arguments.to}' if arguments.to else ''}")
         rollout = Rollout(clients, screen, options=rollout_options(arguments))
         if rollout.several:
             rollout.ask(partial(_check, app=settings.app, to=arguments.to), doing="asking")

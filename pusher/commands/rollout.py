@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_channel, add_good_for, add_options, count
 from pusher.config import Settings, load
 from pusher.errors import Usage
@@ -51,12 +52,17 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_channel(parser)
     add_good_for(parser)
     add_options(parser, "repository", "app", "key")
+    add_confirm(parser)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     if arguments.to and arguments.action != "rollback":
         raise Usage("--to is for rollback")
+    if arguments.action != "pause":  # what stops a rollout must not wait for anything
+        confirm(
+            arguments, settings, doing=f"does `rollout {arguments.action}` for the channel {arguments.channel}"
+        )
     return _ACTIONS[arguments.action](arguments, settings, screen)
 
 

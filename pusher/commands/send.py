@@ -21,6 +21,7 @@ from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.source import BundleFile, Folder
 from pusher.bundle.tree import dangling
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_dependencies, add_options, add_what
 from pusher.commands.several import add_rollout, rollout_options
 from pusher.commands.what import chosen, prepared
@@ -61,6 +62,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_options(parser, "host", "app", "source", "key", "ssh", "json")
     add_dependencies(parser)
     add_rollout(parser, all_or_none=True)
+    add_confirm(parser)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
@@ -78,6 +80,7 @@ def _send(arguments: argparse.Namespace, screen: Screen, reports: "Reports | Non
     settings = load(vars(arguments))
     with clients_of(settings) as clients:
         found = chosen(arguments, settings)
+        confirm(arguments, settings, doing=f"sends {found.name}")
         rollout = Rollout(clients, screen, options=rollout_options(arguments))
         if isinstance(found, BundleFile):
             shipment, statuses = _from_file(found, rollout)

@@ -31,6 +31,8 @@ def clients_of(settings: Settings) -> Iterator[list[Client]]:
     """
     if not settings.chosen:
         hint = "Name one with --host or PUSHER_HOST, or write it into pusher.toml. For example: --host web1"
+        if settings.environments:
+            hint = f"Name an environment: {' or '.join(f'--env {name}' for name in settings.environments)}"
         raise Usage("No host is named", hint=hint)
     alone = len(settings.chosen) == 1
     if not alone:

@@ -102,7 +102,7 @@ def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Pa
     known = str(refused.value).rpartition(": ")[2]
     assert {*dependencies} == {*Sent.__dataclass_fields__}
     assert {*run} == {*RunSection.__dataclass_fields__}
-    assert {*top, "hosts", "groups", "dependencies", "run"} == {*known.split(", ")}
+    assert {*top, "hosts", "groups", "env", "dependencies", "run"} == {*known.split(", ")}
 
 
 def test_the_agents_file_of_the_package_shows_the_defaults():
