@@ -202,6 +202,7 @@ def _origin(found: Origin) -> dict[str, Any]:
         "manifest": found.manifest or None,
         "source": found.source.members() if found.source else None,
         "signed_by": found.signer or None,
+        "size": found.size,
     }
 
 

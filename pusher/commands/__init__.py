@@ -10,6 +10,7 @@ NAMES = (
         "send",
         "status",
         "releases",
+        "history",
         "diff",
         "logs",
         "run",

@@ -9,6 +9,7 @@ from pusher.fleet.fleet import ask_each, clients_of
 from pusher.fleet.history import check_history, state_folder
 from pusher.fleet.outcomes import worst_exit_code
 from pusher.terminal.screen import Screen, print_problem
+from pusher.terminal.text import Table
 from pusher.transport.client import Client
 
 
@@ -16,10 +17,10 @@ def show_answers(
     settings: Settings,
     screen: Screen,
     ask: Callable[[Client], dict[str, Any]],
-    lines: Callable[[Mapping[str, Any]], Iterator[str]],
+    lines: Callable[[Mapping[str, Any]], Iterator[str | Table]],
     *,
     as_json: bool,
-    together: Callable[[Mapping[str, Mapping[str, Any]]], list[str]] | None = None,
+    together: Callable[[Mapping[str, Mapping[str, Any]]], Table] | None = None,
 ) -> int:
     """Ask the hosts of the command and show each answer in its `lines`, or as JSON. The exit code of the worst.
 
@@ -39,8 +40,7 @@ def show_answers(
         found = {name: answer for name, (answer, _) in answers.items()}
         changed.extend(problem for _, problem in answers.values() if problem is not None)
         if several and together and not as_json and found:
-            for line in together(found):
-                screen.line(line)
+            screen.show(together(found))
             return
         for name, document in found.items():
             if as_json:
@@ -48,7 +48,7 @@ def show_answers(
                 continue
             marked = screen.of_host(name, width=width) if several else screen
             for line in lines(document):
-                marked.line(line)
+                marked.show(line)
 
     with clients_of(settings) as clients:
         exit_code = ask_each(clients, asked, show, screen)

@@ -4,6 +4,7 @@ import argparse
 
 from pusher.commands.command import Command, always
 from pusher.terminal.screen import Screen
+from pusher.terminal.text import Line
 
 # Without a candidate, all three offer the names of files.
 _SCRIPTS = {
@@ -45,7 +46,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
-    screen.draw(script(arguments.shell))
+    screen.draw([Line(script(arguments.shell).rstrip("\n"))])
     return 0
 
 

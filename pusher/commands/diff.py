@@ -13,7 +13,7 @@ from pusher.commands.what import chosen, prepared
 from pusher.config import load
 from pusher.fleet.fleet import on_each
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import amount, byte_count, release_name, table
+from pusher.terminal.text import Table, amount, byte_count, release_name
 from pusher.transport.client import Client
 from pusher.wire import Directory, Entry, File, Link
 
@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
             screen.line(f"drift: {status['drift']} on {client.host.name}; a send replaces it")
         screen.line(f"{app} {facts['version']} against {_old_name(release, live)} on {client.host.name}")
         for line in _lines(difference):
-            screen.line(line)
+            screen.show(line)
         if facts["requirements_changed"]:
             screen.line(f"{requirements} or wheels/ changed: the dependencies are installed anew")
         return ""
@@ -91,11 +91,11 @@ def _members(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _lines(difference: Difference) -> Iterator[str]:
+def _lines(difference: Difference) -> Iterator[str | Table]:
     """The difference as a table, and in numbers."""
     rows = [(change.kind, change.path, _old_and_new(change)) for change in difference.changes]
     if rows:
-        yield from table(("CHANGE", "PATH", ""), rows)
+        yield Table(("CHANGE", "PATH", ""), rows)
         yield ""
     kinds = [row[0] for row in rows]
     counts = [f"{kinds.count(kind)} {kind}" for kind in ("added", "changed", "mode", "removed") if kind in kinds]

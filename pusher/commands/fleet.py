@@ -13,7 +13,7 @@ from pusher.fleet.inventory import adopt
 from pusher.fleet.standing import Place, counts, exit_code, is_unwell
 from pusher.fleet.survey import Survey, survey
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import table
+from pusher.terminal.text import Table
 from pusher.wire import format_timestamp
 
 _SHOWN = 15
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
             screen.document(_members(one))
     else:
         for line in _lines(seen, shown if arguments.state else None):
-            screen.line(line)
+            screen.show(line)
     return exit_code(found)
 
 
@@ -78,7 +78,7 @@ def _key(file: Path) -> str:
         raise Usage(f"{file} cannot be read", why=str(error)) from error
 
 
-def _lines(seen: Survey, listed: Sequence[Place] | None) -> Iterator[str]:
+def _lines(seen: Survey, listed: Sequence[Place] | None) -> Iterator[str | Table]:
     document, found = seen.document, seen.places
     if document is not None:
         rollout = document.rollout
@@ -87,9 +87,9 @@ def _lines(seen: Survey, listed: Sequence[Place] | None) -> Iterator[str]:
         yield f"{document.app} {document.channel}: {document.target.release.version}, {waves}{paused}"
     if listed is not None:
         rows = [(one.name, one.state, one.version, one.why) for one in listed]
-        yield from table(("HOST", "STATE", "LIVE", ""), rows)
+        yield Table(("HOST", "STATE", "LIVE", ""), rows)
         return
-    yield from table(("LIVE", "STATE", "HOSTS"), counts(found))
+    yield Table(("LIVE", "STATE", "HOSTS"), counts(found))
     unwell = [one for one in found if is_unwell(one)]
     for state in dict.fromkeys(one.state for one in unwell):
         those = [one for one in unwell if one.state == state]

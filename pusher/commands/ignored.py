@@ -11,7 +11,7 @@ from pusher.commands.what import chosen
 from pusher.config import load
 from pusher.errors import Usage
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import table
+from pusher.terminal.text import Table
 
 _GROUPS = {
     "version control": VERSION_CONTROL,
@@ -40,9 +40,9 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
             screen.line(f"{name}: {' '.join(patterns)}")
         screen.line(f"To pack one of them all the same, write it with a ! into {IGNORE_NAME}: !.env")
         return 0
-    for line in table(("LEFT OUT", "BY"), [(one.path, _by(one)) for one in left_out]) if left_out else ():
-        screen.line(line)
-    if not left_out:
+    if left_out:
+        screen.show(Table(("LEFT OUT", "BY"), [(one.path, _by(one)) for one in left_out]))
+    else:
         screen.line(f"everything in {found.path} is packed")
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pusher.commands.answers import show_answers
@@ -11,7 +12,7 @@ from pusher.config import Settings, load
 from pusher.errors import Usage
 from pusher.fleet.fleet import on_each
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import commit_name, duration, moment, table
+from pusher.terminal.text import Table, age, byte_count, commit_name, duration, moment
 from pusher.transport.client import Client
 
 _HISTORY = 10
@@ -56,33 +57,35 @@ def _show_sbom(settings: Settings, release: str, screen: Screen) -> int:
     return on_each(settings, screen, act)
 
 
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
-    marks = {"live": "live", "fallback": "fallback", "pinned": "pinned", "revoked": "revoked"}
+def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
+    now = datetime.now(UTC)
     releases = document.get("releases", [])
     # Without git, and with an older agent, there would be empty columns.
-    commit = ["COMMIT"] if any(one.get("source") for one in releases) else []
+    size = ["SIZE"] if any(one.get("size") for one in releases) else []
     signed = ["SIGNED BY"] if any(one.get("signed_by") for one in releases) else []
+    commit = ["COMMIT"] if any(one.get("source") for one in releases) else []
     rows = [
         (
-            one.get("id"),
+            "*" if one.get("live") else "",
             one.get("version"),
-            one.get("standing"),
-            moment(one.get("created")),
+            one.get("id"),
+            _state(one),
+            age(one.get("created"), now=now),
+            *(_size(one.get("size")) for _ in size),
             one.get("by") or "",
             *(one.get("signed_by") or "" for _ in signed),
             *(commit_name(one.get("source")) for _ in commit),
-            ", ".join(word for member, word in marks.items() if one.get(member)),
         )
         for one in releases
     ]
     if not rows:
         yield "no releases yet"
     else:
-        yield from table(("RELEASE", "VERSION", "STANDING", "CREATED (UTC)", "BY", *signed, *commit, ""), rows)
+        yield Table(("", "VERSION", "RELEASE", "STATE", "AGE", *size, "BY", *signed, *commit), rows)
     history = document.get("deployments", [])[:_HISTORY]
     if history:
         yield ""
-        yield from table(
+        yield Table(
             ("DEPLOYMENT", "KIND", "VERSION", "OUTCOME", "STARTED (UTC)", "TOOK", "BY", ""),
             [
                 (
@@ -98,3 +101,16 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
                 for one in history
             ],
         )
+
+
+def _state(release: Mapping[str, Any]) -> str:
+    """What a release is, in words: `live`, `good, fallback`, `withdrawn, pinned`."""
+    live, standing = release.get("live"), str(release.get("standing"))
+    words = ["live"] if live else []
+    if not (live and standing == "good"):
+        words.append(standing)
+    return ", ".join([*words, *(word for word in ("fallback", "pinned", "revoked") if release.get(word))])
+
+
+def _size(size: object) -> str:
+    return byte_count(size) if isinstance(size, int) else ""

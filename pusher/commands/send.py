@@ -32,9 +32,10 @@ from pusher.fleet.concerns import concerns
 from pusher.fleet.fleet import clients_of
 from pusher.fleet.follow import Live, check_live, follow, status_command
 from pusher.fleet.rollout import ASKING_S, Rollout
+from pusher.fleet.served import served_at
 from pusher.fleet.skew import skew
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import amount, duration
+from pusher.terminal.text import Tone, amount, duration
 from pusher.transport.client import Client
 from pusher.wire import FOLDERS, Code, Manifest, Problem
 
@@ -238,10 +239,14 @@ def _delivered(client: Client, screen: Screen, shipment: _Shipment) -> Mapping[s
         data = _upload(client, screen, shipment, None)
     check_live(data, hashlib.sha256(shipment.signed.manifest).hexdigest(), what=name, host=client.host.name)
     took = duration((time.monotonic() - began) * 1000)
-    screen.line(f"{name} is live on {client.host.name}: release {data.get('release')}, {took}")
+    live = f"{name} is live on {client.host.name}: release {data.get('release')}, {took}"
+    screen.line(live, tone=Tone.GOOD)
     with suppress(Problem):  # what counts is that it is live
-        for line in concerns(client.status(shipment.manifest.app, patience_s=_LAST_WORD_S)):
-            screen.line(f"  {line}")
+        status = client.status(shipment.manifest.app, patience_s=_LAST_WORD_S)
+        if address := served_at(status, client.host):
+            screen.line(f"  it answers at {address}")
+        for line in concerns(status):
+            screen.line(f"  {line}", tone=Tone.WARNING)
     return data
 
 

@@ -13,7 +13,7 @@ from pusher.fleet.fleet import on_each
 from pusher.fleet.follow import follow_until_live
 from pusher.fleet.skew import skew
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import commit_name, duration, moment, release_name, table
+from pusher.terminal.text import Table, commit_name, duration, moment, release_name
 from pusher.transport.client import Client, is_deployment
 from pusher.wire import Code, Refused
 
@@ -77,7 +77,7 @@ def _going(status: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """Several hosts, a line each."""
     rows = []
     for name, document in found.items():
@@ -89,10 +89,10 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         rows.append(
             (name, release_name(document.get("live")), release_name(document.get("previous")), running, doing)
         )
-    return table(("HOST", "LIVE", "PREVIOUS", "RUNNING", ""), rows)
+    return Table(("HOST", "LIVE", "PREVIOUS", "RUNNING", ""), rows)
 
 
-def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
+def _status_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     agent = f", agent {document['agent']}" if document.get("agent") else ""
     yield f"{document.get('app')} on {document.get('host', 'this host')}{agent}"
     live = document.get("live")
@@ -118,7 +118,7 @@ def _status_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"  last       {_line(last)}"
 
 
-def _source_lines(source: object) -> Iterator[str]:
+def _source_lines(source: object) -> Iterator[str | Table]:
     """The commit that is live, and where it comes from, as its signer says."""
     if isinstance(source, Mapping):
         authored = f", of {moment(source['authored'])}" if source.get("authored") else ""
@@ -126,7 +126,7 @@ def _source_lines(source: object) -> Iterator[str]:
         yield f"  commit     {commit_name(source)}{authored}{remote}"
 
 
-def _process_lines(document: Mapping[str, Any]) -> Iterator[str]:
+def _process_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     """The app's workers and timers, a line each."""
     for process in _members(document, "processes"):
         version = f" {process['version']}" if process.get("version") else ""
@@ -141,7 +141,7 @@ def _process_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"  timer      {timer.get('name')}: {now}{last}, {coming}"
 
 
-def _channel_lines(document: Mapping[str, Any]) -> Iterator[str]:
+def _channel_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     """How an app that fetches its releases stands to its channel."""
     channel = document.get("channel")
     if not isinstance(channel, Mapping):
@@ -159,7 +159,7 @@ def _members(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
 
-def _deployment_lines(document: Mapping[str, Any]) -> Iterator[str]:
+def _deployment_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     yield f"deployment {document.get('deployment')} of {document.get('app')}: {_line(document)}"
     if document.get("by"):
         yield f"  by         {document['by']}"

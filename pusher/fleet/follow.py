@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pusher.errors import Interrupted, Unreachable
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import duration
+from pusher.terminal.text import Tone, duration
 from pusher.transport.client import Client
 from pusher.wire import Code, Event, Failed, Happened, Problem, Stuck
 
@@ -80,10 +80,10 @@ def follow_until_live(client: Client, deployment: str, screen: Screen) -> Live:
     data = follow(client, deployment, screen)
     app, version, release = (str(data.get(member)) for member in ("app", "version", "release"))
     took = duration(data.get("ms"))
-    screen.line(f"{app} {version} is live on {client.host.name}: release {release}, {took}")
+    screen.line(f"{app} {version} is live on {client.host.name}: release {release}, {took}", tone=Tone.GOOD)
     warning = data.get("warning")
     if isinstance(warning, Mapping):
-        screen.line(f"warning: {Problem.from_document(warning)}")
+        screen.line(f"warning: {Problem.from_document(warning)}", tone=Tone.WARNING)
     return Live(app, version, release, str(data.get("previous") or ""))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pusher.errors import Interrupted
 from pusher.fleet.follow import status_command
 from pusher.terminal.screen import Screen, print_problem
-from pusher.terminal.text import duration, sentence, table
+from pusher.terminal.text import Table, duration, sentence
 from pusher.wire import Problem
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def print_outcomes(rows: Mapping[str, Row], screen: Screen, *, summary: bool) ->
     """
     if summary:
         head = ("HOST", "OUTCOME", "RELEASE", "TOOK", "")
-        for line in ["", *table(head, [(name, *row[:4]) for name, row in rows.items()])]:
-            screen.line(line)
+        screen.line()
+        screen.show(Table(head, [(name, *row[:4]) for name, row in rows.items()]))
     screen.clear()
     problems = [(name, row.problem) for name, row in rows.items() if row.problem is not None]
     for name, problem in sorted(problems, key=lambda one: bool(one[1].output)):

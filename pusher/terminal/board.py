@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import duration, printable
+from pusher.terminal.text import Line, Table, duration, printable
 
 
 class Board:
@@ -17,7 +17,7 @@ class Board:
 
     def __init__(self, screen: Screen, names: Sequence[str], *, grouped: bool = False) -> None:
         self._screen = screen
-        self._grouped: dict[str, list[str]] | None = {name: [] for name in names} if grouped else None
+        self._grouped: dict[str, list[Line | Table]] | None = {name: [] for name in names} if grouped else None
         self._width = max(map(len, map(printable, names)))
         self._now = dict.fromkeys(names, "")
         self._waiting = set(names)
@@ -30,39 +30,38 @@ class Board:
     def print_grouped(self) -> None:
         """Print the lines that were collected, host by host."""
         for lines in (self._grouped or {}).values():
-            self._screen.draw("".join(lines))
+            self._screen.draw(lines)
 
-    def show(self, name: str, text: str, now: str | None) -> None:
-        """Print `text`, lines that stay. `now` is what the host does (None: as before, empty: nothing)."""
+    def show(self, name: str, above: Sequence[Line | Table], now: str | None) -> None:
+        """Print `above`, lines that stay. `now` is what the host does (None: as before, empty: nothing)."""
         with self._lock:
             self._waiting.discard(name)
             if now is not None:
                 self._now[name] = now
             if self._grouped is not None:
-                self._grouped[name].append(text)
-                text = ""
+                self._grouped[name].extend(above)
+                above = ()
             rows = [row for row in self._now.values() if row]
             if self._waiting:
                 rows.append(f"({len(self._waiting)} not begun)")
-            self._screen.draw(text, rows)
+            self._screen.draw(above, rows)
 
 
 class _HostScreen(Screen):
     """A screen that is a part of the board."""
 
     def __init__(self, board: Board, screen: Screen, name: str, width: int) -> None:
-        super().__init__(screen._out)
-        self._board = board
-        self._screen = screen
-        self._name = name
+        super().__init__(elapsed=screen._elapsed)
+        self._output = screen._output
         self._prefix = f"{printable(name):<{width}}  "
-        self._lost = screen._lost
+        self._board = board
+        self._name = name
 
-    def draw(self, text: str, passing: Sequence[str] = ()) -> None:
-        self._board.show(self._name, text, passing[0] if passing else None)
+    def draw(self, above: Sequence[Line | Table], passing: Sequence[str] = ()) -> None:
+        self._board.show(self._name, above, passing[0] if passing else None)
 
     def clear(self) -> None:
-        self._board.show(self._name, "", "")
+        self._board.show(self._name, (), "")
 
     def _done(self, name: str, data: Mapping[str, Any]) -> None:
         if self.live:

@@ -12,11 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from pusher.terminal.output import write
-from pusher.terminal.text import byte_count, duration, printable, sentence
+from pusher.terminal.text import Line, Table, Tone, byte_count, duration, printable, sentence
 from pusher.wire import Event, Happened, Link, Problem
+
+if TYPE_CHECKING:
+    from pusher.terminal.drawing import Drawing
 
 _REDRAW_S = 0.1
 _LINKS_MOST = 5
@@ -29,25 +32,25 @@ class Screen:
     """
 
     def __init__(self, out: TextIO | None = None, *, elapsed: Callable[[], float] = time.monotonic) -> None:
-        self._out = out or sys.stdout
+        self._output = _Output(out or sys.stdout)
         self._elapsed = elapsed
-        # Without TERM, nothing is known about the terminal: treat it as a pipe.
-        self.live = self._out.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-        self._lost: list[OSError] = []
         self._prefix = ""
-        self._passing: list[str] = []
-        self._drawn = elapsed()
-        self._lock = threading.Lock()
+        self._drawn = self._began = elapsed()
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a terminal, where lines can change in place."""
+        return self._output.live
 
     @property
     def lost(self) -> OSError | None:
         """Why output was lost; None if all was written. The command goes on: it has an exit code to return."""
-        return self._lost[0] if self._lost else None
+        return self._output.lost
 
     def muted(self) -> Self:
         """A screen that shows nothing: for the progress of a command whose output is a document."""
         twin = copy.copy(self)
-        twin._out, twin.live, twin._passing = _Nowhere(), False, []
+        twin._output = _Output(_Nowhere())
         return twin
 
     def of_host(self, name: str, *, width: int = 0) -> Self:
@@ -56,57 +59,56 @@ class Screen:
         twin._prefix = f"{printable(name):<{width}}  "
         return twin
 
-    def line(self, text: str = "") -> None:
+    def line(self, text: str = "", *, tone: Tone = Tone.PLAIN) -> None:
         """Print a line that stays."""
-        self.draw(self._lines(text))
+        self.draw([Line(f"{self._prefix}{part}".rstrip(), tone) for part in printable(text).split("\n")])
+
+    def show(self, found: str | Table) -> None:
+        """Print a line, or a table."""
+        if isinstance(found, str):
+            self.line(found)
+        elif self._prefix:
+            self.draw([Line(f"{self._prefix}{line}") for line in found.lines()])
+        else:
+            self.draw([found])
 
     def document(self, document: Mapping[str, Any]) -> None:
         """Print a JSON object as one line of printable ASCII, without the name of a host."""
-        self.draw(json.dumps(document, sort_keys=True).replace("\x7f", r"\u007f") + "\n")
+        self.draw([Line(json.dumps(document, sort_keys=True).replace("\x7f", r"\u007f"))])
 
     def passing(self, text: str) -> None:
         """Show a line until the next one. In a pipe, nothing."""
-        self.draw("", [f"{self._prefix}{printable(text)}"])
+        self.draw([], [f"{self._prefix}{printable(text)}".replace("\n", " ")])
 
     def clear(self) -> None:
         """Remove the passing lines: another program, or another stream, is about to write."""
-        if self._passing:
-            self.draw("")
+        if self._output.passing:
+            self.draw([])
 
-    def draw(self, text: str, passing: Sequence[str] = ()) -> None:
+    def draw(self, above: Sequence[Line | Table], passing: Sequence[str] = ()) -> None:
         """Print whole lines that stay, and below them the passing lines, which replace the last ones.
 
         On a terminal, only as many passing lines as fit, each cut to its width; in a pipe none.
         """
-        shown: list[str] = []
-        if passing and self.live:
-            import shutil  # here, because it imports three compressors
-
-            columns, rows = shutil.get_terminal_size()
-            shown = [one.replace("\n", " ")[: columns - 1] for one in passing[: max(1, rows - 2)]]
-        with self._lock:
-            # Cleared together with the next text: an empty line in between would flicker.
-            above = len(self._passing) - 1
-            clear = "" if above < 0 else "\r\x1b[K" if above == 0 else f"\r\x1b[{above}A\x1b[J"
-            self._passing[:] = shown
-            if clear or text or shown:
-                error = write(self._out, clear + text + "\n".join(shown))
-                if error is not None:
-                    self._lost.append(error)
+        self._output.draw(above, passing)
 
     def dangling(self, links: Sequence[Link]) -> None:
         """Warn about links whose target is not sent."""
         for link in links[:_LINKS_MOST]:
-            self.line(f"warning: the link {link.path} -> {link.target} is sent without its target")
+            text = f"warning: the link {link.path} -> {link.target} is sent without its target"
+            self.line(text, tone=Tone.WARNING)
         if len(links) > _LINKS_MOST:
-            self.line(f"warning: so are {len(links) - _LINKS_MOST} more links")
+            self.line(f"warning: so are {len(links) - _LINKS_MOST} more links", tone=Tone.WARNING)
 
     def sent(self, done: int, total: int) -> None:
-        """Show how many bytes of the files have been sent, a few times a second."""
+        """Show how many bytes of the files have been sent, and how fast, a few times a second."""
         now = self._elapsed()
+        if not done:
+            self._began = now
         if self.live and now - self._drawn >= _REDRAW_S:
             self._drawn = now
-            self.passing(f"  sending  {byte_count(done)} of {byte_count(total)}")
+            rate = byte_count(done / max(now - self._began, _REDRAW_S))
+            self.passing(f"  sending  {byte_count(done)} of {byte_count(total)}, {rate}/s")
 
     def event(self, event: Event) -> None:
         """Show an event of a deployment."""
@@ -123,21 +125,58 @@ class Screen:
                 undo = "undo of " if event.event == Happened.UNDO_FAILED else ""
                 problem = data.get("problem")
                 title = problem.get("title", "") if isinstance(problem, dict) else ""
-                self.line(f"  {undo}{name} FAILED{': ' if title else ''}{title}")
+                self.line(f"  {undo}{name} FAILED{': ' if title else ''}{title}", tone=Tone.BAD)
             case Happened.UNDO_STARTED:
                 self.passing(f"  undo of {name} ...")
             case Happened.UNDO_DONE:
                 self._done(f"undo of {name}", data)
             case Happened.OUTPUT:
-                self.line(f"    | {str(data.get('text', '')).rstrip()}")
+                self.line(f"    | {str(data.get('text', '')).rstrip()}", tone=Tone.QUIET)
             case _:
                 pass  # `started` repeats the command, the caller shows `finished`, newer agents may have others
 
     def _done(self, name: str, data: Any) -> None:
         self.line(f"  {name:<32} {duration(data.get('ms')):>8}")
 
-    def _lines(self, text: str) -> str:
-        return "".join(f"{self._prefix}{part}".rstrip() + "\n" for part in printable(text).split("\n"))
+
+class _Output:
+    """A stream with its terminal. The screens of all hosts share it."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        # Without TERM, nothing is known about the terminal: treat it as a pipe.
+        self.live = out.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+        self.lost: OSError | None = None
+        self.passing = False
+        self._drawing: Drawing | None = None
+        self._lock = threading.Lock()
+
+    def draw(self, above: Sequence[Line | Table], passing: Sequence[str]) -> None:
+        with self._lock:
+            passing = passing if self.live else ()
+            if not self.passing and not passing and not (self.live and any(map(_is_drawn, above))):
+                if above:
+                    self._write("".join(f"{line}\n" for one in above for line in _plain(one)))
+                return
+            if self._drawing is None:
+                from pusher.terminal.drawing import Drawing  # here, because a pipe needs none
+
+                self._drawing = Drawing(self._write)
+            self._drawing.draw(above, passing)
+            self.passing = bool(passing)
+
+    def _write(self, text: str) -> None:
+        error = write(self._out, text)
+        if error is not None and self.lost is None:
+            self.lost = error
+
+
+def _is_drawn(one: Line | Table) -> bool:
+    return isinstance(one, Table) or one.tone is not Tone.PLAIN
+
+
+def _plain(one: Line | Table) -> Sequence[str]:
+    return one.lines() if isinstance(one, Table) else [one.text]
 
 
 class _Nowhere(io.StringIO):
@@ -151,9 +190,9 @@ def print_problem(problem: Problem, *, host: str = "") -> None:
     """Print a problem to standard error: what, why, what to do; last the output of other programs."""
     text = sentence(problem)
     prefix = f"{host}: " if host and not text.startswith(f"{host} ") else ""
-    lines = [f"pusher: {printable(prefix + text)}"]
+    lines = [Line(f"pusher: {printable(prefix + text)}", Tone.BAD)]
     if problem.hint:
-        lines.append(f"  {printable(problem.hint)}")
+        lines.append(Line(f"  {printable(problem.hint)}"))
     if problem.output:
-        lines += ["", printable(problem.output).rstrip("\n")]
-    write(sys.stderr, "\n".join(lines) + "\n")
+        lines += [Line(""), *map(Line, printable(problem.output).rstrip("\n").split("\n"))]
+    Screen(sys.stderr).draw(lines)

@@ -4,7 +4,10 @@ Invariant: text from elsewhere (an agent, a hook, a file's name) reaches the ter
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
 
 from pusher.wire import Problem
 
@@ -18,11 +21,35 @@ def printable(text: object) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Lines in columns as wide as they need to be."""
-    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in cells]
+class Tone(StrEnum):
+    """What a line means, for terminals that have colours."""
+
+    PLAIN = "plain"
+    GOOD = "good"
+    BAD = "bad"
+    WARNING = "warning"
+    QUIET = "quiet"
+
+
+class Line(NamedTuple):
+    """A line that is safe to print."""
+
+    text: str
+    tone: Tone = Tone.PLAIN
+
+
+class Table(NamedTuple):
+    """Rows under a head. A terminal fits it to its width; elsewhere columns are as wide as they need to be."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+    def lines(self) -> list[str]:
+        """It as lines, safe to print."""
+        cells = [[printable(cell).replace("\n", " ") for cell in row] for row in (self.head, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        padded = (zip(row, widths, strict=True) for row in cells)
+        return ["  ".join(f"{cell:<{width}}" for cell, width in row).rstrip() for row in padded]
 
 
 def sentence(problem: Problem) -> str:
@@ -70,6 +97,21 @@ def commit_name(source: object) -> str:
     changed = source.get("changed")
     many = f", {changed} file{'' if changed == 1 else 's'} changed" if changed else ""
     return f"{name}{many}"
+
+
+def age(timestamp: object, *, now: datetime) -> str:
+    """How long ago an RFC 3339 time was: `now`, `5 min ago`, `3 h ago`, `2 days ago`. Empty if it is none."""
+    try:
+        then = datetime.fromisoformat(str(timestamp))
+        seconds = int((now - then).total_seconds())
+    except (ValueError, TypeError):
+        return ""
+    if seconds < 60:
+        return "now"  # or later, where the clocks differ
+    for many, unit in ((86_400, "day"), (3_600, "h"), (60, "min")):
+        if count := seconds // many:
+            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
+    raise RuntimeError(f"{seconds} seconds are no minute")
 
 
 def moment(timestamp: object) -> str:

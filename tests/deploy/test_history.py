@@ -160,3 +160,35 @@ async def test_a_refused_drop_is_in_the_log_with_the_owner_of_its_file(host: Hos
     assert (refused["door"], refused["code"], refused["app"]) == ("drop", "signer_unknown", APP)
     assert f"uid {os.geteuid()}" in refused["caller"]
     assert refused["name"] == "x.tar.zst"
+
+
+async def test_the_command_shows_what_happened_newest_first(host: Host, shell: Shell) -> None:
+    code, said = await shell.pusher("history")
+    assert (code, said) == (0, f"nothing has happened to {APP} yet\n")
+    first = await host.deploy(wsgi("v1"), "v1")
+    await host.deploy(wsgi("v2"), "v2")
+    status, _ = await host.send({**wsgi("v3"), "app.py": "import nothing_like_that\n"}, "v3")
+    assert status == 422
+    pin = f"/apps/{APP}/pin?release={first['release']}"
+    assert (await host.request("POST", pin))[0] == 200
+    run = f"/apps/{APP}/commands?run=r1"
+    begun = f"{run}&by=alice&release={first['release']}&command=flask%20shell"
+    assert (await host.request("POST", begun))[0] == 200
+    assert (await host.request("POST", f"{run}&code=3"))[0] == 200
+    assert (await host.rollback())[0] == 200
+    code, said = await shell.pusher("history", "--json")
+    assert code == 0
+    happened = json.loads(said)["happened"]
+    assert [(one["what"], one["outcome"]) for one in happened] == [
+        ("rollback of v1", "done"),
+        ("command flask shell", "exit code 3"),
+        (f"pinned {first['release']}", "done"),
+        ("deploy of v3", "failed"),
+        ("deploy of v2", "done"),
+        ("deploy of v1", "done"),
+    ]
+    code, said = await shell.pusher("history", "--lines", "4")
+    head, *rows = said.splitlines()
+    assert head.split() == ["WHEN", "(UTC)", "WHAT", "OUTCOME", "TOOK", "BY"]
+    assert (code, len(rows)) == (0, 4)
+    assert "app:app does not import" in rows[3]

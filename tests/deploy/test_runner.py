@@ -12,8 +12,8 @@ import pytest
 from tests.deploy.runner_place import AS_SYSTEMD_DOES, COUNTED, PYTHON, RUNNER, RunnerPlace, alive, until
 
 RESISTS = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-BY_HAND = "def wait(): time.sleep(0.002)\n"
-"""A way of accepting that nothing can see while nobody comes."""
+BY_HAND = "def wait(): time.sleep(0.4)\n"
+"""A way of accepting that nothing can see within 0.2 s: it looks for visitors now and then, first after 0.4 s."""
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ VOLATILE = (
     (r"\b\d+(?:\.\d+)? m?s\b", "SOME TIME"),
     (r"\S+ \(uid \d+\)", "SOMEBODY"),
     (r"\b\d{14}Z|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "A MOMENT"),
+    (r"\bnow\b|\b\d+ min ago", "AN AGE"),
     (r"\s+", " "),
 )
 """What differs from run to run."""

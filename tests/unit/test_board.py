@@ -1,54 +1,28 @@
 """The output of several hosts at once, as a simulated terminal shows it."""
 
 import io
-import re
 
 import pytest
 
 from pusher.terminal.board import Board
 from pusher.terminal.screen import Screen
 from pusher.wire import Event, Happened
-
-
-class Terminal(io.StringIO):
-    """Understands the four control sequences that are used."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def seen(self) -> list[str]:
-        rows, row = [""], 0
-        for part in re.findall(r"\x1b\[\d*[AKJ]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
-            if part == "\n":
-                row += 1
-                rows += [""] * (row + 1 - len(rows))
-            elif part == "\r":
-                pass  # Text is only ever written to a row that is empty.
-            elif part == "\x1b[K":
-                rows[row] = ""
-            elif part == "\x1b[J":
-                rows[row:] = [""]
-            elif part.endswith("A"):
-                row -= int(part[2:-1])
-            else:
-                assert rows[row] == "", f"{part!r} over {rows[row]!r}"
-                rows[row] = part
-        return rows
+from tests.seen import SeenTerminal
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> SeenTerminal:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("LINES", "6")
-    return Terminal()
+    return SeenTerminal(columns=40, rows=6)
 
 
 def happen(screen: Screen, happened: str, **data: object) -> None:
     screen.event(Event(1, 0, happened, data))
 
 
-def test_a_terminal_shows_one_line_for_each_host_below_the_lines_that_stay(terminal: Terminal) -> None:
+def test_a_terminal_shows_one_line_for_each_host_below_the_lines_that_stay(terminal: SeenTerminal) -> None:
     board = Board(Screen(terminal), ["web1", "database"])
     one, two = board.of("web1"), board.of("database")
     one.passing("  asking ...")
@@ -70,16 +44,16 @@ def test_a_terminal_shows_one_line_for_each_host_below_the_lines_that_stay(termi
         "web1        asking ...",
     ]
     one.clear()
-    assert terminal.seen()[-1] == ""
+    assert terminal.seen()[-1] == "database  of two lines"
 
 
-def test_no_more_lines_change_than_the_terminal_has_and_none_wraps(terminal: Terminal) -> None:
+def test_no_more_lines_change_than_the_terminal_has_and_none_wraps(terminal: SeenTerminal) -> None:
     names = [f"web{number}" for number in range(10)]
     screen = Screen(terminal)
     board = Board(screen, names)
     for name in names:
         board.of(name).passing("x" * 100)
-    assert terminal.seen() == [f"web{number}  {'x' * 33}" for number in range(4)]
+    assert terminal.seen() == [f"web{number}  {'x' * 33}…" for number in range(4)]
     screen.clear()
     assert terminal.seen() == [""]
 
@@ -97,7 +71,7 @@ def test_a_pipe_gets_every_step_of_every_host_in_whole_lines() -> None:
     )
 
 
-def test_grouped_lines_are_printed_host_by_host(terminal: Terminal) -> None:
+def test_grouped_lines_are_printed_host_by_host(terminal: SeenTerminal) -> None:
     board = Board(Screen(terminal), ["web1", "web2"], grouped=True)
     one, two = board.of("web1"), board.of("web2")
     two.line("a")
@@ -108,4 +82,4 @@ def test_grouped_lines_are_printed_host_by_host(terminal: Terminal) -> None:
     one.clear()
     two.document({})
     board.print_grouped()
-    assert terminal.seen() == ["web1  b", "web2  a", "web2  c", "{}", ""]
+    assert terminal.seen() == ["web1  b", "web2  a", "web2  c", "{}"]

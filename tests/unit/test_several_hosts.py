@@ -75,6 +75,7 @@ def test_several_hosts_get_the_same_manifest_and_the_worst_sets_the_exit_code(
     out, err = capsys.readouterr()
     *lines, empty, head, first, second, third = out.splitlines()
     assert sorted(line.split(", ")[0] for line in lines) == [
+        "a    it answers at http://127.0.0.1:8000/",
         "a    unpack                              12 ms",
         "a  flask-demo v3 is live on a: release 20261123020055Z",
         "a  sending flask-demo v3 to a: 1 file",

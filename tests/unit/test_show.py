@@ -5,19 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pusher.terminal.screen import Screen, print_problem
-from pusher.terminal.text import byte_count, duration, moment, printable, table
+from pusher.terminal.text import Table, Tone, age, byte_count, duration, moment, printable
 from pusher.wire import Code, Event, Failed, Happened, Link, Refused
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.seen import SeenTerminal
 
 
 def happen(screen: Screen, happened: str, **data: object) -> None:
@@ -51,46 +48,113 @@ def test_a_pipe_gets_plain_lines() -> None:
     ]
 
 
-def test_a_terminal_sees_each_step_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> SeenTerminal:
     monkeypatch.setenv("TERM", "xterm")
-    out = Terminal()
-    a_deployment(Screen(out))
-    assert "  unpack ...\r\x1b[K  unpack                              12 ms\n" in out.getvalue()
-    assert "  hook before-symlink (release) ...\r\x1b[K    | migrating" in out.getvalue()
-    assert "  undo of unpack ...\r\x1b[K  undo of unpack" in out.getvalue()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "12")
+    return SeenTerminal(columns=40, rows=12)
 
 
-def test_a_passing_line_never_wraps_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "20")
-    out = Terminal()
-    screen = Screen(out)
-    screen.of_host("web1", width=5).passing("a line\nthat is much too long")
+def test_a_terminal_sees_each_step_begin_and_no_trace_of_that_when_it_has_ended(terminal: SeenTerminal) -> None:
+    screen = Screen(terminal)
+    happen(screen, Happened.STEP_STARTED, step="unpack")
+    assert terminal.seen() == ["  unpack ..."]
+    happen(screen, Happened.STEP_DONE, step="unpack", ms=12)
+    assert terminal.seen() == ["  unpack                              12", " ms"]
+
+
+def test_a_terminal_shows_the_same_lines_as_a_pipe(
+    terminal: SeenTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    wide, pipe = SeenTerminal(), io.StringIO()
+    a_deployment(Screen(wide))
+    a_deployment(Screen(pipe))
+    assert wide.seen() == pipe.getvalue().splitlines()
+
+
+def test_colours_say_what_a_line_means(terminal: SeenTerminal) -> None:
+    screen = Screen(terminal)
+    screen.line("plain")
+    screen.line("it is live", tone=Tone.GOOD)
+    screen.line("it FAILED", tone=Tone.BAD)
+    screen.show(Table(("HOST", "STATE"), [("web1", "done"), ("web2", "failed, at once"), ("web3", "odd")]))
+    assert terminal.seen() == [
+        "plain",
+        "it is live",
+        "it FAILED",
+        "HOST  STATE",
+        "web1  done",
+        "web2  failed, at once",
+        "web3  odd",
+    ]
+    shown = ("plain", "it is live", "it FAILED", "done", "failed, at once", "odd")
+    found = [terminal.colours(text) for text in shown]
+    assert found == [{"default"}, {"green"}, {"red"}, {"green"}, {"red"}, {"default"}]
+
+
+def test_without_colours_nothing_else_differs(terminal: SeenTerminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    Screen(terminal).line("it is live", tone=Tone.GOOD)
+    assert (terminal.seen(), terminal.colours("it is live")) == (["it is live"], {"default"})
+
+
+def test_a_table_fits_the_terminal_and_loses_nothing(terminal: SeenTerminal) -> None:
+    Screen(terminal).show(Table(("A", "B"), [("x" * 30, "y" * 30)]))
+    assert max(map(len, terminal.seen())) <= 40
+    assert ("".join(terminal.seen()).count("x"), "".join(terminal.seen()).count("y")) == (30, 30)
+
+
+def test_text_is_no_markup_and_controls_nothing(terminal: SeenTerminal) -> None:
+    screen = Screen(terminal)
+    screen.line("[red]a[/red] :smile: \x1b[2J", tone=Tone.GOOD)
+    screen.show(Table(("[b]", ""), [("[/x] :bug:", "\x1b]0;owned\x07")]))
+    screen.passing("[blink]b")
+    assert terminal.seen() == [
+        r"[red]a[/red] :smile: \x1b[2J",
+        "[b]",
+        r"[/x] :bug:  \x1b]0;owned\x07",
+        "[blink]b",
+    ]
+
+
+def test_a_passing_line_never_wraps_and_is_removed(terminal: SeenTerminal) -> None:
+    screen = Screen(terminal)
+    screen.of_host("web1", width=5).passing("a line\nthat is much too long for any terminal")
+    assert terminal.seen() == ["web1   a line that is much too long for…"]
     screen.clear()
     screen.clear()
-    assert out.getvalue() == "web1   a line that \r\x1b[K"
+    assert terminal.seen() == [""]
+
+
+def test_the_cursor_is_never_hidden(terminal: SeenTerminal) -> None:
+    """A command that is killed must not leave a terminal without one."""
+    screen = Screen(terminal)
+    screen.passing("working ...")
+    screen.clear()
+    assert "\x1b[?25l" not in terminal.getvalue()
 
 
 def test_a_dumb_terminal_is_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    out = Terminal()
+    out = SeenTerminal()
     screen = Screen(out)
     screen.passing("for now")
     screen.line("for good")
     assert out.getvalue() == "for good\n"
 
 
-def test_the_number_of_bytes_is_drawn_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    out = Terminal()
+def test_the_number_of_bytes_and_their_rate_are_drawn_a_few_times_a_second(terminal: SeenTerminal) -> None:
     now = [0.0]
-    screen = Screen(out, elapsed=lambda: now[0])
-    screen.sent(1, 2_000_000)
-    assert out.getvalue() == ""
-    now[0] += 1
+    screen = Screen(terminal, elapsed=lambda: now[0])
+    screen.sent(0, 2_000_000)
+    assert terminal.seen() == [""]
+    now[0] += 2
     screen.sent(1_500_000, 2_000_000)
     screen.sent(1_600_000, 2_000_000)
-    assert out.getvalue() == "  sending  1.5 MB of 2.0 MB"
+    assert terminal.seen() == ["  sending  1.5 MB of 2.0 MB, 750.0 kB/s"]
 
 
 def test_the_lines_of_several_hosts_begin_with_their_names() -> None:
@@ -153,7 +217,7 @@ def test_an_error_of_one_of_several_hosts_names_it_once(
 
 
 def test_columns_are_as_wide_as_they_need_to_be() -> None:
-    assert [line.rstrip() for line in table(("A", "BBB", ""), [("xx", "y", "z\n"), ("", "", "")])] == [
+    assert Table(("A", "BBB", ""), [("xx", "y", "z\n"), ("", "", "")]).lines() == [
         "A   BBB",
         "xx  y    z",
         "",
@@ -182,6 +246,24 @@ def test_durations_read_well(ms: object, text: str) -> None:
 )
 def test_sizes_read_well(size: float, text: str) -> None:
     assert byte_count(size) == text
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "text"),
+    [
+        ("2026-11-23T02:00:55.000Z", "now"),
+        ("2026-11-23T02:00:00.000Z", "now"),
+        ("2026-11-23T01:59:59.000Z", "1 min ago"),
+        ("2026-11-23T00:59:00.000Z", "1 h ago"),
+        ("2026-11-22T02:00:00.000Z", "1 day ago"),
+        ("2026-11-01T02:00:00.000Z", "22 days ago"),
+        ("2026-11-01", ""),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_ages_read_well(timestamp: object, text: str) -> None:
+    assert age(timestamp, now=datetime(2026, 11, 23, 2, 0, 59, tzinfo=UTC)) == text
 
 
 def test_times_read_well() -> None:

@@ -25,14 +25,15 @@ _RUN = Run()
 
 
 class Origin(NamedTuple):
-    """Where a release comes from: the SHA-256 of its signed manifest, the commit in it, and who signed it.
+    """Where a release comes from: the SHA-256 of its signed manifest, the commit in it, who signed it.
 
-    Each is empty, or None, if it is not known.
+    `size` is the bytes of its files. Each is empty, or None, if it is not known.
     """
 
     manifest: str = ""
     source: Source | None = None
     signer: str = ""
+    size: int | None = None
 
 
 class ReleaseStore:
@@ -85,12 +86,13 @@ class ReleaseStore:
             raw = (folder / MANIFEST_NAME).read_bytes()
         except OSError:
             return Origin()
-        source, signer = None, ""
+        source, size, signer = None, None, ""
         with suppress(WireError):
-            source = Manifest.from_bytes(raw).source
+            manifest = Manifest.from_bytes(raw)
+            source, size = manifest.source, manifest.unpacked_size
         with suppress(OSError):  # older agents wrote none
             signer = (folder / SIGNER_NAME).read_text("utf-8", errors="replace").strip()
-        return Origin(hashlib.sha256(raw).hexdigest(), source, signer)
+        return Origin(hashlib.sha256(raw).hexdigest(), source, signer, size)
 
     def ids(self) -> list[str]:
         """The ids of every folder in `releases/` and of every tree in `.staging/`, oldest first."""
