@@ -125,7 +125,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     if not rows:
         yield f"nothing has happened to {document['app']} yet"
         return
-    yield Table(("WHEN (UTC)", "WHAT", "OUTCOME", "TOOK", "BY", ""), rows)
+    yield Table(("WHEN (UTC)", "WHAT", "OUTCOME", "TOOK", "BY", ""), rows, ("TOOK", "BY"))
 
 
 def _title(deployment: Mapping[str, Any]) -> str:

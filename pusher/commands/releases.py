@@ -81,7 +81,11 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     if not rows:
         yield "no releases yet"
     else:
-        yield Table(("", "VERSION", "RELEASE", "STATE", "AGE", *size, "BY", *signed, *commit), rows)
+        yield Table(
+            ("", "VERSION", "RELEASE", "STATE", "AGE", *size, "BY", *signed, *commit),
+            rows,
+            ("SIZE", "COMMIT", "BY", "SIGNED BY"),
+        )
     history = document.get("deployments", [])[:_HISTORY]
     if history:
         yield ""
@@ -100,6 +104,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
                 )
                 for one in history
             ],
+            ("DEPLOYMENT", "BY"),
         )
 
 

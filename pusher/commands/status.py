@@ -89,7 +89,7 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> Table:
         rows.append(
             (name, release_name(document.get("live")), release_name(document.get("previous")), running, doing)
         )
-    return Table(("HOST", "LIVE", "PREVIOUS", "RUNNING", ""), rows)
+    return Table(("HOST", "LIVE", "PREVIOUS", "RUNNING", ""), rows, ("PREVIOUS",))
 
 
 def _status_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:

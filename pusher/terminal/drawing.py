@@ -43,7 +43,7 @@ class Drawing:
         with self._console:  # one write for all of it: an empty line in between would flicker
             for one in above:
                 if isinstance(one, Table):
-                    self._console.print(_columns(one))
+                    self._console.print(_columns(one.fitting(self._console.width)))
                 else:
                     self._console.print(_text(one), soft_wrap=True)
             if self._live is not None:

@@ -43,13 +43,28 @@ class Table(NamedTuple):
 
     head: Sequence[str]
     rows: Sequence[Sequence[object]]
+    optional: Sequence[str] = ()
+    """The columns that a narrow terminal leaves out, the first one first."""
 
     def lines(self) -> list[str]:
         """It as lines, safe to print."""
-        cells = [[printable(cell).replace("\n", " ") for cell in row] for row in (self.head, *self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        padded = (zip(row, widths, strict=True) for row in cells)
+        padded = (zip(row, self._widths(), strict=True) for row in self._cells())
         return ["  ".join(f"{cell:<{width}}" for cell, width in row).rstrip() for row in padded]
+
+    def fitting(self, width: int) -> "Table":
+        """It in so many characters, as far as leaving columns out can do that."""
+        if sum(self._widths()) + 2 * (len(self.head) - 1) <= width or not self.optional:
+            return self
+        goes, *others = self.optional
+        kept = [at for at, title in enumerate(self.head) if title != goes]
+        rows = [[row[at] for at in kept] for row in self.rows]
+        return Table([self.head[at] for at in kept], rows, others).fitting(width)
+
+    def _widths(self) -> list[int]:
+        return [max(map(len, column)) for column in zip(*self._cells(), strict=True)]
+
+    def _cells(self) -> list[list[str]]:
+        return [[printable(cell).replace("\n", " ") for cell in row] for row in (self.head, *self.rows)]
 
 
 def sentence(problem: Problem) -> str:

@@ -107,6 +107,13 @@ def test_a_table_fits_the_terminal_and_loses_nothing(terminal: SeenTerminal) -> 
     assert ("".join(terminal.seen()).count("x"), "".join(terminal.seen()).count("y")) == (30, 30)
 
 
+def test_a_narrow_terminal_leaves_out_what_it_can_do_without(terminal: SeenTerminal) -> None:
+    table = Table(("WHAT", "BY", "ID"), [("w" * 20, "b" * 20, "i" * 10)], ("BY",))
+    Screen(terminal).show(table)
+    assert terminal.seen() == [f"{'WHAT':<20}  ID", f"{'w' * 20}  {'i' * 10}"]
+    assert table.lines() == [f"{'WHAT':<20}  {'BY':<20}  ID", f"{'w' * 20}  {'b' * 20}  {'i' * 10}"]
+
+
 def test_text_is_no_markup_and_controls_nothing(terminal: SeenTerminal) -> None:
     screen = Screen(terminal)
     screen.line("[red]a[/red] :smile: \x1b[2J", tone=Tone.GOOD)
