@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.core.config import AppConfig, Health, Process, Timer
-from pusher.wire import Code, Refused, RunHealth, RunProcess, RunSection, split_command
+from pusher.wire import ANY_ANSWER, Code, Refused, RunHealth, RunProcess, RunSection, split_command
 
 DEFAULT_START = "gunicorn -w 2 app:app"
 """How an app is started if neither its file nor the release says it: as in the workshop that people come from."""
@@ -159,6 +159,8 @@ class RunRules:
         theirs += [
             (f"health.{name}", getattr(section.health, name), getattr(self.config.health, name))
             for name in sorted(self._overruled_health(section.health))
+            # Where any answer would do, nobody has said which: the host's word is no contradiction.
+            if name != "status" or not {*ANY_ANSWER} <= {*section.health.status}
         ]
         return [
             f"{key}: {self.file} says {_shown(ours)}, which counts; the release says {_shown(its)}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pusher.run.servers import Words, listening
-from pusher.wire import RunHealth, RunSection
+from pusher.wire import ANY_ANSWER, RunHealth, RunSection
 
 _WSGI = {"Flask": "flask", "Bottle": "bottle", "Dash": "dash", "Falcon": "falcon"}
 _ASGI = {
@@ -29,7 +29,6 @@ _FACTORIES = ("create_app", "make_app")
 _FILES = ("wsgi", "asgi", "app", "main", "application", "server", "api", "run", "manage", "web", "site")
 _NAMES = ("app", "application", "api", "asgi", "wsgi", "server")
 _WORKERS = ("-w", "2")
-_ANSWERS = (200, 204, 301, 302, 303, 307, 308, 401, 403)
 _FILES_MOST = 2_000
 _ROOT_ROUTE = re.compile(r"""\(\s*["']/["']|path\(\s*r?["']\^?\$?["']""")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "*")
@@ -82,7 +81,7 @@ def find_health(folder: Path) -> RunHealth:
     The host is the first in Django's ALLOWED_HOSTS, where that has no name of this machine.
     """
     sources = [text for text in map(_text, _python_files(folder)) if text]
-    status = (*_ANSWERS, *(() if any(_ROOT_ROUTE.search(text) for text in sources) else (404,)))
+    status = (*ANY_ANSWER, *(() if any(_ROOT_ROUTE.search(text) for text in sources) else (404,)))
     return RunHealth(status=status, host=next(filter(None, map(_allowed_host, sources)), None))
 
 

@@ -53,7 +53,7 @@ from pusher.wire.manifest import (
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
 from pusher.wire.procfile import PROCFILE, ProcfileLine, procfile_lines
 from pusher.wire.routes import DOOR, SSH_DOOR, Route
-from pusher.wire.run import RunHealth, RunProcess, RunSection, split_command
+from pusher.wire.run import ANY_ANSWER, RunHealth, RunProcess, RunSection, split_command
 from pusher.wire.signatures import SIGNATURES_MOST, split_signatures
 from pusher.wire.text import (
     LimitError,
@@ -67,6 +67,7 @@ from pusher.wire.text import (
 
 __all__ = [
     "ADDITIONS",
+    "ANY_ANSWER",
     "BUNDLE_TYPE",
     "DOOR",
     "DROP_FOLDER",

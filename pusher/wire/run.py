@@ -34,6 +34,10 @@ class RunProcess:
     health: str = ""
 
 
+ANY_ANSWER = (200, 204, 301, 302, 303, 307, 308, 401, 403)
+"""What counts as an answer of an app where nobody says it: a page that leads to a login, or asks for one, too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunHealth:
     """How the app shows that it is healthy; None is "not said". Times in seconds."""

@@ -4,7 +4,7 @@ import pytest
 
 from agent.core.config import parse_app
 from agent.core.run import Run, RunRules, parse_run, run_text, start_text, with_additions
-from pusher.wire import Refused, RunHealth, RunProcess, RunSection
+from pusher.wire import ANY_ANSWER, Refused, RunHealth, RunProcess, RunSection
 
 FILE = "/etc/pusher-agent/apps/shop.toml"
 
@@ -48,6 +48,8 @@ def test_the_hosts_word_counts_more_and_the_difference_is_said() -> None:
         f'start: {FILE} says "gunicorn b:b", which counts; the release says "uvicorn a:b"',
         f'health.path: {FILE} says "/mine", which counts; the release says "/up"',
     ]
+    found = RunSection(health=RunHealth(status=(*ANY_ANSWER, 404)))
+    assert one.overruled(found) == []  # nobody said it
     assert one.overruled(RunSection()) == rules().overruled(section) == []
 
 
