@@ -97,7 +97,7 @@ deb: setup-venv ## build the Debian package, dist/pusher-agent_VERSION_ARCHITECT
 .PHONY: constraints
 constraints: setup-venv ## write constraints.txt anew after a change of dependencies; UPGRADE=--upgrade takes newer versions
 	$(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --annotation-style line --group dev $(UPGRADE) --output-file constraints.txt pyproject.toml
+		--no-header --annotation-style line --all-extras --group dev $(UPGRADE) --output-file constraints.txt pyproject.toml
 	@packaging/setup-dev
 
 .PHONY: clean

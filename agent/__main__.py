@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from agent.admin.cli import run
 from pusher.wire import Problem
 
-_OUR_BUG, _INTERRUPTED = 3, 130
+_USAGE, _OUR_BUG, _INTERRUPTED = 2, 3, 130
+LIBRARIES = ("aiohttp", "prometheus_client", "pydantic", "structlog", "watchfiles", "yarl")
+"""What the extra `agent` installs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,10 +25,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return problem.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name not in LIBRARIES:
+            return _report_bug()
+        print(
+            f"pusher-agent: The agent cannot run: its libraries are not installed ({error.name})\n"
+            "  Only the commands of `pusher` were. On a server, install the Debian package. Elsewhere:\n"
+            "  pipx install 'pusher-agent[agent]'",
+            file=sys.stderr,
+        )
+        return _USAGE
     except Exception:
-        traceback.print_exc()
-        print("pusher-agent: This is a bug. Please report it with the lines above", file=sys.stderr)
-        return _OUR_BUG
+        return _report_bug()
+
+
+def _report_bug() -> int:
+    """Print the error that is being handled; the exit code."""
+    traceback.print_exc()
+    print("pusher-agent: This is a bug. Please report it with the lines above", file=sys.stderr)
+    return _OUR_BUG
 
 
 if __name__ == "__main__":
