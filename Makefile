@@ -94,6 +94,11 @@ fuzz: setup-venv ## read mutated input for SECONDS with every parser of bytes fr
 deb: setup-venv ## build the Debian package, dist/pusher-agent_VERSION_ARCHITECTURE.deb
 	@packaging/build-deb
 
+KEY :=
+.PHONY: release
+release: setup-venv ## build sdist, wheel and package of this commit, and sign their checksums with KEY
+	@packaging/release "$(KEY)"
+
 .PHONY: constraints
 constraints: setup-venv ## write constraints.txt anew after a change of dependencies; UPGRADE=--upgrade takes newer versions
 	$(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
