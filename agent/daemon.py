@@ -12,9 +12,9 @@ from typing import Protocol
 
 import structlog
 
-from agent.deploy.admission import Admission
 from agent.deploy.deployer import Deployer
 from agent.deploy.deployment import Deployment
+from agent.deploy.in_force import InForce
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.status import Status
 from agent.deploy.subscribed import Subscribed
@@ -54,7 +54,7 @@ class App:
     name: str
     deployer: Deployer
     status: Status
-    admission: Admission
+    admission: InForce
     recovery: AppRecovery
     subscribed: Subscribed
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import aiohttp
 
-from agent.assembly import Machine, serve_host
+from agent.assembly import serve_host
 from agent.core.layout import AppLayout, HostLayout
 from agent.host.setup.config_files import read_agent, read_apps, set_apart
+from agent.machine import Machine
 from pusher.bundle import sign
 from pusher.bundle.archive import write_bundle
 from pusher.bundle.signed_manifest import SignedManifest

@@ -96,6 +96,11 @@ class HostLayout:
         """The agent's folder for what it must remember about an app until the next boot."""
         return self.run / app
 
+    @property
+    def last_read(self) -> Path:
+        """What the agent last read of the apps' files: its own, a file an app."""
+        return self.state / "apps"
+
     def timer_record(self, app: str, name: str) -> Path:
         """What the embedded default keeps of a timer: when it last ran."""
         return self.state / "timers" / f"{app}-{name}.json"

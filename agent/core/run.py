@@ -170,7 +170,7 @@ class RunRules:
 
     @property
     def _then(self) -> str:
-        return f"sudo pusher-agent app apply {self.app}" if self.units else "start pusher-agent again"
+        return f"sudo pusher-agent app apply {self.app}" if self.units else "send again"
 
     def _listen_via(self, said: RunSection) -> str:
         """Another start than the release's gets its connections in a way of its own."""

@@ -14,16 +14,13 @@ from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind, deployment_id, time_id
 from agent.core.releases import listing
 from agent.deploy import rollback
-from agent.deploy.admission import Admission, VerifiedManifest
+from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployment import Deployment, recorded
-from agent.deploy.executor import Executor
 from agent.deploy.ground import Ground
+from agent.deploy.in_force import InForce, Parts
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
-from agent.deploy.retention import Retention
-from agent.host.dependencies.venvs import Venvs
 from agent.host.ports import Bundle, Clock, Differs, Service
-from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
 from pusher.wire import Code, Problem, Refused
@@ -60,28 +57,20 @@ class Deployer:
         self,
         app: str,
         *,
-        admission: Admission,
-        executor: Executor,
+        in_force: InForce,
         recovery: AppRecovery,
-        retention: Retention,
         lock: DeploymentLock,
         store: ReleaseStore,
-        venvs: Venvs,
-        revocations: Revocations,
         service: Service,
         ground: Ground,
         journal: Journal,
         clock: Clock,
     ) -> None:
         self._app = app
-        self._admission = admission
-        self._executor = executor
+        self._in_force = in_force
         self._recovery = recovery
-        self._retention = retention
         self._lock = lock
         self._store = store
-        self._venvs = venvs
-        self._revocations = revocations
         self._service = service
         self._ground = ground
         self._journal = journal
@@ -99,7 +88,7 @@ class Deployer:
             raise Refused(Code.STOPPING, "The agent is stopping", hint="Try again when it is up")
         if isinstance(request, Rollback):
             return await self._roll_back(request)
-        verified = request.verified or await self._admission.receive(request.bundle)
+        verified = request.verified or await self._in_force.receive(request.bundle)
         return await self._past(verified) or await self._deploy(request, verified)
 
     def cancel(self, *, by: str, deployment: str = "") -> Deployment:
@@ -131,14 +120,14 @@ class Deployer:
 
         Raises: Refused, wherever `submit` would refuse the bundle before it reads files.
         """
-        verified = await self._admission.receive(bundle)
+        verified = await self._in_force.receive(bundle)
         if await self._past(verified):
             return []
         self._lock.check_free()
-        await self._admission.check(verified, retry=await self._tried(verified))
+        await self._in_force.check(verified, retry=await self._tried(verified))
         await asyncio.to_thread(self._ground.check)
         await self._service.ready()
-        entries = self._admission.entries(verified, bundle)
+        entries = self._in_force.entries(verified, bundle)
         return await asyncio.to_thread(self._store.missing, entries)
 
     async def pin(self, release: str, *, pinned: bool, by: str) -> None:
@@ -185,26 +174,27 @@ class Deployer:
         self._lock.acquire(by=request.by, doing=f"deploying {manifest.version}")
         try:
             await self._recovery.close_ended()
-            await self._admission.check(verified, retry=await self._tried(verified))
+            parts = await self._in_force.read(holding=True)
+            await parts.admission.check(verified, retry=await self._tried(verified))
             await asyncio.to_thread(self._ground.check)
             await self._service.ready()
             warning = await self._ground.not_in_force()
-            await self._retention.make_room(size=manifest.unpacked_size, files=manifest.files)
+            await parts.retention.make_room(size=manifest.unpacked_size, files=manifest.files)
             attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by, manifest=verified.digest)
             staged = self._store.layout.staged(attempt.release)
             try:
-                await asyncio.to_thread(self._admission.store, verified, request.bundle, staged)
+                await asyncio.to_thread(parts.admission.store, verified, request.bundle, staged)
                 await self._journal.begin(
                     attempt, manifest=verified.digest, created=manifest.created, now=self._clock.now()
                 )
             except Problem:
-                await asyncio.to_thread(self._admission.discard, staged)
+                await asyncio.to_thread(parts.admission.discard, staged)
                 raise
         except BaseException:
             self._lock.release()
             raise
-        begun = self._executor.begin(attempt, verified=verified, warning=warning)
-        return self._start(begun, bundle=request.bundle)
+        begun = parts.executor.begin(attempt, verified=verified, warning=warning)
+        return self._start(begun, parts, bundle=request.bundle)
 
     async def _roll_back(self, request: Rollback) -> Deployment:
         self._lock.acquire(by=request.by, doing="rolling back")
@@ -212,20 +202,20 @@ class Deployer:
             await self._recovery.close_ended()
             if request.leaving is not None:
                 await rollback.check_live(self._app, request.leaving, store=self._store)
+            parts, unread = await self._parts_for_rollback()
             target, passed_over = await rollback.target(
                 self._app,
                 request.to,
                 store=self._store,
-                venvs=self._venvs,
-                revocations=self._revocations,
+                venvs=parts.venvs,
+                revocations=parts.revocations,
                 journal=self._journal,
             )
             await asyncio.to_thread(self._ground.check)
             try:
                 await self._service.ready()
             except Differs as problem:
-                # A typo must not keep the old version from coming back: what is in force is what it uses.
-                passed_over = passed_over or problem
+                unread = problem
             manifest = await asyncio.to_thread(self._store.manifest, target.id)
             attempt = await self._attempt(
                 Kind.ROLLBACK, target.version, by=request.by, manifest=manifest, release=target.id
@@ -234,7 +224,19 @@ class Deployer:
         except BaseException:
             self._lock.release()
             raise
-        return self._start(self._executor.begin(attempt, warning=passed_over))
+        return self._start(parts.executor.begin(attempt, warning=passed_over or unread), parts)
+
+    async def _parts_for_rollback(self) -> tuple[Parts, Problem | None]:
+        """What is in force, and what is wrong with the file.
+
+        A typo must not keep the old version from coming back: what was read last is what it uses.
+        """
+        try:
+            return await self._in_force.read(holding=True), await self._ground.not_in_force()
+        except Refused as problem:
+            what = f"A change of {self._app}'s file is not in force"
+            why = f"{problem.what}: {problem.why}" if problem.why else problem.what
+            return self._in_force.parts, Refused(problem.code, what, why=why, hint=problem.hint)
 
     async def _past(self, verified: VerifiedManifest) -> Deployment | None:
         """The deployment of the very same manifest, if it is under way, or succeeded and is still live.
@@ -270,16 +272,17 @@ class Deployer:
             manifest=manifest,
         )
 
-    def _start(self, deployment: Deployment, *, bundle: Bundle | None = None) -> Deployment:
+    def _start(self, deployment: Deployment, parts: Parts, *, bundle: Bundle | None = None) -> Deployment:
+        self._in_force.apply()
         self._lock.deployment = deployment
         if self._stopping:
             deployment.interrupted.set()
-        self._running = asyncio.create_task(self._run(deployment, bundle), name=deployment.id)
+        self._running = asyncio.create_task(self._run(deployment, parts, bundle), name=deployment.id)
         return deployment
 
-    async def _run(self, deployment: Deployment, bundle: Bundle | None) -> None:
+    async def _run(self, deployment: Deployment, parts: Parts, bundle: Bundle | None) -> None:
         try:
-            await self._executor.carry_out(deployment, bundle=bundle)
+            await parts.executor.carry_out(deployment, bundle=bundle)
             if deployment.phase is Phase.DONE:
                 self._recovery.went_live()
         finally:

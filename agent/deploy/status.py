@@ -9,15 +9,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from agent.core.config import AppConfig
 from agent.core.processes import instances
 from agent.core.releases import Release, listing, rollback_targets
 from agent.deploy.deployment import Deployment, recorded
 from agent.deploy.ground import Ground
+from agent.deploy.in_force import InForce
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.host.ports import Clock, ProcessState, Service, SideProcesses, TimerState
-from agent.host.releases.revocations import Revocations
 from agent.host.releases.sbom import read_sbom
 from agent.host.releases.store import Origin, ReleaseStore
 from agent.host.storage.journal import Journal, Record
@@ -35,14 +34,13 @@ class Status:
     def __init__(
         self,
         app: str,
-        config: AppConfig,
         *,
+        in_force: InForce,
         host: str,
         drop: str,
         lock: DeploymentLock,
         recovery: AppRecovery,
         store: ReleaseStore,
-        revocations: Revocations,
         service: Service,
         ground: Ground,
         processes: SideProcesses,
@@ -50,13 +48,12 @@ class Status:
         clock: Clock,
     ) -> None:
         self._app = app
-        self._config = config
+        self._in_force = in_force
         self._host = host
         self._drop = drop
         self._lock = lock
         self._recovery = recovery
         self._store = store
-        self._revocations = revocations
         self._service = service
         self._ground = ground
         self._processes = processes
@@ -68,8 +65,8 @@ class Status:
         releases = {one.id: one for one in await self._journal.releases(self._app)}
         live = await asyncio.to_thread(self._store.live)
         newest = await self._journal.newest_accepted(self._app)
-        targets = rollback_targets(releases.values(), live=live)
-        target, _ = await asyncio.to_thread(self._revocations.until_allowed, targets)
+        targets, parts = rollback_targets(releases.values(), live=live), self._in_force.parts
+        target, _ = await asyncio.to_thread(parts.revocations.until_allowed, targets)
         origins = await asyncio.to_thread(_origins, self._store, [live, target.id if target else None])
         deploying = self._lock.deployment
         last = await self._journal.history(self._app, most=1)
@@ -80,10 +77,10 @@ class Status:
             "host": self._host,
             "agent": _VERSION,
             "accepts": list(ADDITIONS),
-            "listen": self._config.listen,
+            "listen": parts.config.listen,
             "start": shlex.join(run.start) if run else "",
-            "host_start": self._config.start,
-            "requirements": self._config.dependencies.requirements,
+            "host_start": parts.config.start,
+            "requirements": parts.config.dependencies.requirements,
             "drop": self._drop,
             "live": _short(releases.get(live), origins) if live else None,
             "previous": _short(target, origins),
@@ -102,13 +99,14 @@ class Status:
     @property
     def log_units(self) -> tuple[str, ...]:
         """What the lines of the app's log can be from."""
-        return (*LogUnit, *(one.name for one in instances(self._config)), *self._config.timers)
+        config = self._in_force.parts.config
+        return (*LogUnit, *(one.name for one in instances(config)), *config.timers)
 
     async def releases(self) -> dict[str, Any]:
         """The releases on disk, newest first, and the newest deployments."""
         known = await self._journal.releases(self._app)
         live = await asyncio.to_thread(self._store.live)
-        revoked = await asyncio.to_thread(self._revocations.among, known)
+        revoked = await asyncio.to_thread(self._in_force.parts.revocations.among, known)
         target = next((one for one in rollback_targets(known, live=live) if one.id not in revoked), None)
         origins = await asyncio.to_thread(_origins, self._store, [one.id for one in known])
         return {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from agent.core.config import AppConfig
 from agent.core.run import Run
 from pusher.wire import LogLine, Manifest, Refused
 
@@ -116,6 +117,10 @@ class Service(Protocol):
         """
         ...
 
+    def adopt(self, config: AppConfig) -> None:
+        """Use this configuration from the next start on. Its address, folder and user are those of now."""
+        ...
+
     async def try_out(self, placed: Placed) -> Running:
         """Start a candidate on a private unix socket. Raises: Failed(start_not_found, service_failed)."""
         ...
@@ -181,6 +186,10 @@ class SideProcesses(Protocol):
     @property
     def any(self) -> bool:
         """Whether the app has a worker or a timer at all."""
+        ...
+
+    def adopt(self, config: AppConfig) -> None:
+        """Use this configuration from the next `run` on."""
         ...
 
     async def ready(self) -> None:

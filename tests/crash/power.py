@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.assembly import Machine
 from agent.host.storage.disk import Disk
+from agent.machine import Machine
 from tests.crash.aftermath import SETTINGS, files, state_after_start, wrong
 from tests.crash.simulated_service import SimulatedService
 from tests.host import APP, Host, running

@@ -69,6 +69,8 @@ class SimulatedProcesses:
     def any(self) -> bool:
         return bool(self.started)
 
+    def adopt(self, config: AppConfig) -> None: ...
+
     async def ready(self) -> None:
         if self.refusal:
             raise self.refusal
@@ -98,6 +100,8 @@ class SimulatedService:
 
     async def reserve(self) -> None:
         pass
+
+    def adopt(self, config: AppConfig) -> None: ...
 
     async def wanted(self) -> bool:
         return True

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from agent.assembly import Machine
 from agent.host.storage.disk import Disk
+from agent.machine import Machine
 from pusher.wire import Code, Failed
 from tests.host import Host, hook, running, wsgi
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.assembly import Machine
+from agent.machine import Machine
 from tests.crash.aftermath import SETTINGS, files, state_after_start, wrong
 from tests.crash.forgetful_disk import ForgetfulDisk, Moment, by_chance, nothing_more, restore
 from tests.crash.simulated_service import SimulatedService

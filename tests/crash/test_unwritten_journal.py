@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.assembly import Machine
 from agent.host.storage.database import Database
+from agent.machine import Machine
 from pusher.wire import Code, Failed
 from tests.dropping import Patience, await_result, put
 from tests.host import APP, Host, hook, running, wsgi

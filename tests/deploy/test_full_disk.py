@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.assembly import Machine
+from agent.machine import Machine
 from tests.dropping import Patience, await_result, put, until
 from tests.host import APP, Host, hook, running, wsgi
 

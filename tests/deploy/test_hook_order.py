@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from agent.assembly import Machine
 from agent.host.run.hooks import EmbeddedHookRunner
+from agent.machine import Machine
 from tests.host import APP, Host, hook, running, wsgi
 
 PLACES = ("setup", "update-code", "symlink-shared", "symlink", "cleanup")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.assembly import Machine
+from agent.machine import Machine
 from pusher.wire.channel import Rollout, channel_name
 from tests.host import APP, Host, running, wsgi
 from tests.publishing import CHANNEL, EagerClock, Publisher

@@ -109,6 +109,7 @@ async def test_nothing_of_it_is_touched_and_a_deployment_is_recovered_when_the_f
     file = host.layout.app_toml(BLOG)
     good = file.read_text()
     file.write_text(f"{good}[helth]\n")
+    (host.layout.last_read / f"{BLOG}.json").unlink()
     places = (host.root / "opt" / BLOG, host.layout.drop(BLOG))
     before = snapshot(*places)
     async with running(host):

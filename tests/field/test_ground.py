@@ -49,26 +49,6 @@ async def test_drift_and_a_file_that_is_not_in_force_are_in_the_status(host: Hos
     assert "keep_releases" in warning
 
 
-async def test_a_deployment_says_that_a_change_needs_serve_again(host: Host):
-    """I changed `keep_releases`, and sent: the agent tells me that it does not know of that yet."""
-    file = host.layout.app_toml(APP)
-    file.write_text("keep_releases = 3\n" + file.read_text().replace("keep_releases", "# keep_releases"))
-    status, outcome = await host.send(wsgi("v1"), "v1")
-    assert status == 200
-    assert outcome["warning"]["title"] == f"A change of {APP}'s file is not in force"
-    why = "was changed since the agent read it; to read it, run `serve` again"
-    assert outcome["warning"]["detail"].endswith(why)
-
-
-async def test_a_typo_in_the_file_does_not_block_a_rollback(host: Host):
-    """At three in the morning the old version comes back, whatever I mistyped meanwhile."""
-    for version in ("v1", "v2"):
-        await host.deploy(wsgi(version), version)
-    host.layout.app_toml(APP).write_text("keep_releases = [\n")
-    status, outcome = await host.request("POST", "/rollback")
-    assert (status, outcome["version"]) == (200, "v1")
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a file of root's")
 def test_a_hook_of_the_host_that_the_app_may_not_run_is_found_first(tmp_path: Path) -> None:
     """`after-symlink` of 0700 would fail when everything is live already."""

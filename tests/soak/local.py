@@ -27,12 +27,12 @@ from typing import Any
 import aiohttp
 import structlog
 
-from agent.assembly import Machine
 from agent.core.layout import metadata_folder
 from agent.core.signing import SigningRules
 from agent.host.bundle.signatures import TrustFiles, verify_all
 from agent.host.ports import Placed
 from agent.host.releases.store import ReleaseStore
+from agent.machine import Machine
 from pusher.wire import MANIFEST_NAME, SIGNATURE_NAME, Code, Failed, Problem
 from pusher.wire.text import parse_timestamp
 from tests.crash.aftermath import SETTINGS

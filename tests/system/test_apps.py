@@ -60,6 +60,10 @@ def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(
     run("sh", "-c", f"echo 'lisen = 1' >>{file}")
     said = run("pusher-agent", "app", "apply", APP).stdout
     assert f"warning: {file}: " in said
+    assert live.curl(f"/apps/{OTHER}/status")["warnings"][0].startswith("not in force: ")
+    assert live.curl(f"/apps/{OTHER}/rollback", "-X", "POST")["code"] == "nothing_to_roll_back_to"
+    run("rm", f"/var/lib/pusher-agent/apps/{OTHER}.json")  # as if it had been so from the beginning
+    run("systemctl", "restart", "pusher-agent")
     live.machine.until(lambda: "LEFT ALONE" in live.status_text())
     live.deploy("v2")
     for path, code in ((f"/apps/{OTHER}/status", "configuration"), ("/status", "several_apps")):
@@ -119,3 +123,27 @@ def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Serv
 def test_only_root_sets_apps_up(server: Server) -> None:
     done = server.machine.run("pusher-agent", "app", "add", OTHER, user="alice", check=False)
     assert (done.returncode, "Only root can set up apps" in done.stderr) == (4, True), done
+
+
+def test_a_typo_in_the_file_blocks_no_rollback_after_a_restart_of_the_agent(live: Server) -> None:
+    run, file = live.machine.run, f"/etc/pusher-agent/apps/{APP}.toml"
+    live.deploy("v1")
+    live.deploy("v2")
+    run("sed", "-i", "1i keep_release = 3", file)
+    run("systemctl", "restart", "pusher-agent")
+    live.machine.until(lambda: live.curl("/status").get("app") == APP)
+    assert live.curl("/status")["warnings"] == [
+        f"not in force: {file}: unknown key 'keep_release'. Did you mean keep_releases?"
+    ]
+    refused = live.send("v3")
+    assert (refused["outcome"], refused["title"]) == (
+        "refused",
+        f"The units of {APP} and its configuration disagree",
+    )
+    back = live.rollback()
+    assert (back["outcome"], back["live"]["version"]) == ("done", "v1"), back
+    assert "keep_release" in back["warning"]["detail"]
+    run("sed", "-i", "/keep_release = 3/d", file)
+    assert f"the units of {APP} are up to date" in run("pusher-agent", "app", "apply", APP).stdout
+    live.machine.until(lambda: live.curl("/status").get("warnings") == [])
+    live.deploy("v3")

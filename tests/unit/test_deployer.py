@@ -18,6 +18,7 @@ from agent.deploy.deployer import Deployer, Send
 from agent.deploy.deployment import Deployment
 from agent.deploy.executor import Executor
 from agent.deploy.ground import Ground, Place
+from agent.deploy.in_force import InForce, Parts
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.retention import Retention
@@ -123,23 +124,22 @@ class App:
             status_line=StatusLine("app", lambda: None),
         )
         store.layout.path.mkdir()
+        venvs = Venvs(
+            store.layout,
+            disk,
+            root / "cache",
+            config.dependencies,
+            Path("uv"),
+            builder=LocalBuilder(disk, root / "work"),
+        )
+        retention = Retention("app", 5, store, disk, journal, revocations)
+        parts = Parts(config, admission, executor, retention, venvs, revocations)
         self.deployer = Deployer(
             "app",
-            admission=admission,
-            executor=executor,
+            in_force=InForce(parts, file=None, make=lambda _: parts, apply=lambda _: None, lock=self.lock),
             recovery=recovery,
-            retention=Retention("app", 5, store, disk, journal, revocations),
             lock=self.lock,
             store=store,
-            venvs=Venvs(
-                store.layout,
-                disk,
-                root / "cache",
-                config.dependencies,
-                Path("uv"),
-                builder=LocalBuilder(disk, root / "work"),
-            ),
-            revocations=revocations,
             service=service,
             ground=Ground(
                 Place("app", root / "hooks", lambda path: ""),

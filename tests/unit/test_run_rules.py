@@ -141,12 +141,12 @@ def test_a_host_that_cannot_decide_leaves_the_default() -> None:
     assert Run().start[0] == "gunicorn"
 
 
-def test_without_units_the_agent_only_has_to_start_again() -> None:
+def test_without_units_the_next_send_reads_the_file() -> None:
     config = parse_app("", file=FILE, app="shop")
     with pytest.raises(Refused) as refused:
         RunRules("shop", config, FILE, units=False).decide(RunSection(processes={"w": RunProcess(start="x")}))
     assert refused.value.why == f"{FILE} has no [processes.w]"
-    assert "then: start pusher-agent again\n[processes.w]" in refused.value.hint
+    assert "then: send again\n[processes.w]" in refused.value.hint
 
 
 def test_how_the_release_listens_belongs_to_its_own_start() -> None:

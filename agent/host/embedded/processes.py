@@ -11,10 +11,10 @@ import structlog
 
 from agent.core.config import AppConfig
 from agent.core.layout import HostLayout
-from agent.core.processes import instances
+from agent.core.processes import Instance, instances
 from agent.host.embedded import orphans
 from agent.host.embedded.log_buffer import LogBuffer
-from agent.host.embedded.timers import EmbeddedTimer
+from agent.host.embedded.timers import EmbeddedTimer, check_schedule
 from agent.host.embedded.worker import Worker
 from agent.host.log.stderr import write_line
 from agent.host.ports import Clock, Lines, Placed, ProcessState, Running, TimerState
@@ -46,33 +46,27 @@ class EmbeddedProcesses:
         self._folder = host.run / app / "processes"
         self._lock = asyncio.Lock()
         self._clean = False
-        self._workers = {
-            one.name: Worker(
-                app,
-                one,
-                config,
-                host=host,
-                clock=clock,
-                folder=self._folder,
-                hear=self._hearing(one.name),
-            )
-            for one in instances(config)
-        }
-        self._timers = [
-            EmbeddedTimer(app, name, config, host=host, clock=clock, disk=disk, hear=self._hearing(name))
-            for name in config.timers
-        ]
+        self._host, self._clock, self._disk = host, clock, disk
+        self._workers = {one.name: self._worker(one) for one in instances(config)}
+        self._timers = [self._timer(name) for name in config.timers]
+        self._coming: AppConfig | None = None
 
     @property
     def any(self) -> bool:
-        return bool(self._workers or self._timers)
+        config = self._coming or self._config
+        return bool(self._workers or self._timers or instances(config) or config.timers)
+
+    def adopt(self, config: AppConfig) -> None:
+        # Only with the next `run`: what the file names no more goes on until then. The deployment may still fail.
+        self._coming = config
 
     async def ready(self) -> None:
-        for timer in self._timers:
-            await timer.check()
+        for name, timer in (self._coming or self._config).timers.items():
+            await check_schedule(name, timer.schedule)
 
     async def run(self, placed: Placed) -> Mapping[str, Running]:
         async with self._lock:
+            await self._change()
             if self._workers and not self._clean:
                 await asyncio.to_thread(self._end_orphans)
                 self._clean = True
@@ -89,11 +83,50 @@ class EmbeddedProcesses:
 
     async def stop(self) -> None:
         async with self._lock:
-            await asyncio.gather(*(timer.stop() for timer in self._timers))
+            await asyncio.gather(*(timer.end() for timer in self._timers))
             await asyncio.gather(*(worker.end() for worker in self._workers.values()))
 
     async def states(self) -> tuple[list[ProcessState], list[TimerState]]:
         return [one.state() for one in self._workers.values()], [one.state() for one in self._timers]
+
+    def _worker(self, instance: Instance) -> Worker:
+        return Worker(
+            self._app,
+            instance,
+            self._config,
+            host=self._host,
+            clock=self._clock,
+            folder=self._folder,
+            hear=self._hearing(instance.name),
+        )
+
+    def _timer(self, name: str) -> EmbeddedTimer:
+        return EmbeddedTimer(
+            self._app,
+            name,
+            self._config,
+            host=self._host,
+            clock=self._clock,
+            disk=self._disk,
+            hear=self._hearing(name),
+        )
+
+    async def _change(self) -> None:
+        """Make workers and timers as the coming configuration has them. A timer that is as before goes on."""
+        coming, before = self._coming, self._config
+        self._coming = None
+        if coming is None or coming == before:
+            return
+        self._config = coming
+        going = {one.name: one for one in self._timers if coming.timers.get(one.name) == before.timers[one.name]}
+        await asyncio.gather(
+            *(worker.end() for worker in self._workers.values()),
+            *(timer.end() for timer in self._timers if timer.name not in going),
+        )
+        for timer in going.values():
+            timer.adopt(coming)
+        self._workers = {one.name: self._worker(one) for one in instances(coming)}
+        self._timers = [going.get(name) or self._timer(name) for name in coming.timers]
 
     def _hearing(self, name: str) -> Callable[[str], None]:
         return partial(self._hear, name)
@@ -106,7 +139,7 @@ class EmbeddedProcesses:
         """Blocking. Raises: Failed(disk_error)."""
         with explained("make", self._folder):
             volatile.make_folder(self._folder)
-            patience_s = max(one.drain_s for one in self._config.processes.values())
+            patience_s = max((one.drain_s for one in self._config.processes.values()), default=0)
             found = orphans.end_recorded(self._folder, patience_s=patience_s)
         if found:
             _log.warning("orphans_ended", app=self._app, pids=found)

@@ -9,9 +9,9 @@ process.
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -89,7 +89,7 @@ class Embedded:
         self._socket: socket.socket | None = None
         self._serving: Main | None = None
         self._runner: RunnerProcess | None = None
-        self._environment: Mapping[str, str] = {}
+        self._started_with: Launch | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._others: set[Main] = set()  # candidates
         self._clean = False
@@ -104,6 +104,9 @@ class Embedded:
     async def wanted(self) -> bool:
         """Always: root has no other way to disable the app than to stop the agent."""
         return True
+
+    def adopt(self, config: AppConfig) -> None:
+        self._config = config
 
     async def try_out(self, placed: Placed) -> Main:
         async with self._lock:
@@ -162,9 +165,10 @@ class Embedded:
 
     async def _change_over(self, placed: Placed, sock: socket.socket, *, before: Main | None) -> Main:
         """Have `placed` serve: by a reload of the runner, or by a new runner if the one there cannot do it."""
-        launch = await self._prepare_runner(placed, report=0)
+        # A reload changes neither environment nor options of the runner.
+        changed = _unreported(await self._prepare_runner(placed, report=0)) != self._started_with
         runner = self._runner
-        if before is None or runner is None or before.child.ended() or launch.environment != self._environment:
+        if before is None or runner is None or before.child.ended() or changed:
             if before is not None:
                 await before.end()
             return await self._start_runner(placed, sock)
@@ -191,7 +195,7 @@ class Embedded:
             runner.close()
             raise
         runner.attach(child)
-        self._runner, self._environment = runner, launch.environment
+        self._runner, self._started_with = runner, _unreported(launch)
         try:
             status = await runner.ready(deadline_s=self._deadline_s(placed))
             if status is None or status.release != placed.release:
@@ -331,6 +335,11 @@ class Embedded:
             self._watcher.cancel()
             await asyncio.wait({self._watcher})
             self._watcher = None
+
+
+def _unreported(launch: Launch) -> Launch:
+    """The same, but for the socket that the runner reports to: each runner has its own."""
+    return replace(launch, argv=tuple(one for one in launch.argv if not one.startswith("--report=")))
 
 
 async def _listen_privately(path: Path) -> socket.socket:

@@ -53,8 +53,8 @@ class EmbeddedTimer:
         disk: Disk,
         hear: Callable[[str], None],
     ) -> None:
+        self.name = name
         self._app = app
-        self._name = name
         self._timer: Timer = config.timers[name]
         self._config = config
         self._host = host
@@ -69,18 +69,18 @@ class EmbeddedTimer:
         self._runs = False
         self._waiting: asyncio.Task[None] | None = None
 
-    async def check(self) -> None:
-        """Raises: Refused(configuration), if its schedule cannot be read."""
-        await self._next_time(self._clock.now())
+    def adopt(self, config: AppConfig) -> None:
+        """Run its command as this configuration says, which has the same timer."""
+        self._config = config
 
     async def start(self) -> None:
         """Wait for its times from now on. Idempotent. Raises: Refused, Failed."""
         if self._waiting is None:
             self._record = await asyncio.to_thread(self._read)
             self._next = await self._next_time(self._record.since)
-            self._waiting = asyncio.create_task(self._wait(), name=f"timer {self._app} {self._name}")
+            self._waiting = asyncio.create_task(self._wait(), name=f"timer {self._app} {self.name}")
 
-    async def stop(self) -> None:
+    async def end(self) -> None:
         """Wait no more; its command, if it runs, is ended. Idempotent."""
         if self._waiting is not None:
             self._waiting.cancel()
@@ -89,7 +89,7 @@ class EmbeddedTimer:
 
     def state(self) -> TimerState:
         return TimerState(
-            name=self._name,
+            name=self.name,
             schedule=self._timer.schedule,
             running=self._runs,
             last=self._record.last,
@@ -108,7 +108,7 @@ class EmbeddedTimer:
                 # What came up while it ran is left out, as systemd does.
                 self._next = await self._next_time(self._record.since)
             except Problem as problem:
-                _log.error("timer_failed", app=self._app, timer=self._name, problem=str(problem))
+                _log.error("timer_failed", app=self._app, timer=self.name, problem=str(problem))
                 self._next = await self._next_time(self._clock.now())
 
     async def _run(self) -> None:
@@ -125,7 +125,7 @@ class EmbeddedTimer:
         self._record = _Record(since=self._clock.now(), last=began, ending=ending or "exit code 0")
         await asyncio.to_thread(self._write)
         log = _log.warning if ending else _log.info
-        log("timer_done", app=self._app, timer=self._name, ending=self._record.ending)
+        log("timer_done", app=self._app, timer=self.name, ending=self._record.ending)
 
     async def _run_live(self) -> str:
         """Run the command with the live release; how it ended, empty if well."""
@@ -134,14 +134,14 @@ class EmbeddedTimer:
             return "no release is live"
         try:
             placed = await asyncio.to_thread(self._store.placed, live)
-            if (start := placed.run.timers.get(self._name)) is None:
+            if (start := placed.run.timers.get(self.name)) is None:
                 return "the live release has no such timer"
-            argv = await asyncio.to_thread(find_start, start, release=placed.path, process=self._name)
+            argv = await asyncio.to_thread(find_start, start, release=placed.path, process=self.name)
             own = {
                 "PUSHER_APP": self._app,
                 "PUSHER_RELEASE": placed.release,
                 "PUSHER_VERSION": placed.version,
-                "PUSHER_TIMER": self._name,
+                "PUSHER_TIMER": self.name,
             }
             launch = await asyncio.to_thread(
                 lambda: prepare_hook(argv, self._config, placed.path, own, host=self._host)
@@ -158,7 +158,7 @@ class EmbeddedTimer:
         return ending
 
     async def _next_time(self, after: int) -> int | None:
-        return await next_time(self._timer.schedule, after=after, key=f"timers.{self._name}.schedule")
+        return await next_time(self._timer.schedule, after=after, key=_key(self.name))
 
     def _read(self) -> _Record:
         """What is kept of it; a timer that is new counts from now on. Blocking. Raises: Failed."""
@@ -173,3 +173,12 @@ class EmbeddedTimer:
     def _write(self) -> None:
         self._disk.make_folders(self._file.parent, op="timers.folder")
         self._disk.write(self._file, json.dumps(asdict(self._record)).encode(), op="timers.record", replace=True)
+
+
+async def check_schedule(name: str, schedule: str) -> None:
+    """Check the schedule of a timer of this name. Raises: Refused(configuration), if it cannot be read."""
+    await next_time(schedule, after=0, key=_key(name))
+
+
+def _key(name: str) -> str:
+    return f"timers.{name}.schedule"

@@ -6,20 +6,25 @@ Invariant: an unusable file of an app affects only this app. Everything here blo
 import shlex
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.core.config import AgentConfig, AppConfig, clashes, parse_agent, parse_app
+from agent.core.in_force import difference
 from agent.core.layout import HostLayout
 from pusher.wire import Code, Refused, WireError, check_app
 
 
 @dataclass(frozen=True, slots=True)
 class Apps:
-    """The apps of a host by name: the configuration of the usable ones, and what is wrong with the others."""
+    """The apps of a host by name: the configuration of the usable ones, and what is wrong with the others.
+
+    An app in `held` is usable with what was read before: that is what is wrong with its file.
+    """
 
     usable: Mapping[str, AppConfig]
     unusable: Mapping[str, Refused]
+    held: Mapping[str, Refused] = field(default_factory=dict)
 
 
 def read_agent(layout: HostLayout) -> AgentConfig:
@@ -61,23 +66,35 @@ def check_apart(app: str, config: AppConfig, apps: Apps, layout: HostLayout) -> 
             raise _clash(clash.sentence, layout)
 
 
-def after_mending(app: str, problem: Refused, *, service: str) -> Refused:
-    """The same problem of an app's file; its hint also says how the agent reads the corrected file."""
-    then = f"run `pusher-agent app apply {app}` as root" if service == "systemd" else "start the agent again"
+def after_mending(app: str, problem: Refused, *, service: str, runs: bool = False) -> Refused:
+    """The same problem of an app's file; its hint also says how the agent reads the corrected file.
+
+    `runs`: the agent runs the app all the same.
+    """
+    embedded = "send again" if runs else "start the agent again"
+    then = f"run `pusher-agent app apply {app}` as root" if service == "systemd" else embedded
     first = f"{problem.hint}." if problem.hint and not problem.hint.endswith("?") else problem.hint
     return Refused(problem.code, problem.what, why=problem.why, hint=f"{first} Correct it, then {then}".lstrip())
 
 
-def file_differs(app: str, config: AppConfig, *, host: HostLayout) -> str:
-    """How an app's file is not what is in force any more; empty if it is. Blocking."""
+def read_again(app: str, in_force: AppConfig, *, host: HostLayout) -> AppConfig:
+    """The configuration of an app whose agent runs, with `in_force`. Blocking.
+
+    Raises: Refused(configuration), also if it clashes with another app when the agent starts again.
+    """
     file = host.app_toml(app)
+    config = read_app(file, app=app)
+    if (config.listen, config.path) != (in_force.listen, in_force.path):
+        check_apart(app, config, read_apps(host), host)
+    return config
+
+
+def file_differs(app: str, in_force: AppConfig, *, host: HostLayout) -> str:
+    """How an app's file is not what is in force, in words; empty if it is. Blocking."""
     try:
-        now = parse_app(file.read_text("utf-8"), file=str(file), app=app)
+        return difference(read_again(app, in_force, host=host), in_force, file=str(host.app_toml(app)))
     except Refused as problem:
         return str(problem)
-    except (OSError, UnicodeDecodeError) as error:
-        return f"{file} cannot be read: {error}"
-    return "" if now == config else f"{file} was changed since the agent read it; to read it, run `serve` again"
 
 
 def signer_lines(file: Path) -> list[str]:

@@ -41,6 +41,9 @@ class UnitProcesses:
     def any(self) -> bool:
         return bool(self._units or self._timed)
 
+    def adopt(self, config: AppConfig) -> None:
+        """Nothing to do: root applies a file, and the agent starts anew."""
+
     async def ready(self) -> None:
         """Always: root has checked the schedules when the units were rendered."""
 

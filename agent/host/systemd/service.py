@@ -130,6 +130,9 @@ class Systemd:
                 self._watch()
         return False
 
+    def adopt(self, config: AppConfig) -> None:
+        """Nothing to do: root applies a file, and the agent starts anew."""
+
     async def try_out(self, placed: Placed) -> UnitMain:
         async with self._lock:
             self._candidate += 1
