@@ -27,6 +27,7 @@ _KEYS = {
     "ssh": str,
     "keep_open_s": int,
     "repository": str,
+    "credentials_file": str,
     "fleet": str,
     "bell": str,
     "hosts": dict,
@@ -89,6 +90,8 @@ class Settings:
     ssh: str = "ssh"
     repository: str = ""
     """Where releases are published: a folder, or an address."""
+    credentials_file: str = ""
+    """Logins for web servers, in netrc form."""
     fleet: str = "fleet.allowed"
     """The inventory: the hosts that belong to the fleet."""
     bell: str = ""
@@ -171,6 +174,7 @@ def load(
         key=path("key", ""),
         ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
         repository=address if "://" in (address := value("repository", "")) else path("repository", ""),
+        credentials_file=path("credentials_file", ""),
         fleet=path("fleet", "fleet.allowed"),
         bell=_bell(value("bell", "")),
         hosts=hosts,

@@ -13,6 +13,7 @@ NAMES = (
     "subscribe",
     "identity",
     "repository serve",
+    "repository login",
     "door apply",
     "app list",
     "app add",

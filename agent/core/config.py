@@ -227,6 +227,36 @@ class Subscribe(_Table):
     labels: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")], str] = Field({}, max_length=32)
 
 
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Login = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class RepositoryConfig(_Table):
+    """The server of a repository: `pusher-agent repository serve --config FILE`.
+
+    With `fleet`, an inventory, only its hosts report. `publishers` may write by HTTP: names, and the digests of
+    their passwords. A bundle has at most `bundle_most` bytes.
+    """
+
+    folder: OptionalPath = ""
+    listen: ListenAddress = "127.0.0.1:8180"
+    certificate: OptionalPath = ""
+    certificate_key: OptionalPath = ""
+    fleet: OptionalPath = ""
+    bundle_most: int = Field(4 * 1024**3, ge=1)
+    publishers: dict[Login, Digest] = {}
+
+    @model_validator(mode="after")
+    def _kept_secret(self) -> "RepositoryConfig":
+        where = parse_listen(self.listen)
+        here = not isinstance(where, str) and ipaddress.ip_address(where[0]).is_loopback
+        if self.publishers and not self.certificate and not here:
+            raise ValueError(
+                "publishers would send their passwords in the clear: name a certificate, or listen on 127.0.0.1"
+            )
+        return self
+
+
 class Process(_Table):
     """A process of the app that runs always, beside the one that serves: a worker. Times in seconds.
 
@@ -379,6 +409,11 @@ def parse_agent(text: str, *, file: str) -> AgentConfig:
 def parse_app(text: str, *, file: str, app: str) -> AppConfig:
     """An app's configuration; `path` and `user` default to the app's name. Raises: as `parse_agent`."""
     return _parse(AppConfig, {"path": f"/opt/{app}", "user": app} | _toml(text, file), file)
+
+
+def parse_repository(text: str, *, file: str, instead: Mapping[str, str] = {}) -> RepositoryConfig:
+    """The configuration of a repository's server; values of `instead` count more. Raises: as `parse_agent`."""
+    return _parse(RepositoryConfig, {**_toml(text, file), **instead}, file)
 
 
 def parse_listen(address: str) -> tuple[str, int] | str:

@@ -1,28 +1,19 @@
-"""The objects of a repository in a folder, as a server sees them: which names there are, and who may write what.
+"""The objects of a repository in a folder, as a server sees them: which there are, and the reports of hosts.
 
-Invariant: a name that is none of a repository's names leads nowhere. Only reports are written, each by its own
-host as far as an inventory is named.
+Invariant: a name that is none of a repository's names leads nowhere. A report is written by its own host, as far
+as an inventory is named.
 """
 
-import re
 from pathlib import Path
 
 from agent.host.bundle.signers import verify
 from agent.host.storage import volatile
 from agent.host.storage.errors import explained
+from agent.repository.names import Kind, kind_of
 from pusher.wire import Code, Refused, WireError
 from pusher.wire.channel import split_signed
 from pusher.wire.report import REPORT_BYTES, REPORT_NAMESPACE, Report
 
-_READABLE = re.compile(
-    r"bundles/[0-9a-f]{64}\.tar\.zst"
-    r"|(?:channels|brakes)/[a-z][a-z0-9-]{0,29}[a-z0-9]/[a-z][a-z0-9-]{0,29}[a-z0-9]"
-    r"|releases/[a-z][a-z0-9-]{0,29}[a-z0-9]\.json"
-    r"|reports/[a-z][a-z0-9-]{0,29}[a-z0-9]/[A-Za-z0-9][A-Za-z0-9._-]{0,252}",
-    re.ASCII,
-)
-_REPORT = re.compile(r"reports/([^/]+)/([^/]+)", re.ASCII)
-_BELL = re.compile(r"bells/([a-z][a-z0-9-]{0,29}[a-z0-9]/[a-z][a-z0-9-]{0,29}[a-z0-9])", re.ASCII)
 _DEADLINE_S = 10.0
 
 
@@ -36,12 +27,7 @@ class Objects:
     def find(self, name: str) -> Path | None:
         """The file of an object; None if there is none of this name."""
         path = self._folder / name
-        return path if _READABLE.fullmatch(name) and ".." not in name and path.is_file() else None
-
-    def channel_of(self, name: str) -> str | None:
-        """The channel document that a bell is about."""
-        found = _BELL.fullmatch(name)
-        return f"channels/{found[1]}" if found else None
+        return path if kind_of(name) and path.is_file() else None
 
     def stamp(self, name: str) -> str:
         """What changes with the content of an object; empty if there is none."""
@@ -53,15 +39,15 @@ class Objects:
 
     def put_report(self, name: str, content: bytes) -> None:
         """Store a report in place of the one before. Raises: Refused, Failed."""
-        found = _REPORT.fullmatch(name)
-        if not found or not _READABLE.fullmatch(name) or ".." in name:
+        found = kind_of(name)
+        if found is None or found[0] is not Kind.REPORT:
             raise Refused(Code.NOT_ALLOWED, f"{name[:200]} cannot be written", why="only reports are taken here")
         try:
             document, signature = split_signed(content, most=REPORT_BYTES)
             report = Report.from_bytes(document)
         except WireError as error:
             raise Refused(Code.BAD_REQUEST, "This is no report", why=str(error)) from error
-        if (report.app, report.host) != (found[1], found[2]):
+        if (report.app, report.host) != found[1]:
             why = f"it is about {report.app} on {report.host}"
             raise Refused(Code.WRONG_HOST, "The report does not belong here", why=why)
         if self._fleet is not None:

@@ -35,7 +35,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     app, name = settings.app_name(), arguments.channel
-    repository = open_repository(settings.repository, ssh=settings.ssh)
+    repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     channels = open_channels(settings, repository, signers=arguments.signers)
     before = read_channel(channels, app, name, repository.address)
     if arguments.action != "show":

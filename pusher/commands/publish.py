@@ -42,7 +42,10 @@ _DAYS = 365
 def _options(parser: argparse.ArgumentParser) -> None:
     add_what(parser)
     parser.add_argument(
-        "--to", dest="repository", metavar="REPO", help="the repository: a folder, or ssh://host/folder"
+        "--to",
+        dest="repository",
+        metavar="REPO",
+        help="the repository: a folder, ssh://host/folder, or https://host/path",
     )
     add_channel(parser)
     parser.add_argument(
@@ -84,7 +87,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
-    repository = open_repository(settings.repository, ssh=settings.ssh)
+    repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     channels = open_channels(settings, repository, signers=arguments.signers)
     found = chosen(arguments, settings)
     confirm(arguments, settings, doing=f"publishes {found.name} in the channel {arguments.channel}")

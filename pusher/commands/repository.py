@@ -41,7 +41,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
-    repository = open_repository(settings.repository, ssh=settings.ssh)
+    repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     documents = list(_documents(repository))
     named = {one.sha256 for document in documents for one in _bundles(document)}
     bases = {one.base for document in documents for one in _bundles(document)}

@@ -178,7 +178,10 @@ def _brake(arguments: argparse.Namespace, settings: Settings) -> tuple[Repositor
 
     Raises: Refused, if there is no such channel.
     """
-    repository, app = open_repository(settings.repository, ssh=settings.ssh), settings.app_name()
+    repository, app = (
+        open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file),
+        settings.app_name(),
+    )
     if not has_channel(repository, app, arguments.channel):
         raise _no_channel(repository, app, arguments.channel)
     return repository, app, arguments.channel

@@ -54,7 +54,7 @@ def survey(settings: Settings, channel: str, *, signers: Path | None = None, hos
     """Look at a channel, and with `hosts` at its fleet. Raises: Problem."""
     app = settings.app_name()
     members = read_inventory(Path(settings.fleet)) if hosts else []
-    repository = open_repository(settings.repository, ssh=settings.ssh)
+    repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     channels = open_channels(settings, repository, signers=signers)
     signed = channels.read(app, channel)
     heard = read_reports([repository], members, app=app, channel=channel)

@@ -9,10 +9,11 @@ from pusher.repository.store import Repository
 from pusher.transport.hosts import Ssh, parse_address
 
 
-def open_repository(address: str, *, ssh: str = "ssh") -> Repository:
-    """The repository at an address: a folder, `file:///folder`, or `ssh://[user@]host[:port]/folder`.
+def open_repository(address: str, *, ssh: str = "ssh", credentials: str = "") -> Repository:
+    """The repository at an address: a folder, `file:///folder`, `ssh://[user@]host[:port]/folder`, or
+    `https://host/path`.
 
-    `ssh` is the command that reaches the last kind. Raises: Usage.
+    `ssh` is the command that reaches the second last kind, `credentials` a netrc file for the last. Raises: Usage.
     """
     if not address:
         hint = 'Name one with --to, --repository, PUSHER_REPOSITORY, or repository = "..." in pusher.toml'
@@ -25,5 +26,9 @@ def open_repository(address: str, *, ssh: str = "ssh") -> Repository:
         host = parse_address(f"ssh://{where}")
         if isinstance(host, Ssh) and slash:
             return RemoteFolder(host, f"/{path}", ssh=ssh)
-    hint = "Name a folder, file:///folder, or ssh://host/folder"
+    if scheme in ("http", "https"):
+        from pusher.repository.web_folder import WebFolder  # here: others have no use for TLS
+
+        return WebFolder(address, credentials=Path(credentials) if credentials else None)
+    hint = "Name a folder, file:///folder, ssh://host/folder, or https://host/path"
     raise Usage(f"{address} is no repository", hint=hint)

@@ -67,6 +67,14 @@ class Inlet:
         """Send all of it. Raises: OSError."""
         self._socket.sendall(data)
 
+    def patience(self, seconds: float) -> None:
+        """How long each `sendall` may take."""
+        self._socket.settimeout(seconds)
+
+    def hang_up(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
     def close(self) -> None:
         """Nothing: `http.client` closes what it sends by before it has read the last answer."""
 

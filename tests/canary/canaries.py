@@ -505,4 +505,16 @@ CANARIES = (
         "if document.created < seen:",
         "if False:",
     ),
+    Canary(
+        "tests/hostile/test_web_publishing.py::test_a_server_that_ignores_conditions_is_not_published_to",
+        "pusher/repository/web_folder.py",
+        "self._compares = False",
+        "self._compares = True",
+    ),
+    Canary(
+        "tests/deploy/test_publishing_by_https.py::test_nobody_else_writes_a_byte",
+        "agent/repository/server.py",
+        "if not who:",
+        "if False:",
+    ),
 )

@@ -18,6 +18,7 @@ from agent.core.config import (
     Drop,
     Health,
     Process,
+    RepositoryConfig,
     Subscribe,
     Timer,
     parse_agent,
@@ -40,6 +41,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "`[door]`": Door,
     "`[limits]`": BundleLimits,
     "`[drop]`": Drop,
+    "## The server of a repository": RepositoryConfig,
 }
 APPS = AppConfig(path="/opt/<app>", user="<app>")
 
@@ -75,13 +77,15 @@ def test_every_key_of_a_named_table_stands_there_with_its_default(beginning: str
 
 def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
     found = {*re.findall(r"^\| `(\w+)` \| `PUSHER_(\w+)` \|", TEXT, re.M)}
-    named = {"app", "source", "root", "key", "ssh", "repository", "fleet", "bell", "keep_open_s"}
+    named = {"app", "source", "root", "key", "ssh", "repository", "credentials_file", "fleet", "bell",
+             "keep_open_s"}  # fmt: skip
     assert found == {(key, key.upper()) for key in named}
     assert named - {"keep_open_s"} < {*Settings.__dataclass_fields__}  # that one becomes a part of `ssh`
 
 
 def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
-    keys = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+|app|source|root|key|ssh|repository|fleet|bell|keep_open_s"
+    tables = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+"
+    keys = rf"{tables}|app|source|root|key|ssh|repository|credentials_file|fleet|bell|keep_open_s"
     found = re.findall(rf"^\| `({keys})` \|", SENDER, re.M)
     top = [key for key in found if "." not in key]
     hosts, dependencies, run = (

@@ -143,6 +143,17 @@ class Disk:
                 written.replace(path)
         self.sync_folder(path.parent, op=f"{op}.sync")
 
+    def place(self, written: Path, path: Path, *, op: str, mode: int) -> None:
+        """Give a finished file its name, and exactly this mode. The old or the new one at any moment; flushed."""
+        with explained("place", path):
+            self._at(op)
+            with _opened(written, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC) as descriptor:
+                os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
+            self._at(f"{op}.rename")
+            written.replace(path)
+        self.sync_folder(path.parent, op=f"{op}.sync")
+
     def link(self, path: Path | str, target: str, *, op: str, folder: int | None = None) -> None:
         """Make a symbolic link, which must not exist. Not flushed."""
         with explained("link", path, folder):
