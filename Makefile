@@ -99,6 +99,10 @@ KEY :=
 release: setup-venv ## build sdist, wheel and package of this commit, and sign their checksums with KEY
 	@packaging/release "$(KEY)"
 
+.PHONY: pictures
+pictures: setup-test ## take the pictures of the terminal in docs/pictures again
+	$(bin)/python -m tests.docs.pictures
+
 .PHONY: constraints
 constraints: setup-venv ## write constraints.txt anew after a change of dependencies; UPGRADE=--upgrade takes newer versions
 	$(bin)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
