@@ -46,11 +46,11 @@ def dismiss(sock: socket.socket, problem: TooMany) -> None:
         sock.setblocking(False)
         with suppress(BlockingIOError):
             sock.recv_into(_UNREAD)  # closing with unread bytes would reset it, before the caller sees the answer
-        sock.send(_answer(problem.why, problem.status))
+        sock.send(_dismissal(problem.why, problem.status))
         sock.shutdown(socket.SHUT_WR)
 
 
 @lru_cache(maxsize=256)
-def _answer(why: str, status: HTTPStatus) -> bytes:
-    """Made once for a crowd that is told the same: to make it takes a quarter of all that a refusal costs."""
+def _dismissal(why: str, status: HTTPStatus) -> bytes:
+    """Made once for many that are told the same: to make it takes a quarter of all that a refusal costs."""
     return problem_bytes(TooMany(why, status=status), status=status)
