@@ -17,6 +17,7 @@ NAMES = (
     "door apply",
     "app list",
     "app add",
+    "app adopt",
     "app apply",
     "app run",
     "app remove",

@@ -35,6 +35,8 @@ class AppOptions:
     python: str = ""
     env_file: str = ""
     shared: tuple[str, ...] = ()
+    shared_files: tuple[str, ...] = ()
+    path: str = ""
     processes: tuple[str, ...] = ()
 
 
@@ -148,16 +150,17 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
     health = {"path": options.health, "host": options.health_host, "version_member": options.version_member}
     deadline = options.health_deadline
     dependencies = {"requirements": options.requirements, "python": options.python}
-    shared = ", ".join(map(toml_text, options.shared))
+    shared, files = (", ".join(map(toml_text, names)) for names in (options.shared, options.shared_files))
     text = "".join(
         [
-            f"path = {toml_text(f'/opt/{app}')}\n",
+            f"path = {toml_text(options.path or f'/opt/{app}')}\n",
             f"user = {toml_text(user)}\n",
             f"listen = {toml_text(options.listen)}\n",
             f"start = {toml_text(options.start)}\n" if options.start else "",
             f"keep_releases = {options.keep}\n",
             f"environment_file = {toml_text(options.env_file)}\n" if options.env_file else "",
             f"shared_paths = [{shared}]\n" if shared else "",
+            f"shared_files = [{files}]\n" if files else "",
             "\n[health]\n" if any(health.values()) or deadline is not None else "",
             *(f"{key} = {toml_text(value)}\n" for key, value in health.items() if value),
             f"deadline_s = {deadline:g}\n" if deadline is not None else "",

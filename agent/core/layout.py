@@ -122,6 +122,10 @@ class HostLayout:
         """The configuration of an app that is being removed; the removal needs it until its end."""
         return self.apps / f"{app}.toml.going"
 
+    def adopted(self, app: str) -> Path:
+        """What `app adopt` found of an app, for the way back: root's."""
+        return self.config / "adopted" / app
+
     def hooks(self, app: str) -> Path:
         """The host's own hooks for an app: root's."""
         return self.config / "hooks" / app

@@ -20,6 +20,10 @@ ALLOWED = {
     ("agent/host/setup/app_folders.py", "chown"): "root's set-up, which can be run again",
     ("agent/host/setup/app_folders.py", "mkdir"): "root's set-up, which can be run again",
     ("agent/host/setup/app_folders.py", "rmtree"): "root's removal, which can be run again",
+    **{
+        ("agent/host/setup/adoption.py", kind): "root's taking over, which can be run again, or undone"
+        for kind in ("chmod", "chown", "mkdir", "rename", "rmdir", "symlink", "unlink")
+    },
     (
         "agent/host/dependencies/workshop.py",
         "mkdir",
@@ -35,7 +39,7 @@ ALLOWED = {
     ("agent/host/dependencies/build_steps.py", "mkdir"): "the build unit's cache, which may go at any time",
     ("agent/host/dependencies/stream.py", "write"): "the build unit's cache, which may go at any time",
     ("agent/repository/publishing.py", "write"): "opens the lock of a document, which holds nothing",
-    ("agent/admin/app_remove.py", "rmdir"): "root's removal, which can be run again",
+    ("agent/admin/app_removal.py", "rmdir"): "root's removal, which can be run again",
 }
 """File and kind of change: why it is not made by agent/host/storage."""
 
