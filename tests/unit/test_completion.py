@@ -30,6 +30,7 @@ COMMANDS = [
         "diff",
         "drop",
         "fleet",
+        "history",
         "ignored",
         "init",
         "logs",

@@ -386,6 +386,7 @@ def test_each_operation_is_announced_by_its_name_before_it_is_done(tmp_path: Pat
         "replace": lambda disk: disk.replace("x", "y", folder=0, op="op"),
         "sync_folder": lambda disk: disk.sync_folder(tmp_path, op="op"),
         "sync_tree": lambda disk: disk.sync_tree(tmp_path, op="op"),
+        "place": lambda disk: disk.place(tmp_path, tmp_path / "x", op="op", mode=0o644),
         "unlink": lambda disk: disk.unlink(tmp_path / "x", op="op"),
         "discard": lambda disk: disk.discard(tmp_path, op="op"),
     }
