@@ -16,6 +16,7 @@ import uv
 from agent.core.config import AgentConfig, AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.daemon import Agent, App, serve
+from agent.deploy.condition import Condition
 from agent.deploy.deployer import Deployer
 from agent.deploy.ground import Ground, Place
 from agent.deploy.in_force import InForce
@@ -117,7 +118,7 @@ async def serve_host(
     channels = subscribe(
         usable, apps.usable, layout=layout, host=config, clock=clock, disk=machine.disk, refusals=refusals
     )
-    agent = Agent(usable, unusable, drops=drops, channels=channels)
+    agent = Agent(usable, unusable, host=config.name, drops=drops, channels=channels)
     door = HttpDoor(
         agent,
         address=config.door.address,
@@ -236,6 +237,7 @@ def _app(
         store=store,
         service=service,
         ground=ground,
+        condition=Condition(config.health, folder=layout.beneath(config.path), service=service, clock=clock),
         processes=processes,
         journal=journal,
         clock=clock,

@@ -60,16 +60,18 @@ class App:
 
 
 class Agent:
-    """The apps of one host, as the doors see them: each usable, or the problem with it."""
+    """The apps of one host by its name, as the doors see them: each usable, or the problem with it."""
 
     def __init__(
         self,
         usable: Mapping[str, App],
         unusable: Mapping[str, Unusable],
         *,
+        host: str,
         drops: Mapping[str, Drop],
         channels: Mapping[str, Channel],
     ) -> None:
+        self.host = host
         self.apps: Mapping[str, App | Refused] = {
             **usable,
             **{name: app.problem for name, app in unusable.items()},

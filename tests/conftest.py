@@ -29,6 +29,7 @@ BUDGETS_S = {
     "docs": 30,
     "field": 60,
     "hostile": 60,
+    "browser": 60,
     "deploy": 420,
     "crash": 180,
     "soak": 90,

@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.core.processes import instances
 from agent.core.releases import Release, listing, rollback_targets
+from agent.deploy.condition import Condition
 from agent.deploy.deployment import Deployment, recorded
 from agent.deploy.ground import Ground
 from agent.deploy.in_force import InForce
@@ -43,6 +44,7 @@ class Status:
         store: ReleaseStore,
         service: Service,
         ground: Ground,
+        condition: Condition,
         processes: SideProcesses,
         journal: Journal,
         clock: Clock,
@@ -56,6 +58,7 @@ class Status:
         self._store = store
         self._service = service
         self._ground = ground
+        self._condition = condition
         self._processes = processes
         self._journal = journal
         self._clock = clock
@@ -82,12 +85,13 @@ class Status:
             "host_start": parts.config.start,
             "requirements": parts.config.dependencies.requirements,
             "drop": self._drop,
-            "live": _short(releases.get(live), origins) if live else None,
+            "live": await self._live(releases.get(live), origins) if live else None,
             "previous": _short(target, origins),
             "running": self._service.running() is not None,
             "processes": [_process(one, releases) for one in processes],
             "timers": [_timer(one) for one in timers],
             "trouble": self._recovery.trouble,
+            "disk": await self._condition.disk(),
             "drift": await self._ground.drift(),
             "warnings": await self._ground.warnings(),
             "newest_created": None if newest is None else format_timestamp(newest),
@@ -101,6 +105,10 @@ class Status:
         """What the lines of the app's log can be from."""
         config = self._in_force.parts.config
         return (*LogUnit, *(one.name for one in instances(config)), *config.timers)
+
+    async def health(self) -> dict[str, Any]:
+        """What the app answers to its health check now."""
+        return await self._condition.health()
 
     async def releases(self) -> dict[str, Any]:
         """The releases on disk, newest first, and the newest deployments."""
@@ -168,6 +176,15 @@ class Status:
         """The newest deployment of a manifest, named by its SHA-256, running or past."""
         record = await self._journal.of_manifest(self._app, manifest)
         return await self.deployment(record.attempt.id) if record else None
+
+    async def _live(self, release: Release | None, origins: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+        """The live release, with who made it live, and since when: null if the journal does not tell."""
+        members = _short(release, origins)
+        if release is None or members is None:
+            return None
+        found = await self._journal.went_live(self._app, release.id)
+        since = None if found is None or found.finished is None else format_timestamp(found.finished)
+        return {**members, "since": since, "by": found.attempt.by if found else None}
 
     async def _known(self, release: str) -> str:
         """The id of a release, or of the live one. Raises: Refused(unknown_release)."""

@@ -74,6 +74,10 @@ class Status(Protocol):
         """What is live, what is under way, and how the last deployment ended."""
         ...
 
+    async def health(self) -> dict[str, Any]:
+        """What the app answers to its health check now."""
+        ...
+
     async def releases(self) -> dict[str, Any]:
         """The releases on disk, and the newest deployments."""
         ...
@@ -168,7 +172,11 @@ class Channel(Protocol):
 
 
 class Agent(Protocol):
-    """All apps of this host, by name: usable, or the problem with its configuration, which the door raises."""
+    """The name of this host, and all its apps by name: usable, or the problem with its configuration, which the
+    door raises."""
+
+    @property
+    def host(self) -> str: ...
 
     @property
     def apps(self) -> Mapping[str, App | Refused]: ...

@@ -175,7 +175,7 @@ CANARIES = (
     Canary(
         "tests/deploy/test_door.py::test_a_request_from_a_web_page_is_refused",
         GUARDS,
-        "if origins:",
+        'if origins and not (reads and origins == [f"http://{host}"]):',
         "if False:",
     ),
     Canary(

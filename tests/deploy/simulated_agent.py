@@ -204,6 +204,10 @@ class SimulatedApp:
             raise self.bug
         return {"app": self.name, "live": None}
 
+    async def health(self) -> dict[str, Any]:
+        self.calls.append(("health",))
+        return {"healthy": True, "why": "", "ms": 1, "asked": None}
+
     async def releases(self) -> dict[str, Any]:
         self.calls.append(("releases",))
         return {"app": self.name, "releases": []}
@@ -271,6 +275,7 @@ class SimulatedDrop:
 class SimulatedAgent:
     def __init__(self, *apps: str) -> None:
         self.apps = {app: SimulatedApp(app) for app in apps}
+        self.host = "web1"
         self.drops = {app: SimulatedDrop() for app in apps}
         self.channels: dict[str, Any] = {}
 

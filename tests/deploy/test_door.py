@@ -40,7 +40,7 @@ async def at() -> AsyncIterator[Visitor]:
 
 def example(row: Row) -> tuple[str, tuple[str, ...], bytes]:
     """A request that a route serves."""
-    path = row.path.format(app="shop", deployment="shop-1", manifest="ab" * 32)
+    path = row.path.format(app="shop", deployment="shop-1", manifest="ab" * 32, file="page.css")
     if row.path is Route.APP_PIN:
         path += "?release=20261123020055Z"
     if row.path is Route.APP_COMMANDS:

@@ -2,6 +2,8 @@
 
 A browser on this host reaches every loopback port as its user. A web page can make it post anywhere, but then it
 sends `Origin`. A name server can give any name the address 127.0.0.1, but then it sends that name as `Host`.
+An image or a script of another page comes without `Origin`; there, `Sec-Fetch-Site` says who asks. So the page
+that the door itself serves can read, and no page at all can change anything.
 """
 
 import difflib
@@ -9,6 +11,9 @@ from collections.abc import Collection, Sequence
 from urllib.parse import parse_qsl
 
 from pusher.wire import Code, Refused
+
+_OWN_SITES = ("same-origin", "none")
+"""The door's own page; and what a person typed, or has among their bookmarks."""
 
 NAMES = ("agent", "localhost", "127.0.0.1", "[::1]")
 
@@ -19,14 +24,30 @@ def allowed_hosts(host: str, port: int) -> frozenset[str]:
     return frozenset(f"{name}:{port}" for name in names) | (names if port == 80 else frozenset())
 
 
-def check_origin(origins: Sequence[str]) -> None:
-    """Refuse a request from a web page. Raises: Refused(not_allowed)."""
-    if origins:
+def check_origin(origins: Sequence[str], *, host: str, reads: bool) -> None:
+    """Refuse a request from a web page. `host` is its `Host`, which was checked: to read, the page that came from
+    there may name itself, as browsers do for the modules of a page. Raises: Refused(not_allowed).
+    """
+    if origins and not (reads and origins == [f"http://{host}"]):
         raise Refused(
             Code.NOT_ALLOWED,
             "Requests from web pages are not served",
             why=f"the request has the header Origin: {printable(origins[0])}",
             hint="Use curl or `pusher`",
+        )
+
+
+def check_site(sites: Sequence[str], *, reads: bool) -> None:
+    """Refuse what a page of another site asks for, and every change that a browser asks for. `sites` are the
+    values of `Sec-Fetch-Site`, which no script can set (Fetch Metadata). Raises: Refused(not_allowed).
+    """
+    if sites and not (reads and sites[0] in _OWN_SITES and len(sites) == 1):
+        said = printable(sites[0])
+        raise Refused(
+            Code.NOT_ALLOWED,
+            "Requests from web pages are not served" if reads else "A web page may change nothing here",
+            why=f"the request has the header Sec-Fetch-Site: {said}",
+            hint="To read: type the address of the page. To change something: use `pusher` or curl",
         )
 
 

@@ -5,11 +5,13 @@ gets what there is when they ask. A reader that is slow, or gone, holds up nothi
 """
 
 import re
+from typing import Any
 
 from aiohttp import web
 
 from agent.deploy.deployer import Rollback, Send
 from agent.doors.http.guards import nearest, printable
+from agent.doors.http.page import page_file, start_page
 from agent.doors.http.requests import Request, bad_parameter
 from agent.doors.http.responses import json_response, problem_response
 from agent.doors.http.streams import Streams
@@ -29,6 +31,23 @@ class Handlers:
     async def healthz(self, request: Request) -> web.StreamResponse:
         """Whether the agent is up. Anybody may ask, so it says nothing else."""
         return json_response({"status": "ok"})
+
+    async def page(self, request: Request) -> web.StreamResponse:
+        """The page that a browser shows."""
+        return await start_page()
+
+    async def page_file(self, request: Request) -> web.StreamResponse:
+        """A script or a style of the page."""
+        return await page_file(request.names["file"])
+
+    async def apps(self, request: Request) -> web.StreamResponse:
+        """The apps of this host, and what is wrong with those that cannot be used."""
+        found = [{"app": name, "problem": _problem(app)} for name, app in sorted(self._agent.apps.items())]
+        return json_response({"host": self._agent.host, "apps": found})
+
+    async def health(self, request: Request) -> web.StreamResponse:
+        """What the app answers to its health check, asked now."""
+        return json_response(await self._app(request).status.health())
 
     async def status(self, request: Request) -> web.StreamResponse:
         """What is live, and what is under way."""
@@ -208,6 +227,10 @@ class Handlers:
                 hint="`pusher releases` lists the recent ones",
             )
         return found
+
+
+def _problem(app: App | Refused) -> dict[str, Any] | None:
+    return app.to_document() if isinstance(app, Refused) else None
 
 
 def _release(request: Request) -> str:

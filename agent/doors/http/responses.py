@@ -65,7 +65,13 @@ STATUS: Mapping[Code, int] = {
     Code.INTERNAL: 500,
 }
 
-_HEADERS = {"Server": "pusher-agent", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_HEADERS = {
+    "Server": "pusher-agent",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    # No page of another origin may embed what is said here, whatever type it takes it for.
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 def json_response(

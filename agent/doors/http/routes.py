@@ -40,6 +40,9 @@ class Row(NamedTuple):
 ROUTES = (
     Row("GET", Route.HEALTHZ, ANYONE, (), Handlers.healthz),
     Row("HEAD", Route.HEALTHZ, ANYONE, (), Handlers.healthz),  # load balancers and monitors ask without the body
+    Row("GET", Route.PAGE, OPERATOR, (), Handlers.page),
+    Row("GET", Route.PAGE_FILE, OPERATOR, (), Handlers.page_file),
+    Row("GET", Route.APPS, OPERATOR, (), Handlers.apps),
     Row("GET", Route.STATUS, OPERATOR, (), Handlers.status),
     Row("HEAD", Route.STATUS, OPERATOR, (), Handlers.status),
     Row("GET", Route.RELEASES, OPERATOR, (), Handlers.releases),
@@ -48,6 +51,7 @@ ROUTES = (
     Row("POST", Route.CANCEL, OPERATOR, ("deployment",), Handlers.cancel),
     Row("GET", Route.APP_STATUS, OPERATOR, (), Handlers.status),
     Row("HEAD", Route.APP_STATUS, OPERATOR, (), Handlers.status),
+    Row("GET", Route.APP_HEALTH, OPERATOR, (), Handlers.health),
     Row("GET", Route.APP_RELEASES, OPERATOR, (), Handlers.releases),
     Row("GET", Route.APP_LOGS, OPERATOR, ("lines", "follow", "unit"), Handlers.logs),
     Row("GET", Route.APP_INDEX, OPERATOR, ("release",), Handlers.index),

@@ -28,6 +28,7 @@ from agent.doors.http.guards import (
     allowed_hosts,
     check_host,
     check_origin,
+    check_site,
     parse_query,
     printable,
     split_target,
@@ -298,8 +299,10 @@ class HttpDoor:
         if self._stopping and connection.served.is_set():
             raise Refused(Code.STOPPING, "The agent is stopping", hint="Try again when it is up")
         path, query = split_target(http.raw_path)
-        check_host(http.headers.getall("Host", []), allowed=connection.hosts)
-        check_origin(http.headers.getall("Origin", []))
+        hosts, reads = http.headers.getall("Host", []), http.method in ("GET", "HEAD")
+        check_host(hosts, allowed=connection.hosts)
+        check_origin(http.headers.getall("Origin", []), host=hosts[0], reads=reads)
+        check_site(http.headers.getall("Sec-Fetch-Site", []), reads=reads)
         match = find(http.method, path)
         if not isinstance(match, Match):
             problem = _not_found(http.method, path, methods=match)

@@ -297,6 +297,11 @@ class Journal:
         found = await self._records(where, (app, manifest))
         return found[0] if found else None
 
+    async def went_live(self, app: str, release: str) -> Record | None:
+        """The newest deployment that made a release live."""
+        where = "where app = ? and release = ? and phase = 'done' order by id desc limit 1"
+        return next(iter(await self._records(where, (app, release))), None)
+
     async def history(self, app: str, *, most: int) -> list[Record]:
         """At most `most` deployments, newest first."""
         return await self._records("where app = ? order by id desc limit ?", (app, most))

@@ -1,0 +1,63 @@
+// What the page asks. It asks only where it came from, and an answer is data, whatever it contains.
+
+/** Something that could not be done, as a problem document (RFC 9457) says it. */
+export class Problem extends Error {
+  constructor(members) {
+    super(members.title || "The answer cannot be read");
+    this.members = members;
+  }
+}
+
+/** The JSON of an answer. Throws: Problem. */
+export async function ask(path, options = {}) {
+  const response = await got(path, {signal: AbortSignal.timeout(20_000), ...options});
+  try {
+    return await response.json();
+  } catch {
+    throw new Problem({title: "The answer cannot be read", detail: path});
+  }
+}
+
+/** The objects of an answer that comes line by line, as they come. Throws: Problem, also when it breaks off. */
+export async function* lines(path, signal, opened = () => {}) {
+  const response = await got(path, {signal});
+  opened();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const {done, value} = await reader.read().catch(() => { throw new Problem(GONE); });
+      if (done) return;
+      const whole = (rest + value).split("\n");
+      rest = whole.pop();
+      for (const line of whole) if (line.trim()) yield JSON.parse(line);
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** Wait; less if `signal` says so. */
+export const rest = (ms, signal) =>
+  new Promise((done) => {
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener("abort", () => { clearTimeout(timer); done(); }, {once: true});
+  });
+
+/** Return when the page can be seen. */
+export const seen = () =>
+  document.hidden ? new Promise((done) => document.addEventListener("visibilitychange", done, {once: true})) : undefined;
+
+const GONE = {title: "No answer", detail: "the connection is gone", hint: "The page goes on by itself when there is one", code: "gone"};
+
+async function got(path, options) {
+  let response;
+  try {
+    response = await fetch(path, {cache: "no-store", redirect: "error", ...options});
+  } catch (error) {
+    throw options.signal?.aborted && error.name !== "TimeoutError" ? error : new Problem(GONE);
+  }
+  if (response.ok) return response;
+  const members = await response.json().catch(() => ({title: `The answer is ${response.status}`}));
+  throw new Problem(members);
+}
