@@ -227,6 +227,12 @@ def _app(
         journal=journal,
         clock=clock,
     )
+    condition = Condition(
+        lambda: in_force.parts.config.health,
+        folder=layout.beneath(config.path),
+        service=service,
+        clock=clock,
+    )
     status = Status(
         name,
         in_force=in_force,
@@ -237,7 +243,7 @@ def _app(
         store=store,
         service=service,
         ground=ground,
-        condition=Condition(config.health, folder=layout.beneath(config.path), service=service, clock=clock),
+        condition=condition,
         processes=processes,
         journal=journal,
         clock=clock,

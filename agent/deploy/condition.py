@@ -6,6 +6,7 @@ look at once, the app gets one request at a time, and one in a second.
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ _MOST_S = 5.0
 
 
 class Condition:
-    """The condition of one app, whose files lie beneath `folder`."""
+    """The condition of one app, whose files lie beneath `folder`. `health` returns what is in force of [health]."""
 
-    def __init__(self, health: Health, *, folder: Path, service: Service, clock: Clock) -> None:
+    def __init__(self, health: Callable[[], Health], *, folder: Path, service: Service, clock: Clock) -> None:
         self._health = health
         self._folder = folder
         self._service = service
@@ -50,8 +51,9 @@ class Condition:
         running = self._service.running()
         if running is None:
             return {"healthy": None, "why": "nothing runs", "ms": 0, "asked": asked}
-        asking = Asking(running, self._health, version=running.placed.version)
-        limit_s = min(self._health.deadline_s, _MOST_S)
+        health = self._health()
+        asking = Asking(running, health, version=running.placed.version)
+        limit_s = min(health.deadline_s, _MOST_S)
         task, limit = asyncio.ensure_future(asking.ask()), asyncio.ensure_future(self._clock.sleep(limit_s))
         try:
             await asyncio.wait({task, limit}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,6 +9,7 @@ NAMES = (
         "init",
         "send",
         "status",
+        "dashboard",
         "releases",
         "history",
         "diff",

@@ -64,6 +64,14 @@ class Client:
         path = _path(Route.APP_STATUS, app) if app else Route.STATUS
         return self._connection.ask("GET", path, patience_s=patience_s)
 
+    def apps(self) -> dict[str, Any]:
+        """The apps of the host, and what is wrong with those that cannot be used."""
+        return self._connection.ask("GET", Route.APPS)
+
+    def health(self, app: str) -> dict[str, Any]:
+        """What the app answers to its health check now."""
+        return self._connection.ask("GET", _path(Route.APP_HEALTH, app))
+
     def releases(self, app: str = "") -> dict[str, Any]:
         """The releases on the host, and its recent deployments."""
         return self._connection.ask("GET", _path(Route.APP_RELEASES, app) if app else Route.RELEASES)

@@ -1,4 +1,4 @@
-"""Who listens on this machine: told by the kernel, before a byte is sent.
+"""Who listens on this machine, and who connects from it: told by the kernel, before a byte is sent.
 
 Invariant: nothing is sent to a listener that is not root's, the agent's, the user's own, or that of the user whom
 pusher.toml names (`owner`). Any local user can listen at an address that is free while an agent is down.
@@ -44,6 +44,20 @@ def listeners(host: str, port: int, *, proc: Path = _PROC) -> frozenset[Listener
         for row in _rows(proc, port)
         if row[3] == _LISTEN and _meets(_address(row[1]), wanted)
     )
+
+
+def connected_by(peer: tuple[str, int], own: tuple[str, int], *, proc: Path = _PROC) -> int | None:
+    """The user at the other end of a connection from `peer` to our address `own`, both of this machine; None if it
+    has no owner any more. An orphan seems to be root's: one without an inode counts as nobody's.
+
+    Raises: OSError, where the kernel does not tell.
+    """
+    wanted = ipaddress.ip_address(own[0]), own[1]
+    for row in _rows(proc, peer[1]):
+        far = _address(row[2]), int(row[2].rpartition(":")[2], 16)
+        if _address(row[1]) == ipaddress.ip_address(peer[0]) and far == wanted and int(row[9]):
+            return int(row[7])
+    return None
 
 
 def unix_owner(connection: socket.socket) -> int:

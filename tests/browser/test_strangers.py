@@ -1,53 +1,11 @@
 """Pages that are not the agent's own, in a real browser on the host: none of them reads or changes anything."""
 
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from tests.browser.browser import Browser
+from tests.browser.foreign import EVIL, NOTHING, attack, serving, tried
 from tests.deploy.simulated_agent import SimulatedAgent, opened
 from tests.deploy.visitor import visiting
-
-EVIL = "evil.example"
-
-ATTACK = """
-<!doctype html><title>waiting</title>
-<img src="{door}/status"><script src="{door}/page/agent.js"></script><iframe src="{door}/"></iframe>
-<form id=form method=post action="{door}/rollback" target=frame></form><iframe name=frame></iframe>
-<script>
-const tried = {{}};
-const ask = async (name, path, options) => {{
-  try {{ const got = await fetch("{door}" + path, options); tried[name] = `${{got.type}} ${{await got.text()}}`; }}
-  catch (error) {{ tried[name] = String(error.name); }}
-}};
-const all = [
-  ask("plain", "/status"), ask("blind", "/status", {{mode: "no-cors"}}),
-  ask("post", "/rollback", {{method: "POST", mode: "no-cors"}}),
-  ask("withdrawn", "/apps/shop/pin?release=R", {{method: "DELETE"}}),
-  ask("json", "/rollback", {{method: "POST", headers: {{"Content-Type": "application/json"}}, body: "{{}}"}}),
-];
-form.submit();
-Promise.all(all).then(() => {{ window.tried = tried; document.title = "tried"; }});
-</script>
-"""
-
-
-@asynccontextmanager
-async def serving(page: Callable[[], str]) -> AsyncIterator[int]:
-    """A web server of somebody else, on this machine; its port."""
-
-    async def answer(request: web.BaseRequest) -> web.Response:
-        return web.Response(text=page(), content_type="text/html")
-
-    runner = web.ServerRunner(web.Server(answer))
-    await runner.setup()
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        await web.SockSite(runner, sock).start()
-        yield int(sock.getsockname()[1])
-        await runner.cleanup()
 
 
 def changes(agent: SimulatedAgent) -> list[object]:
@@ -57,19 +15,10 @@ def changes(agent: SimulatedAgent) -> list[object]:
 async def test_a_page_of_another_origin_reads_nothing_and_changes_nothing(browser: Browser):
     async with opened("shop", drain_s=0.1) as (door, agent):
         with capture_logs() as logs:
-            async with serving(lambda: ATTACK.format(door=f"http://{door.address}")) as port:
+            page = attack(f"http://{door.address}", read="/status", change="/rollback")
+            async with serving(lambda: page) as port:
                 for name in (EVIL, "127.0.0.1"):  # of another site; and of the same site, at another port
-                    await browser.open(f"http://{name}:{port}/")
-                    await browser.until("document.title === 'tried'")
-                    tried = await browser.run("return window.tried")
-                    assert tried == {
-                        "plain": "TypeError",
-                        "blind": "TypeError",
-                        "post": "TypeError",
-                        "withdrawn": "TypeError",
-                        "json": "TypeError",
-                    }
-                    assert await browser.run("return frames.length") == 2
+                    assert await tried(browser, f"http://{name}:{port}/") == NOTHING
         assert changes(agent) == []
         refused = [one for one in logs if one["event"] == "refused"]
         assert {one["code"] for one in refused} == {"not_allowed"}

@@ -184,6 +184,44 @@ CANARIES = (
         "if len(hosts) != 1 or hosts[0].lower() not in allowed:",
         "if len(hosts) != 1:",
     ),
+    Canary(
+        "tests/browser/test_strangers.py::test_headers_of_browsers_are_judged_one_by_one",
+        GUARDS,
+        "if sites and not (reads and sites[0] in _OWN_SITES and len(sites) == 1):",
+        "if sites and not reads:",
+    ),
+    Canary(
+        "tests/browser/test_strangers.py::test_even_the_pages_own_scripts_can_change_nothing",
+        GUARDS,
+        "if sites and not (reads and sites[0] in _OWN_SITES and len(sites) == 1):",
+        "if False:",
+        Edit(GUARDS, 'if origins and not (reads and origins == [f"http://{host}"]):', "if False:"),
+    ),
+    Canary(
+        "tests/browser/test_page.py::test_names_logs_and_versions_are_shown_as_text_whatever_they_are",
+        "pusher/wire/page/dom.js",
+        "node.append(...flat(children));",
+        'node.insertAdjacentHTML("beforeend", flat(children).map((one) => one.outerHTML ?? one).join(""));',
+        Edit("pusher/wire/page/__init__.py", "; require-trusted-types-for 'script'; ", "; "),
+    ),
+    Canary(
+        "tests/hostile/test_dashboard.py::test_a_request_from_elsewhere_gets_nothing_and_is_noted",
+        "pusher/dashboard/guards.py",
+        "if len(headers.hosts) != 1 or headers.hosts[0] not in self._names:",
+        "if len(headers.hosts) != 1:",
+    ),
+    Canary(
+        "tests/hostile/test_dashboard.py::test_another_user_of_this_machine_gets_nothing_even_with_the_cookie",
+        "pusher/dashboard/server.py",
+        "if uid in (0, os.geteuid()):",
+        "if True:",
+    ),
+    Canary(
+        "tests/hostile/test_dashboard.py::test_a_change_without_the_version_as_the_host_has_it_is_refused",
+        "pusher/dashboard/routes.py",
+        "if typed != version:",
+        "if False:",
+    ),
     # A server that lies.
     Canary(
         "tests/hostile/test_impostors.py::test_a_folder_without_the_mark_of_its_app_is_left_alone",

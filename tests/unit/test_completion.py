@@ -27,6 +27,7 @@ COMMANDS = [
         "cancel",
         "channel",
         "completion",
+        "dashboard",
         "diff",
         "drop",
         "fleet",

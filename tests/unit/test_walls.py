@@ -45,6 +45,7 @@ WRONG = {
     "cli-dependencies": ("pusher.dependencies.lock", "pusher.dependencies.prepare"),
     "cli-run": ("pusher.run.servers", "pusher.run.found"),
     "cli-repository": ("pusher.repository.folder", "pusher.repository.releases"),
+    "cli-dashboard": ("pusher.dashboard.guards", "pusher.dashboard.routes"),
     "cli-commands": ("pusher.commands.verify", "pusher.commands.pack"),
     "admin-commands": ("agent.admin.trust", "agent.admin.init"),
     "thin-cli": ("pusher.transport.rsync", "agent.core.layout"),

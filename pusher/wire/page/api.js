@@ -30,7 +30,12 @@ export async function* lines(path, signal, opened = () => {}) {
       if (done) return;
       const whole = (rest + value).split("\n");
       rest = whole.pop();
-      for (const line of whole) if (line.trim()) yield JSON.parse(line);
+      for (const line of whole) {
+        if (!line.trim()) continue;
+        const one = JSON.parse(line);
+        if (one.problem && Object.keys(one).length === 1) throw new Problem(one.problem);
+        yield one;
+      }
     }
   } finally {
     reader.cancel().catch(() => {});

@@ -58,7 +58,6 @@ export class Log {
     try {
       const unit = this.unit ? `&unit=${encodeURIComponent(this.unit)}` : "";
       for await (const line of lines(`${this.path}/logs?lines=200&follow=1${unit}`, signal, opened)) {
-        if (line.problem) throw new Problem(line.problem);
         fresh.append(drawn(line));
         if (!waiting) { waiting = true; setTimeout(show, 30); }  // not an animation frame: hidden pages have none
       }

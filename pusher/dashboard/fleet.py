@@ -1,0 +1,95 @@
+"""A fleet as the page shows it: the release that is spreading, its waves, how many hosts stand where, and by name
+those of which a person should know, the unwell first.
+
+Invariant: it is read again only when somebody looks, and not more often than every few seconds: a thousand reports
+are a thousand signatures.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from pusher.fleet.standing import Place, counts, is_unwell
+from pusher.fleet.survey import Survey
+from pusher.wire import format_timestamp
+from pusher.wire.channel import Channel, wave_of
+
+EVERY_S = 5.0
+_NAMED_MOST = 200
+
+
+class Fleet:
+    """A fleet, looked at by `survey`. Any thread may call `read`."""
+
+    def __init__(self, survey: Callable[[], Survey], *, every_s: float = EVERY_S) -> None:
+        self._survey = survey
+        self._every_s = every_s
+        self._lock = threading.Lock()
+        self._looked = -every_s
+        self._found: dict[str, Any] = {}
+
+    def read(self) -> dict[str, Any]:
+        """How the fleet stands. Raises: Problem, if its repository cannot be read."""
+        with self._lock:
+            if time.monotonic() - self._looked >= self._every_s:
+                self._found = fleet_document(self._survey())
+                self._looked = time.monotonic()
+            return self._found
+
+
+def fleet_document(seen: Survey) -> dict[str, Any]:
+    """What was found, for the page."""
+    unwell = [one for one in seen.places if is_unwell(one)]
+    others = [one for one in seen.places if not is_unwell(one)]
+    named = [*unwell, *sorted(others, key=lambda one: one.state == "current")]
+    return {
+        "channel": _channel(seen.document, seen) if seen.document else None,
+        "hosts": len(seen.places),
+        "unwell": len(unwell),
+        "counts": [
+            {"version": version, "state": state, "hosts": number} for version, state, number in counts(seen.places)
+        ],
+        "named": [_place(one) for one in named[:_NAMED_MOST]],
+        "left_out": max(0, len(named) - _NAMED_MOST),
+    }
+
+
+def _channel(document: Channel, seen: Survey) -> dict[str, Any]:
+    rollout, manifest = document.rollout, document.target.release.manifest
+    waves: dict[int, Counter[str]] = {}
+    for one in seen.places:
+        wave = wave_of(rollout, manifest=manifest, host=one.name)
+        waves.setdefault(wave or 0, Counter())[_kind(one)] += 1
+    return {
+        "app": document.app,
+        "name": document.channel,
+        "version": document.target.release.version,
+        "state": "braked" if seen.braked else document.state,
+        "created": format_timestamp(document.created),
+        "expires": format_timestamp(document.expires),
+        "open": rollout.open,
+        "max_failed": rollout.max_failed,
+        "waves": [
+            {"number": number, "of": len(rollout.waves), **waves.get(number, {})}
+            for number in range(1, len(rollout.waves) + 1)
+        ],
+        "none": sum(waves.get(0, {}).values()),
+    }
+
+
+def _kind(place: Place) -> str:
+    return "current" if place.state == "current" else "unwell" if is_unwell(place) else "others"
+
+
+def _place(place: Place) -> dict[str, Any]:
+    report = place.heard.report if place.heard else None
+    return {
+        "host": place.name,
+        "state": place.state,
+        "unwell": is_unwell(place),
+        "version": place.version or None,
+        "why": place.why,
+        "reported": format_timestamp(report.created) if report else None,
+    }

@@ -1,0 +1,151 @@
+"""What all hosts say, as it changes: each is asked once a second by a thread of its own, while somebody looks.
+
+Invariant: a host that does not answer delays no other, and nothing is asked when nobody has looked for a while.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pusher.dashboard.connections import Connections
+from pusher.fleet.history import check_history
+from pusher.transport.client import Client
+from pusher.wire import Problem
+
+EVERY_S = 1.0
+_LOOKED_S = 15.0
+_APPS_S = 30.0
+_TOGETHER_S = 0.1
+"""How long changes are collected, so that those of many hosts are one."""
+
+_SHOWN = (
+    "app",
+    "host",
+    "live",
+    "previous",
+    "running",
+    "trouble",
+    "drift",
+    "warnings",
+    "deploying",
+    "last",
+    "disk",
+)
+_LIVE = ("version", "release", "since", "by", "signed_by")
+_LAST = ("deployment", "kind", "version", "outcome", "by", "started", "ms")
+
+
+class Watch:
+    """Watches the hosts of `connections`. `app`: only this one. `folder` has the heads of histories seen."""
+
+    def __init__(self, connections: Connections, *, app: str, folder: Path, every_s: float = EVERY_S) -> None:
+        self._connections = connections
+        self._app = app
+        self._folder = folder
+        self._every_s = every_s
+        self._changed = threading.Condition()
+        self._number = 1  # so that the first who asks gets the names at once
+        self._found: list[dict[str, Any]] = [
+            {"name": host.name, "apps": [], "problem": None, "asked": False} for host in connections.hosts
+        ]
+        self._looked = 0.0
+        self._begun = False
+        self._ended = False
+
+    def news(self, *, after: int, within_s: float) -> dict[str, Any]:
+        """What is known of each host, as soon as it is newer than the look `after`; or `within_s` s later."""
+        with self._changed:
+            self._looked = time.monotonic()
+            self._changed.notify_all()
+            if not self._begun:
+                self._begun = True
+                for place in range(len(self._found)):
+                    threading.Thread(target=self._ask_on, args=(place,), daemon=True).start()
+            if self._changed.wait_for(lambda: self._number > after or self._ended, timeout=within_s):
+                self._changed.wait_for(lambda: self._ended, timeout=_TOGETHER_S)
+            self._looked = time.monotonic()
+            return {"number": self._number, "hosts": [{**one} for one in self._found]}
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _ask_on(self, place: int) -> None:
+        asking = Asking(app=self._app, folder=self._folder)
+        while self._wanted():
+            found: dict[str, Any] = {"problem": None, "asked": True}
+            try:
+                with self._connections.borrow(place) as client:
+                    found["apps"] = asking.ask(client)
+            except Problem as problem:
+                found["problem"] = problem.to_document()
+            except KeyboardInterrupt:
+                return
+            with self._changed:
+                now = {**self._found[place], **found}
+                if now != self._found[place]:
+                    self._found[place] = now
+                    self._number += 1
+                    self._changed.notify_all()
+
+    def _wanted(self) -> bool:
+        """Wait until it is time to ask again, and somebody looks; False at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, timeout=self._every_s)
+            self._changed.wait_for(lambda: self._ended or time.monotonic() - self._looked < _LOOKED_S)
+            return not self._ended
+
+
+class Asking:
+    """The questions to one host, with what need not be asked each time."""
+
+    def __init__(self, *, app: str, folder: Path) -> None:
+        self._app = app
+        self._folder = folder
+        self._apps: list[dict[str, Any]] = []
+        self._asked = -_APPS_S
+        self._heads: dict[str, object] = {}
+        self._wrong: dict[str, dict[str, Any] | None] = {}
+
+    def ask(self, client: Client) -> list[dict[str, Any]]:
+        """How each app of a host does: the part of its status that is shown, or its `problem`. Raises: Problem."""
+        if time.monotonic() - self._asked >= _APPS_S:
+            found = client.apps().get("apps")
+            self._apps = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+            self._asked = time.monotonic()
+        answers = []
+        for one in self._apps:
+            name = str(one.get("app"))
+            if self._app in ("", name):
+                answers.append(self._status(client, name, one))
+        return answers
+
+    def _status(self, client: Client, name: str, one: Mapping[str, Any]) -> dict[str, Any]:
+        if one.get("problem") is not None:
+            return {"app": name, "problem": one["problem"]}
+        try:
+            status = client.status(name)
+        except Problem as problem:
+            if problem.exit_code != 4:
+                raise
+            return {"app": name, "problem": problem.to_document()}
+        shown = {key: status.get(key) for key in _SHOWN}
+        shown["live"] = _part(status.get("live"), _LIVE)
+        shown["last"] = _part(status.get("last"), _LAST)
+        return {**shown, "app": name, "problem": None, "history": self._history(client, name, status)}
+
+    def _history(self, client: Client, name: str, status: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What is wrong with the app's history, as this user has seen it before."""
+        head = status.get("history")
+        if self._heads.get(name) != head:
+            changed = check_history(client, status, folder=self._folder)
+            self._heads[name], self._wrong[name] = head, changed.to_document() if changed else None
+        return self._wrong.get(name)
+
+
+def _part(found: object, members: tuple[str, ...]) -> dict[str, Any] | None:
+    return {key: found.get(key) for key in members} if isinstance(found, Mapping) else None

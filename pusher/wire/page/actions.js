@@ -1,0 +1,59 @@
+// The two things that can be changed from the page: which release is live, and which one stays. Each asks for the
+// version in a person's own typing, and `pusher dashboard` compares it again.
+
+import {ask, Problem} from "./api.js";
+import {el, fill} from "./dom.js";
+import {name, visible} from "./words.js";
+
+/** What `AppView` asks for: the ways to change an app, given its status. */
+export const changes = (base, app, host) => (status, changed) => {
+  const path = `${base}/apps/${encodeURIComponent(app)}`;
+  const leaving = status.live?.release ?? "";
+  const rollBack = (release, version) =>
+    confirm({what: "Roll back", to: [name(version, "version"), ` on ${visible(host)}`], version, why: `${visible(status.live?.version)} is live now.`,
+      send: (typed) => post(`${path}/rollback`, {release, leaving, typed}), changed});
+  const pin = ({id, version, pinned}) =>
+    confirm({what: pinned ? "Unpin" : "Pin", to: [name(version, "version"), ` on ${visible(host)}`], version,
+      why: pinned ? "It may be removed then, when it is old." : "It stays then, whatever its age.",
+      send: (typed) => post(`${path}/pin`, {release: id, pinned: !pinned, typed}), changed});
+  const {previous} = status;
+  return {
+    live: () => previous && el("p", {}, el("button", {class: "danger", "data-key": "rollback", click: () => rollBack(previous.release, previous.version)},
+      "Roll back to ", name(previous.version, "version"))),
+    release: (one) => el("span", {class: "tools"},
+      !one.live && one.standing !== "candidate" && el("button", {class: "small danger", "data-key": `to-${one.id}`, click: () => rollBack(one.id, one.version)}, "Roll back"),
+      el("button", {class: "small", "data-key": `pin-${one.id}`, click: () => pin(one)}, one.pinned ? "Unpin" : "Pin")),
+  };
+};
+
+const post = (path, members) =>
+  ask(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(members)});
+
+/** Ask a person to type the version, then send it. */
+function confirm({what, to, version, why, send, changed}) {
+  const wrong = el("p", {role: "alert"});
+  const typed = el("input", {id: "typed", autocomplete: "off", spellcheck: "false", autofocus: true, input: () => (go.disabled = typed.value !== version),
+    keydown: (event) => event.key === "Enter" && !go.disabled && act()});
+  const go = el("button", {class: "danger", disabled: true, click: act}, what);
+  const dialog = el("dialog", {"aria-labelledby": "confirm-title", close: () => dialog.remove()},
+    el("h2", {id: "confirm-title"}, `${what}: `, to), el("p", {}, why),
+    el("p", {}, el("label", {for: "typed"}, "To confirm, type the version "), el("code", {}, visible(version))), el("p", {}, typed), wrong,
+    el("p", {class: "tools"}, el("button", {click: () => dialog.close()}, "Leave it"), go));
+  document.body.append(dialog);
+  dialog.showModal();
+
+  async function act() {
+    go.disabled = true;
+    fill(wrong, "Asking ...");
+    try {
+      await send(typed.value);
+      dialog.close();
+      changed();
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      const {title, detail, hint} = problem.members;
+      fill(wrong, el("span", {class: "problem"}, visible([title, detail, hint].filter(Boolean).join(". "))));
+      go.disabled = false;
+    }
+  }
+}
