@@ -100,8 +100,9 @@ release: setup-venv ## build sdist, wheel and package of this commit, and sign t
 	@packaging/release "$(KEY)"
 
 .PHONY: pictures
-pictures: setup-test ## take the pictures of the terminal in docs/pictures again
+pictures: setup-test ## take the pictures of the terminal in docs/pictures again, and those of the page into dist/pictures
 	$(bin)/python -m tests.docs.pictures
+	$(bin)/python -m tests.browser.pictures
 
 .PHONY: constraints
 constraints: setup-venv ## write constraints.txt anew after a change of dependencies; UPGRADE=--upgrade takes newer versions

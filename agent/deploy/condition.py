@@ -20,7 +20,7 @@ _MOST_S = 5.0
 
 
 class Condition:
-    """The condition of one app, whose files lie beneath `folder`. `health` returns what is in force of [health]."""
+    """The condition of one app, whose files lie beneath `folder`. `health` returns the [health] in force."""
 
     def __init__(self, health: Callable[[], Health], *, folder: Path, service: Service, clock: Clock) -> None:
         self._health = health

@@ -49,7 +49,11 @@ def _serve(settings: Settings, arguments: argparse.Namespace, screen: Screen, *,
     watch = Watch(connections, app=settings.app, folder=state_folder())
     read_fleet = _fleet(settings, arguments) if fleet else None
     try:
-        server = Dashboard(arguments.port, Routes(connections, watch, fleet=read_fleet), note=_limited(screen))
+        server = Dashboard(
+            arguments.port,
+            Routes(connections, watch, fleet=read_fleet, confirm=settings.confirm),
+            note=_limited(screen),
+        )
     except OSError as error:
         hint = "Leave out --port, or name another one"
         raise Usage(

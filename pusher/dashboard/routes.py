@@ -51,19 +51,30 @@ class Asked:
 
 
 class Routes:
-    """The rows of the table, for these hosts. `fleet` tells of a fleet, where one is shown."""
+    """The rows of the table, for these hosts. `fleet` reads a fleet, where one is shown. `confirm` is the name of
+    an environment that wants to be confirmed: it is typed before the version."""
 
     def __init__(
-        self, connections: Connections, watch: Watch, *, fleet: Callable[[], dict[str, Any]] | None = None
+        self,
+        connections: Connections,
+        watch: Watch,
+        *,
+        fleet: Callable[[], dict[str, Any]] | None = None,
+        confirm: str = "",
     ) -> None:
         self._connections = connections
         self._watch = watch
         self._fleet = fleet
+        self._confirm = confirm
 
     def all_hosts(self, asked: Asked) -> dict[str, Any]:
         """All hosts, as soon as there is something new."""
         after = asked.number("after", 0)
-        return {**self._watch.news(after=after, within_s=_NEWS_S), "fleet": self._fleet is not None}
+        return {
+            **self._watch.news(after=after, within_s=_NEWS_S),
+            "fleet": self._fleet is not None,
+            "confirm": self._confirm,
+        }
 
     def fleet(self, asked: Asked) -> dict[str, Any]:
         """The fleet of a repository."""
@@ -147,9 +158,10 @@ class Routes:
         version = next((one.get("version") for one in known if one.get("id") == release), None)
         if version is None:
             raise Refused(Code.UNKNOWN_RELEASE, f"{asked.names['app']} has no release {release:.80} there")
-        if typed != version:
-            hint = f"Type {version} to confirm"
-            raise Refused(Code.BAD_REQUEST, "The typed version is not that of the release", hint=hint)
+        wanted = f"{self._confirm} {version}".strip()
+        if typed != wanted:
+            hint = f"Type {wanted} to confirm"
+            raise Refused(Code.BAD_REQUEST, "What was typed is not the version of the release", hint=hint)
 
 
 class Row(NamedTuple):

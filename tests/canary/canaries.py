@@ -219,7 +219,7 @@ CANARIES = (
     Canary(
         "tests/hostile/test_dashboard.py::test_a_change_without_the_version_as_the_host_has_it_is_refused",
         "pusher/dashboard/routes.py",
-        "if typed != version:",
+        "if typed != wanted:",
         "if False:",
     ),
     # A server that lies.

@@ -35,6 +35,8 @@ class Place:
 
     dashboard: Dashboard
     shop: SimulatedApp
+    watch: Watch
+    address: Loopback
     noted: list[str] = field(default_factory=list)
     cookie: str = ""
 
@@ -90,7 +92,7 @@ async def placed(tmp_path: Path) -> AsyncIterator[Place]:
         shop.releases = releases  # type: ignore[method-assign]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        place = Place(server, shop, noted)
+        place = Place(server, shop, watch, Loopback(host, int(port)), noted)
         try:
             answer = await place.ask(f"GET /{server.guard.address.partition('/?')[2].join(['?', ''])}")
             place.cookie = answer.headers["set-cookie"].partition(";")[0]
@@ -135,6 +137,18 @@ async def test_a_change_without_the_version_as_the_host_has_it_is_refused(place:
     answer = await place.ask("POST /hosts/0/apps/shop/rollback", {**TYPED, "release": "20200101000000Z"})
     assert (answer.status, answer.json["code"]) == (404, "unknown_release")
     assert place.changes == []
+
+
+async def test_an_environment_that_wants_to_be_confirmed_is_typed_with_the_version(place: Place):
+    connections = Connections([Host("web1", place.address)], ssh="ssh")
+    routes = Routes(connections, place.watch, confirm="production")
+    asked = Asked({"host": "0", "app": "shop"}, {}, TYPED)
+    with pytest.raises(Refused, match="Type production v1 to confirm"):
+        await asyncio.to_thread(routes.rollback, asked)
+    assert place.changes == []
+    asked = Asked(asked.names, {}, {**TYPED, "typed": "production v1"})
+    assert (await asyncio.to_thread(routes.rollback, asked))["deployment"]
+    connections.close()
 
 
 FOREIGN = {

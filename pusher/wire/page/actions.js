@@ -5,15 +5,16 @@ import {ask, Problem} from "./api.js";
 import {el, fill} from "./dom.js";
 import {name, visible} from "./words.js";
 
-/** What `AppView` asks for: the ways to change an app, given its status. */
-export const changes = (base, app, host) => (status, changed) => {
+/** What `AppView` asks for: the ways to change an app, given its status. `environment` wants to be typed, too. */
+export const changes = (base, app, host, environment) => (status, changed) => {
   const path = `${base}/apps/${encodeURIComponent(app)}`;
+  const wanted = (version) => (environment ? `${environment} ${version}` : version);
   const leaving = status.live?.release ?? "";
   const rollBack = (release, version) =>
-    confirm({what: "Roll back", to: [name(version, "version"), ` on ${visible(host)}`], version, why: `${visible(status.live?.version)} is live now.`,
+    confirm({what: "Roll back", to: [name(version, "version"), ` on ${visible(host)}`], wanted: wanted(version), why: `${visible(status.live?.version)} is live now.`,
       send: (typed) => post(`${path}/rollback`, {release, leaving, typed}), changed});
   const pin = ({id, version, pinned}) =>
-    confirm({what: pinned ? "Unpin" : "Pin", to: [name(version, "version"), ` on ${visible(host)}`], version,
+    confirm({what: pinned ? "Unpin" : "Pin", to: [name(version, "version"), ` on ${visible(host)}`], wanted: wanted(version),
       why: pinned ? "It may be removed then, when it is old." : "It stays then, whatever its age.",
       send: (typed) => post(`${path}/pin`, {release: id, pinned: !pinned, typed}), changed});
   const {previous} = status;
@@ -29,15 +30,15 @@ export const changes = (base, app, host) => (status, changed) => {
 const post = (path, members) =>
   ask(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(members)});
 
-/** Ask a person to type the version, then send it. */
-function confirm({what, to, version, why, send, changed}) {
+/** Ask a person to type what is wanted, then send it. */
+function confirm({what, to, wanted, why, send, changed}) {
   const wrong = el("p", {role: "alert"});
-  const typed = el("input", {id: "typed", autocomplete: "off", spellcheck: "false", autofocus: true, input: () => (go.disabled = typed.value !== version),
+  const typed = el("input", {id: "typed", autocomplete: "off", spellcheck: "false", autofocus: true, input: () => (go.disabled = typed.value !== wanted),
     keydown: (event) => event.key === "Enter" && !go.disabled && act()});
   const go = el("button", {class: "danger", disabled: true, click: act}, what);
   const dialog = el("dialog", {"aria-labelledby": "confirm-title", close: () => dialog.remove()},
     el("h2", {id: "confirm-title"}, `${what}: `, to), el("p", {}, why),
-    el("p", {}, el("label", {for: "typed"}, "To confirm, type the version "), el("code", {}, visible(version))), el("p", {}, typed), wrong,
+    el("p", {}, el("label", {for: "typed"}, "To confirm, type "), el("code", {}, visible(wanted))), el("p", {}, typed), wrong,
     el("p", {class: "tools"}, el("button", {click: () => dialog.close()}, "Leave it"), go));
   document.body.append(dialog);
   dialog.showModal();

@@ -64,7 +64,7 @@ function route() {
   document.title = `${named} on ${host.name}`;
   fill(top, el("nav", {"aria-label": "Hosts"}, el("a", {href: "#/", "data-key": "all"}, "All hosts")),
     el("h1", {}, name(named), el("small", {}, " on ", name(host.name))));
-  view = new AppView({base: `/hosts/${Number(place)}`, app: named, actions: changes(`/hosts/${Number(place)}`, named, host.name)});
+  view = new AppView({base: `/hosts/${Number(place)}`, app: named, actions: changes(`/hosts/${Number(place)}`, named, host.name, known.confirm)});
   fill(main, notice, view.node);
   view.run();
 }
@@ -103,6 +103,7 @@ function drawRow({host, place, app, rank}) {
     app.trouble && [badge("trouble", "bad"), ` ${visible(app.trouble)}`],
     app.drift && badge("drift", "bad"),
     app.history && badge("history changed", "bad"),
+    !app.deploying && (app.last?.outcome === "failed" || app.last?.outcome === "stuck") && badge(`last one ${app.last.outcome}`, "bad"),
     app.warnings?.length > 0 && badge(`${app.warnings.length} warnings`, "warn"),
     app.disk && app.disk.free < app.disk.total * 0.05 && badge("disk nearly full", "warn"),
   ].filter(Boolean);

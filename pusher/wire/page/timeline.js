@@ -11,7 +11,7 @@ export function drawTimeline(rows, chosen) {
   const shown = rows.slice(0, SHOWN).reverse();
   if (!shown.length) return el("p", {class: "quiet"}, "None yet");
   const longest = Math.max(...shown.map((one) => one.ms ?? 0), 1);
-  const wide = 100 / Math.max(shown.length, 12);
+  const wide = 100 / Math.max(shown.length, 24);
   const bars = shown.map((one, at) => {
     const high = 4 + (HIGH - 4) * Math.sqrt((one.ms ?? longest) / longest);
     const said = `${visible(one.version)} ${one.kind}, ${one.outcome ?? "under way"}${one.ms === null ? "" : `, ${duration(one.ms)}`}`;
