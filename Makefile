@@ -94,6 +94,10 @@ fuzz: setup-venv ## read mutated input for SECONDS with every parser of bytes fr
 deb: setup-venv ## build the Debian package, dist/pusher-agent_VERSION_ARCHITECTURE.deb
 	@packaging/build-deb
 
+.PHONY: docs
+docs: setup-venv ## make the site of the documents, dist/site
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --quiet --strict --config-file packaging/mkdocs.yml
+
 KEY :=
 .PHONY: release
 release: setup-venv ## build sdist, wheel and package of this commit, and sign their checksums with KEY
