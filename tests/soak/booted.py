@@ -20,7 +20,7 @@ from agent.host.releases.store import ReleaseStore
 from pusher.wire.text import parse_timestamp
 from tests.conftest import make_venv
 from tests.soak.actions import UNKNOWN, Done
-from tests.soak.invariants import Seen, State, broken
+from tests.soak.invariants import Seen, State, broken, lasting
 from tests.soak.plan import BOOTED, EPISODE_POINTS, Point, episode
 from tests.soak.report import Report
 from tests.soak.tampering import Damage
@@ -176,7 +176,7 @@ class BootedPlace:
             wrong={path.name: self._store.intact(path.name) for path in self._store.folders()},
             created={one.id: one.created for one in found},
             staging=tuple(path.name for path in self._store.unfinished()),
-            status=status,
+            status=lasting(status),
             listing=listing,
         )
 

@@ -133,6 +133,11 @@ def _twice(seen: Seen) -> Iterator[str]:
                 yield f"{name} is {once}, and once more {twice}"
 
 
+def lasting(status: dict[str, Any]) -> dict[str, Any]:
+    """A status without what changes by itself: how full the disk is."""
+    return {name: value for name, value in status.items() if name != "disk"}
+
+
 INVARIANTS: dict[str, Callable[[Seen], Iterator[str]]] = {
     "current is whole and signed": _whole,
     "the app answers with what current says": _answers,

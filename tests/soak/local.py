@@ -42,7 +42,7 @@ from tests.host import APP, Host, running
 from tests.soak import disturbances
 from tests.soak.actions import ACTIONS, NOT_STARTED, UNKNOWN, Done
 from tests.soak.disturbances import DisturbedDisk, database_of
-from tests.soak.invariants import Seen, State, broken
+from tests.soak.invariants import Seen, State, broken, lasting
 from tests.soak.plan import AS_ROOT, EPISODE_POINTS, Point, episode
 from tests.soak.report import Report
 from tests.soak.tampering import Damage, back_up, move_away, tamper
@@ -245,7 +245,7 @@ class LocalPlace:
             wrong={path.name: store.intact(path.name) or self._unsigned(path) for path in store.folders()},
             created={one.id: one.created for one in found if one.id not in self._damage.releases},
             staging=tuple(host.state()["staging"]),
-            status=status,
+            status=lasting(status),
             listing=listing,
         )
 
