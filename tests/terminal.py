@@ -52,6 +52,16 @@ class Terminal:
                 except OSError:
                     select.select([], [], [], 0.05)
 
+    def ended(self, seconds: float) -> bool:
+        """Whether it has ended; what it writes within that time is read."""
+        if select.select([self._descriptor], [], [], seconds)[0]:
+            try:
+                self.said += os.read(self._descriptor, 65536).decode(errors="replace")
+            except OSError:
+                self.wait()
+                return True
+        return False
+
     def close(self) -> None:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)

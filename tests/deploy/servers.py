@@ -80,7 +80,7 @@ SERVERS = {
     "granian": "python app.py granian",
 }
 DROPS = {"gthread", "hypercorn", "uvicorn", "uvicorn with workers", "waitress"}
-"""They close connections that they have accepted, when they are told to end; hypercorn seldom, on a busy machine."""
+"""They close connections that they have accepted, when they are told to end; hypercorn seldom, under load."""
 PER_SECOND = 100
 
 

@@ -7,9 +7,10 @@ from xml.etree import ElementTree
 import pyte
 import pytest
 
-from tests.docs.pictures import PICTURES, WIDTHS, drawn
+from tests.docs.pictures import CAST, PICTURES, WIDTHS, drawn, moving
 
-FILES = sorted(PICTURES.glob("*.svg"))
+FILES = sorted(PICTURES.glob("*-*.svg"))
+CAST_FILE = PICTURES / f"{CAST}.svg"
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -35,9 +36,25 @@ def test_every_picture_is_there_for_every_width() -> None:
     assert {file.stem for file in FILES} == {f"{name}-{width}" for name in names for width in WIDTHS}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*FILES, CAST_FILE], ids=lambda file: file.stem)
 def test_a_picture_shows_a_command_and_loads_nothing(file: Path) -> None:
     svg = file.read_text()
-    assert texts(svg)[0][0].startswith("$ pusher ")
+    assert any(text.startswith("$ pusher ") for text, _ in texts(svg))
     assert {*re.findall(r"https?://[\w.]+", svg)} <= {"http://www.w3.org", "http://127.0.0.1"}
     assert not re.search(r"<(script|image|use|style|foreignObject)|url\(|href", svg)
+
+
+def test_a_cast_shows_each_text_as_long_as_it_stood_there_and_keeps_the_last() -> None:
+    first, passing, last = ('<text x="1">a</text>', '<text x="2">b</text>', '<text x="3">c</text>')
+    flash = '<text x="4">d</text>'
+    svg = moving([(0, [first]), (1, [first, passing]), (2.5, [first, flash]), (2.5, [first, last])], rows=1)
+    found = {
+        (one.text, one.get("visibility")): [dict(each.attrib) for each in one]
+        for one in ElementTree.fromstring(svg).iter(f"{SVG}text")
+    }
+    show, hide = ({"attributeName": "visibility", "to": to} for to in ("visible", "hidden"))
+    assert found == {
+        ("a", None): [],
+        ("b", "hidden"): [show | {"begin": "1.00s", "dur": "1.50s"}],
+        ("c", None): [hide | {"begin": "0s", "dur": "2.50s"}],
+    }
