@@ -99,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(answer, dict):
                 return self._send(canonical(answer) + b"\n", "application/json")
             self._stream(answer)
+        except KeyboardInterrupt:
+            self.close_connection = True  # the command ends
         except Problem as problem:
             # What was sent with it is not read: the connection would be out of step.
             self.close_connection = self.close_connection or changes

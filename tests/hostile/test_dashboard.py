@@ -152,7 +152,7 @@ async def test_an_environment_that_wants_to_be_confirmed_is_typed_with_the_versi
 
 
 FOREIGN = {
-    "a rebound name": {"Host": "evil.example:{port}"},
+    "a rebound name": {"Host": "evil.example:{port}", "Origin": "http://evil.example:{port}"},
     "the name of another port": {"Host": "127.0.0.1:1"},
     "no port": {"Host": "127.0.0.1"},
     "no host": {"Host": None},

@@ -19,7 +19,12 @@ export async function ask(path, options = {}) {
 }
 
 /** The objects of an answer that comes line by line, as they come. Throws: Problem, also when it breaks off. */
-export async function* lines(path, signal, opened = () => {}) {
+export async function* lines(path, signal, opened) {
+  for await (const some of batches(path, signal, opened)) yield* some;
+}
+
+/** The same, as many at a time as have come together: for answers of thousands of lines. */
+export async function* batches(path, signal, opened = () => {}) {
   const response = await got(path, {signal});
   opened();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -30,12 +35,11 @@ export async function* lines(path, signal, opened = () => {}) {
       if (done) return;
       const whole = (rest + value).split("\n");
       rest = whole.pop();
-      for (const line of whole) {
-        if (!line.trim()) continue;
-        const one = JSON.parse(line);
-        if (one.problem && Object.keys(one).length === 1) throw new Problem(one.problem);
-        yield one;
-      }
+      const some = whole.filter((line) => line.trim()).map((line) => JSON.parse(line));
+      const last = some.at(-1);
+      const broken = last?.problem && Object.keys(last).length === 1 ? some.pop() : null;
+      if (some.length) yield some;
+      if (broken) throw new Problem(broken.problem);
     }
   } finally {
     reader.cancel().catch(() => {});

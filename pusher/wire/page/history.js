@@ -1,7 +1,7 @@
 // All deployments of an app, from the records of its history. The newest are read first; the others when somebody
 // looks for them. However many there are, the page holds 25 rows of them.
 
-import {lines, Problem} from "./api.js";
+import {batches, lines, Problem} from "./api.js";
 import {badge, el, fill, panel, table} from "./dom.js";
 import {age, duration, KINDS, name, visible} from "./words.js";
 
@@ -44,16 +44,15 @@ export class History {
 
   /** Read the records that are new. Throws: Problem. */
   async read(after = this.last) {
-    for await (const record of lines(`${this.path}/history?after=${after}`, this.ended)) {
-      this.last = Math.max(this.last, record.record);
-      if (record.what === "begun") {
-        this.put(record.id, {kind: record.kind, version: record.version, release: record.release, by: record.by, started: record.started, outcome: null, ms: null, problem: null, ...this.known.get(record.id)});
-      } else if (record.what === "ended") {
-        const row = this.known.get(record.id);
-        if (row) this.put(record.id, {outcome: record.phase, ms: record.finished - row.started});
-      }
-    }
+    for await (const some of batches(`${this.path}/history?after=${after}`, this.ended)) some.forEach((one) => this.take(one));
     this.draw();
+  }
+
+  take({what, id, record, kind, version, release, by, started, phase, finished}) {
+    this.last = Math.max(this.last, record);
+    const row = this.known.get(id);
+    if (what === "begun" && !row) this.put(id, {kind, version, release, by, started, outcome: null, ms: null, problem: null});
+    else if (what === "ended" && row) this.put(id, {outcome: phase, ms: finished - row.started});
   }
 
   put(id, members) {

@@ -35,6 +35,8 @@ export class Log {
 
   async run() {
     this.ended.addEventListener("abort", () => this.turn.abort());
+    // A browser has six connections to a server, for all its tabs: one that nobody sees must not keep one of them.
+    document.addEventListener("visibilitychange", () => document.hidden && this.turn.abort(), {signal: this.ended});
     while (!this.ended.aborted) {
       this.turn = new AbortController();
       await seen();
