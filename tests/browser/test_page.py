@@ -17,7 +17,7 @@ from tests.docs.documents import REPOSITORY
 from tests.host import APP, Host, hook, wsgi
 
 BROKEN = {"app.py": "import shop\n", "requirements.txt": "gunicorn==22.0.0\n"}
-EVIL = "<img src=x onerror=pwned=1>"
+EVIL = "<img src=x onerror=pwned=1>" + 100 * "a"
 ROWS = 10_000
 
 
@@ -213,21 +213,23 @@ async def test_the_page_is_usable_with_the_keyboard(browser: Browser, host: Host
     assert await browser.run("return document.activeElement.innerText") == "v1"
 
 
-async def test_the_page_fits_a_narrow_screen_and_goes_dark(browser: Browser, host: Host):
-    await host.deploy(wsgi("v1"), "v1")
-    await host.send(BROKEN, "v2")
-    await browser.open(page_of(host))
-    await browser.says("failed v2", "#deployment")
-    back = "getComputedStyle(document.body).backgroundColor"
-    light = await browser.run(f"return {back}")
-    await browser.scheme("dark")
-    await browser.resize(*NARROW)
-    assert await browser.run(f"return {back}") != light
-    assert await browser.run("return document.documentElement.scrollWidth") <= NARROW[0]
-    # What a table says is still there, a line a cell.
-    assert "Outcome" in await browser.run(
-        "return getComputedStyle(document.querySelector('#history td:nth-child(2)'), '::before').content"
-    )
+async def test_the_page_fits_a_narrow_screen_and_goes_dark(browser: Browser):
+    async with opened("shop", drain_s=0.1) as (door, agent):
+        hostile(agent.apps["shop"])
+        await roll_back_in_markup(door, agent.apps["shop"])
+        await browser.open(f"http://{door.address}/")
+        await browser.says(EVIL, "#deployment")
+        await browser.says(EVIL, "#history")
+        back = "getComputedStyle(document.body).backgroundColor"
+        light = await browser.run(f"return {back}")
+        await browser.scheme("dark")
+        await browser.resize(*NARROW)
+        assert await browser.run(f"return {back}") != light
+        assert await browser.run("return document.documentElement.scrollWidth") <= NARROW[0]
+        # What a table says is still there, a line a cell.
+        assert "Outcome" in await browser.run(
+            "return getComputedStyle(document.querySelector('#history td:nth-child(2)'), '::before').content"
+        )
 
 
 async def test_ten_thousand_deployments_are_found_and_paged_through(browser: Browser):
