@@ -15,6 +15,8 @@ from pusher.wire.report import Named
 from tests.browser.browser import ENTER, ESCAPE, NARROW, Browser
 from tests.browser.dashboards import Run, dashboard
 from tests.browser.foreign import EVIL, NOTHING, attack, serving, tried
+from tests.browser.markup import EVIL as MARKUP
+from tests.browser.markup import hostile, roll_back_in_markup
 from tests.deploy.simulated_agent import opened
 from tests.host import APP, Host, running, wsgi
 from tests.publishing import Publisher
@@ -134,6 +136,25 @@ async def test_pages_of_others_get_nothing_although_the_browser_has_the_cookie(
     said = await run.said()
     assert "refused POST: its Origin is http://127.0.0.1:" in said
     assert f"refused GET: its Host is {EVIL}:{run.port}" in said
+
+
+async def test_what_a_host_says_is_shown_as_text_whatever_it_is(browser: Browser, tmp_path: Path):
+    async with opened("shop", drain_s=0.1) as (door, agent):
+        hostile(agent.apps["shop"])
+        await roll_back_in_markup(door, agent.apps["shop"])
+        async with dashboard("--host", f"http://{door.address}", home=tmp_path) as run:
+            await browser.open(run.address)
+            await browser.says(MARKUP, "#hosts")
+            await browser.resize(*NARROW)
+            assert await browser.run("return document.documentElement.scrollWidth") <= NARROW[0]
+            await browser.click("#hosts a")
+            await browser.says(MARKUP, "#live .big")
+            await browser.says(MARKUP, "#releases")
+            await browser.click("#live button.danger")
+            await browser.says(f"Roll back: {MARKUP}", "dialog")
+            assert await browser.run("return [window.pwned ?? null, document.images.length]") == [None, 0]
+            refused = [one for one in await browser.messages() if "Security Policy" in one or "Trusted" in one]
+            assert refused == []
 
 
 async def test_a_fleet_is_shown_by_waves_and_its_unwell_hosts_by_name(

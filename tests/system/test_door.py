@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from pusher.wire import DOOR, SSH_DOOR
+from pusher.wire.page import AGENT_FILES
 from tests.system.server import APP, Server
 
 GREEDY = """
@@ -94,6 +95,19 @@ def test_process_1_holds_every_address_of_the_agent(live: Server) -> None:
     unix = ("--unix-socket", "/run/pusher-agent/api.sock", "http://localhost/status")
     for user, member in (("alice", "live"), ("mallory", "code")):
         assert member in json.loads(live.machine.says("curl", "-sS", *unix, user=user))
+
+
+def test_the_page_is_in_the_package_and_shows_an_operator_what_is_there(live: Server) -> None:
+    assert "/page/agent.js" in live.machine.says("curl", "-sS", "agent:9000/", user="alice")
+    for name in AGENT_FILES:
+        assert live.machine.says("curl", "-sSf", f"agent:9000/page/{name}", user="alice")
+    assert live.curl("/", user="mallory")["code"] == "not_allowed"
+    assert live.curl("/apps", user="alice")["apps"] == [{"app": APP, "problem": None}]
+    assert live.curl(f"/apps/{APP}/health", user="alice")["healthy"] is True
+    status = live.curl("/status", user="alice")
+    assert status["live"]["since"]
+    assert status["live"]["by"]
+    assert 0 < status["disk"]["free"] <= status["disk"]["total"]
 
 
 async def test_while_the_agent_restarts_connections_wait_and_nobody_else_gets_its_place(live: Server) -> None:
