@@ -1,4 +1,4 @@
-"""What all hosts say, as it changes: each is asked once a second by a thread of its own, while somebody looks.
+"""What all hosts say, as it changes: each is asked all the time by a thread of its own, while somebody looks.
 
 Invariant: a host that does not answer delays no other, and nothing is asked when nobody has looked for a while.
 """
@@ -14,9 +14,10 @@ from pusher.fleet.history import check_history
 from pusher.transport.client import Client
 from pusher.wire import Problem
 
-EVERY_S = 1.0
+EVERY_S = 0.6
 _LOOKED_S = 15.0
 _APPS_S = 30.0
+_HEALTH_S = 10.0
 _TOGETHER_S = 0.1
 """How long changes are collected, so that those of many hosts are one."""
 
@@ -108,6 +109,7 @@ class Asking:
         self._folder = folder
         self._apps: list[dict[str, Any]] = []
         self._asked = -_APPS_S
+        self._health: dict[str, tuple[float, dict[str, Any] | None]] = {}
         self._heads: dict[str, object] = {}
         self._wrong: dict[str, dict[str, Any] | None] = {}
 
@@ -136,7 +138,20 @@ class Asking:
         shown = {key: status.get(key) for key in _SHOWN}
         shown["live"] = _part(status.get("live"), _LIVE)
         shown["last"] = _part(status.get("last"), _LAST)
-        return {**shown, "app": name, "problem": None, "history": self._history(client, name, status)}
+        return {
+            **shown,
+            "app": name,
+            "problem": None,
+            "history": self._history(client, name, status),
+            "health": self._healthy(client, name) if shown["live"] else None,
+        }
+
+    def _healthy(self, client: Client, name: str) -> dict[str, Any] | None:
+        """What the app answers to its health check: asked more rarely, for each question is a request to it."""
+        known = self._health.get(name)
+        if known is None or time.monotonic() - known[0] >= _HEALTH_S:
+            known = self._health[name] = time.monotonic(), _part(client.health(name), ("healthy", "why"))
+        return known[1]
 
     def _history(self, client: Client, name: str, status: Mapping[str, Any]) -> dict[str, Any] | None:
         """What is wrong with the app's history, as this user has seen it before."""

@@ -167,6 +167,9 @@ async def test_the_page_is_usable_with_the_keyboard(browser: Browser, host: Host
     await browser.press(ENTER)
     await browser.says("done v1", "#deployment .outcome")
     assert await browser.run("return document.activeElement.innerText") == "v1"
+    # The way to the content is a part of the address, and that is no reason to show nothing.
+    await browser.open(f"{page_of(host)}#main")
+    await browser.says("v1", "#live")
 
 
 async def test_the_page_fits_a_narrow_screen_and_goes_dark(browser: Browser):

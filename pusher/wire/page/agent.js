@@ -24,14 +24,14 @@ async function start() {
 }
 
 function open({host, apps}) {
-  const wanted = decodeURIComponent(location.hash.slice(1));
-  if (wanted === "main") return;
+  if (location.hash === "#main" && view) return;
+  const wanted = decodeURIComponent(location.hash.slice(2));
   const app = apps.find((one) => one.app === wanted) ?? apps[0];
   view?.close();
   document.title = app ? `${app.app} on ${host}` : host;
   fill(top, el("h1", {}, name(app?.app ?? "No app yet"), el("small", {}, " on ", name(host))),
     apps.length > 1 && el("nav", {"aria-label": "Apps"}, apps.map((one) =>
-      el("a", {href: `#${encodeURIComponent(one.app)}`, "aria-current": one === app && "page", "data-key": one.app}, name(one.app)))));
+      el("a", {href: `#/${encodeURIComponent(one.app)}`, "aria-current": one === app && "page", "data-key": one.app}, name(one.app)))));
   if (!app) return fill(main, el("p", {}, "Set one up, as root: ", el("code", {}, "pusher-agent app add NAME")));
   view = new AppView({base: "", app: app.app, problem: app.problem});
   fill(main, view.node);

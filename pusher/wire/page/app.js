@@ -13,6 +13,7 @@ import {visible} from "./words.js";
 
 const EVERY_MS = 2000;
 const HEALTH_EVERY_MS = 10_000;
+const MENDED_EVERY_MS = 5000;
 
 export class AppView {
   /** `base` leads to the host, `actions` offers changes (without it, there are none). */
@@ -40,13 +41,30 @@ export class AppView {
 
   /** Draw, and go on, until `close`. */
   async run() {
-    if (this.problem) return this.say(this.problem);
+    await this.mended();
+    if (this.ended.signal.aborted) return;
     this.askHealth();
     this.log.run();
     while (!this.ended.signal.aborted) {
       await seen();
       await this.refresh();
       await rest(EVERY_MS, this.ended.signal);
+    }
+  }
+
+  /** Return when the app can be used: somebody may be correcting its file just now. */
+  async mended() {
+    while (this.problem && !this.ended.signal.aborted) {
+      this.say(this.problem);
+      await rest(MENDED_EVERY_MS, this.ended.signal);
+      await seen();
+      try {
+        await ask(`${this.path}/status`);
+        this.problem = null;
+      } catch (problem) {
+        if (!(problem instanceof Problem)) throw problem;
+        this.problem = problem.members;
+      }
     }
   }
 

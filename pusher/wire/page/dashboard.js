@@ -46,7 +46,7 @@ async function watch() {
 /** Show what the address names: a host and an app, or all of them. */
 function route() {
   const [place, app] = location.hash.slice(2).split("/");
-  if (location.hash === "#main") return;
+  if (location.hash === "#main" && opened !== null) return;
   const host = place === "" ? null : known.hosts[Number(place)];
   if (!host || !app) {
     if (opened === "" && main.contains(everything)) return;
@@ -86,7 +86,7 @@ function drawHosts(all) {
 function rank({host, app}) {
   if (!host.asked) return 1;
   if (host.problem || !app) return host.problem ? 0 : 3;
-  if (app.problem || app.history || app.trouble || app.drift || (app.live && !app.running) || app.last?.outcome === "stuck" || app.last?.outcome === "failed") return 0;
+  if (app.problem || app.history || app.trouble || app.drift || (app.live && !app.running) || app.health?.healthy === false || app.last?.outcome === "stuck" || app.last?.outcome === "failed") return 0;
   return app.deploying ? 2 : 3;
 }
 
@@ -100,6 +100,7 @@ function drawRow({host, place, app, rank}) {
   const states = [
     app.deploying && badge(`deploying ${visible(app.deploying.version)}`, "going"),
     app.live && !app.running && badge("does not run", "bad"),
+    app.running && app.health?.healthy === false && [badge("not healthy", "bad"), ` ${visible(app.health.why)}`],
     app.trouble && [badge("trouble", "bad"), ` ${visible(app.trouble)}`],
     app.drift && badge("drift", "bad"),
     app.history && badge("history changed", "bad"),
@@ -111,9 +112,9 @@ function drawRow({host, place, app, rank}) {
   return {class: rank === 0 && "unwell", cells: [
     el("a", {href: `#/${place}/${encodeURIComponent(app.app)}`, "data-key": `${place}/${app.app}`}, name(host.name)),
     name(app.app),
-    live ? [name(live.version, "version"), live.signed_by && el("small", {}, " signed by ", name(live.signed_by))] : "nothing yet",
+    live ? [name(live.version, "version"), " ", el("small", {}, visible(live.release)), live.signed_by && el("small", {}, " signed by ", name(live.signed_by))] : "nothing yet",
     live?.since && [age(live.since), " by ", name(live.by)],
-    states.length ? states : badge("well", "good"),
+    states.length ? states : badge(app.health?.healthy ? "healthy" : "well", "good"),
     last && [badge(last.outcome ?? "under way", KINDS[last.outcome] ?? "going"), " ", name(last.version, "version"), " ", age(last.started)],
   ]};
 }
