@@ -106,7 +106,11 @@ def _limited(screen: Screen) -> Callable[[str], None]:
 
 
 def _open(address: str) -> None:
-    import webbrowser
+    import os
+    import sys
 
-    # A browser in the terminal would take it away; without a screen there is nothing to open.
-    webbrowser.open(address)
+    # Without a screen, `webbrowser` may start a browser in the terminal, and that one cannot show the page.
+    if sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        import webbrowser
+
+        webbrowser.open(address)

@@ -35,10 +35,11 @@ class Run:
 
 
 @asynccontextmanager
-async def dashboard(*words: str, home: Path, **variables: str) -> AsyncIterator[Run]:
-    """A run of `pusher dashboard` with these words."""
+async def dashboard(*words: str, home: Path, quietly: bool = True, **variables: str) -> AsyncIterator[Run]:
+    """A run of `pusher dashboard` with these words; `quietly`, it opens no browser."""
+    quiet = ("--no-browser",) if quietly else ()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pusher", "dashboard", "--no-browser", *words),
+        *(sys.executable, "-m", "pusher", "dashboard", *quiet, *words),
         cwd=home,
         env={**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1", **variables},
         stdout=-1,
