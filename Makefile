@@ -70,6 +70,10 @@ HOSTS := 1000
 bench-fleet: setup-test ## measure: one publish that HOSTS hosts fetch, from each kind of server
 	$(bin)/python -m tests.bench.fleet --hosts $(HOSTS)
 
+.PHONY: bench-page
+bench-page: setup-test ## measure the page: its weight, its first picture, many rows, many hosts, a fleet of HOSTS
+	$(bin)/python -m tests.bench.page --hosts $(HOSTS)
+
 .PHONY: canary
 canary: setup-test ## switch off one defence after the other: its test must notice; ONLY=WORD for some of them
 	$(bin)/python -m tests.canary $(ONLY)

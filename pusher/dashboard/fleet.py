@@ -1,8 +1,8 @@
 """A fleet as the page shows it: the release that is spreading, its waves, how many hosts stand where, and by name
 those of which a person should know, the unwell first.
 
-Invariant: it is read again only when somebody looks, and not more often than every few seconds: a thousand reports
-are a thousand signatures.
+Invariant: it is read again only when somebody looks, and most of the time nobody reads: a thousand reports are a
+thousand signatures.
 """
 
 import threading
@@ -18,6 +18,8 @@ from pusher.wire.channel import Channel, wave_of
 
 EVERY_S = 5.0
 _NAMED_MOST = 200
+_RESTS = 5
+"""How many times longer than it took nothing is read."""
 
 
 class Fleet:
@@ -27,15 +29,17 @@ class Fleet:
         self._survey = survey
         self._every_s = every_s
         self._lock = threading.Lock()
-        self._looked = -every_s
+        self._next = 0.0
         self._found: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any]:
         """How the fleet stands. Raises: Problem, if its repository cannot be read."""
         with self._lock:
-            if time.monotonic() - self._looked >= self._every_s:
+            began = time.monotonic()
+            if began >= self._next:
                 self._found = fleet_document(self._survey())
-                self._looked = time.monotonic()
+                ended = time.monotonic()
+                self._next = ended + max(self._every_s, _RESTS * (ended - began))
             return self._found
 
 
