@@ -107,7 +107,7 @@ def browsing() -> Iterator[Browser]:
     for argument in (
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"),
-        "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP *.evil.example 127.0.0.1",
+        "--host-resolver-rules=MAP evil.example 127.0.0.1, MAP agent 127.0.0.1",
         f"--window-size={WIDE[0]},{WIDE[1]}",
     ):
         options.add_argument(argument)

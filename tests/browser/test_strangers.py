@@ -24,6 +24,20 @@ async def test_a_page_of_another_origin_reads_nothing_and_changes_nothing(browse
         assert {one["code"] for one in refused} == {"not_allowed"}
 
 
+async def test_where_a_browser_does_not_say_who_asks_nothing_can_be_read_or_changed_either(browser: Browser):
+    """To a browser, http://agent is no trustworthy origin: it leaves Sec-Fetch-Site out, and often Origin."""
+    async with opened("shop", drain_s=0.1) as (door, agent):
+        port = door.address.rpartition(":")[2]
+        await browser.open(f"http://agent:{port}/")
+        await browser.says("shop", "h1")
+        await browser.open("about:blank")
+        agent.apps["shop"].calls.clear()
+        page = attack(f"http://agent:{port}", read="/status", change="/rollback")
+        async with serving(lambda: page) as other:
+            assert await tried(browser, f"http://{EVIL}:{other}/") == NOTHING
+        assert {*changes(agent)} <= {"status"}
+
+
 async def test_a_rebound_name_gets_nothing_of_the_page(browser: Browser):
     """The name server of evil.example says 127.0.0.1: the door becomes a part of its site."""
     async with opened("shop", drain_s=0.1) as (door, agent):
