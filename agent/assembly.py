@@ -18,6 +18,7 @@ from agent.core.layout import AppLayout, HostLayout
 from agent.daemon import Agent, App, serve
 from agent.deploy.condition import Condition
 from agent.deploy.deployer import Deployer
+from agent.deploy.figures import Figures
 from agent.deploy.ground import Ground, Place
 from agent.deploy.in_force import InForce
 from agent.deploy.lock import DeploymentLock
@@ -124,6 +125,8 @@ async def serve_host(
         address=config.door.address,
         path=layout.api_socket,
         group=config.door.group,
+        metrics_users=config.door.metrics_users,
+        clock=clock,
         limits=config.limits,
         stop=stop,
         held=sockets,
@@ -248,6 +251,17 @@ def _app(
         journal=journal,
         clock=clock,
     )
+    figures = Figures(
+        name,
+        lock=lock,
+        recovery=recovery,
+        store=store,
+        service=service,
+        ground=ground,
+        processes=processes,
+        journal=journal,
+        clock=clock,
+    )
     subscribed = Subscribed(name, host=host.name, lock=lock, store=store, journal=journal, clock=clock)
     return App(
         name,
@@ -256,6 +270,7 @@ def _app(
         admission=in_force,
         recovery=recovery,
         subscribed=subscribed,
+        figures=figures,
     )
 
 

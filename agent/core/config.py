@@ -352,10 +352,11 @@ class AppConfig(_Table):
 
 
 class Door(_Table):
-    """The HTTP door: its loopback address, and the group whose members may deploy."""
+    """The HTTP door: its loopback address, the group whose members may deploy, and who else may read metrics."""
 
     address: str = Field("127.0.0.1:9000", pattern=r"^127\.\d+\.\d+\.\d+:\d+$")
     group: str = "pusher"
+    metrics_users: list[Annotated[str, Field(min_length=1)]] = []
 
 
 class BundleLimits(_Table):

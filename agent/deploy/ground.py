@@ -17,6 +17,7 @@ from agent.host.releases.store import ReleaseStore
 from pusher.wire import Code, Problem, Refused
 
 _FRESH_S = 60.0
+_OLD_S = 900.0
 _PATIENCE_S = 1.0
 
 _log = structlog.get_logger()
@@ -98,10 +99,25 @@ class Ground:
         release, when, found = self._drift
         if release == live and self._clock.elapsed() - when < _FRESH_S:
             return found
+        done, _ = await asyncio.wait({self._compared(live)}, timeout=_PATIENCE_S)
+        return self._drift[2] if done and self._drift[0] == live else None
+
+    async def newest_drift(self) -> str | None:
+        """As `drift`, for those who ask every few seconds: nobody waits, and an answer may be 15 minutes old.
+
+        To read a large release each minute would cost more than the app does.
+        """
+        live = await asyncio.to_thread(self._store.live)
+        release, when, found = self._drift
+        if live is not None and (release != live or self._clock.elapsed() - when >= _OLD_S):
+            self._compared(live)
+        return found if live is not None and release == live else None
+
+    def _compared(self, live: str) -> "asyncio.Task[str]":
+        """The comparison that is under way; it is begun if there is none."""
         if self._comparing is None or self._comparing.done():
             self._comparing = asyncio.create_task(self._compare(live), name=f"drift-{self._place.app}")
-        done, _ = await asyncio.wait({self._comparing}, timeout=_PATIENCE_S)
-        return self._drift[2] if done and self._drift[0] == live else None
+        return self._comparing
 
     async def _compare(self, live: str) -> str:
         found = await asyncio.to_thread(self._store.intact, live)

@@ -1,10 +1,12 @@
 """What the doors ask of the agent behind them, and nothing more."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from agent.core.drop import Awaited
 from agent.deploy.admission import VerifiedManifest
 from agent.deploy.deployer import Rollback, Send
+from agent.deploy.figures import AppFigures
 from agent.host.ports import Bundle
 from pusher.wire import Entry, Event, LogLine, Refused
 
@@ -135,6 +137,14 @@ class Admission(Protocol):
         ...
 
 
+class Figures(Protocol):
+    """What can be measured of one app. Nothing here changes anything."""
+
+    async def read(self) -> AppFigures:
+        """The figures now. Raises: Failed, if the journal cannot be read."""
+        ...
+
+
 class App(Protocol):
     """One app that can be used."""
 
@@ -150,6 +160,9 @@ class App(Protocol):
     @property
     def admission(self) -> Admission: ...
 
+    @property
+    def figures(self) -> Figures: ...
+
 
 class Drop(Protocol):
     """The drop directory of one app."""
@@ -160,6 +173,10 @@ class Drop(Protocol):
 
     def results(self, manifest: str) -> AsyncIterator[Event]:
         """What becomes of the drop with this manifest (its SHA-256), each time it changes, until it is settled."""
+        ...
+
+    def waiting(self) -> Iterable[Awaited]:
+        """What each drop waits for that waits, as of the last scan."""
         ...
 
 

@@ -145,6 +145,11 @@ class Service(Protocol):
         """The release that serves the public socket now, if any."""
         ...
 
+    @property
+    def restarts(self) -> int:
+        """How often the app has ended by itself and was to be started again, since the agent began to watch it."""
+        ...
+
     def log(self, *, lines: int, follow: bool, unit: str = "") -> AsyncIterator[LogLine]:
         """The app's last `lines` lines, oldest first; with `follow`, then every new one, without an end.
 

@@ -16,6 +16,7 @@ class Route(StrEnum):
     PAGE_FILE = "/page/{file}"
     HEALTHZ = "/healthz"
     APPS = "/apps"
+    METRICS = "/metrics"
     STATUS = "/status"
     RELEASES = "/releases"
     LOGS = "/logs"

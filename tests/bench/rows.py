@@ -25,6 +25,7 @@ _STATIC_FILES, _STATIC_BYTES = 100, 2 * _MB
 _MANY_FOLDERS, _MANY_FILES, _MANY_BYTES = 100, 100, 20_000
 # Nobody rolls back before a candidate has gone.
 _AFTERWARDS_S = 3
+_PAST_DEPLOYMENTS = 10_000
 # `watchfiles` asks for changes 4 times a second; the watchdog is fed every 10 to 15 s, with a wake-up or two.
 _SETTLED_S, _REST_S, _WAKES_MOST = 15, 60, 4 * 60 + 30
 
@@ -166,6 +167,20 @@ def rest(bench: Bench) -> Iterator[Result]:
         yield Result("the agent's memory at rest: after two deployments", _size(place.agent_memory("VmRSS")))
 
 
+def scrape(bench: Bench) -> Iterator[Result]:
+    """GET /metrics with 10,000 deployments in the journal; VmRSS before and after"""
+    with bench.place("scrape") as place:
+        place.send("v1")
+        place.remember(_PAST_DEPLOYMENTS)
+        before = place.agent_memory("VmRSS")
+        yield Result("the first scrape of an agent", _spread([place.scrape()]))
+        yield Result(f"a scrape, {_PAST_DEPLOYMENTS} deployments", _spread([place.scrape() for _ in range(100)]))
+        after = place.agent_memory("VmRSS")
+        yield Result(
+            "the agent's memory before the first scrape, and after 100", f"{_size(before)}, {_size(after)}"
+        )
+
+
 def server_send(bench: Bench) -> Iterator[Result]:
     """pusher send v2, by SSH to a booted host | rsync, pip install -r, ln, mv, systemctl restart, poll"""
     with booted(bench.folder / "server_send", cache=bench.cache) as place:
@@ -246,6 +261,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         science,
         version,
         rest,
+        scrape,
         pause,
         servers,
         port,

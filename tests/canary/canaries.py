@@ -163,7 +163,7 @@ CANARIES = (
     Canary(
         "tests/deploy/test_door.py::test_each_route_serves_those_its_policy_names_and_nobody_else",
         "agent/doors/http/server.py",
-        "if match.row.policy is Policy.OPERATOR:",
+        "if match.row.policy is not Policy.ANYONE:",
         "if False:",
     ),
     Canary(
@@ -375,6 +375,18 @@ CANARIES = (
         "async with asyncio.timeout(stall_s):",
         "async with asyncio.timeout(600):",
         Edit("agent/doors/http/uploads.py", "Pipe(stall_s=self._limits.stall_s", "Pipe(stall_s=600"),
+    ),
+    Canary(
+        "tests/deploy/test_door.py::test_a_user_that_is_named_reads_the_metrics_and_nothing_else",
+        "agent/doors/http/rights.py",
+        "return may_watch(caller, own_uid=own_uid, group=group, users=self._metrics_users)",
+        "return True",
+    ),
+    Canary(
+        "tests/deploy/test_metrics.py::test_many_callers_at_once_get_one_scrape",
+        "agent/doors/http/metrics.py",
+        "if self._scraping is None or self._scraping.done():",
+        "if True:",
     ),
     # Only what was signed, whole, fresh and for this host.
     Canary(

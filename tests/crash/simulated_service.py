@@ -128,6 +128,8 @@ class SimulatedService:
             self._serving.dismiss()
         self._serving = None
 
+    restarts = 0
+
     def running(self) -> SimulatedMain | None:
         return self._serving
 

@@ -14,7 +14,10 @@ from typing import Any
 import zstandard
 
 from agent.core.config import BundleLimits
+from agent.core.drop import Awaited
+from agent.core.tally import Tally
 from agent.deploy.deployer import Rollback, Send
+from agent.deploy.figures import AppFigures
 from agent.doors.http.server import DoorLimits, HttpDoor
 from agent.host.ports import Bundle
 from pusher.wire import Event, Happened, Head, LogLine, LogUnit, Manifest, Problem
@@ -250,6 +253,29 @@ class SimulatedApp:
 
         return pieces()
 
+    @property
+    def figures(self) -> "SimulatedApp":
+        return self
+
+    async def read(self) -> AppFigures:
+        self.calls.append(("figures",))
+        if self.refusal:
+            raise self.refusal
+        await self.goes_on.wait()
+        return AppFigures(
+            tally=Tally(),
+            releases={},
+            live=None,
+            deploying=False,
+            running=False,
+            healthy=None,
+            restarts=0,
+            drift=None,
+            trouble=False,
+            disk_free=None,
+            disk_size=None,
+        )
+
     async def command_began(self, run: str, *, by: str, release: str, command: str) -> None:
         self.calls.append(("command_began", run, by, release, command))
 
@@ -267,6 +293,9 @@ class SimulatedDrop:
 
     async def scan(self) -> None:
         return
+
+    def waiting(self) -> list[Awaited]:
+        return []
 
     async def results(self, manifest: str) -> AsyncIterator[Event]:
         yield Event(1, TIME, "landing", {"state": "deployed", "manifest": manifest})

@@ -61,13 +61,29 @@ async def test_each_route_serves_those_its_policy_names_and_nobody_else(at, row,
     before = len(at.calls)
     path, options, body = example(row)
     answer = await at.curl(path, *options, uid=uid, unix=unix, body=body)
-    allowed = {Policy.ANYONE: True, Policy.OPERATOR: operator, Policy.ROOT: uid is None}
+    allowed = {Policy.ANYONE: True, Policy.WATCHER: operator, Policy.OPERATOR: operator, Policy.ROOT: uid is None}
     if allowed[row.policy]:
         assert answer.status in (200, 202)
     else:
         assert answer.status == 403
         assert row.method == "HEAD" or answer.json["code"] == "not_allowed"
         assert len(at.calls) == before
+
+
+@as_root
+@pytest.mark.root
+@transports
+async def test_a_user_that_is_named_reads_the_metrics_and_nothing_else(unix):
+    """`bin` has uid 2 on every Debian, and is in no group but its own."""
+    async with visiting("shop", metrics_users=["nobody-here", "bin"]) as at:
+        answer = await at.curl("/metrics", uid=2, unix=unix)
+        assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, "text/plain")
+        assert (await at.curl("/status", uid=2, unix=unix)).status == 403
+        refused = await at.curl("/metrics", uid=3, unix=unix)
+        assert (refused.status, refused.json["code"]) == (403, "not_allowed")
+        assert 'metrics_users = ["sys"]' in refused.json["hint"]
+        assert "bin" not in refused.json["detail"]
+        assert (await at.curl("/metrics", uid=UNMAPPED)).json["title"] == "The caller is unknown"
 
 
 @as_root

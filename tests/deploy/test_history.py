@@ -16,6 +16,12 @@ from tests.deploy.shell import Shell
 from tests.deploy.simulated_agent import until
 from tests.host import APP, Host, make_key, running, wsgi
 
+BEFORE_HISTORIES = (
+    "drop table history; drop table marks; drop table step_times; drop index deployments_of_outcome;"
+    " pragma user_version = 1"
+)
+"""Makes a journal one of the first schema."""
+
 
 def change(host: Host, sql: str) -> None:
     with closing(sqlite3.connect(host.layout.journal)) as db, db:
@@ -96,7 +102,7 @@ async def test_a_row_that_was_changed_by_hand_is_named_by_the_command_and_by_che
 async def test_a_journal_from_before_is_adopted_and_the_log_says_so(host_off: Host) -> None:
     async with running(host_off) as host:
         await host.deploy(wsgi("v1"), "v1")
-    await asyncio.to_thread(change, host_off, "drop table history; drop table marks; pragma user_version = 1")
+    await asyncio.to_thread(change, host_off, BEFORE_HISTORIES)
     with capture_logs() as logs:
         async with running(host_off) as host:
             _, answer = await host.request("GET", "/status")

@@ -20,6 +20,7 @@ from agent.core.plan import (
     finish_at,
     resume_at,
 )
+from agent.doors.http.families import METRICS
 from tests.docs.documents import DOCUMENTS, REPOSITORY
 
 PLACE = re.compile(r"(<!-- drawn: ([\w ]+) -->\n)(.*?)(<!-- /drawn -->)", re.S)
@@ -106,6 +107,16 @@ def walls() -> str:
     return "\n".join(f"- `{one['id']}`: {one['name']}" for one in _contracts("forbidden")) + "\n"
 
 
+def metrics() -> str:
+    """The table of all metrics."""
+    rows = ["| metric | kind | labels | says |", "| --- | --- | --- | --- |"]
+    for one in METRICS:
+        rows.append(
+            f"| `{one.name}` | {one.kind} | {' '.join(f'`{label}`' for label in one.labels)} | {one.says} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
 DRAWINGS: Mapping[str, Callable[[], str]] = {
     "phases": phases,
     "recovery": recovery_table,
@@ -117,6 +128,7 @@ DRAWINGS: Mapping[str, Callable[[], str]] = {
     "way of a recovery": way_of_a_recovery,
     "floors": floors,
     "walls": walls,
+    "metrics": metrics,
 }
 
 

@@ -6,6 +6,11 @@ import re
 from tests.system.server import APP, Server
 
 JOURNAL = "/var/lib/pusher-agent/journal.sqlite"
+BEFORE_HISTORIES = (
+    "drop table history; drop table marks; drop table step_times; drop index deployments_of_outcome;"
+    " pragma user_version = 1"
+)
+"""Makes a journal one of the first schema."""
 CHANGE = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.executescript(sys.argv[2])"
 
 
@@ -55,7 +60,7 @@ def test_a_changed_row_a_rewritten_chain_and_a_new_journal_are_found_by_check(li
         sql(live, "update deployments set made_by = 'mallory' where app = 'flask-demo'")
         assert f"{APP}: its history was changed" in check(live)
         live.machine.run("cp", "-a", "/root/kept.sqlite", JOURNAL)
-        sql(live, "drop table history; drop table marks; pragma user_version = 1")
+        sql(live, BEFORE_HISTORIES)
         live.machine.run("systemctl", "start", "pusher-agent.socket", "pusher-agent")
         assert f"{APP}: its history was shortened or replaced" in check(live)
         live.machine.run("sh", "-c", "echo 'history_since = \"2099-01-01T00:00:00Z\"' >> /etc/pusher-agent/since")

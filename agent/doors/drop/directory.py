@@ -137,6 +137,10 @@ class DropDirectory:
                 return
             await change.wait()
 
+    def waiting(self) -> Iterable[Awaited]:
+        """What each drop waits for that waits, as of the last scan."""
+        return [one.awaited for one in self._results if one.awaited is not None]
+
     async def _serve(self) -> None:
         while True:
             if self._wakeup.clear():

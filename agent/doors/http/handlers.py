@@ -12,8 +12,9 @@ from aiohttp import web
 from agent.deploy.deployer import Rollback, Send
 from agent.doors.http.guards import nearest, printable
 from agent.doors.http.page import page_file, start_page
+from agent.doors.http.metrics import Metrics
 from agent.doors.http.requests import Request, bad_parameter
-from agent.doors.http.responses import json_response, problem_response
+from agent.doors.http.responses import json_response, problem_response, text_response
 from agent.doors.http.streams import Streams
 from agent.doors.http.uploads import Uploads
 from agent.doors.ports import Agent, App, Deployment
@@ -23,10 +24,11 @@ from pusher.wire import LOG_LINES, LOG_LINES_MOST, Code, Event, Problem, Refused
 class Handlers:
     """The handlers of all routes. Raises: Problem, from every one, for what the request cannot have."""
 
-    def __init__(self, agent: Agent, *, uploads: Uploads, streams: Streams) -> None:
+    def __init__(self, agent: Agent, *, uploads: Uploads, streams: Streams, metrics: Metrics) -> None:
         self._agent = agent
         self._uploads = uploads
         self._streams = streams
+        self._metrics = metrics
 
     async def healthz(self, request: Request) -> web.StreamResponse:
         """Whether the agent is up. Anybody may ask, so it says nothing else."""
@@ -48,6 +50,9 @@ class Handlers:
     async def health(self, request: Request) -> web.StreamResponse:
         """What the app answers to its health check, asked now."""
         return json_response(await self._app(request).status.health())
+    async def metrics(self, request: Request) -> web.StreamResponse:
+        """The metrics of the agent and its apps, in the text format of Prometheus."""
+        return text_response(*await request.connection.while_open(self._metrics.scrape()))
 
     async def status(self, request: Request) -> web.StreamResponse:
         """What is live, and what is under way."""

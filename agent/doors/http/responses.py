@@ -81,6 +81,11 @@ def json_response(
     return _response(members, "application/json", status, headers)
 
 
+def text_response(body: bytes, kind: str) -> web.Response:
+    """`body` as it is, with this content type."""
+    return web.Response(body=body, headers={**_HEADERS, "Content-Type": kind})
+
+
 def problem_response(
     problem: Problem, *, status: int | None = None, instance: str = "", headers: Mapping[str, str] | None = None
 ) -> web.Response:

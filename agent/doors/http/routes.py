@@ -16,15 +16,17 @@ Handler = Callable[[Handlers, Request], Awaitable[web.StreamResponse]]
 
 
 class Policy(StrEnum):
-    """Who may use a route: anybody who can connect; those whom `agent.host.net.peer.may_deploy` admits; or only
-    those who could write the journal themselves: root, and the user of the agent."""
+    """Who may use a route: anybody who can connect; those whom `agent.host.net.peer.may_deploy` admits; these and
+    the users that `metrics_users` in agent.toml names; or only those who could write the journal themselves: root,
+    and the user of the agent."""
 
     ANYONE = "anyone"
+    WATCHER = "watcher"
     OPERATOR = "operator"
     ROOT = "root"
 
 
-ANYONE, OPERATOR, ROOT = Policy.ANYONE, Policy.OPERATOR, Policy.ROOT
+ANYONE, WATCHER, OPERATOR, ROOT = Policy.ANYONE, Policy.WATCHER, Policy.OPERATOR, Policy.ROOT
 
 
 class Row(NamedTuple):
@@ -43,6 +45,7 @@ ROUTES = (
     Row("GET", Route.PAGE, OPERATOR, (), Handlers.page),
     Row("GET", Route.PAGE_FILE, OPERATOR, (), Handlers.page_file),
     Row("GET", Route.APPS, OPERATOR, (), Handlers.apps),
+    Row("GET", Route.METRICS, WATCHER, (), Handlers.metrics),
     Row("GET", Route.STATUS, OPERATOR, (), Handlers.status),
     Row("HEAD", Route.STATUS, OPERATOR, (), Handlers.status),
     Row("GET", Route.RELEASES, OPERATOR, (), Handlers.releases),

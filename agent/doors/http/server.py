@@ -8,7 +8,7 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,16 +34,20 @@ from agent.doors.http.guards import (
     split_target,
 )
 from agent.doors.http.handlers import Handlers
+from agent.doors.http.metrics import Metrics
 from agent.doors.http.quota import ConnectionQuota, TooMany
 from agent.doors.http.requests import Request
 from agent.doors.http.responses import problem_response
+from agent.doors.http.rights import Rights
 from agent.doors.http.routes import Match, Policy, find, nearest_path
 from agent.doors.http.streams import Streams
 from agent.doors.http.uploads import Uploads
 from agent.doors.ports import Agent
 from agent.doors.refusals import Refusals
+from agent.host.clock import SystemClock
 from agent.host.net import sockets
-from agent.host.net.peer import Caller, may_deploy
+from agent.host.net.peer import Caller
+from agent.host.ports import Clock
 from pusher.wire import Code, Problem, Refused
 
 _CLOSING_S = 0.5
@@ -84,9 +88,9 @@ class DoorLimits:
 class HttpDoor:
     """Serves `agent` at `address` (as `127.0.0.1:9000`; with port 0 the kernel chooses) and at the socket `path`.
 
-    Besides root and `own_uid` (by default the process's own), members of `group` are operators. When `stop` is
-    set, uploads end at once: they would not be deployed any more. `held` are listening sockets that process 1
-    holds: with them, the door binds nothing, and removes nothing when it stops.
+    Besides root and `own_uid` (by default the process's own), members of `group` are operators. `metrics_users`
+    may read the metrics, too. When `stop` is set, uploads end at once: they would not be deployed any more. `held`
+    are listening sockets that process 1 holds: with them, the door binds and removes nothing.
     """
 
     def __init__(
@@ -96,26 +100,36 @@ class HttpDoor:
         address: str,
         path: Path,
         group: str,
+        metrics_users: Collection[str] = (),
         limits: BundleLimits,
         door_limits: DoorLimits | None = None,
         stop: asyncio.Event | None = None,
         held: Sequence[socket.socket] = (),
         own_uid: int | None = None,
         refusals: Refusals | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.address = address
         self.path = path
         self._limits = door_limits or DoorLimits()
         stop = stop or asyncio.Event()
+        self._refusals = refusals or Refusals()
+        uploads = Uploads(limits=limits, stop=stop)
         self._handlers = Handlers(
             agent,
-            uploads=Uploads(limits=limits, stop=stop),
+            uploads=uploads,
+            metrics=Metrics(
+                agent,
+                refusals=self._refusals,
+                connections=lambda: self.connections,
+                uploads=lambda: uploads.under_way,
+                clock=clock or SystemClock(),
+            ),
             streams=Streams(silence_s=self._limits.silence_s, unread_s=self._limits.unread_s, stop=stop),
         )
-        self._refusals = refusals or Refusals()
-        self._group = group
-        self._own_uid = os.geteuid() if own_uid is None else own_uid
-        self._callers = Callers(own_uid=self._own_uid, group=group)
+        own_uid = os.geteuid() if own_uid is None else own_uid
+        self._rights = Rights(own_uid=own_uid, group=group, metrics_users=metrics_users, path=path)
+        self._callers = Callers(own_uid=own_uid, group=group)
         # Threads of its own, to identify callers: uploads may take all of the loop's, and the door must still
         # respond.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="door")
@@ -309,12 +323,8 @@ class HttpDoor:
             self._note(problem, http)
             headers = {"Allow": ", ".join(match)} if match else {}
             return problem_response(problem, status=405 if match else 404, headers=headers)
-        if match.row.policy is Policy.OPERATOR:
-            await self._check_operator(connection.caller)
-        if match.row.policy is Policy.ROOT and connection.caller.uid not in (0, self._own_uid):
-            who = connection.caller.name
-            why = "only root and the agent's own user may"
-            raise Refused(Code.NOT_ALLOWED, f"{who} may not add to the history of this host", why=why)
+        if match.row.policy is not Policy.ANYONE:
+            await self._in_thread(partial(self._rights.check, match.row.policy, connection.caller))
         request = Request(
             http,
             connection,
@@ -332,25 +342,6 @@ class HttpDoor:
         caller = cast(Connection, http.protocol).caller.name
         path = printable(http.raw_path.partition("?")[0])
         self._refusals.note(problem, door="http", caller=caller, method=printable(http.method), path=path)
-
-    async def _check_operator(self, caller: Caller) -> None:
-        """Raises: Refused(not_allowed)."""
-        ask = partial(may_deploy, caller, own_uid=self._own_uid, group=self._group)
-        if await self._in_thread(ask):
-            return
-        if caller.uid is None:
-            raise Refused(
-                Code.NOT_ALLOWED,
-                "The caller is unknown",
-                why="the kernel could not name the owner of the other end of this connection",
-                hint=f"Call from this host, or by ssh; or use the unix socket {self.path}",
-            )
-        raise Refused(
-            Code.NOT_ALLOWED,
-            f"{caller.name} may not deploy on this host",
-            why=f"only root, the agent's own user and members of group {self._group} may",
-            hint=f"Root can add a member: adduser {caller.login or 'LOGIN'} {self._group}",
-        )
 
     async def _in_thread(self, ask: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, ask)

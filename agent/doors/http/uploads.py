@@ -47,6 +47,11 @@ class Uploads:
         self._stop = stop
         self._under_way: Counter[str] = Counter()
 
+    @property
+    def under_way(self) -> int:
+        """How many bundles are on their way now."""
+        return self._under_way.total()
+
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[Upload]:
         """The request's body as an upload, which begins at once. Left early, the rest of the body stays unread.

@@ -93,6 +93,7 @@ class Embedded:
         self._watcher: asyncio.Task[None] | None = None
         self._others: set[Main] = set()  # candidates
         self._clean = False
+        self.restarts = 0
 
     async def ready(self) -> None:
         """Always: this adapter needs nothing of the machine."""
@@ -303,6 +304,7 @@ class Embedded:
             how = await main.wait()
             if self._clock.elapsed() - began > self._delays.stayed_up_s:
                 pauses.reset()
+            self.restarts += 1
             _log.warning("app_exited", app=self._app, release=main.placed.release, how=how, pause_s=pauses.coming)
             await main.end()
             successor: Main | None = None

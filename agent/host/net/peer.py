@@ -28,7 +28,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -114,6 +114,21 @@ def may_deploy(caller: Caller, *, own_uid: int, group: str) -> bool:
     except KeyError:
         return False
     return wanted in os.getgrouplist(account.pw_name, account.pw_gid)
+
+
+def may_watch(caller: Caller, *, own_uid: int, group: str, users: Collection[str]) -> bool:
+    """Whether the caller may deploy, or is one of `users`. The account database is asked each time."""
+    if may_deploy(caller, own_uid=own_uid, group=group):
+        return True
+    return caller.uid is not None and caller.uid in {uid_named(user) for user in users}
+
+
+def uid_named(login: str) -> int | None:
+    """The uid of an account; None if there is no such account."""
+    try:
+        return pwd.getpwnam(login).pw_uid
+    except KeyError:
+        return None
 
 
 def login_of(uid: int) -> str:

@@ -15,8 +15,9 @@ from agent.core.history import What
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
+from agent.core.tally import Tally
 from agent.host.storage import history as records
-from agent.host.storage import marks
+from agent.host.storage import marks, tallies
 from agent.host.storage.database import Database
 from pusher.wire import Event, Head, Problem
 
@@ -36,7 +37,7 @@ create table releases (
     made_by text not null default '', primary key (app, id)) without rowid;
 create table accepted (app text primary key, created integer not null) without rowid;
 """
-SCHEMAS = (_TABLES, records.SCHEMA, marks.SCHEMA)
+SCHEMAS = (_TABLES, records.SCHEMA, marks.SCHEMA, tallies.SCHEMA)
 """What makes the journal of each version from the one before."""
 HISTORY = 200
 """How many deployments of an app keep their events; the deployments themselves stay."""
@@ -65,6 +66,7 @@ class Journal:
         self._database = database(path, schemas=SCHEMAS)
         self._history = history
         self._audited: dict[str, tuple[int, str]] = {}
+        self._tallied: dict[str, tuple[tuple[int, int], Tally]] = {}
 
     async def open(self) -> dict[str, int]:
         """Open it; make it if there is none. Raises: also Failed(configuration), if a newer agent wrote it.
@@ -312,6 +314,22 @@ class Journal:
             "where app = ? and id > ? and finished is not null order by id", (app, deployment)
         )
 
+    async def tally(self, app: str) -> Tally:
+        """How many deployments ended how since the journal's beginning, and how long they and their steps took.
+
+        What was counted last counts until something is written, by this agent or by another hand.
+        """
+
+        def tally(db: sqlite3.Connection) -> Tally:
+            (version,) = db.execute("pragma data_version").fetchone()
+            written = version, db.total_changes
+            known = self._tallied.get(app)
+            if known is None or known[0] != written:
+                self._tallied[app] = known = written, tallies.read(db, app)
+            return known[1]
+
+        return await self._database.inspect(tally)
+
     async def mark(self, app: str, channel: str) -> Mark | None:
         """The newest document that was accepted for a channel."""
         return await self._database.inspect(lambda db: marks.read(db, app, channel))
@@ -368,10 +386,10 @@ class Journal:
 
 
 def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]) -> None:
-    db.executemany(
-        "insert into events values (?, ?, ?) on conflict do nothing",
-        [(deployment, event.seq, event.to_line()) for event in events],
-    )
+    for event in events:
+        row = (deployment, event.seq, event.to_line())
+        if db.execute("insert into events values (?, ?, ?) on conflict do nothing", row).rowcount:
+            tallies.count(db, deployment, event)
 
 
 def _begun(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Systemd:
         self._serving: UnitMain | None = None
         self._candidate = 0
         self._watcher: asyncio.Task[None] | None = None
+        self.restarts = 0
 
     @classmethod
     async def find(cls, app: str, config: AppConfig, *, host: HostLayout, clock: Clock) -> "Systemd":
@@ -387,6 +388,7 @@ class Systemd:
         while self._serving is not None:
             if self._serving.alive:
                 how = await self._serving.wait()
+                self.restarts += 1
                 _log.warning("app_exited", app=self._app, release=self._serving.placed.release, how=how)
                 pauses.reset()
             await self._clock.sleep(pauses.next())
