@@ -14,8 +14,8 @@ import structlog
 
 from agent.deploy.deployer import Deployer
 from agent.deploy.deployment import Deployment
-from agent.deploy.in_force import InForce
 from agent.deploy.figures import Figures
+from agent.deploy.in_force import InForce
 from agent.deploy.recovery import AppRecovery
 from agent.deploy.status import Status
 from agent.deploy.subscribed import Subscribed

@@ -17,6 +17,7 @@ class Route(StrEnum):
     HEALTHZ = "/healthz"
     APPS = "/apps"
     METRICS = "/metrics"
+    OPENAPI = "/openapi.json"
     STATUS = "/status"
     RELEASES = "/releases"
     LOGS = "/logs"

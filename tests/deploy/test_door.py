@@ -229,7 +229,7 @@ async def test_head_has_the_headers_of_get(at, path):
 async def test_an_empty_release_is_refused_and_not_replaced_by_the_rollback_target(at, path):
     answer = await at.curl(path, "-X", "POST")
     assert (answer.status, answer.json["code"]) == (400, "bad_request")
-    assert "Name a release" in answer.json["hint"]
+    assert answer.json["title"] == "The request gives the parameter to no value"
     assert at.calls == []
 
 

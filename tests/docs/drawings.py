@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 from agent.core.phases import PHASES, RECOVERY, Phase, Recovery, Signal, advance, recovery
 from agent.core.plan import (
@@ -20,12 +21,18 @@ from agent.core.plan import (
     finish_at,
     resume_at,
 )
+from agent.doors.http import openapi
 from agent.doors.http.families import METRICS
 from tests.docs.documents import DOCUMENTS, REPOSITORY
 
 PLACE = re.compile(r"(<!-- drawn: ([\w ]+) -->\n)(.*?)(<!-- /drawn -->)", re.S)
 STEPS = REPOSITORY / "agent/deploy/steps"
 SHOWN = ("agent", "agent.doors", "agent.deploy", "agent.host", "pusher")
+SHOWN_DOCUMENTS = (
+    *("Status", "Live", "Process", "Timer", "Channel", "Facts", "Past", "Releases", "Release"),
+    *("Deployment", "Step", "Finished", "Serving"),
+)
+"""The documents that have more than two members, and no section of their own."""
 ACTIONS = {
     Recovery.UNDO: "undoes the deployment",
     Recovery.RESUME: "resumes it from `restart` on",
@@ -117,6 +124,58 @@ def metrics() -> str:
     return "\n".join(rows) + "\n"
 
 
+def routes() -> str:
+    """The routes of the door, as its description has them: those of an app, then the short forms."""
+    rows = ["| method | path | policy | parameters | response |", "| --- | --- | --- | --- | --- |"]
+    long, short = [], []
+    for path, methods in openapi.document()["paths"].items():
+        only = path.count("/") == 1 and f"/apps/{{app}}{path}" in openapi.document()["paths"]
+        by_summary: dict[str, list[str]] = {}
+        for method, one in methods.items():
+            by_summary.setdefault(one["summary"], []).append(method)
+        for summary, names in by_summary.items():
+            one = methods[names[0]]
+            queries = [named["name"] for named in one["parameters"] if named["in"] == "query"]
+            parameters = f" `{' '.join(queries)}`" if queries else ""
+            says = "short form, for the only app of the host" if only else summary
+            method = ", ".join(name.upper() for name in names)
+            (short if only else long).append(
+                f"| {method} | `{path}` | {one['x-policy'].upper()} |{parameters} | {says} |"
+            )
+    return "\n".join([*rows, *long, *short]) + "\n"
+
+
+def documents() -> str:
+    """The documents that the door answers, member by member, as its description has them."""
+    schemas = openapi.document()["components"]["schemas"]
+    parts = []
+    for name in SHOWN_DOCUMENTS:
+        schema = schemas[name]
+        rows = [f"`{name}`: {schema['description'].removesuffix('.')}.", "", "| member | is | meaning |",
+                "| --- | --- | --- |"]  # fmt: skip
+        for member, its in schema["properties"].items():
+            absent = "" if member in schema["required"] else ", or missing"
+            rows.append(f"| `{member}` | {_type(its)}{absent} | {its['description']} |")
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """What a member is, in a word or two."""
+    if "anyOf" in schema:
+        return ", or ".join(_type(one) for one in schema["anyOf"])
+    if reference := schema.get("$ref"):
+        name = reference.rpartition("/")[2]
+        return f"`{name}`" if name in SHOWN_DOCUMENTS else name.lower()
+    if "enum" in schema:
+        return " ".join(f"`{one}`" for one in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}"
+    if schema.get("format") == "date-time":
+        return "time"
+    return {"integer": "number", "boolean": "true or false"}.get(schema["type"], schema["type"])
+
+
 DRAWINGS: Mapping[str, Callable[[], str]] = {
     "phases": phases,
     "recovery": recovery_table,
@@ -129,6 +188,8 @@ DRAWINGS: Mapping[str, Callable[[], str]] = {
     "floors": floors,
     "walls": walls,
     "metrics": metrics,
+    "routes": routes,
+    "documents": documents,
 }
 
 

@@ -70,6 +70,7 @@ CONTRACT = {
     "SOCKET_NOT_TAKEN": "a problem's code",
     "in_turn": "the option --in-turn",
     "Awaited.TURN": "a drop's JSON value `turn`",
+    "fallback: bool": "a release's JSON member",
     "TURN =": "a drop's JSON value `turn`",
 }
 """What stays although it has such a word: other people's programs read it."""

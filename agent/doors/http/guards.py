@@ -77,7 +77,7 @@ def split_target(target: str) -> tuple[str, str]:
 
 
 def parse_query(query: str, *, known: Sequence[str]) -> dict[str, str]:
-    """The parameters of a query: each must be known, and given once. Raises: Refused(bad_request)."""
+    """The parameters of a query: each must be known, and have one value. Raises: Refused(bad_request)."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=16)
     except ValueError as error:
@@ -89,6 +89,12 @@ def parse_query(query: str, *, known: Sequence[str]) -> dict[str, str]:
                 Code.BAD_REQUEST,
                 f"The request has an unknown parameter: {printable(key)}",
                 hint=nearest(key, known) or "This route has no parameters",
+            )
+        if not value:
+            raise Refused(
+                Code.BAD_REQUEST,
+                f"The request gives the parameter {key} no value",
+                hint="Give it one, or leave the parameter out",
             )
         if key in found:
             raise Refused(Code.BAD_REQUEST, f"The request gives the parameter {key} twice")

@@ -4,15 +4,18 @@ Invariant: a deployment never depends on the request that began it. `submit` beg
 gets what there is when they ask. A reader that is slow, or gone, holds up nothing but its own response.
 """
 
+import asyncio
+import importlib
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from agent.deploy.deployer import Rollback, Send
 from agent.doors.http.guards import nearest, printable
-from agent.doors.http.page import page_file, start_page
 from agent.doors.http.metrics import Metrics
+from agent.doors.http.page import page_file, start_page
 from agent.doors.http.requests import Request, bad_parameter
 from agent.doors.http.responses import json_response, problem_response, text_response
 from agent.doors.http.streams import Streams
@@ -50,6 +53,12 @@ class Handlers:
     async def health(self, request: Request) -> web.StreamResponse:
         """What the app answers to its health check, asked now."""
         return json_response(await self._app(request).status.health())
+
+    async def openapi(self, request: Request) -> web.StreamResponse:
+        """The description of this door in the form of OpenAPI 3.1."""
+        openapi = await asyncio.to_thread(importlib.import_module, "agent.doors.http.openapi")
+        return text_response(await asyncio.to_thread(openapi.description), "application/json")
+
     async def metrics(self, request: Request) -> web.StreamResponse:
         """The metrics of the agent and its apps, in the text format of Prometheus."""
         return text_response(*await request.connection.while_open(self._metrics.scrape()))
@@ -80,13 +89,13 @@ class Handlers:
         return await self._streams.send_log(request, found)
 
     async def index(self, request: Request) -> web.StreamResponse:
-        """The signed index of a release: its content, one file or link a line."""
-        pieces = await self._app(request).status.index(_release(request))
+        """The signed index of a release. Its content, one file or link a line."""
+        pieces = await self._app(request).status.index(request.query.get("release", ""))
         return await self._streams.send(request, pieces, encode=bytes)
 
     async def sbom(self, request: Request) -> web.StreamResponse:
-        """What a release consists of: the packages that were installed for it."""
-        found = await self._app(request).status.sbom(_release(request))
+        """What was installed for a release."""
+        found = await self._app(request).status.sbom(request.query.get("release", ""))
         return json_response(found, headers={"Content-Type": "application/vnd.cyclonedx+json"})
 
     async def missing(self, request: Request) -> web.StreamResponse:
@@ -109,15 +118,12 @@ class Handlers:
 
     async def rollback(self, request: Request) -> web.StreamResponse:
         """Make an older release live again."""
-        deployer, to = self._app(request).deployer, request.query.get("to")
-        if to == "":
-            hint = "Name a release, or leave it out for the rollback target; /releases lists them"
-            raise bad_parameter("to", to, hint)
-        begun = await deployer.submit(Rollback(request.by, to=to, leaving=request.query.get("from")))
+        deployer, given = self._app(request).deployer, request.query
+        begun = await deployer.submit(Rollback(request.by, to=given.get("to"), leaving=given.get("from")))
         return await _outcome(request, begun)
 
     async def cancel(self, request: Request) -> web.StreamResponse:
-        """End the deployment that is under way, if nothing of it is live yet."""
+        """End the deployment under way, if nothing of it is live yet."""
         deployer = self._app(request).deployer
         begun = deployer.cancel(by=request.by, deployment=request.query.get("deployment", ""))
         return json_response({"deployment": begun.id, "app": begun.app}, status=202)
@@ -131,7 +137,7 @@ class Handlers:
         return await self._pin(request, pinned=False)
 
     async def command(self, request: Request) -> web.StreamResponse:
-        """Record a command that `pusher-agent app run` runs: that it begins, or with `code`, that it has ended."""
+        """Record a command of `pusher-agent app run`. That it begins, or with `code`, that it has ended."""
         deployer, given = self._app(request).deployer, request.query
         run, code = given.get("run", ""), given.get("code")
         if not re.fullmatch(r"[0-9a-z-]{1,40}", run, re.ASCII):
@@ -146,7 +152,7 @@ class Handlers:
         return json_response({"run": run})
 
     async def drop(self, request: Request) -> web.StreamResponse:
-        """What becomes of the drop with this manifest, one line each time it changes, until it is settled."""
+        """The results of a drop, as they change. One line each time, until it is settled."""
         app = self._app(request).name
         directory = self._agent.drops.get(app)
         if directory is None:
@@ -167,7 +173,7 @@ class Handlers:
         return json_response({**found.summary(), **found.course(), **history})
 
     async def history(self, request: Request) -> web.StreamResponse:
-        """The records of the app's history after the one of this number, one a line."""
+        """The records of the app's history. Those after the one of this number, one a line."""
         after = request.query.get("after", "0")
         if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
             raise bad_parameter("after", after, "Give the number of the last record you have, or 0")
@@ -175,7 +181,7 @@ class Handlers:
         return await self._streams.send(request, found, encode=_line)
 
     async def events(self, request: Request) -> web.StreamResponse:
-        """A deployment's events above `after`, one a line, until it has finished."""
+        """The events of a deployment, as they happen. Those above `after`, one a line, until it has finished."""
         found = await self._deployment(request)
         after = request.query.get("after", "0")
         if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
@@ -238,13 +244,8 @@ def _problem(app: App | Refused) -> dict[str, Any] | None:
     return app.to_document() if isinstance(app, Refused) else None
 
 
-def _release(request: Request) -> str:
-    """The release that a request names; empty for the live one. Raises: Refused(bad_request)."""
-    release = request.query.get("release", "")
-    if "release" in request.query and not release:
-        hint = "Name a release, or leave it out for the live one; /releases lists them"
-        raise bad_parameter("release", release, hint)
-    return release
+Handler = Callable[[Handlers, Request], Awaitable[web.StreamResponse]]
+"""What a route does: a method of `Handlers`."""
 
 
 def _line(record: bytes) -> bytes:

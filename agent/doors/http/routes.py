@@ -1,18 +1,12 @@
 """The routes of the door: one literal table, with a column for who may use each."""
 
 import re
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from aiohttp import web
-
 from agent.doors.http.guards import nearest, printable
-from agent.doors.http.handlers import Handlers
-from agent.doors.http.requests import Request
+from agent.doors.http.handlers import Handler, Handlers
 from pusher.wire import Route
-
-Handler = Callable[[Handlers, Request], Awaitable[web.StreamResponse]]
 
 
 class Policy(StrEnum):
@@ -46,6 +40,7 @@ ROUTES = (
     Row("GET", Route.PAGE_FILE, OPERATOR, (), Handlers.page_file),
     Row("GET", Route.APPS, OPERATOR, (), Handlers.apps),
     Row("GET", Route.METRICS, WATCHER, (), Handlers.metrics),
+    Row("GET", Route.OPENAPI, ANYONE, (), Handlers.openapi),
     Row("GET", Route.STATUS, OPERATOR, (), Handlers.status),
     Row("HEAD", Route.STATUS, OPERATOR, (), Handlers.status),
     Row("GET", Route.RELEASES, OPERATOR, (), Handlers.releases),
