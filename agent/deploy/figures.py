@@ -21,7 +21,7 @@ from agent.host.releases.store import ReleaseStore
 from agent.host.run import health
 from agent.host.storage.journal import Journal
 
-_ASKED_S = 2.0
+_ASKED_S = 5.0
 _CHANGING = (Phase.SWITCHING, Phase.SWITCHED, Phase.CONFIRMING, Phase.RETURNING)
 """While a deployment is so far, another version than the one that is expected may rightly answer."""
 

@@ -29,9 +29,9 @@ def app(environ, start_response):
 
 async def until_scraped(host: Host, wanted: Callable[[Scrape], bool]) -> Scrape:
     """The first scrape that is as wanted."""
-    async with asyncio.timeout(10):
-        while not wanted(found := await scrape(host)):
-            pass
+    async with asyncio.timeout(30):
+        while not wanted(found := await scrape(host)):  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.05)
     return found
 
 

@@ -25,7 +25,7 @@ from tests.host import APP, Host, hook, running, wsgi
 HOOKS = Path(__file__).with_name("openapi_hooks.py")
 SETTINGS = """
 continue-on-failure = true
-request-timeout = 10.0
+request-timeout = 30.0
 
 [phases.stateful]
 enabled = false

@@ -51,17 +51,18 @@ class Prometheus:
 
     async def until(self, expression: str, value: float) -> None:
         """Wait until an expression has one result, with this value."""
-        async with asyncio.timeout(20):
-            while [found for _, found in await self.query(expression)] != [value]:
-                pass
+        async with asyncio.timeout(60):
+            while [found for _, found in await self.query(expression)] != [value]:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.1)
 
     async def target(self) -> dict[str, Any]:
         """The one target, once it was scraped."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 (target,) = (await self.ask("targets"))["activeTargets"] or [{"health": "unknown"}]
                 if target["health"] != "unknown":
                     return dict(target)
+                await asyncio.sleep(0.1)
 
 
 def prepare(folder: Path, scraping: str) -> tuple[Path, Path]:
