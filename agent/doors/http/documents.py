@@ -94,6 +94,7 @@ class Live(Document):
     manifest: Manifest
     source: Source | None = Field(description="The commit it comes from; null if it is not known")
     signed_by: str | None = Field(description="Those whose signatures counted; null if that is not known")
+    size: int | None = Field(description="How many bytes its files have; null if that is not known")
 
 
 class Serving(Document):
@@ -224,6 +225,7 @@ class Release(Document):
     manifest: Manifest
     source: Source | None = Field(description="The commit it comes from; null if it is not known")
     signed_by: str | None = Field(description="Those whose signatures counted; null if that is not known")
+    size: int | None = Field(description="How many bytes its files have; null if that is not known")
 
 
 class Releases(Document):
