@@ -258,9 +258,9 @@ def _app(
         store=store,
         service=service,
         ground=ground,
+        condition=condition,
         processes=processes,
         journal=journal,
-        clock=clock,
     )
     subscribed = Subscribed(name, host=host.name, lock=lock, store=store, journal=journal, clock=clock)
     return App(

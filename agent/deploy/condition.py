@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.config import Health
-from agent.host.ports import Clock, Service
+from agent.host.ports import Clock, Running, Service
 from agent.host.run.health import Asking
 from pusher.wire import format_timestamp
 
@@ -28,15 +28,21 @@ class Condition:
         self._service = service
         self._clock = clock
         self._asking = asyncio.Lock()
-        self._last: tuple[float, dict[str, Any]] | None = None
+        self._last: tuple[float, Running | None, dict[str, Any]] | None = None
 
     async def health(self) -> dict[str, Any]:
         """What the app answers now: `healthy` (null if nothing runs), `why` it is not, `ms` it took, and when."""
         async with self._asking:
-            if self._last is None or self._clock.elapsed() - self._last[0] >= _FRESH_S:
-                answer = await self._ask()
-                self._last = self._clock.elapsed(), answer
-            return self._last[1]
+            running = self._service.running()
+            # What another process answered a moment ago, before a restart, is no answer of this one.
+            if (
+                self._last is None
+                or self._last[1] is not running
+                or self._clock.elapsed() - self._last[0] >= _FRESH_S
+            ):
+                answer = await self._ask(running)
+                self._last = self._clock.elapsed(), running, answer
+            return self._last[2]
 
     async def disk(self) -> dict[str, Any] | None:
         """The bytes that are free, and all, where the app's releases lie; None if that cannot be told."""
@@ -46,9 +52,8 @@ class Condition:
             return None
         return {"path": str(self._folder), "free": usage.free, "total": usage.total}
 
-    async def _ask(self) -> dict[str, Any]:
+    async def _ask(self, running: Running | None) -> dict[str, Any]:
         began, asked = self._clock.elapsed(), format_timestamp(self._clock.now())
-        running = self._service.running()
         if running is None:
             return {"healthy": None, "why": "nothing runs", "ms": 0, "asked": asked}
         health = self._health()

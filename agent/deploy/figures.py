@@ -5,7 +5,6 @@ what may be slow is left out, or is known from before.
 """
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +12,14 @@ from dataclasses import dataclass, field
 from agent.core.phases import Phase
 from agent.core.releases import Release, Standing
 from agent.core.tally import Tally
+from agent.deploy.condition import Condition
 from agent.deploy.ground import Ground
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
-from agent.host.ports import Clock, ProcessState, Service, SideProcesses, TimerState
+from agent.host.ports import ProcessState, Service, SideProcesses, TimerState
 from agent.host.releases.store import ReleaseStore
-from agent.host.run import health
 from agent.host.storage.journal import Journal
 
-_ASKED_S = 5.0
 _CHANGING = (Phase.SWITCHING, Phase.SWITCHED, Phase.CONFIRMING, Phase.RETURNING)
 """While a deployment is so far, another version than the one that is expected may rightly answer."""
 
@@ -57,9 +55,9 @@ class Figures:
         store: ReleaseStore,
         service: Service,
         ground: Ground,
+        condition: Condition,
         processes: SideProcesses,
         journal: Journal,
-        clock: Clock,
     ) -> None:
         self._app = app
         self._lock = lock
@@ -67,15 +65,16 @@ class Figures:
         self._store = store
         self._service = service
         self._ground = ground
+        self._condition = condition
         self._processes = processes
         self._journal = journal
-        self._clock = clock
 
     async def read(self) -> AppFigures:
         """The figures now. Takes at most as long as the app may take to answer one question. Raises: Failed."""
         known, tally = await asyncio.gather(self._journal.releases(self._app), self._journal.tally(self._app))
-        (live, free, size), drift, healthy, (processes, timers) = await asyncio.gather(
-            asyncio.to_thread(self._on_disk),
+        live, disk, drift, healthy, (processes, timers) = await asyncio.gather(
+            asyncio.to_thread(self._store.live),
+            self._condition.disk(),
             self._ground.newest_drift(),
             self._healthy(),
             self._processes.states(),
@@ -90,8 +89,8 @@ class Figures:
             restarts=self._service.restarts,
             drift=None if drift is None else bool(drift),
             trouble=bool(self._recovery.trouble),
-            disk_free=free,
-            disk_size=size,
+            disk_free=disk["free"] if disk else None,
+            disk_size=disk["total"] if disk else None,
             processes=processes,
             timers=timers,
         )
@@ -103,18 +102,6 @@ class Figures:
             return None
         if running is None:
             return False
-        placed = running.placed
-        well = await health.healthy(
-            running, placed.run.health, version=placed.version, deadline_s=_ASKED_S, clock=self._clock
-        )
+        well = bool((await self._condition.health())["healthy"])
         changed = running is not self._service.running() or going is not self._lock.deployment
         return None if changed and not well else well
-
-    def _on_disk(self) -> tuple[str | None, int | None, int | None]:
-        """The live release, and the free and whole size of the filesystem of the releases."""
-        path = self._store.layout.releases
-        try:
-            found = os.statvfs(path if path.exists() else path.parent)
-        except OSError:
-            return self._store.live(), None, None
-        return self._store.live(), found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize

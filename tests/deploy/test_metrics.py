@@ -131,8 +131,8 @@ async def test_an_app_that_answers_nothing_any_more_is_ill_and_the_scrape_ends_a
         await host.deploy(wsgi("v1") | {"app.py": HANGS}, "v1")
         assert (await scrape(host)).value("pusher_app_healthy") == 1
         switch.write_text("yes")
-        found = await scrape(host)
-        assert (found.value("pusher_app_healthy"), found.value("pusher_app_running")) == (0, 1)
+        found = await until_scraped(host, lambda one: one.value("pusher_app_healthy") == 0)
+        assert found.value("pusher_app_running") == 1
 
 
 async def test_an_app_that_ended_by_itself_is_counted(host: Host) -> None:

@@ -113,6 +113,8 @@ async def test_every_answer_of_an_agent_has_the_members_that_are_described(host_
         command = f"/apps/{APP}/commands?run=1&by=root&release={done['release']}&command=true"
         fits(documents.Command, (await host.request("POST", command))[1])
         fits(documents.Bom, (await host.request("GET", f"/apps/{APP}/sbom"))[1])
+        fits(documents.Apps, (await host.request("GET", "/apps"))[1])
+        fits(documents.Answered, (await host.request("GET", f"/apps/{APP}/health"))[1])
         fits(documents.Health, (await host.request("GET", "/healthz"))[1])
         bundle = await asyncio.to_thread(host.bundle, wsgi("v4"), "v4")
         fits(documents.Missing, (await host.request("POST", f"/apps/{APP}/missing", data=bundle))[1])

@@ -29,8 +29,8 @@ PLACE = re.compile(r"(<!-- drawn: ([\w ]+) -->\n)(.*?)(<!-- /drawn -->)", re.S)
 STEPS = REPOSITORY / "agent/deploy/steps"
 SHOWN = ("agent", "agent.doors", "agent.deploy", "agent.host", "pusher")
 SHOWN_DOCUMENTS = (
-    *("Status", "Live", "Process", "Timer", "Channel", "Facts", "Past", "Releases", "Release"),
-    *("Deployment", "Step", "Finished", "Serving"),
+    *("Status", "Current", "Live", "Process", "Timer", "Channel", "Facts", "Past", "Releases", "Release"),
+    *("Deployment", "Step", "Finished", "Serving", "Answered", "Apps"),
 )
 """The documents that have more than two members, and no section of their own."""
 ACTIONS = {

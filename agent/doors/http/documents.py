@@ -97,6 +97,44 @@ class Live(Document):
     size: int | None = Field(description="How many bytes its files have; null if that is not known")
 
 
+class Current(Live):
+    """The release that is live."""
+
+    since: Time | None = Field(description="Since when; null if the journal does not tell")
+    by: str | None = Field(description="Who made it live; null if the journal does not tell")
+
+
+class Disk(Document):
+    """The room for releases."""
+
+    path: str
+    free: int
+    total: int
+
+
+class Answered(Document):
+    """What an app answers to its health check."""
+
+    healthy: bool | None = Field(description="Whether it is well; null if nothing runs")
+    why: str = Field(description="Why it is not; empty if it is")
+    ms: Ms
+    asked: Time = Field(description="When it was asked")
+
+
+class Known(Document):
+    """An app of the host."""
+
+    app: AppName
+    problem: Problem | None = Field(description="Why its file cannot be used; null if it can")
+
+
+class Apps(Document):
+    """The apps of a host."""
+
+    host: str = Field(description="The name of the host")
+    apps: list[Known] = Field(description="`app`, and the `problem` with its file, or null")
+
+
 class Serving(Document):
     """What serves at the end of a deployment."""
 
@@ -192,12 +230,13 @@ class Status(Document):
     host_start: str = Field(description="`start` in the app's file; empty: the release says it")
     requirements: str = Field(description="`requirements` in the app's file")
     drop: str = Field(description="The path of the drop directory")
-    live: Live | None = Field(description="The release that is live; null if none is")
+    live: Current | None = Field(description="The release that is live; null if none is")
     previous: Live | None = Field(description="Where a rollback would go; null if nowhere")
     running: bool = Field(description="Whether the live release runs")
     processes: list[Process] = Field(description="The workers")
     timers: list[Timer] = Field(description="The timers")
     trouble: str = Field(description="Why the agent could not recover or start the app; empty if it could")
+    disk: Disk | None = Field(description="`path`, and the `free` and `total` bytes there; null if not known")
     drift: str | None = Field(
         description="The first difference between the live release and what was signed; null while it is read"
     )

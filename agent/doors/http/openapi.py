@@ -15,6 +15,7 @@ from agent.doors.http import documents
 from agent.doors.http.handlers import Handler, Handlers
 from agent.doors.http.routes import ROUTES, Row
 from pusher.wire import BUNDLE_TYPE, EVENTS_TYPE, LOG_LINES, LOG_LINES_MOST, PROBLEM_TYPE, Route, canonical
+from pusher.wire.page import AGENT_FILES
 
 _JSON = "application/json"
 _PREFIX = "#/components/schemas/"
@@ -34,6 +35,10 @@ _ENDED = {200: Response(_JSON, documents.Finished, "It is live"), 202: _BEGUN}
 RESPONSES: Mapping[Handler, Mapping[int, Response]] = {
     Handlers.healthz: {200: Response(_JSON, documents.Health, "The agent is up")},
     Handlers.openapi: {200: Response(_JSON, documents.Api, "This description")},
+    Handlers.page: {200: Response("text/html", None, "The page")},
+    Handlers.page_file: {200: Response("*/*", None, "The file")},
+    Handlers.apps: {200: Response(_JSON, documents.Apps, "The apps")},
+    Handlers.health: {200: Response(_JSON, documents.Answered, "What the app answers")},
     Handlers.metrics: {200: Response("text/plain", None, "The metrics")},
     Handlers.status: {200: Response(_JSON, documents.Status, "The app's status")},
     Handlers.releases: {200: Response(_JSON, documents.Releases, "The releases and deployments")},
@@ -82,6 +87,7 @@ _NAMES: Mapping[str, tuple[dict[str, Any], str]] = {
     "app": ({"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}, "The name of an app"),
     "deployment": ({"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}, "The id of a deployment"),
     "manifest": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The SHA-256 of a drop's manifest"),
+    "file": ({"type": "string", "enum": sorted(AGENT_FILES)}, "The name of a file"),
 }
 _UPLOADS = (Handlers.missing, Handlers.deploy)
 _WAITING = (Handlers.deploy, Handlers.rollback)

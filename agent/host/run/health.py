@@ -82,16 +82,6 @@ async def watch(running: Running, health: Health, *, version: str, seconds: floa
         await _while_alive(running, clock.sleep(min(_WATCH_EVERY_S, left)), limit_s=left, clock=clock)
 
 
-async def healthy(running: Running, health: Health, *, version: str, deadline_s: float, clock: Clock) -> bool:
-    """Whether one question gets a good answer within `deadline_s` seconds, and the main process lives."""
-    asking = Asking(running, health, version=version)
-    try:
-        await _while_alive(running, asking.ask(), limit_s=deadline_s, clock=clock)
-    except Failed:
-        return False
-    return asking.finding is None
-
-
 class Asking:
     """Asks one release. `finding` is what was wrong with the last answer; None if it was healthy."""
 
