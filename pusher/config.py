@@ -30,7 +30,7 @@ _KEYS = {
     "credentials_file": str,
     "fleet": str,
     "bell": str,
-    "hosts": dict,
+    "hosts": (list, dict),
     "groups": dict,
     "env": dict,
     "dependencies": dict,
@@ -161,7 +161,7 @@ def load(
         parse_section(table.get("run", {}), file=str(file)),
         file,
     )
-    hosts = {name: _host(name, entry, file) for name, entry in table.get("hosts", {}).items()}
+    hosts = _hosts(table.get("hosts", {}), file)
     groups = {name: _group(name, entry, hosts, file) for name, entry in table.get("groups", {}).items()}
     named = flags.get("host") or environment.get("PUSHER_HOST", "").split()
     choice = HostChoice(hosts, groups, environments)
@@ -217,6 +217,16 @@ def _here() -> Path:
         raise Usage(
             "The working directory does not exist any more", why=error.strerror or str(error), hint=hint
         ) from error
+
+
+def _hosts(entry: Any, file: Path | None) -> dict[str, Host]:
+    """The hosts of the file: a list of names that ssh knows, or a table for each."""
+    if isinstance(entry, dict):
+        return {name: _host(name, one, file) for name, one in entry.items()}
+    if not all(isinstance(one, str) and one for one in entry):
+        hint = 'For example: hosts = ["web1", "web2"]'
+        raise Usage(f"{file}: 'hosts' is {entry!r}", why="it must be a list of names", hint=hint)
+    return {name: Host(name, parse_address(name)) for name in entry}
 
 
 def _host(name: str, entry: object, file: Path | None) -> Host:

@@ -11,6 +11,7 @@ from pusher.errors import Usage
 
 _KINDS = {
     (str, dict): "text in quotes, or a table",
+    (list, dict): "a list of names, or tables [hosts.NAME]",
     dict: "a table",
     str: "text in quotes",
     int: "a whole number",

@@ -3,12 +3,13 @@
 Invariant: hosts do not depend on each other. A problem of one host is reported, and stops no other.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pusher.config import Settings
+from pusher.config import CONFIG_NAME, Settings
 from pusher.errors import Interrupted, Usage
 from pusher.fleet.outcomes import interruption, print_outcomes, row_of
 from pusher.terminal.screen import Screen
@@ -33,7 +34,8 @@ def clients_of(settings: Settings) -> Iterator[list[Client]]:
         hint = "Name one with --host or PUSHER_HOST, or write it into pusher.toml. For example: --host web1"
         if settings.environments:
             hint = f"Name an environment: {' or '.join(f'--env {name}' for name in settings.environments)}"
-        raise Usage("No host is named", hint=hint)
+        why = "" if settings.file else f"there is no {CONFIG_NAME} from {os.getcwd()} upwards"
+        raise Usage("No host is named", why=why, hint=hint)
     alone = len(settings.chosen) == 1
     if not alone:
         _raise_file_limit(len(settings.chosen))

@@ -25,7 +25,7 @@ from pusher.transport.bounds import (
     Inlet,
     TooMuch,
 )
-from pusher.transport.hosts import Host, Ssh, Stream, connect
+from pusher.transport.hosts import NOT_RUNNING, Host, Ssh, Stream, connect
 from pusher.wire import PROBLEM_TYPE, Problem, WireError
 from pusher.wire.stream import LineSplitter
 from pusher.wire.text import parse_object
@@ -245,7 +245,7 @@ class Connection:
         if isinstance(error, TimeoutError):
             why = "no answer in time"
         what = "The connection to {} was lost" if self._answered else "{} cannot be reached"
-        hint = "Is the agent running there? See: systemctl status pusher-agent"
+        hint = NOT_RUNNING
         if isinstance(address := self.host.address, Ssh):
             if _REFUSED_THERE.search(why):
                 what, why = (

@@ -32,6 +32,11 @@ _LEAVING_S = 2.0
 _ANSWER_BY_SSH_S = 180.0
 _INSTALL = "Install the OpenSSH client, or name another command with `ssh` in pusher.toml"
 _ROOM = "Name fewer hosts at once, or raise the limits of this machine: ulimit -a"
+NOT_RUNNING = (
+    "If it does not run, start it there: sudo systemctl start pusher-agent. One that `pusher-agent init` has set "
+    "up: pusher-agent serve --root DIR"
+)
+"""What to do about an agent of this machine that does not answer."""
 # The last messages of ssh when it ends because of an error it has already reported.
 _ECHOES = ("stdio forwarding failed", "Connection closed by UNKNOWN port 65535")
 
@@ -306,7 +311,7 @@ def _connected(host: Host, where: str, family: int, address: str | tuple[str, in
 
 
 def _no_agent(host: Host, where: str, error: OSError) -> Unreachable:
-    hint = "Is the agent running there? See: systemctl status pusher-agent"
+    hint = NOT_RUNNING
     if isinstance(error, PermissionError):
         hint = "Only members of the group `pusher` may connect; a new membership counts from the next login"
     return Unreachable(f"No agent answers for {host.name} at {where}", why=error.strerror or str(error), hint=hint)

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def test_the_tutorial_works_as_it_is_written(tmp_path: Path, uv_cache: Path, fla
     # The wheels are in the agent's cache: tests download them once.
     shown.insert(1, (f"mkdir -p root/var/cache && cp -r {uv_cache} root/var/cache/pusher-agent\n", ""))
 
+    began = time.monotonic()
     said = typed([command for command, _ in shown], checkout=checkout, end="\x1e")
     assert len(said) == len(shown), said[-1:]
     for (command, lines), (output, code) in zip(shown, said, strict=True):
@@ -81,3 +83,6 @@ def test_the_tutorial_works_as_it_is_written(tmp_path: Path, uv_cache: Path, fla
         for line in lines.splitlines():
             assert stable(line) in seen, f"{command}\n{output}"
     assert not folder.exists()
+    commands = sum(len(command.replace("\\\n", "").splitlines()) for command, _ in shown) - 1
+    assert commands <= 50  # a person types for ten minutes, and reads
+    print(f"\nthe first releases: {commands} lines, {time.monotonic() - began:.0f} s")

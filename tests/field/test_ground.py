@@ -29,6 +29,8 @@ async def test_current_that_is_a_folder_is_refused_with_the_command(host: Host):
     assert problem["title"] == f"{current} is a folder, and not a link to a release"
     assert problem["hint"] == f"Move it away, as root: mv -T {current} {current}.before"
     assert os.listdir(host.app.path) in ([], ["current"], ["current", "shared"], ["shared", "current"])
+    warned = (await host.request("GET", "/status"))[1]["warnings"]
+    assert [one.partition(":")[0] for one in warned] == [problem["title"]]
     current.rename(f"{current}.before")
     await host.deploy(wsgi("v1"), "v1")
     assert await host.serving() == "v1"

@@ -29,11 +29,16 @@ def test_hosts_and_groups_of_the_file_are_names(tmp_path: Path) -> None:
     assert chosen(tmp_path, text, "all") == chosen(tmp_path, text) == ["web1", "web2", "db"]
     assert chosen(tmp_path, text, "web", "web1", "other") == ["web1", "web2", "other"]
     assert chosen(tmp_path, f'{text}default = ["web1"]\n') == ["web1"]
+    names = 'hosts = ["web1", "deploy@web2"]\n'
+    assert chosen(tmp_path, names) == chosen(tmp_path, names, "all") == ["web1", "deploy@web2"]
+    assert chosen(tmp_path, f'{names}[groups]\nblue = ["web1"]\n', "blue") == ["web1"]
 
 
 @pytest.mark.parametrize(
     ("text", "hosts", "message"),
     [
+        ("hosts = [1]\n", (), "'hosts' is [1]: it must be a list of names"),
+        ('hosts = "web1"\n', (), "'hosts' is 'web1': it must be a list of names, or tables [hosts.NAME]"),
         ('[groups]\nweb = "web1"\n', (), "groups.web is 'web1': it must be a list of hosts"),
         ("[groups]\nweb = []\n", (), "groups.web is []: it must be a list of hosts"),
         (f'{TABLES}[groups]\ndb = ["web1"]\n', (), "a group cannot be called db: a host has that name"),

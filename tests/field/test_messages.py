@@ -12,6 +12,7 @@ from pusher.config import load
 from pusher.errors import Unreachable
 from pusher.transport.client import Client
 from pusher.wire import Code, Event, Failed, Happened, LogLine, LogUnit, Refused
+from tests.host import free_port
 from tests.unit.scripted_agent import ABOUT, EVENTS, STATUS, STEP, Run
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note
 
@@ -66,6 +67,22 @@ def test_no_pusher_toml(
         2,
         f"pusher: No app is named: there is no pusher.toml from {tmp_path} upwards\n"
         '  Name it with --app, PUSHER_APP, or app = "..." in pusher.toml. `pusher init` writes one\n',
+    )
+    assert run(pusher, capsys, "status", "--app", "shop") == (
+        2,
+        f"pusher: No host is named: there is no pusher.toml from {tmp_path} upwards\n"
+        "  Name one with --host or PUSHER_HOST, or write it into pusher.toml. For example: --host web1\n",
+    )
+
+
+def test_no_agent_runs_on_this_machine(pusher: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """I forgot to start the agent that I had made with `init`."""
+    where = f"http://127.0.0.1:{free_port()}"
+    assert run(pusher, capsys, "status", "--host", where) == (
+        5,
+        f"pusher: No agent answers for {where} at {where}: Connection refused\n"
+        "  If it does not run, start it there: sudo systemctl start pusher-agent. One that `pusher-agent init` "
+        "has set up: pusher-agent serve --root DIR\n",
     )
 
 

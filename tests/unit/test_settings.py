@@ -107,7 +107,7 @@ def test_another_file_can_be_named(tmp_path: Path, file: Path) -> None:
         ("[hosts.web1]\naddress = 'x'\ndoor = '0.0.0.0:1'", r"hosts\.web1: door '0\.0\.0\.0:1' is not a loopback"),
         ("[hosts]\nweb1 = 'x'", r"hosts\.web1 is not a table\. Write \[hosts\.web1\]"),
         ("app = 1", r"'app' is 1: it must be text in quotes"),
-        ("hosts = 'web1'", r"'hosts' is 'web1': it must be a table"),
+        ("hosts = 'web1'", r"'hosts' is 'web1': it must be a list of names"),
         ("app = ", "is not TOML"),
         ("app = '\xff'", "is not TOML"),
         (f"app = {'[' * 9999}", "is not TOML"),
