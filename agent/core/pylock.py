@@ -20,6 +20,7 @@ from packaging.tags import Tag
 from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from agent.core.pythons import admits, unadmitted
 from agent.core.requirement_lines import (
     BUILDS,
     BUILDS_HINT,
@@ -113,13 +114,9 @@ def check_python(requires: str, *, python: str) -> None:
     Raises: Failed(dependencies_failed), naming both.
     """
     version = python.split()[0].rstrip("+")
-    if requires and not SpecifierSet(requires).contains(version, prereleases=True):
-        raise Failed(
-            Code.DEPENDENCIES_FAILED,
-            f"The release needs Python {requires}, and this host has {version}",
-            why="its lock was made for another Python",
-            hint="Set `python` in [dependencies] of the app's file to one that fits, or lock it for this one",
-        )
+    if not admits(requires, version):
+        problem = unadmitted(requires, version)
+        raise Failed(problem.code, problem.what, why=problem.why, hint=problem.hint)
 
 
 def _package(table: Mapping[str, Any], *, wheels_only: bool) -> Requirement:

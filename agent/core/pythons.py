@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from pusher.wire import Code, Refused
@@ -76,6 +76,28 @@ def of_requirement(requires: str, found: Iterable[Python]) -> Python | None:
 def admits(requires: str, version: str) -> bool:
     """Whether `requires` admits a version. Nothing required: every one."""
     return SpecifierSet(requires).contains(version, prereleases=True)
+
+
+def admitted(requires: str) -> str:
+    """What a manifest requires, in its usual form. Raises: Refused(bundle_malformed), if it requires nonsense."""
+    try:
+        return str(SpecifierSet(requires))
+    except InvalidSpecifier as error:
+        what = "The bundle does not have the format that this agent reads"
+        why = f"its requires_python is {requires!r}"
+        raise Refused(
+            Code.BUNDLE_MALFORMED, what, why=why, hint="Correct requires-python, and pack it again"
+        ) from error
+
+
+def unadmitted(requires: str, version: str) -> Refused:
+    """The problem of a release that does not admit the Python which the host or the release names for it."""
+    return Refused(
+        Code.DEPENDENCIES_FAILED,
+        f"The release needs Python {requires}, and this host has {version}",
+        why="its lock was made for another Python",
+        hint="Set `python` in [dependencies] of the app's file to one that fits, or lock it for this one",
+    )
 
 
 def oldest_admitted(requires: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from agent.core import trust
 from agent.core.config import AppConfig, BundleLimits
 from agent.core.pylock import PYLOCK
+from agent.core.pythons import admits, admitted, unadmitted
 from agent.core.run import RunRules
 from agent.host.bundle.signatures import TrustFiles, verify_all
 from agent.host.dependencies.pythons import Pythons
@@ -97,8 +98,12 @@ class Admission:
             limits=self.limits,
             retry=retry,
         )
-        run = self.rules.decide(verified.manifest.run)
-        await self.pythons.choose(self.config.dependencies.python, named=run.python)
+        run, requires = self.rules.decide(verified.manifest.run), verified.manifest.requires_python
+        python = await self.pythons.choose(
+            self.config.dependencies.python, named=run.python, requires=admitted(requires)
+        )
+        if not admits(requires, python.version):
+            raise unadmitted(requires, python.version)
 
     def store(self, verified: VerifiedManifest, bundle: Bundle, into: Path) -> None:
         """Begin the tree `into` with the verified manifest and the index of the bundle, durably. Blocking.

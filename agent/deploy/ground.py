@@ -76,8 +76,8 @@ class Ground:
         return None
 
     async def warnings(self) -> list[str]:
-        """What people should know although the app serves: what refuses its next deployment, how its file is not in
-        force, and whether it comes back after a reboot."""
+        """What people should know although the app serves: what refuses its next deployment, how its file is
+        not in force, and whether it comes back after a reboot."""
         found = []
         try:
             await asyncio.to_thread(self.check)

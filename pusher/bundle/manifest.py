@@ -11,7 +11,7 @@ from typing import Any
 
 from pusher.bundle.tree import Tree
 from pusher.errors import Usage
-from pusher.wire import ORIGIN, Manifest, RunSection, Source, WireError, parse_timestamp
+from pusher.wire import ORIGIN, REQUIRES_PYTHON, Manifest, RunSection, Source, WireError, parse_timestamp
 
 _NOTHING = RunSection()
 _LIFETIME_MS = 30 * 24 * 3600 * 1000
@@ -28,6 +28,7 @@ def make_manifest(
     hosts: Sequence[str] = (),
     source: Source | None = None,
     run: RunSection = _NOTHING,
+    requires_python: str = "",
 ) -> Manifest:
     """The manifest of a tree; `created` and `expires` in milliseconds since 1970 (UTC)."""
     return Manifest(
@@ -43,6 +44,7 @@ def make_manifest(
         source=source,
         run=run,
         folders=len(tree.folders),
+        requires_python=requires_python,
     )
 
 
@@ -55,12 +57,14 @@ def manifest_for(
     source: Source | None = None,
     run: RunSection = _NOTHING,
     run_found: bool = False,
+    requires_python: str = "",
     all_answered: bool = True,
 ) -> Manifest:
     """The manifest of a tree for the hosts with these statuses; for any host, if not `all_answered`.
 
-    Without `source`, or without what was added to it, for agents that are older: they refuse a manifest with a
-    member they do not know. Also without `run`, if it was only found (`run_found`): such a host decides by itself.
+    Without `source`, what was added to it, or `requires_python`, for agents that are older: they refuse a manifest
+    with a member they do not know. Also without `run`, if it was only found (`run_found`): such a host decides by
+    itself.
     Raises: Usage, if somebody said how it runs, and one of these agents does not know of that.
     """
     older = sorted(name for name, status in statuses.items() if "start" not in status)
@@ -85,6 +89,7 @@ def manifest_for(
         hosts=sorted({name for name in names if isinstance(name, str)}) if all_answered and all(names) else (),
         source=source if known else None,
         run=_NOTHING if older else run,
+        requires_python=requires_python if all_answered and accepted(REQUIRES_PYTHON, statuses) else "",
     )
 
 

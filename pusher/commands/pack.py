@@ -63,8 +63,9 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         tree = found.read()  # as it will be dropped
         said = run_section(found.path, settings.run, packages=named_packages(found.path))
         notes: tuple[str, ...] = (*found.remarks(tree), said.note)
+        requires = ""  # the host decides about dependencies
     else:
-        tree, notes, said = prepared(found, settings, anew=arguments.relock)
+        tree, notes, said, requires = prepared(found, settings, anew=arguments.relock)
     for note in notes:
         screen.line(note)
     screen.dangling(dangling(tree))
@@ -80,6 +81,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         hosts=hosts,
         source=found.source(tree),
         run=said.section,
+        requires_python=requires,
     )
     signed = sign_manifest(manifest, tree, key=settings.key)
     if arguments.manifest:

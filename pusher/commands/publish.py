@@ -147,7 +147,7 @@ def _packed(
     found: Folder, arguments: argparse.Namespace, settings: Settings, screen: Screen, *, newest: int
 ) -> tuple[Manifest, SignedManifest, Payload]:
     """A folder, packed and signed for any host, and newer than all that was published."""
-    tree, notes, said = prepared(found, settings, anew=arguments.relock)
+    tree, notes, said, requires = prepared(found, settings, anew=arguments.relock)
     for note in notes:
         screen.line(note)
     screen.dangling(dangling(tree))
@@ -161,6 +161,7 @@ def _packed(
         expires=created + _DAYS * _DAY_MS,
         source=found.source(tree),
         run=said.section,
+        requires_python=requires,
     )
     return manifest, sign_manifest(manifest, tree, key=settings.key), tree
 

@@ -139,7 +139,7 @@ def _from_folder(
     reading = Background(partial(prepared, found, settings, anew=relock))
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
-    tree, notes, said = reading.result()
+    tree, notes, said, requires = reading.result()
     for name, status in statuses.items():
         notes = (*notes, *skew(status.get("agent"), host=name))
     for note in notes:
@@ -157,6 +157,7 @@ def _from_folder(
         source=found.source(tree),
         run=said.section,
         run_found=said.found,
+        requires_python=requires,
     )
     _check_started(said, statuses)
     screen.passing("  signing ...")

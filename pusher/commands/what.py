@@ -23,11 +23,13 @@ def chosen(arguments: argparse.Namespace, settings: Settings, *, dirty: bool = F
 
 
 class Ready(NamedTuple):
-    """A folder as it travels, what people should know of that, a line each, and how it says that it runs."""
+    """A folder as it travels, what people should know of that, a line each, how it says that it runs, and the
+    Pythons that it admits."""
 
     tree: "Tree"
     notes: tuple[str, ...]
     said: "Said"
+    requires_python: str
 
 
 def prepared(found: Folder, settings: Settings, *, anew: bool = False) -> Ready:
@@ -37,6 +39,7 @@ def prepared(found: Folder, settings: Settings, *, anew: bool = False) -> Ready:
     from pusher.run.section import run_section
 
     tracked = found.checkout.tracked if found.checkout else None
-    tree, notes, packages = prepare(found.path, wanted=settings.dependencies, anew=anew, tracked=tracked)
-    said = run_section(found.path, settings.run, packages=packages)
-    return Ready(tree, (*notes, *found.remarks(tree), said.note), said)
+    ready = prepare(found.path, wanted=settings.dependencies, anew=anew, tracked=tracked)
+    said = run_section(found.path, settings.run, packages=ready.packages)
+    notes = (*ready.notes, *found.remarks(ready.tree), said.note)
+    return Ready(ready.tree, notes, said, ready.requires_python)

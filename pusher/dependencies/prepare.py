@@ -41,11 +41,15 @@ _PYTHONS = tuple(f"3.{minor}" for minor in range(7, 20))
 
 
 class Prepared(NamedTuple):
-    """A tree to pack, what people should know of how it came to be, a line each, and the names of its packages."""
+    """A tree to pack, what people should know of how it came to be, a line each, and the names of its packages.
+
+    `requires_python` is which Pythons it admits, as ">=3.12".
+    """
 
     tree: Tree
     notes: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    requires_python: str = ""
 
 
 def prepare(
@@ -65,10 +69,10 @@ def prepare(
         return Prepared(tree, noted, named_packages(folder))
     preparing = _Preparing(tree, wanted, anew)
     try:
-        tree, notes, packages = preparing.prepare(file)
+        found = preparing.prepare(file)
     except _HostDecides as error:
-        notes, packages = (*preparing.notes, str(error)), named_packages(folder)
-    return Prepared(tree, (*notes, *noted), packages)
+        found = Prepared(tree, (*preparing.notes, str(error)), named_packages(folder))
+    return found._replace(notes=(*found.notes, *noted))
 
 
 class _HostDecides(Exception):
@@ -86,7 +90,7 @@ class _Preparing:
     def prepare(self, file: Path | None) -> Prepared:
         self._check_python("", file)
         lock = self._lock(file) if file else Lock()
-        self._check_python(lock.requires_python, file)
+        requires = self._check_python(lock.requires_python, file)
         base = file.parent if file and file.name == "uv.lock" else self.folder
         own = OwnWheels(self.tree, base=base)
         packages = lock.packages
@@ -107,7 +111,8 @@ class _Preparing:
         names = tuple(one.name for one in lock.packages)
         if file:
             self.notes.insert(0, self._said(file, lock, mine))
-        return Prepared(self.tree.with_files({PYLOCK: written, **own.made}), tuple(self.notes), names)
+        travelling = self.tree.with_files({PYLOCK: written, **own.made})
+        return Prepared(travelling, tuple(self.notes), names, str(requires))
 
     def _lock(self, file: Path) -> Lock:
         """What the deciding file comes to."""
@@ -233,8 +238,8 @@ class _Preparing:
                 f"{self.folder}/pyproject.toml cannot be used", why=f"requires-python is {stated!r}"
             ) from error
 
-    def _check_python(self, stated: str, file: Path | None) -> None:
-        """Refuse a lock for Pythons that nobody has, or not for the one that is named."""
+    def _check_python(self, stated: str, file: Path | None) -> SpecifierSet:
+        """The Pythons that lock and project admit. Raises: Usage, if nobody has one, or another one is named."""
         try:
             requires = SpecifierSet(stated) & self._project_python()
         except InvalidSpecifier as error:
@@ -249,6 +254,7 @@ class _Preparing:
                 f"The version needs Python {requires}, and {by} names {declared}",
                 hint=f"Correct {by}, or requires-python",
             )
+        return requires
 
     def _said(self, file: Path, lock: Lock, mine: Sequence[str]) -> str:
         name = os.path.relpath(file, self.folder)

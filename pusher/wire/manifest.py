@@ -31,11 +31,14 @@ ORIGIN = "origin"
 """An agent with this in `accepts` of its status reads branch, author date and remote in `source`."""
 FOLDERS = "folders"
 """An agent with this in `accepts` of its status reads an index with empty folders."""
-ADDITIONS = (ORIGIN, FOLDERS)
+REQUIRES_PYTHON = "requires_python"
+"""An agent with this in `accepts` of its status reads which Pythons a release admits."""
+ADDITIONS = (ORIGIN, FOLDERS, REQUIRES_PYTHON)
 """What was added to schema 1. An agent that does not name one of them refuses a manifest that has it."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _ORIGIN_CHARACTERS = 512
+_SPECIFIERS = re.compile(r"[<>=!~][0-9A-Za-z.*+!<>=~, -]{1,200}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Manifest:
     empty for a bundle that any host may deploy. `files` counts the lines of the index, and `folders` those among
     them that are empty folders: an agent that cannot read these refuses the manifest. `source` is what the signer
     says; nobody can check it without the repository. `run` is how the release runs, as far as it says so itself.
+    `requires_python` is which Pythons it admits, as `>=3.12`; empty: any.
     """
 
     app: str
@@ -89,6 +93,7 @@ class Manifest:
     source: Source | None = None
     run: RunSection = field(default_factory=RunSection)
     folders: int = 0
+    requires_python: str = ""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (the subset of RFC 8785 that strings and integers need)."""
@@ -108,6 +113,8 @@ class Manifest:
             members["folders"] = self.folders
         if self.source is not None:
             members["source"] = self.source.members()
+        if self.requires_python:
+            members["requires_python"] = self.requires_python
         if run := self.run.members():
             members["run"] = run
         return canonical(members)
@@ -137,10 +144,20 @@ class Manifest:
             source=_source(members),
             run=RunSection.from_members(take(members, "run", dict) if "run" in members else {}),
             folders=take_count(members, "folders") if "folders" in members else 0,
+            requires_python=_requires_python(members),
         )
         if manifest.to_bytes() != raw:
             raise WireError("the manifest is not in canonical form, or has members that schema 1 lacks")
         return manifest
+
+
+def _requires_python(members: dict[str, Any]) -> str:
+    if "requires_python" not in members:
+        return ""
+    text = take(members, "requires_python", str)
+    if not _SPECIFIERS.fullmatch(text):
+        raise WireError(f"the manifest's requires_python is {text[:80]!r}")
+    return text
 
 
 def _source(members: dict[str, Any]) -> Source | None:
