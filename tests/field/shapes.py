@@ -4,7 +4,7 @@ Invariant: a shape is what its owner would send unmodified: no shape knows of th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 Files = Mapping[str, str]
 
@@ -58,6 +58,67 @@ def version(request):
     return JSONResponse({"version": VERSION})
 app = Starlette(routes=[Route("/version", version)])
 """
+_RQ_WEB = """
+import os
+import time
+from flask import Flask
+from redis import Redis
+from rq import Queue
+import jobs
+app = Flask(__name__)
+queue = Queue(connection=Redis.from_url(os.environ["REDIS_URL"]))
+@app.get("/version")
+def version():
+    return {"version": VERSION}
+@app.get("/work")
+def work():
+    job = queue.enqueue(jobs.version)
+    until = time.monotonic() + 10
+    while (done := job.return_value()) is None and time.monotonic() < until:
+        time.sleep(0.05)
+    return {"version": done}
+"""
+_RQ_WORKER = """
+import os
+from redis import Redis
+from rq import Worker
+Worker(["default"], connection=Redis.from_url(os.environ["REDIS_URL"])).work()
+"""
+_PIPFILE = """
+[packages]
+flask = "*"
+gunicorn = "*"
+[dev-packages]
+pytest = "*"
+[requires]
+python_version = "3.11"
+"""
+_POETRY = """
+[tool.poetry]
+name = "tale"
+version = "0.1.0"
+description = ""
+authors = ["Somebody <somebody@example.com>"]
+[tool.poetry.dependencies]
+python = "^3.11"
+flask = "^3.0"
+gunicorn = "*"
+[tool.poetry.group.dev.dependencies]
+pytest = "*"
+[build-system]
+requires = ["poetry-core"]
+build-backend = "poetry.core.masonry.api"
+"""
+_POETRY_LOCK = """
+import sys
+from poetry.console.application import main
+from poetry.repositories.legacy_repository import LegacyRepository
+from poetry.repositories.pypi_repository import PyPiRepository
+# Mirrors have the pages of an index, and not its JSON for each version.
+PyPiRepository._get_release_info = LegacyRepository._get_release_info
+sys.argv = ["poetry", "lock"]
+sys.exit(main())
+"""
 _PORT_SERVER = """
 import json, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,8 +139,9 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
 class Shape:
     """An application: its files for a version, and what its owner would type besides `pusher init`.
 
-    `toml` is added to the pusher.toml that `init` wrote, `app_toml` to the app's file on the host. `health` is the
-    path that says the version.
+    `toml` is added to the pusher.toml that `init` wrote, `app_toml` to the app's file on the host. `lock` is what
+    makes its lock file, once. With `redis` the host has one, and REDIS_URL in the app's environment names it; then
+    /work says the version of the worker.
     """
 
     name: str
@@ -87,7 +149,7 @@ class Shape:
     toml: str = ""
     app_toml: str = ""
     lock: tuple[str, ...] = ()
-    processes: tuple[str, ...] = field(default=())
+    redis: bool = False
 
 
 def _plain(**files: str) -> Callable[[str], Files]:
@@ -114,6 +176,15 @@ def _pyproject(name: str, needs: str, *, build: bool = True, more: str = "") -> 
 _FACTORY = _FLASK.replace("app = Flask", "def create_app():\n    app = Flask").replace("\n@app", "\n    @app")
 _FACTORY = _FACTORY.replace("\ndef version():\n    return {", "\n    def version():\n        return {")
 _FACTORY += "    return app\n"
+
+_WORKSPACE = (
+    '[project]\nname = "everything"\nversion = "0"\nrequires-python = ">=3.11"\n'
+    '[tool.uv.workspace]\nmembers = ["packages/*", "services/*"]\n'
+)
+_MEMBER = (
+    "[tool.uv.sources]\nshop-core = { workspace = true }\n"
+    '[tool.hatch.build.targets.wheel]\npackages = ["src/api"]\n'
+)
 
 SHAPES = (
     Shape("flask", _plain(app_py=_FLASK, requirements_txt="flask\ngunicorn\n")),
@@ -161,6 +232,45 @@ SHAPES = (
             Procfile="web: gunicorn -k gevent app:app\n",
         ),
     ),
+    Shape(
+        "poetry",
+        lambda version: {
+            "pyproject.toml": _POETRY,
+            "tale/__init__.py": _FACTORY.replace("VERSION", repr(version)),
+        },
+        lock=("uv", "run", "--no-project", "--with", "poetry==2.5.1", "python", "-c", _POETRY_LOCK),
+    ),
+    Shape(
+        "pipenv",
+        _plain(app_py=_FLASK, Pipfile=_PIPFILE),
+        lock=("uv", "tool", "run", "pipenv@2026.10.3", "lock"),
+    ),
+    Shape(
+        "fastapi, uv workspace",
+        lambda version: {
+            "pyproject.toml": _WORKSPACE,
+            "packages/core/pyproject.toml": _pyproject("shop-core", "httpx"),
+            "packages/core/src/shop_core/__init__.py": f"NAME = {version!r}\n",
+            "services/api/pyproject.toml": _pyproject("api", "fastapi uvicorn shop-core", more=_MEMBER),
+            "services/api/src/api/__init__.py": "",
+            "services/api/src/api/main.py": "from shop_core import NAME\n" + _FASTAPI.replace("VERSION", "NAME"),
+            "Procfile": "web: uvicorn api.main:app --host 0.0.0.0 --port $PORT\n",
+        },
+        toml='\n[dependencies]\npackage = "api"\n',
+        lock=("uv", "lock"),
+    ),
+    Shape(
+        "rq worker",
+        _plain(
+            app_py=_RQ_WEB,
+            jobs_py="def version():\n    return VERSION\n",
+            worker_py=_RQ_WORKER,
+            requirements_txt="flask\ngunicorn\nredis\nrq\n",
+            Procfile="web: gunicorn -w 2 app:app\nworker: python worker.py\n",
+        ),
+        app_toml="\n[processes.worker]\n",
+        redis=True,
+    ),
     Shape("hypercorn", _plain(main_py=_STARLETTE, requirements_txt="starlette\nhypercorn\n")),
     Shape("daphne", _plain(main_py=_STARLETTE, requirements_txt="starlette\ndaphne\n")),
     Shape("granian", _plain(main_py=_STARLETTE, requirements_txt="starlette\ngranian\n")),
@@ -189,4 +299,4 @@ SHAPES = (
         ),
     ),
 )
-"""Every shape that needs nothing but Python packages."""
+"""Every shape. All but one need nothing but Python packages."""

@@ -72,20 +72,22 @@ def tried(shape: Shape, host: Host, *, app: str, folder: Path) -> Result:
     address = host.add(app, shape)
     try:
         _write(project, shape, "v1")
+        if shape.lock:
+            _lock(project, shape.lock, virtual=folder)
         done = _typed("pusher", "init", str(project), "--app", app)
         if done.returncode:
             return Result(shape=shape.name, first=done.stderr.strip())
         if shape.toml:
             _amend(project / "pusher.toml", shape.toml)
         began = time.perf_counter()
-        first = host.send(app, project, "v1") or _says(address, "v1")
+        first = host.send(app, project, "v1") or _says(address, "v1", shape)
         seconds = time.perf_counter() - began
         if first:
             return Result(shape=shape.name, first=first, seconds=seconds)
         with visited(address) as visits:
             _write(project, shape, "v2")
-            second = host.send(app, project, "v2") or _says(address, "v2")
-            back = host.roll_back(app) or _says(address, "v1")
+            second = host.send(app, project, "v2") or _says(address, "v2", shape)
+            back = host.roll_back(app) or _says(address, "v1", shape)
         return Result(shape=shape.name, first="", second=second, back=back, visits=visits, seconds=seconds)
     finally:
         host.remove(app)
@@ -126,13 +128,16 @@ class EmbeddedHost:
         self._key = folder / "key"
         make_key(self._key)
         self._agents: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
+        self._brokers: dict[str, subprocess.Popen[bytes]] = {}
 
     def add(self, app: str, shape: Shape) -> str:
         root, door, port = self._folder / f"{app}-root", free_port(), free_port()
         trust = ("--trust", str(self._key.with_suffix(".pub")), "--local", f"127.0.0.1:{door}")
         _well("pusher-agent", "init", "--root", str(root), *trust, "--app", app, "--listen", f"127.0.0.1:{port}")
         file = root / f"etc/pusher-agent/apps/{app}.toml"
-        file.write_text(file.read_text() + shape.app_toml)
+        file.write_text(_host_file(file.read_text(), shape))
+        if shape.redis:
+            (root / "etc/redis.env").write_text(f"REDIS_URL=redis://127.0.0.1:{self._start_redis(app)}/0\n")
         shutil.rmtree(root / "var/cache/pusher-agent")
         (root / "var/cache/pusher-agent").symlink_to(self._cache)
         with (root / "agent.log").open("wb") as log:
@@ -150,9 +155,17 @@ class EmbeddedHost:
 
     def remove(self, app: str) -> None:
         agent, _ = self._agents.pop(app)
-        agent.terminate()
-        agent.wait(_PATIENCE_S)
+        for one in (agent, *([self._brokers.pop(app)] if app in self._brokers else [])):
+            one.terminate()
+            one.wait(_PATIENCE_S)
         shutil.rmtree(self._folder / f"{app}-root", ignore_errors=True)
+
+    def _start_redis(self, app: str) -> int:
+        port = free_port()
+        argv = ("redis-server", "--port", str(port), "--save", "", "--dir", str(self._folder))
+        quiet = subprocess.DEVNULL
+        self._brokers[app] = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet)
+        return port
 
     def _pusher(self, app: str, *words: str) -> str:
         door = f"http://127.0.0.1:{self._agents[app][1]}"
@@ -174,8 +187,13 @@ class BootedHost:
         port = next(self._ports)
         self._server.machine.run("pusher-agent", "app", "add", app, "--listen", f"0.0.0.0:{port}")
         file = self._server.machine.root / f"etc/pusher-agent/apps/{app}.toml"
+        if shape.redis:
+            (self._server.machine.root / "etc/redis.env").write_text("REDIS_URL=redis://127.0.0.1:6379/0\n")
+            self._server.machine.run(
+                "systemd-run", "--unit=redis-here", "redis-server", "--save", "", "--dir", "/run"
+            )
         if shape.app_toml:
-            file.write_text(file.read_text() + shape.app_toml)
+            file.write_text(_host_file(file.read_text(), shape))
             self._server.machine.run("pusher-agent", "app", "apply", app)
         known = ("curl", "-sS", f"agent:9000/apps/{app}/status")
         self._server.machine.until(lambda: '"app"' in self._server.machine.says(*known), seconds=30)
@@ -196,6 +214,12 @@ class BootedHost:
 
     def remove(self, app: str) -> None:
         self._server.machine.run("pusher-agent", "app", "remove", app, "--purge")
+        self._server.machine.run("systemctl", "stop", "redis-here", check=False)
+
+
+def _host_file(text: str, shape: Shape) -> str:
+    """The app's file, as root amends it."""
+    return ('environment_file = "/etc/redis.env"\n' if shape.redis else "") + text + shape.app_toml
 
 
 def _problem(answer: dict[str, object]) -> str:
@@ -213,17 +237,20 @@ def _amend(file: Path, table: str) -> None:
     file.write_text(f"{file.read_text().rstrip()}\n{table}")
 
 
-def _says(address: str, version: str) -> str:
-    """What is wrong with the answer; "" if it is the version's."""
-    try:
-        said = _ask(address)
-    except (OSError, ValueError) as error:
-        return f"it does not answer: {error}"
-    return "" if said.get("version") == version else f"it answers {said}"
+def _says(address: str, version: str, shape: Shape) -> str:
+    """What is wrong with the answers; "" if they are the version's."""
+    for path in ("/version", "/work") if shape.redis else ("/version",):
+        try:
+            said = _ask(address, path)
+        except (OSError, ValueError) as error:
+            return f"it does not answer at {path}: {error}"
+        if said.get("version") != version:
+            return f"it answers {said} at {path}"
+    return ""
 
 
-def _ask(address: str) -> dict[str, object]:
-    with urllib.request.urlopen(f"{address}/version", timeout=_PATIENCE_S) as answer:
+def _ask(address: str, path: str = "/version") -> dict[str, object]:
+    with urllib.request.urlopen(f"{address}{path}", timeout=_PATIENCE_S) as answer:
         found: dict[str, object] = json.loads(answer.read())
         return found
 
@@ -242,6 +269,22 @@ def _until(true: Callable[[], bool]) -> None:
         if time.perf_counter() > deadline:
             raise TimeoutError("the agent does not answer")
         time.sleep(0.05)
+
+
+def _lock(project: Path, argv: tuple[str, ...], *, virtual: Path) -> None:
+    """Make the project's lock file. What its tool makes besides, goes into the folder `virtual`."""
+    aside = {"WORKON_HOME": str(virtual), "POETRY_VIRTUALENVS_CREATE": "false"}
+    done = subprocess.run(
+        (str(BIN / argv[0]), *argv[1:]),
+        cwd=project,
+        env={**ENVIRONMENT, **aside},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{argv}: {done.stdout}{done.stderr}")
 
 
 def _well(*argv: str) -> None:
