@@ -48,7 +48,7 @@ class _Traceback(NamedTuple):
 
 def find_cause(written: str, *, release: str, start: Sequence[str]) -> Cause | None:
     """The cause in what a release wrote; None if it names none. `release` is its id, `start` its command."""
-    lines = [_PREFIX.sub("", line) for line in written.splitlines()]
+    lines = _from_a_beginning([_PREFIX.sub("", line) for line in written.splitlines()])
     tracebacks = [one for one in _tracebacks(lines) if not _is_servers_own(one.error)]
     app = _app(start)
     if tracebacks:
@@ -69,6 +69,12 @@ def without_noise(written: str) -> str:
     """What a release wrote, without what its server says about starting and stopping."""
     kept = [line for line in written.splitlines() if not _NOISE.fullmatch(_PREFIX.sub("", line))]
     return "\n".join(kept)
+
+
+def _from_a_beginning(lines: Sequence[str]) -> Sequence[str]:
+    """The lines without the end of a traceback whose beginning is not among them: only the last ones are kept."""
+    frames, at = _frames(lines, 0)
+    return lines[at + 1 :] if frames else lines
 
 
 def _app(start: Sequence[str]) -> str:

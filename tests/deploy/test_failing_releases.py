@@ -161,7 +161,6 @@ async def test_a_release_that_dies_while_it_is_watched_is_taken_back(host_off: H
         + "\nimport signal, threading\nthreading.Timer(1, os.kill, (os.getppid(), signal.SIGKILL)).start()\n"
     }
     async with running(host_off) as host:
-        host.add_app(APP, health__bake_s=0)
         await host.deploy(wsgi("v1"), "v1")
         status, problem = await host.send(dying, "v2")
         assert (status, problem["code"]) == (422, "app_exited")

@@ -87,3 +87,17 @@ def test_a_traceback_with_a_line_before_its_frames_is_read_all_the_same() -> Non
     cause = find_cause(written, release="20260101000000Z", start=("gunicorn", "app:app"))
     assert cause is not None
     assert cause.why == "ValueError: x (app.py:1)"
+
+
+def test_the_end_of_a_traceback_is_not_shown_beside_the_whole_one() -> None:
+    """Every answer was an error: only the last lines are kept, and they begin in the middle of one."""
+    frame = f'  File "/opt/x/releases/{RELEASE}/app.py", line 16, in home\n    return render()\n'
+    end = f"    await app(scope)\n{frame}TypeError: unhashable type: 'dict'\n"
+    whole = f"Traceback (most recent call last):\n{frame}TypeError: unhashable type: 'dict'\n"
+    found = find_cause(f"{end}Exception in ASGI application\n{whole}" + whole, release=RELEASE, start=START)
+    assert found is not None
+    assert found.why == "TypeError: unhashable type: 'dict' (app.py:16)"
+    assert found.output == (
+        'Exception in ASGI application\n  File "app.py", line 16, in home\n    return render()\n'
+        "TypeError: unhashable type: 'dict'"
+    )
