@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from pusher.config import CONFIG_NAME, Settings
+from pusher.config import Settings
 from pusher.errors import Interrupted, Usage
 from pusher.fleet.outcomes import interruption, print_outcomes, row_of
+from pusher.host_choice import CONFIG_NAME
 from pusher.terminal.screen import Screen
 from pusher.transport.client import Client
 
