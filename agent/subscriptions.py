@@ -19,6 +19,7 @@ from agent.host.bundle.signatures import TrustFiles
 from agent.host.channel.identity import Identity
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.channel.mirror import Mirror
+from agent.host.channel.object_store import ObjectStore
 from agent.host.channel.web import Web, WebLimits
 from agent.host.ports import Clock
 from agent.host.storage.disk import Disk
@@ -76,7 +77,7 @@ def subscribe(
                 clock=clock,
                 chance=random.random,  # noqa: S311 - pauses, no secrets
             )
-            if settings.notify and any(not one.startswith("file:") for one in settings.repository)
+            if settings.notify and any(one.startswith("http") for one in settings.repository)
             else None,
             refusals=refusals,
         )
@@ -91,7 +92,8 @@ def trust_files(layout: HostLayout, host: AgentConfig) -> TrustFiles:
 def _mirror(address: str, settings: Subscribe, *, layout: HostLayout, host: AgentConfig) -> Mirror:
     if address.startswith("file://"):
         return LocalFolder(Path(address.removeprefix("file://")))
-    return Web(
+    kind = ObjectStore if address.startswith("s3://") else Web
+    return kind(
         address,
         limits=WebLimits(stall_s=host.limits.stall_s, total_s=host.limits.total_s),
         ca_file=layout.beneath(settings.ca_file) if settings.ca_file else None,

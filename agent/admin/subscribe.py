@@ -29,7 +29,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "repository",
         nargs="+",
         metavar="REPO",
-        help="a folder, or the address of a repository: https://host/path; several: mirrors of one repository",
+        help="a folder, https://host/path or s3://bucket/prefix; several: mirrors of one repository",
     )
     parser.add_argument("--channel", default="", metavar="CHANNEL", help="the channel to follow (default stable)")
     parser.add_argument(

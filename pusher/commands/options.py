@@ -20,7 +20,10 @@ _SETTINGS = {
     "root": ("FOLDER", "the folder that is sent if none is named (default: that of pusher.toml)"),
     "key": ("FILE", "the SSH key that signs; with an ssh-agent, its .pub file"),
     "ssh": ("COMMAND", "the command that runs ssh, with its options"),
-    "repository": ("REPO", "the repository: a folder, ssh://host/folder, or https://host/path"),
+    "repository": (
+        "REPO",
+        "the repository: a folder, ssh://host/folder, https://host/path, or s3://bucket/prefix",
+    ),
 }
 
 

@@ -45,7 +45,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--to",
         dest="repository",
         metavar="REPO",
-        help="the repository: a folder, ssh://host/folder, or https://host/path",
+        help="the repository: a folder, ssh://host/folder, https://host/path, or s3://bucket/prefix",
     )
     add_channel(parser)
     parser.add_argument(

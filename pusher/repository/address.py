@@ -10,10 +10,10 @@ from pusher.transport.hosts import Ssh, parse_address
 
 
 def open_repository(address: str, *, ssh: str = "ssh", credentials: str = "") -> Repository:
-    """The repository at an address: a folder, `file:///folder`, `ssh://[user@]host[:port]/folder`, or
-    `https://host/path`.
+    """The repository at an address: a folder, `file:///folder`, `ssh://[user@]host[:port]/folder`,
+    `https://host/path`, or `s3://bucket/prefix`.
 
-    `ssh` is the command that reaches the second last kind, `credentials` a netrc file for the last. Raises: Usage.
+    `ssh` is the command that reaches the third, `credentials` a netrc file for the fourth. Raises: Usage.
     """
     if not address:
         hint = 'Name one with --to, --repository, PUSHER_REPOSITORY, or repository = "..." in pusher.toml'
@@ -30,5 +30,11 @@ def open_repository(address: str, *, ssh: str = "ssh", credentials: str = "") ->
         from pusher.repository.web_folder import WebFolder  # here: others have no use for TLS
 
         return WebFolder(address, credentials=Path(credentials) if credentials else None)
-    hint = "Name a folder, file:///folder, ssh://host/folder, or https://host/path"
+    if scheme == "s3":
+        from pusher.repository.object_store import (
+            ObjectStore,
+        )  # here: it needs a library that others have no use for
+
+        return ObjectStore(address)
+    hint = "Name a folder, file:///folder, ssh://host/folder, https://host/path, or s3://bucket/prefix"
     raise Usage(f"{address} is no repository", hint=hint)

@@ -6,6 +6,7 @@ does it is not used. What was accepted is read back, because a server may say ye
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,8 +32,10 @@ _SHOWN = 300
 class WebFolder:
     """The repository at `https://host/path`, or http:// on this machine. `credentials` is a netrc file."""
 
-    def __init__(self, address: str, *, credentials: Path | None = None) -> None:
-        self._server = WebServer(address, credentials=credentials)
+    login_hint = "Name a netrc file with your login there: `credentials_file` in pusher.toml"
+
+    def __init__(self, address: str, *, credentials: Path | None = None, server: WebServer | None = None) -> None:
+        self._server = server or WebServer(address, credentials=credentials)
         self.address = self._server.address
         self._compares = False
         """Whether the server has shown that it compares."""
@@ -194,8 +197,7 @@ class WebFolder:
             why = f"the server answered {status}, to go to {target!r}, and redirects are not followed"
             return Refused(Code.REPOSITORY_REDIRECTS, what, why=why, hint="Name the address itself")
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            hint = "Name a netrc file with your login there: `credentials_file` in pusher.toml"
-            return Refused(Code.NOT_ALLOWED, what, why=why, hint=hint)
+            return Refused(Code.NOT_ALLOWED, what, why=why, hint=self.login_hint)
         if status in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED):
             hint = "It serves hosts only. Publish to the folder behind it, or by `pusher-agent repository serve`"
             return Refused(Code.NOT_ALLOWED, what, why=why, hint=hint)
@@ -207,7 +209,9 @@ class WebFolder:
 
 
 def _said(answer: Answer) -> str:
-    """What a problem document says (RFC 9457)."""
+    """What a problem document says (RFC 9457), or the code in an object store's."""
+    if found := re.search(rb"<Code>([A-Za-z0-9]{1,64})</Code>", answer.body[:4096]):
+        return found[1].decode()
     with suppress(ValueError, RecursionError):
         members: object = json.loads(answer.body)
         if isinstance(members, Mapping):

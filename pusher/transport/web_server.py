@@ -12,7 +12,7 @@ import ssl
 import urllib.request
 import weakref
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -43,15 +43,25 @@ class Answer(NamedTuple):
 class WebServer:
     """The server at `http(s)://host[:port]/path`. `credentials` is a file in netrc form. Threads may share it.
 
+    `sign` makes the target of a request, path and query, from its method and the name of an object. It is shown
+    nowhere; people read `shown` in the place of the address.
     Raises: Usage, for an address that is none; Unreachable, from every request.
     """
 
-    def __init__(self, address: str, *, credentials: Path | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        credentials: Path | None = None,
+        sign: Callable[[str, str], str] | None = None,
+        shown: str = "",
+    ) -> None:
         if not _ADDRESS.fullmatch(address) or ".." in address:
             hint = "It is like https://deploy.example.com/repository; a login belongs into `credentials_file`"
             raise Usage(f"{address} is no repository", hint=hint)
         parts = urlsplit(address)
-        self.address = address.rstrip("/")
+        self.address = shown or address.rstrip("/")
+        self._sign = sign
         self._host = parts.hostname or ""
         self._secure = parts.scheme == "https"
         try:
@@ -172,8 +182,9 @@ class WebServer:
             sent = stack.enter_context(body.open("rb")) if isinstance(body, Path) else body
             if isinstance(body, Path):
                 ours["Content-Length"] = str(body.stat().st_size)
+            target = self._sign(method, name) if self._sign else f"{self._path}/{name}"
             try:
-                connection.request(method, f"{self._path}/{name}", body=sent, headers={**ours, **headers})
+                connection.request(method, target, body=sent, headers={**ours, **headers})
             except ConnectionError:
                 if body is None:
                     raise

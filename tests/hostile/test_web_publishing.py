@@ -1,5 +1,6 @@
 """Publishing to a web server that lies, breaks off or does not compare: nobody's word is lost, none is forged."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -7,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from agent.host.channel.object_store import ObjectStore as Mirror
+from agent.host.channel.web import WebLimits
+from agent.host.storage.partial import Partial
 from pusher.errors import Unreachable, Usage
 from pusher.repository.address import open_repository
+from pusher.repository.object_store import ObjectStore
 from pusher.repository.web_folder import WebFolder
 from pusher.wire import Code, Problem, Refused
 from tests.hostile.web_store import Store, storing
+from tests.object_store import credentials, variables
 
 NAME = "channels/flask-demo/stable"
 
@@ -212,3 +218,52 @@ def test_nobody_there_is_unreachable(store: Store, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     with pytest.raises(Unreachable, match="does not answer"):
         WebFolder("https://deploy.example.com").read(NAME, most=1)
+
+
+# --- a bucket is a web server, too ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(store: Store, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    for name, value in variables(store.address).items():
+        monkeypatch.setenv(name, value)
+    return ObjectStore("s3://bucket/base")
+
+
+def test_a_store_that_ignores_conditions_is_not_published_to(bucket: ObjectStore, store: Store) -> None:
+    store.faults.add("ignores conditions")
+    with pytest.raises(Refused, match="ignores If-Match"):
+        bucket.replace(NAME, b"mine", tag=None)
+    assert [path for path in store.objects if "channels" in path] == []
+
+
+@pytest.mark.parametrize("fault", ["endless", "drips", "cuts off", "redirects", "broken"])
+async def test_a_store_that_lies_is_read_within_bounds_and_followed_nowhere(
+    bucket: ObjectStore, store: Store, tmp_path: Path, fault: str
+) -> None:
+    path = f"/bucket/base/{NAME}"
+    (tmp_path / "credentials").write_text(credentials(store.address))
+    mirror = Mirror(
+        "s3://bucket/base",
+        limits=WebLimits(connect_s=5, stall_s=1, small_s=2),
+        credentials=tmp_path / "credentials",
+        environment={},
+    )
+    store.faults.add(fault)
+    with pytest.raises(Problem) as caught:
+        await asyncio.to_thread(bucket.replace, NAME, b"mine", tag=None)
+    problems = [str(caught.value)]
+    if fault != "broken":
+        store.objects[path] = b"x" * 1000
+        part = Partial(tmp_path / "part", size=500)
+        with pytest.raises(Problem) as caught:
+            await mirror.fetch(NAME, part)
+        problems.append(str(caught.value))
+        assert await asyncio.to_thread(part.arrived) <= 500
+    else:
+        with pytest.raises(Problem) as caught:
+            await mirror.put(NAME, b"report")
+        problems.append(str(caught.value))
+    await mirror.close()
+    assert not [one for one in problems if "Amz" in one or "secret" in one]
+    assert all(one.startswith("/bucket/base/") for _, one in store.asked)

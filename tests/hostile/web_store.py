@@ -28,6 +28,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Store
 
+    def parse_request(self) -> bool:
+        found = super().parse_request()
+        self.path = getattr(self, "path", "").partition("?")[0]
+        return found
+
     def do_GET(self) -> None:
         self.server.asked.append((self.command, self.path))
         faults, content = self.server.faults, self.server.objects.get(self.path)

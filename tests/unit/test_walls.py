@@ -40,6 +40,7 @@ WRONG = {
     "units": ("agent.host.setup.app_folders", "agent.host.systemd.systemctl"),
     "zstd": ("agent.host.releases.unpack", "zstandard"),
     "http": ("agent.doors.ports", "aiohttp"),
+    "extras": ("agent.doors.channel.reading", "obstore"),
     "subprocesses": ("agent.deploy.hooks", "subprocess"),
     "cli-floors": ("pusher.errors", "pusher.config"),
     "cli-dependencies": ("pusher.dependencies.lock", "pusher.dependencies.prepare"),

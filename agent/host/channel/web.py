@@ -9,7 +9,7 @@ import base64
 import email.utils
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,11 @@ class WebLimits:
 
 
 class Web:
-    """The mirror at an http or https address. `environment` names proxies, as http_proxy and no_proxy."""
+    """The mirror at an http or https address. `environment` names proxies, as http_proxy and no_proxy.
+
+    `sign` makes the address of a request, from its method and the name of an object. Everybody who has it is let
+    in, so it is shown nowhere.
+    """
 
     def __init__(
         self,
@@ -53,8 +57,10 @@ class Web:
         ca_file: Path | None = None,
         credentials: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        sign: Callable[[str, str], Awaitable[str]] | None = None,
     ) -> None:
         self.address = address
+        self._sign = sign
         self._limits = limits or WebLimits()
         self._ca_file = ca_file
         self._credentials = credentials
@@ -142,7 +148,8 @@ class Web:
         alone: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to a question; `alone`, over a connection of its own. Raises: Unreachable, Refused."""
-        url = self._url(name)
+        method = "GET" if content is None else "PUT"
+        url = URL(await self._sign(method, name), encoded=True) if self._sign else self._url(name)
         try:
             auth, tls = await asyncio.to_thread(self._prepare, url) if url.scheme == "https" else ({}, True)
             timeout = aiohttp.ClientTimeout(
@@ -151,7 +158,7 @@ class Web:
             async with (
                 self._connected(tls, alone=alone) as session,
                 session.request(
-                    "GET" if content is None else "PUT",
+                    method,
                     url,
                     data=content,
                     headers={**_HEADERS, **auth, **headers},
@@ -165,7 +172,8 @@ class Web:
             raise
         except _BROKEN as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise Unreachable(f"{url} does not answer", why=why[:_SHOWN]) from error
+            why = why.replace(str(url), str(self._url(name)))  # some errors name the address, which may be signed
+            raise Unreachable(f"{self._url(name)} does not answer", why=why[:_SHOWN]) from error
 
     @asynccontextmanager
     async def _connected(self, tls: ssl.SSLContext | bool, *, alone: bool) -> AsyncIterator[aiohttp.ClientSession]:
