@@ -44,6 +44,7 @@ from agent.host.systemd.processes import UnitProcesses
 from agent.host.systemd.service import Systemd
 from agent.host.systemd.unit_files import disagreement
 from agent.machine import Machine
+from agent.notifications import courier, rules
 from agent.parts import make_parts, rules_of
 from agent.subscriptions import subscribe
 
@@ -64,7 +65,7 @@ async def serve_host(
     Raises: Problem, if it cannot begin.
     """
     machine = machine or Machine()
-    clock, journal = machine.clock, Journal(layout.journal, database=machine.database)
+    clock, journal = machine.clock, Journal(layout.journal, database=machine.database, notify=rules(config))
     memory = LastRead(layout, machine.disk)
     apps = await asyncio.to_thread(memory.stand_in, apps)
     for name, problem in apps.held.items():
@@ -119,7 +120,8 @@ async def serve_host(
     channels = subscribe(
         usable, apps.usable, layout=layout, host=config, clock=clock, disk=machine.disk, refusals=refusals
     )
-    agent = Agent(usable, unusable, host=config.name, drops=drops, channels=channels)
+    notices = courier(config, layout=layout, journal=journal, clock=clock)
+    agent = Agent(usable, unusable, host=config.name, drops=drops, channels=channels, notices=notices)
     door = HttpDoor(
         agent,
         address=config.door.address,
@@ -142,7 +144,7 @@ async def serve_host(
         await serve(
             agent,
             # The drop directories first: once the agent answers, callers may drop.
-            doors=[*drops.values(), door, *channels.values(), notifier],
+            doors=[*drops.values(), door, *channels.values(), notices, notifier],
             # The agent is the parent of embedded apps, so they end with it. Those of systemd go on.
             services=[*children.values(), *embedded.values()],
             journal=journal,

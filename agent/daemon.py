@@ -21,7 +21,7 @@ from agent.deploy.status import Status
 from agent.deploy.subscribed import Subscribed
 from agent.deploy.unusable import Unusable
 from agent.doors.http.uploads import UPLOADS_MOST
-from agent.doors.ports import Channel, Drop
+from agent.doors.ports import Channel, Drop, Notices
 from agent.host.ports import Service, SideProcesses
 from agent.host.storage.journal import Journal
 from pusher.wire import Refused
@@ -72,6 +72,7 @@ class Agent:
         host: str,
         drops: Mapping[str, Drop],
         channels: Mapping[str, Channel],
+        notices: Notices,
     ) -> None:
         self.host = host
         self.apps: Mapping[str, App | Refused] = {
@@ -80,6 +81,7 @@ class Agent:
         }
         self.drops = drops
         self.channels = channels
+        self.notices = notices
         self._usable = usable
         self._unusable = unusable
 

@@ -12,6 +12,7 @@ NAMES = (
     "untrust",
     "subscribe",
     "identity",
+    "notify",
     "repository serve",
     "repository login",
     "door apply",

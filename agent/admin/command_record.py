@@ -3,21 +3,18 @@
 Invariant: a command that cannot be recorded still runs. It may be what brings the agent back. But it is said.
 """
 
-import http.client
-import json
 import os
 import pwd
 import secrets
 import shlex
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlencode
 
+from agent.admin.own_agent import post
 from agent.core.layout import HostLayout
-from pusher.wire import Problem, Route
+from pusher.wire import Code, Problem, Route
 
-_PATIENCE_S = 10.0
 _LONGEST = 1000
 
 
@@ -26,7 +23,7 @@ class CommandRecord:
 
     def __init__(self, app: str, layout: HostLayout) -> None:
         self._path = Route.APP_COMMANDS.format(app=quote(app))
-        self._socket = str(layout.api_socket)
+        self._socket = layout.api_socket
         self._run = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._known = False
 
@@ -42,23 +39,13 @@ class CommandRecord:
             self._post({"code": str(code)})
 
     def _post(self, members: Mapping[str, str]) -> bool:
-        connection = http.client.HTTPConnection("localhost", timeout=_PATIENCE_S)
         try:
-            connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.settimeout(_PATIENCE_S)
-            connection.sock.connect(self._socket)
-            connection.request("POST", f"{self._path}?{urlencode({'run': self._run, **members})}")
-            response = connection.getresponse()
-            answer = response.read(65_536)
-            if response.status == 200:
-                return True
-            why = str(Problem.from_document(json.loads(answer)))
-        except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            why = getattr(error, "strerror", None) or str(error) or "the agent does not answer"
-        finally:
-            connection.close()
-        print(f"warning: this is not in the history of the app: {why}", file=sys.stderr, flush=True)
-        return False
+            post(f"{self._path}?{urlencode({'run': self._run, **members})}", socket=self._socket)
+        except Problem as problem:
+            why = problem.why if problem.code is Code.SERVICE_FAILED else problem
+            print(f"warning: this is not in the history of the app: {why}", file=sys.stderr, flush=True)
+            return False
+        return True
 
 
 def caller(environment: Mapping[str, str]) -> str:

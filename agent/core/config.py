@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from agent.core.layout import is_release_id
+from agent.core.notice_formats import Format
 from agent.core.process_names import NAME, name_clash
 from agent.core.pythons import VERSION
 from agent.core.signing import SigningRules
@@ -125,6 +126,18 @@ def _repository(address: str) -> str:
             'an address like "https://deploy.example.com/repo", "s3://bucket/repo" or "file:///srv/repo" is needed'
         )
     return address.rstrip("/")
+
+
+def _webhook(address: str) -> str:
+    if address and not re.fullmatch(r"https?://[^/\s@?#]+(?:[/?]\S*)?", address):
+        raise ValueError('an address like "https://hooks.example.com/services/..." is needed, without a login')
+    return address
+
+
+def _email(address: str) -> str:
+    if address and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]*(?:@[A-Za-z0-9.-]+)?", address):
+        raise ValueError('one address like "ops@example.org" is needed')
+    return address
 
 
 def _channel(name: str) -> str:
@@ -388,6 +401,28 @@ class Drop(_Table):
     rescan_s: float = Field(30, gt=0, le=86_400, strict=False)
 
 
+class Notify(_Table):
+    """Who is told how deployments end: an address, or the file of root's with it, and a mail address.
+
+    `format` and the other files belong to the address (agent/core/notice_formats.py).
+    """
+
+    url: Annotated[str, AfterValidator(_webhook)] = ""
+    url_file: OptionalPath = ""
+    format: Format = "json"
+    events: list[Literal["failed", "stuck", "done", "rolled_back"]] = ["failed", "stuck", "done", "rolled_back"]
+    secret_file: OptionalPath = ""
+    credentials_file: OptionalPath = ""
+    ca_file: OptionalPath = ""
+    email: Annotated[str, AfterValidator(_email)] = ""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> "Notify":
+        if self.url and self.url_file:
+            raise ValueError("`url` and `url_file` cannot both be there: keep one")
+        return self
+
+
 class AgentConfig(_Table):
     """The host itself: `/etc/pusher-agent/agent.toml`. A manifest that has `hosts` must list its `name`."""
 
@@ -398,6 +433,7 @@ class AgentConfig(_Table):
     door: Door = Door()
     limits: BundleLimits = BundleLimits()
     drop: Drop = Drop()
+    notify: Notify = Notify()
 
     @property
     def since(self) -> int:

@@ -70,6 +70,11 @@ class HostLayout:
         return self.run / "api.sock"
 
     @property
+    def mail_socket(self) -> Path:
+        """Where the mail unit takes the agent's notices, if root has enabled it."""
+        return self.root / "run/pusher-agent-mail.sock"
+
+    @property
     def units(self) -> Path:
         """The folder to which root renders the units of the apps."""
         return self.root / "etc/systemd/system"

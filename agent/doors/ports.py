@@ -188,6 +188,18 @@ class Channel(Protocol):
         ...
 
 
+class Notices(Protocol):
+    """Those who are told how deployments end."""
+
+    async def summary(self) -> list[dict[str, Any]]:
+        """How each way to tell them stands; empty without one. Raises: Failed."""
+        ...
+
+    async def test(self) -> list[dict[str, Any]]:
+        """Send a test by each way; how that went. Raises: Failed."""
+        ...
+
+
 class Agent(Protocol):
     """The name of this host, and all its apps by name: usable, or the problem with its configuration, which the
     door raises."""
@@ -203,6 +215,9 @@ class Agent(Protocol):
 
     @property
     def channels(self) -> Mapping[str, Channel]: ...
+
+    @property
+    def notices(self) -> Notices: ...
 
     async def deployment(self, deployment: str) -> Deployment | None:
         """A deployment of any app by its id, running or past. Raises: Refused, if its app cannot be used."""

@@ -62,6 +62,7 @@ class Code(StrEnum):
     SERVICE_FAILED = "service_failed"
     INTERRUPTED = "interrupted"
     TIMED_OUT = "timed_out"
+    NOT_DELIVERED = "not_delivered"
     NOT_UNDONE = "not_undone"
     INTERNAL = "internal"
 

@@ -19,6 +19,7 @@ class Route(StrEnum):
     METRICS = "/metrics"
     OPENAPI = "/openapi.json"
     STATUS = "/status"
+    NOTICES_TEST = "/notices/test"
     RELEASES = "/releases"
     LOGS = "/logs"
     ROLLBACK = "/rollback"

@@ -301,12 +301,27 @@ class SimulatedDrop:
         yield Event(1, TIME, "landing", {"state": "deployed", "manifest": manifest})
 
 
+class SimulatedNotices:
+    """Nobody is told anything, unless a test names `ways`."""
+
+    def __init__(self) -> None:
+        self.ways: list[dict[str, Any]] = []
+        self.tested: list[dict[str, Any]] = [{"way": "mail", "address": "ops@example.org", "problem": ""}]
+
+    async def summary(self) -> list[dict[str, Any]]:
+        return self.ways
+
+    async def test(self) -> list[dict[str, Any]]:
+        return self.tested
+
+
 class SimulatedAgent:
     def __init__(self, *apps: str) -> None:
         self.apps = {app: SimulatedApp(app) for app in apps}
         self.host = "web1"
         self.drops = {app: SimulatedDrop() for app in apps}
         self.channels: dict[str, Any] = {}
+        self.notices = SimulatedNotices()
 
     async def deployment(self, deployment: str) -> SimulatedDeployment | None:
         for app in self.apps.values():

@@ -18,7 +18,7 @@ from tests.host import APP, Host, make_key, running, wsgi
 
 BEFORE_HISTORIES = (
     "drop table history; drop table marks; drop table step_times; drop index deployments_of_outcome;"
-    " pragma user_version = 1"
+    " drop table notices; drop table notice_ways; pragma user_version = 1"
 )
 """Makes a journal one of the first schema."""
 

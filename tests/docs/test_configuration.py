@@ -17,6 +17,7 @@ from agent.core.config import (
     Door,
     Drop,
     Health,
+    Notify,
     Process,
     RepositoryConfig,
     Subscribe,
@@ -42,6 +43,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "`[limits]`": BundleLimits,
     "`[drop]`": Drop,
     "## The server of a repository": RepositoryConfig,
+    "`[notify]`": Notify,
 }
 APPS = AppConfig(path="/opt/<app>", user="<app>")
 
@@ -113,7 +115,7 @@ def test_the_agents_file_of_the_package_shows_the_defaults():
     lines = (REPOSITORY / "packaging/debian/agent.toml").read_text().splitlines()
     shown = tomllib.loads("\n".join(line[1:] for line in lines if re.match(r"#(\[|\w+ =)", line)))
     config = AgentConfig()
-    for table in ("door", "limits", "drop"):
+    for table in ("door", "limits", "drop", "notify"):
         assert shown[table] == getattr(config, table).model_dump()
 
 

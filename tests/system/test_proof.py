@@ -8,7 +8,7 @@ from tests.system.server import APP, Server
 JOURNAL = "/var/lib/pusher-agent/journal.sqlite"
 BEFORE_HISTORIES = (
     "drop table history; drop table marks; drop table step_times; drop index deployments_of_outcome;"
-    " pragma user_version = 1"
+    " drop table notices; drop table notice_ways; pragma user_version = 1"
 )
 """Makes a journal one of the first schema."""
 CHANGE = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.executescript(sys.argv[2])"

@@ -30,6 +30,7 @@ WRONG = {
     "dependencies": ("agent.host.dependencies.stream", "agent.host.dependencies.receipt"),
     "drop": ("agent.host.drop.dropped_folder", "agent.host.drop.dropped_file"),
     "channel": ("agent.host.channel.web", "agent.host.channel.local_folder"),
+    "notices": ("agent.host.notices.web", "agent.host.notices.mail"),
     "repository-server": ("agent.repository.objects", "agent.repository.server"),
     "channel-door": ("agent.doors.channel.result", "agent.doors.channel.subscription"),
     "systemd": ("agent.host.systemd.journalctl", "agent.host.systemd.process"),

@@ -68,7 +68,20 @@ class Handlers:
         app = self._app(request)
         channel = self._agent.channels.get(app.name)
         own = {"channel": channel.summary()} if channel else {}
-        return json_response({**await app.status.summary(), **own})
+        notices = {"notices": found} if (found := await self._agent.notices.summary()) else {}
+        return json_response({**await app.status.summary(), **own, **notices})
+
+    async def test_notices(self, request: Request) -> web.StreamResponse:
+        """Send a test by each way that [notify] names; how that went."""
+        found = await self._agent.notices.test()
+        if not found:
+            raise Refused(
+                Code.CONFIGURATION,
+                "This host tells nobody how deployments end",
+                why="[notify] in agent.toml has no `url`, `url_file` or `email`",
+                hint="Add one, and restart the agent: systemctl restart pusher-agent",
+            )
+        return json_response({"ways": found})
 
     async def releases(self, request: Request) -> web.StreamResponse:
         """The releases on the host, and its recent deployments."""

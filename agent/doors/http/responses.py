@@ -61,6 +61,7 @@ STATUS: Mapping[Code, int] = {
     Code.SERVICE_FAILED: 500,
     Code.INTERRUPTED: 503,
     Code.TIMED_OUT: 422,
+    Code.NOT_DELIVERED: 502,
     Code.NOT_UNDONE: 500,
     Code.INTERNAL: 500,
 }

@@ -43,6 +43,7 @@ ROUTES = (
     Row("GET", Route.OPENAPI, ANYONE, (), Handlers.openapi),
     Row("GET", Route.STATUS, OPERATOR, (), Handlers.status),
     Row("HEAD", Route.STATUS, OPERATOR, (), Handlers.status),
+    Row("POST", Route.NOTICES_TEST, OPERATOR, (), Handlers.test_notices),
     Row("GET", Route.RELEASES, OPERATOR, (), Handlers.releases),
     Row("GET", Route.LOGS, OPERATOR, ("lines", "follow", "unit"), Handlers.logs),
     Row("POST", Route.ROLLBACK, OPERATOR, ("to", "from"), Handlers.rollback),

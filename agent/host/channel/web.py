@@ -5,21 +5,19 @@ and nothing is decompressed. The login is sent by https alone, and to the host t
 """
 
 import asyncio
-import base64
 import email.utils
-import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import aiohttp
 from yarl import URL
 
 from agent.host.channel.mirror import Answer, Unreachable, too_long
 from agent.host.dependencies.credentials import read_logins
+from agent.host.net.outward import basic, proxies, proxy, retry_after
 from agent.host.storage.partial import Partial
 from pusher.wire import Code, Failed, Problem, Refused
 
@@ -27,7 +25,6 @@ _PIECE = 256 * 1024
 _HEADERS = {"User-Agent": "pusher-agent", "Accept-Encoding": "identity"}
 _SHOWN = 200
 _SETTLED_MS = 2_000
-_LONGEST_S = 24 * 3600.0
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
@@ -65,7 +62,7 @@ class Web:
         self._ca_file = ca_file
         self._credentials = credentials
         # Once: the environment of a process stays, and to read it costs as much as half a question.
-        self._proxies = getproxies_environment() if environment is None else _proxies(environment)
+        self._proxies = proxies(environment)
         self._tls: ssl.SSLContext | None = None
         self._session: aiohttp.ClientSession | None = None
         self._heard: dict[str, dict[str, str]] = {}
@@ -164,7 +161,7 @@ class Web:
                     headers={**_HEADERS, **auth, **headers},
                     timeout=timeout,
                     allow_redirects=False,
-                    proxy=self._proxy(url),
+                    proxy=proxy(url, self._proxies),
                 ) as response,
             ):
                 yield response
@@ -208,13 +205,7 @@ class Web:
                     hint="Correct `ca_file` in [subscribe] of the app's file",
                 ) from error
         login = read_logins(self._credentials).get(url.host or "")
-        return {"Authorization": _basic(*login)} if login else {}, self._tls
-
-    def _proxy(self, url: URL) -> str | None:
-        """The proxy for an address, as the environment says (curl(1), ENVIRONMENT)."""
-        if proxy_bypass_environment(url.host or "", self._proxies):
-            return None
-        return self._proxies.get(url.scheme)
+        return {"Authorization": basic(*login)} if login else {}, self._tls
 
     def _check(self, name: str, response: aiohttp.ClientResponse, *, wanted: tuple[int, ...]) -> None:
         """Refuse an answer that is not the object itself. Raises: Refused, Unreachable."""
@@ -231,26 +222,12 @@ class Web:
         if response.status not in wanted:
             raise Unreachable(
                 f"{url} answered {response.status}",
-                retry_after_s=_retry_after(response.headers.get("Retry-After", "")),
+                retry_after_s=retry_after(response.headers.get("Retry-After", "")),
             )
         if encoding != "identity":
             raise Unreachable(
                 f"{url} is compressed on the way ({encoding[:_SHOWN]!r})", why="nothing asked for that"
             )
-
-
-def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """The proxies that an environment names, by scheme."""
-    return {
-        key.lower().removesuffix("_proxy"): value
-        for key, value in environment.items()
-        if key.lower().endswith("_proxy") and value
-    }
-
-
-def _basic(login: str, password: str) -> str:
-    """The header of RFC 7617."""
-    return f"Basic {base64.b64encode(f'{login}:{password}'.encode()).decode()}"
 
 
 def _tag(response: aiohttp.ClientResponse) -> str:
@@ -275,10 +252,3 @@ def _time(text: str) -> int | None:
         return int(email.utils.parsedate_to_datetime(text).timestamp() * 1000)
     except (ValueError, OverflowError, TypeError):
         return None
-
-
-def _retry_after(text: str) -> float:
-    """How many seconds to wait, as `Retry-After` says (RFC 9110, section 10.2.3); 0 if it says nothing."""
-    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
-        return min(float(text), _LONGEST_S)
-    return 0

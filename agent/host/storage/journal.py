@@ -5,20 +5,22 @@ Invariant: a method that returned has been flushed to disk; one that raised has 
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.core.channel import Mark
 from agent.core.history import What
+from agent.core.notice import Ending, ending
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
 from agent.core.tally import Tally
 from agent.host.storage import history as records
-from agent.host.storage import marks, tallies
+from agent.host.storage import marks, notices, tallies
 from agent.host.storage.database import Database
+from agent.host.storage.notices import NoticeQueue
 from pusher.wire import Event, Head, Problem
 
 _TABLES = """
@@ -37,7 +39,7 @@ create table releases (
     made_by text not null default '', primary key (app, id)) without rowid;
 create table accepted (app text primary key, created integer not null) without rowid;
 """
-SCHEMAS = (_TABLES, records.SCHEMA, marks.SCHEMA, tallies.SCHEMA)
+SCHEMAS = (_TABLES, records.SCHEMA, marks.SCHEMA, tallies.SCHEMA, notices.SCHEMA)
 """What makes the journal of each version from the one before."""
 HISTORY = 200
 """How many deployments of an app keep their events; the deployments themselves stay."""
@@ -59,12 +61,21 @@ class Record:
 class Journal:
     """The journal of one host. Times are ms since 1970. Every coroutine may raise Failed(disk_full, disk_error).
 
-    `history` is how many deployments of an app keep their events; `database` opens the file.
+    `history` is how many deployments of an app keep their events; `database` opens the file. `notify` has the
+    ways to tell others how a deployment ended, each with the endings it is for; `notices` are those that wait.
     """
 
-    def __init__(self, path: Path, *, history: int = HISTORY, database: type[Database] = Database) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        history: int = HISTORY,
+        database: type[Database] = Database,
+        notify: Mapping[str, Collection[Ending]] | None = None,
+    ) -> None:
         self._database = database(path, schemas=SCHEMAS)
         self._history = history
+        self.notices = NoticeQueue(self._database, notify or {})
         self._audited: dict[str, tuple[int, str]] = {}
         self._tallied: dict[str, tuple[tuple[int, int], Tally]] = {}
 
@@ -178,6 +189,7 @@ class Journal:
                 db.execute("update releases set standing = ? where app = ? and id = ?", (standing, *release))
             if forget:
                 db.execute("delete from releases where app = ? and id = ?", release)
+            self.notices.add(db, deployment, ending(attempt.kind, phase))
             return records.append(
                 db,
                 attempt.app,
@@ -191,7 +203,9 @@ class Journal:
                 forget=forget,
             )
 
-        return await self._database.write(write)
+        head = await self._database.write(write)
+        self.notices.announce()
+        return head
 
     async def adopt(self, app: str, releases: Iterable[Release]) -> None:
         """Add releases that were found on disk; known ones stay as they are."""
