@@ -76,7 +76,8 @@ def certificate(folder: Path, *, host: str = "127.0.0.1") -> tuple[Path, ssl.SSL
     pem, key = folder / "certificate.pem", folder / "certificate.key"
     subprocess.run(
         ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-days", "1", "-subj", "/CN=receiver", "-addext", f"subjectAltName=IP:{host}", "-keyout", key, "-out", pem),
+         "-days", "1", "-subj", "/CN=receiver", "-addext", f"subjectAltName=IP:{host}",
+         "-keyout", key, "-out", pem),
         check=True,
         capture_output=True,
     )  # fmt: skip

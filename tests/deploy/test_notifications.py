@@ -36,6 +36,26 @@ async def events(receiver: Receiver, number: int) -> list[str]:
     return [json.loads(one.body)["event"] for one in await receiver.count(number)]
 
 
+async def shown(host: Host, member: str, value: int) -> None:
+    """Wait until `status` says so of the only way."""
+    async with asyncio.timeout(20):
+        while (await host.request("GET", "/status"))[1]["notices"][0][member] != value:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def up(host: Host) -> None:
+    """Wait until the agent of another process answers."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", host.door)
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            writer.close()
+            return await writer.wait_closed()
+
+
 async def test_each_ending_arrives_as_json_with_its_facts(host_off: Host):
     async with receiving() as receiver:
         tell(host_off, f"{receiver.url}/hook")
@@ -85,9 +105,7 @@ async def test_status_says_what_cannot_be_delivered_until_a_test_arrives(host_of
     async with running(host_off) as host:
         shell = Shell(host)
         await host.deploy(wsgi("v1"), "v1")
-        async with asyncio.timeout(20):
-            while not (await host.request("GET", "/status"))[1]["notices"][0]["failures"]:
-                await asyncio.sleep(0.01)
+        await shown(host, "failures", 1)
         code, said = await shell.pusher("status")
         assert code == 0
         assert f"notices    http://127.0.0.1:{port} is not told since " in said
@@ -102,9 +120,7 @@ async def test_status_says_what_cannot_be_delivered_until_a_test_arrives(host_of
             found = await receiver.count(2)
             assert json.loads(found[0].body) == {"text": "web1 can reach you: this is a test", "mrkdwn": False}
             assert json.loads(found[1].body)["text"].startswith(f"{APP} v1 is live on web1\n")
-            async with asyncio.timeout(20):
-                while (await host.request("GET", "/status"))[1]["notices"][0]["waiting"]:
-                    await asyncio.sleep(0.01)
+            await shown(host, "waiting", 0)
             assert "notices" not in (await shell.pusher("status"))[1]
 
 
@@ -126,9 +142,7 @@ async def test_kill_9_in_the_middle_of_a_delivery_loses_no_notice(host_off: Host
                 stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
             try:
-                async with asyncio.timeout(30):
-                    while not await is_up(host_off):
-                        await asyncio.sleep(0.02)
+                await up(host_off)
                 if not last:
                     await host_off.deploy(wsgi("v1"), "v1")
                     await receiver.count(1)
@@ -142,16 +156,6 @@ async def test_kill_9_in_the_middle_of_a_delivery_loses_no_notice(host_off: Host
     assert len({json.loads(one.body)["id"] for one in found}) == 1
     if host_off.session is not None:
         await host_off.session.close()
-
-
-async def is_up(host: Host) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", host.door)
-    except OSError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True
 
 
 def test_agent_toml_names_what_is_wrong_in_notify():
