@@ -53,17 +53,18 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(*, tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[Receiver]:
+async def receiving(
+    *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Receiver]:
     """A receiver that listens during the block."""
     receiver = Receiver()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
+    site = web.TCPSite(runner, host, port, ssl_context=tls)
     await site.start()
-    host, own_port = runner.addresses[0][:2]
-    receiver.url = f"http{'s' if tls else ''}://{host}:{own_port}"
+    receiver.url = f"http{'s' if tls else ''}://{host}:{runner.addresses[0][1]}"
     try:
         yield receiver
     finally:
@@ -84,3 +85,32 @@ def certificate(folder: Path, *, host: str = "127.0.0.1") -> tuple[Path, ssl.SSL
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem, key)
     return pem, context
+
+
+@asynccontextmanager
+async def mailbox(*, host: str = "127.0.0.1") -> AsyncIterator[tuple[int, asyncio.Queue[tuple[str, str]]]]:
+    """A mail server (RFC 5321): its port, and the mails that come, each with who it is for."""
+    mails: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to = ""
+        writer.write(b"220 here\r\n")
+        while line := (await reader.readline()).decode():
+            word = line[:4].upper()
+            if word == "RCPT":
+                to = line.partition("<")[2].partition(">")[0]
+            if word == "DATA":
+                writer.write(b"354 go on\r\n")
+                await writer.drain()
+                mails.put_nowait((to, (await reader.readuntil(b"\r\n.\r\n")).decode()))
+            writer.write(b"221 bye\r\n" if word == "QUIT" else b"250 ok\r\n")
+            await writer.drain()
+            if word == "QUIT":
+                break
+        writer.close()
+
+    server = await asyncio.start_server(serve, host, 0)
+    try:
+        yield server.sockets[0].getsockname()[1], mails
+    finally:
+        server.close()

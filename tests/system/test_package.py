@@ -69,7 +69,7 @@ def older(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy, version = tree(tmp_path_factory.mktemp("older-tree")), package.name.split("_")[1]
     edit(copy / "pyproject.toml", f'version = "{version}"', f'version = "{OLDER}"')
     edit(copy / "packaging/debian/changelog", f"({version})", f"({OLDER})")
-    edit(copy / "packaging/build-deb", "pusher-agent.service pusher-agent.socket; do", "pusher-agent.service; do")
+    edit(copy / "packaging/build-deb", "pusher-agent.service pusher-agent.socket ", "pusher-agent.service ")
     edit(copy / "packaging/build-deb", "for script in preinst postinst", "for script in postinst")
     service = copy / "packaging/systemd/pusher-agent.service"
     edit(service, "Requires=pusher-agent.socket\n", "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.core.notice import Notice, one_line
 from agent.core.notice_formats import mail
 from agent.host.notices.way import Undelivered
-from agent.host.run import process
+from agent.host.run.process import how_it_ended, kill_group
 
 SENT = b"sent\n"
 """What the mail unit answers when `sendmail` has taken a mail; anything else says why not."""
@@ -36,38 +36,32 @@ class Sendmail:
 
     async def hand_over(self, content: bytes) -> None:
         """Give a whole mail to the program. Raises: Undelivered."""
-        program = next((one for one in self._places if os.access(one, os.X_OK)), None)
+        program = await asyncio.to_thread(_program, self._places)
         if program is None:
             hint = "Install one: for example apt-get install msmtp-mta, or postfix"
             raise Undelivered("This host has no sendmail, so it sends no mail", hint=hint)
-        # A file in memory, not a pipe: the program may end without reading it.
-        stdin = os.memfd_create("mail", os.MFD_CLOEXEC)
+        stdin, output = await asyncio.to_thread(_files, content)
         try:
-            os.write(stdin, content)
-            os.lseek(stdin, 0, os.SEEK_SET)
-            child = await process.start(
-                sendmail_command(program, to=self.address),
-                folder=Path("/"),
-                environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-                line=lambda _: None,
+            child = await asyncio.create_subprocess_exec(
+                *sendmail_command(program, to=self.address),
                 stdin=stdin,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+                start_new_session=True,
             )
+            how = await _end_of(child, deadline_s=self._deadline_s)
+            said = (await asyncio.to_thread(os.pread, output, 4 * _SHOWN, 0)).decode(errors="replace")
         except OSError as error:
-            raise Undelivered(f"{program} could not be started", why=error.strerror or str(error)) from error
+            why = error.strerror or str(error)
+            raise Undelivered(f"{program} could not be started", why=why) from error
         finally:
             os.close(stdin)
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                how = await child.wait()
-        except TimeoutError:
-            how = f"no end after {self._deadline_s:g} s"
-        finally:
-            if not child.ended():
-                child.kill()
-                await child.wait()
+            os.close(output)
         if how != "exit code 0":
-            said = one_line(child.tail().replace("\n", "; "), _SHOWN)
-            raise Undelivered(f"{program} did not take the mail ({how})", why=said)
+            said = one_line(said.replace("\n", "; "), _SHOWN)
+            raise Undelivered(f"{program} did not take the mail ({how})", why=said.rstrip("; "))
 
 
 class MailUnit:
@@ -112,3 +106,30 @@ class MailUnit:
 def sendmail_command(program: str, *, to: str) -> tuple[str, ...]:
     """`-i`: a line with a single dot is text, and no end. After `--`, nothing is an option."""
     return program, "-i", "--", to
+
+
+def _program(places: Sequence[str]) -> str | None:
+    """The first that can be run. Blocking."""
+    return next((one for one in places if os.access(one, os.X_OK)), None)
+
+
+def _files(content: bytes) -> tuple[int, int]:
+    """Two files in memory, one with this content. Pipes would not do: the program may end without reading, and what
+    it leaves behind may keep the other end open. Blocking."""
+    stdin, output = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("mail", "output"))
+    os.write(stdin, content)
+    os.lseek(stdin, 0, os.SEEK_SET)
+    return stdin, output
+
+
+async def _end_of(child: asyncio.subprocess.Process, *, deadline_s: float) -> str:
+    """How it ended. After the deadline, or if the caller is cancelled, it is killed, with what it has started."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            return how_it_ended(await child.wait())
+    except TimeoutError:
+        return f"no end after {deadline_s:g} s"
+    finally:
+        if child.returncode is None:
+            kill_group(child.pid)
+            await child.wait()
