@@ -114,8 +114,10 @@ def _program(places: Sequence[str]) -> str | None:
 
 
 def _files(content: bytes) -> tuple[int, int]:
-    """Two files in memory, one with this content. Pipes would not do: the program may end without reading, and what
-    it leaves behind may keep the other end open. Blocking."""
+    """Two files in memory, one with this content. Blocking.
+
+    Pipes would not do: the program may end without reading, and what it leaves behind may keep the other end open.
+    """
     stdin, output = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("mail", "output"))
     os.write(stdin, content)
     os.lseek(stdin, 0, os.SEEK_SET)
