@@ -63,6 +63,24 @@ def sign_argv(key: Path, *, namespace: str = SIGNATURE_NAMESPACE) -> tuple[str, 
     return ("ssh-keygen", "-Y", "sign", "-q", "-n", namespace, "-f", str(key))
 
 
+def public_key(key: str = "", *, environment: Mapping[str, str] | None = None) -> str:
+    """The public half (type, base64, perhaps a comment) of the key that `sign` would use for the same `key`.
+
+    May ask for a passphrase, if there is no `.pub` file. Raises: Usage.
+    """
+    environment = os.environ if environment is None else environment
+    with _key_file(key, environment) as file:
+        beside = file if file.suffix == ".pub" else file.with_name(f"{file.name}.pub")
+        if os.access(beside, os.R_OK):
+            line = beside.read_text(errors="replace").strip().partition("\n")[0]
+        else:
+            done = _run(("ssh-keygen", "-y", "-f", str(file)), b"", environment, stderr=None, deadline_s=None)
+            line = done.stdout.decode(errors="replace").strip()
+    if len(line.split()) < 2 or not line.startswith(tuple(one.decode() for one in _PUBLIC)):
+        raise Usage(f"The public half of {key or file} is not known", hint=_HOW_TO_NAME_ONE)
+    return line
+
+
 def signed_by(
     document: bytes, signature: bytes, *, signers: Path | None = None, namespace: str = SIGNATURE_NAMESPACE
 ) -> Signer:

@@ -25,6 +25,7 @@ NAMES = (
         "verify",
         "ignored",
     ),
+    *("setup", "doctor"),
     *("publish", "channel", "rollout", "fleet", "repository"),
     "completion",
 )

@@ -48,6 +48,7 @@ WRONG = {
     "cli-run": ("pusher.run.servers", "pusher.run.found"),
     "cli-repository": ("pusher.repository.folder", "pusher.repository.releases"),
     "cli-dashboard": ("pusher.dashboard.guards", "pusher.dashboard.routes"),
+    "cli-setup": ("pusher.setup.facts", "pusher.setup.plan"),
     "cli-commands": ("pusher.commands.verify", "pusher.commands.pack"),
     "admin-commands": ("agent.admin.trust", "agent.admin.init"),
     "thin-cli": ("pusher.transport.rsync", "agent.core.layout"),

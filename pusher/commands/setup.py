@@ -1,0 +1,133 @@
+"""`pusher setup`: from a server that can be reached by ssh to one that takes releases."""
+
+import argparse
+import getpass
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pusher.commands.command import Command
+from pusher.commands.options import add_options
+from pusher.config import load
+from pusher.errors import Usage
+from pusher.terminal.screen import Screen
+from pusher.wire import Code, Failed, Refused
+
+if TYPE_CHECKING:
+    from pusher.setup.package import Package
+
+_APP_OPTIONS = {
+    "--listen": "ADDR",
+    "--start": "COMMAND",
+    "--keep": "N",
+    "--health": "PATH",
+    "--version-member": "NAME",
+    "--health-host": "NAME",
+    "--health-deadline": "SECONDS",
+    "--requirements": "FILE",
+    "--python": "PATH",
+    "--env-file": "FILE",
+}
+"""Options of `pusher-agent app add`, which decides what they mean."""
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--package", type=Path, metavar="FILE", help="the agent's Debian package")
+    parser.add_argument("--as", dest="signer", default="", metavar="WHO", help="your name as a signer there")
+    parser.add_argument("--yes", action="store_true", help="do it without a question")
+    add_options(parser, "host", "app", "key", "ssh")
+    group = parser.add_argument_group("options of the app, as for `pusher-agent app add`")
+    for option, metavar in _APP_OPTIONS.items():
+        group.add_argument(option, metavar=metavar)
+    group.add_argument("--shared", action="append", default=[], metavar="FOLDER")
+
+
+def _run(arguments: argparse.Namespace, screen: Screen) -> int:
+    from pusher.bundle.sign import public_key
+    from pusher.setup.facts import PROBE, parse_facts
+    from pusher.setup.plan import KEY, PACKAGE, SCRIPT, Wanted, check_possible, plan, script
+    from pusher.setup.remote import Remote, at_terminal, only_host
+
+    settings = load(vars(arguments))
+    remote = Remote(only_host(settings), ssh=settings.ssh)
+    key = public_key(settings.key)
+    package = _package(arguments.package, screen)
+    screen.passing(f"asking {remote.name} ...")
+    screen.clear()
+    facts = parse_facts(remote.ask(PROBE, package.version if package else ""))
+    signer = arguments.signer or f"{getpass.getuser()}@{socket.gethostname()}"
+    app = settings.app_name() if settings.app else ""
+    options = _app_options(arguments)
+    if options and not app:
+        raise Usage("There are options of an app, and no app", hint="Name it: --app NAME")
+    wanted = Wanted(package=package, key=key, signer=signer, app=app, options=options)
+    check_possible(facts, wanted, host=remote.name, may_ask=at_terminal())
+    actions = plan(facts, wanted)
+    screen.line(f"{remote.name} ({facts.system}, as {facts.user}):")
+    for action in actions:
+        screen.line(f"  {'already so:' if action.done else 'to do:     '} {action.words}")
+    if any(not action.done for action in actions) and not arguments.yes:
+        _ask(screen)
+    files = {KEY: f"{key}\n".encode(), SCRIPT: script(actions, strict=bool(app or facts.apps)).encode()}
+    if package is not None and not actions[0].done:
+        files[PACKAGE] = package.path.read_bytes()
+    folder = remote.put(files)
+    become = () if facts.root else ("sudo",)
+    todo = f'cd {folder} && sh {SCRIPT}; code=$?; rm -rf {folder}; exit "$code"'
+    code = remote.see((*become, "sh", "-c", todo), terminal=not facts.root and not facts.sudo_free)
+    if code:
+        raise Failed(
+            Code.CONFIGURATION,
+            f"{remote.name} is not ready yet",
+            why=f"the last command above ended with exit status {code}",
+            hint="Mend what it says, and run this again: what is done is not done twice",
+        )
+    then = f"pusher send VERSION --host {remote.name}" if app else "add an app: --app NAME"
+    screen.line(f"{remote.name} is ready. Next: {then}")
+    return 0
+
+
+COMMAND = Command(
+    name="setup",
+    help="set up a server, over ssh and sudo",
+    description="Sets up a server that you reach by ssh, where you may use sudo: installs the agent, trusts your "
+    "key, lets you deploy, adds the app, and checks everything. Shows what it will do, and asks. It can be run "
+    "again: what is so already stays.",
+    options=_options,
+    run=_run,
+)
+
+
+def _package(named: Path | None, screen: Screen) -> "Package | None":
+    """The package to install: a file, or that of the checkout; None without either."""
+    from pusher.setup.package import build_package, checkout, read_package
+
+    if named is not None:
+        return read_package(named)
+    if (top := checkout()) is None:
+        return None
+    screen.line(f"building the package of {top}")
+    return build_package(top)
+
+
+def _app_options(arguments: argparse.Namespace) -> tuple[str, ...]:
+    found: list[str] = []
+    for option in _APP_OPTIONS:
+        value = getattr(arguments, option.removeprefix("--").replace("-", "_"))
+        if value is not None:
+            found += [option, value]
+    for folder in arguments.shared:
+        found += ["--shared", folder]
+    return tuple(found)
+
+
+def _ask(screen: Screen) -> None:
+    """Raises: Refused, unless the answer is yes."""
+    from pusher.setup.remote import at_terminal
+
+    if not at_terminal():
+        hint = "To do it without a question: --yes"
+        raise Refused(Code.NOT_ALLOWED, "Nothing was changed", why="there is no terminal to ask at", hint=hint)
+    screen.draw("Go on? [y/N] ")
+    if input().strip().lower() not in ("y", "yes"):
+        raise Refused(Code.NOT_ALLOWED, "Nothing was changed", why="you did not say yes")
