@@ -3,13 +3,16 @@
 import argparse
 import getpass
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pusher.commands.command import Command
+from pusher.commands.confirm import confirm
 from pusher.commands.options import add_options
 from pusher.config import load
 from pusher.errors import Usage
+from pusher.terminal.output import write
 from pusher.terminal.screen import Screen
 from pusher.wire import Code, Failed, Refused
 
@@ -67,7 +70,10 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     for action in actions:
         screen.line(f"  {'already so:' if action.done else 'to do:     '} {action.words}")
     if any(not action.done for action in actions) and not arguments.yes:
-        _ask(screen)
+        if settings.confirm:
+            confirm(arguments, settings, doing="sets up the agent")
+        else:
+            _ask()
     files = {KEY: f"{key}\n".encode(), SCRIPT: script(actions, strict=bool(app or facts.apps)).encode()}
     if package is not None and not actions[0].done:
         files[PACKAGE] = package.path.read_bytes()
@@ -121,13 +127,13 @@ def _app_options(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _ask(screen: Screen) -> None:
+def _ask() -> None:
     """Raises: Refused, unless the answer is yes."""
     from pusher.setup.remote import at_terminal
 
     if not at_terminal():
         hint = "To do it without a question: --yes"
         raise Refused(Code.NOT_ALLOWED, "Nothing was changed", why="there is no terminal to ask at", hint=hint)
-    screen.draw("Go on? [y/N] ")
-    if input().strip().lower() not in ("y", "yes"):
+    write(sys.stderr, "Go on? [y/N] ")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Refused(Code.NOT_ALLOWED, "Nothing was changed", why="you did not say yes")
