@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from agent.admin import door_unit
+from agent.admin import door_unit, notify_files
 from agent.admin.command import Command, no_options
 from agent.core.config import AppConfig, clashes
 from agent.core.layout import AppLayout, HostLayout
@@ -80,6 +80,7 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
             trust = TrustFiles(layout.allowed_signers, layout.beneath(agent.revoked_keys))
             yield from _check_revoked_keys(trust)
         yield True, f"{layout.agent_toml}: name {agent.name}, door {agent.door.address}, {agent.service}"
+        yield from ((False, found) for found in notify_files.findings(agent, layout))
     except Problem as problem:
         yield False, str(problem)
     for command in ("ssh-keygen", "setpriv"):

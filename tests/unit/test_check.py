@@ -242,3 +242,27 @@ def test_check_without_a_root_points_to_init(root: Path, capsys):
     out = capsys.readouterr().out
     assert f"pusher-agent init --root {root}" in out
     assert "no app yet" in out
+
+
+def test_check_names_what_would_keep_notices_from_being_sent(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--as", "alice", "--app", "flask-demo")
+    layout = HostLayout(root)
+    with layout.agent_toml.open("a") as file:
+        file.write(
+            '[notify]\nurl_file = "/etc/notify.url"\nsecret_file = "/etc/notify.secret"\nca_file = "/etc/ca"\n'
+        )
+    (root / "etc/notify.url").write_text("https://hooks.example.com\n")
+    (root / "etc/notify.url").chmod(0o644)
+    (root / "etc/ca").write_text("")
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert bad == [
+        f"BAD   {root}/etc/notify.url: everybody can read it; run `chgrp pusher-agent {root}/etc/notify.url; "
+        f"chmod 640 {root}/etc/notify.url`, as root",
+        f"BAD   {root}/etc/notify.secret: No such file or directory; `secret_file` in [notify] names it",
+    ]
+    text = layout.agent_toml.read_text().replace('service = "embedded"', 'service = "systemd"')
+    layout.agent_toml.write_text(f'{text}email = "ops@example.org"\n')
+    run("check", "--root", root)
+    assert "systemctl enable --now pusher-agent-mail.socket" in capsys.readouterr().out
