@@ -567,4 +567,35 @@ CANARIES = (
         "if not who:",
         "if False:",
     ),
+    # Notices say no more than they should.
+    Canary(
+        "tests/unit/test_courier.py::test_a_redirect_to_another_host_is_not_followed",
+        "agent/host/notices/web.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+    ),
+    Canary(
+        "tests/unit/test_notice.py::test_slack_gets_no_markup_from_names",
+        "agent/core/notice_formats.py",
+        '.replace("<", "&lt;")',
+        "",
+    ),
+    Canary(
+        "tests/unit/test_notice.py::test_no_text_makes_a_header_of_ntfy_longer_than_a_line",
+        "agent/core/notice.py",
+        "one if one.isprintable() else",
+        "one if True else",
+    ),
+    Canary(
+        "tests/unit/test_notice.py::test_what_a_release_wrote_is_in_no_notice",
+        "agent/core/notice.py",
+        'shown = ("code", "title", "detail", "hint")',
+        'shown = ("code", "title", "detail", "hint", "output")',
+    ),
+    Canary(
+        "tests/unit/test_setup.py::test_a_server_that_answers_nonsense_is_not_believed",
+        "pusher/setup/remote.py",
+        "if not _FOLDER.fullmatch(folder):",
+        "if False:",
+    ),
 )

@@ -198,6 +198,17 @@ def test_what_is_in_the_way_is_said_before_anything_is_changed(
     assert "web1 is ready. Next: pusher send" in said
     assert installed(bare).startswith("install ok installed")
 
+    rebuilt(package, other, "s/^Version: .*/Version: 9.9.9/")
+    (root / "etc/sudoers.d/deploy").write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
+    code, said = workstation.pusher("setup", "--host", "web1", "--package", str(other), "--yes")
+    assert code == 0, said
+    assert "to do:      upgrade the agent from " in said
+    assert "already so: the app flask-demo is there; its file stays as it is" in said
+    assert installed(bare) == "install ok installed 9.9.9"
+    code, said = workstation.pusher("setup", "--host", "web1", "--package", str(package), "--yes")
+    assert code == 0, said
+    assert "already so: the agent is installed: 9.9.9, which is newer than " in said
+
 
 def installed(server: Server) -> str:
     return server.machine.says("dpkg-query", "-W", "-f=${Status} ${Version}", "pusher-agent")
