@@ -24,6 +24,7 @@ def hostile(shop: SimulatedApp) -> None:
         return {"app": EVIL, "host": EVIL, "agent": EVIL, "listen": EVIL, "start": EVIL, "running": False,
                 "live": {**release, "since": EVIL, "by": EVIL}, "previous": release, "processes": [worker],
                 "timers": [timer], "trouble": EVIL, "drift": EVIL, "warnings": [EVIL], "deploying": None,
+                "notices": [{"address": EVIL, "problem": EVIL}],
                 "last": row, "history": head, "channel": {"channel": EVIL, "state": EVIL}}  # fmt: skip
 
     async def releases() -> dict[str, Any]:

@@ -137,6 +137,7 @@ async def test_names_logs_and_versions_are_shown_as_text_whatever_they_are(brows
         await roll_back_in_markup(door, shop)
         await browser.open(f"http://{door.address}/")
         await browser.says(EVIL, "#live .big")
+        await browser.says(f"Nobody is told how deployments end: {EVIL}: {EVIL}", "#live")
         for part in ("#live .health", "#runs", "#releases", "#history", "#log"):
             await browser.says(EVIL, part)
         await browser.says(f"{EVIL}: {EVIL}", "#deployment")

@@ -18,6 +18,8 @@ export function drawLive(status, {health, again, actions}) {
     status.drift && ["bad", "Drift", `${status.drift}: the live release is not as it was signed`],
     status.history?.problem && ["bad", "The history was changed", status.history.problem],
     ...(status.warnings ?? []).map((one) => ["warn", "Warning", one]),
+    ...(status.notices ?? []).filter(({problem}) => problem)
+      .map(({address, problem}) => ["warn", "Nobody is told how deployments end", `${address}: ${problem}`]),
   ].filter(Boolean);
   return [
     live
