@@ -218,6 +218,33 @@ class Channel(Document):
     problem: Problem | None = Field(description="What is in the way")
 
 
+class Way(Document):
+    """How a way to tell others how deployments end stands."""
+
+    way: Literal["web", "mail"] = Field(description="By HTTP, or by mail")
+    address: str = Field(description="Who is told; of an address only its host")
+    waiting: int = Field(description="How many notices wait")
+    left_out: int = Field(description="How many were never delivered")
+    failures: int = Field(description="How many attempts in a row have failed")
+    problem: str = Field(description="What was wrong last; empty if nothing is")
+    since: Time | None = Field(description="Since when it fails")
+    next: Time | None = Field(description="When it is tried again")
+
+
+class TestedWay(Document):
+    """How the test of a way went."""
+
+    way: Literal["web", "mail"] = Field(description="By HTTP, or by mail")
+    address: str = Field(description="Who is told; of an address only its host")
+    problem: str = Field(description="Why the test did not arrive; empty if it did")
+
+
+class Tested(Document):
+    """How the tests went."""
+
+    ways: list[TestedWay] = Field(description="Each way that `[notify]` in agent.toml names")
+
+
 class Status(Document):
     """What is live of an app, and what is under way."""
 
@@ -246,6 +273,7 @@ class Status(Document):
     last: Past | None = Field(description="The last deployment")
     history: History = Field(description="The head of the [history](#the-history)")
     channel: Channel | SkipJsonSchema[None] = Field(None, description="Only of an app that fetches its releases")
+    notices: list[Way] | SkipJsonSchema[None] = Field(None, description="Only of a host that tells others")
 
 
 class Release(Document):

@@ -41,6 +41,7 @@ RESPONSES: Mapping[Handler, Mapping[int, Response]] = {
     Handlers.health: {200: Response(_JSON, documents.Answered, "What the app answers")},
     Handlers.metrics: {200: Response("text/plain", None, "The metrics")},
     Handlers.status: {200: Response(_JSON, documents.Status, "The app's status")},
+    Handlers.test_notices: {200: Response(_JSON, documents.Tested, "How the tests went")},
     Handlers.releases: {200: Response(_JSON, documents.Releases, "The releases and deployments")},
     Handlers.logs: {200: Response(EVENTS_TYPE, documents.LogLine, "The log, one message a line")},
     Handlers.index: {200: Response(EVENTS_TYPE, documents.Entry, "The index, one file or link a line")},
