@@ -120,8 +120,12 @@ def _command(command: str) -> str:
 
 
 def _repository(address: str) -> str:
-    kinds = r"file:///\S*|https?://[^/\s@]+(/\S*)?|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?"
-    if not re.fullmatch(kinds, address) or "?" in address or "#" in address or "/../" in f"{address}/":
+    known = re.fullmatch(
+        r"file:///\S*|https?://[^/\s@]+(/\S*)?"
+        r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?",
+        address,
+    )
+    if not known or "?" in address or "#" in address or "/../" in f"{address}/":
         raise ValueError(
             'an address like "https://deploy.example.com/repo", "s3://bucket/repo" or "file:///srv/repo" is needed'
         )
