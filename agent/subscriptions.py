@@ -19,6 +19,7 @@ from agent.host.bundle.signatures import TrustFiles
 from agent.host.channel.identity import Identity
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.channel.mirror import Mirror
+from agent.host.channel.nats_bus import NatsBus
 from agent.host.channel.object_store import ObjectStore
 from agent.host.channel.web import Web, WebLimits
 from agent.host.ports import Clock
@@ -42,6 +43,7 @@ def subscribe(
         settings = configs[name].subscribe
         if not settings.repository:
             continue
+        bus = _bus(settings, layout=layout)
         reader = ChannelReader(
             name,
             settings.channel,
@@ -61,6 +63,7 @@ def subscribe(
             reader=reader,
             now=clock.now,
             chance=random.random,  # noqa: S311 - pauses, no secrets
+            bus=bus,
         )
         subscriptions[name] = Subscription(
             app,
@@ -76,8 +79,9 @@ def subscribe(
                 reader=reader,
                 clock=clock,
                 chance=random.random,  # noqa: S311 - pauses, no secrets
+                bus=bus,
             )
-            if settings.notify and any(one.startswith("http") for one in settings.repository)
+            if bus or (settings.notify and any(one.startswith("http") for one in settings.repository))
             else None,
             refusals=refusals,
         )
@@ -87,6 +91,18 @@ def subscribe(
 def trust_files(layout: HostLayout, host: AgentConfig) -> TrustFiles:
     """The files that say whose signatures count."""
     return TrustFiles(layout.allowed_signers, layout.beneath(host.revoked_keys) if host.revoked_keys else None)
+
+
+def _bus(settings: Subscribe, *, layout: HostLayout) -> NatsBus | None:
+    """NATS, if that is where bells ring."""
+    if "://" not in settings.notify:
+        return None
+    credentials = settings.notify_credentials_file or settings.credentials_file
+    return NatsBus(
+        settings.notify.split(","),
+        ca_file=layout.beneath(settings.ca_file) if settings.ca_file else None,
+        credentials=layout.beneath(credentials) if credentials else None,
+    )
 
 
 def _mirror(address: str, settings: Subscribe, *, layout: HostLayout, host: AgentConfig) -> Mirror:

@@ -30,6 +30,7 @@ _KEYS = {
     "credentials_file": str,
     "fleet": str,
     "bell": str,
+    "bell_credentials_file": str,
     "hosts": (list, dict),
     "groups": dict,
     "env": dict,
@@ -95,7 +96,9 @@ class Settings:
     fleet: str = "fleet.allowed"
     """The inventory: the hosts that belong to the fleet."""
     bell: str = ""
-    """The web server whose bell is rung after a publish."""
+    """The web server, or the servers of NATS, whose bell is rung after a publish."""
+    bell_credentials_file: str = ""
+    """An nkey's seed, or a `.creds` file, for NATS."""
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """The hosts in `pusher.toml`, by name."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -177,6 +180,7 @@ def load(
         credentials_file=path("credentials_file", ""),
         fleet=path("fleet", "fleet.allowed"),
         bell=_bell(value("bell", "")),
+        bell_credentials_file=path("bell_credentials_file", ""),
         hosts=hosts,
         groups=groups,
         dependencies=dependencies,
@@ -283,9 +287,11 @@ def _one_python(dependencies: Dependencies, run: RunSection, file: Path | None) 
 
 
 def _bell(address: str) -> str:
-    """Raises: Usage, if it is no web server's address."""
-    if address and not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", address):
-        raise Usage(f"bell is {address!r}", why='it must be like "http://127.0.0.1:8180"')
+    """Raises: Usage, if it is neither a web server's address, nor those of NATS."""
+    kinds = r"https?://[^/\s@]+(/\S*)?|(nats|tls)://[^/\s@,]+(,\s*(nats|tls)://[^/\s@,]+){0,15}"
+    if address and not re.fullmatch(kinds, address):
+        why = 'it must be like "http://127.0.0.1:8180", or "tls://n1.example.com:4222,tls://n2.example.com:4222"'
+        raise Usage(f"bell is {address!r}", why=why)
     return address
 
 

@@ -28,6 +28,7 @@ from agent.doors.channel.subscription import Subscription
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.channel.identity import Identity
 from agent.host.channel.mirror import Mirror
+from agent.host.channel.nats_bus import NatsBus
 from agent.host.channel.signed import read_channel
 from agent.host.clock import SystemClock
 from agent.host.dependencies.pythons import Pythons
@@ -77,6 +78,7 @@ class SubscribedHost:
         shuffle: Callable[[list[Mirror]], None] = lambda order: None,
         reports: bool = False,
         bell: bool = False,
+        bus: NatsBus | None = None,
         verify: Verify = read_channel,
         identity: Identity | None = None,
     ) -> None:
@@ -93,7 +95,8 @@ class SubscribedHost:
         self.settings = settings or Subscribe(repository=["https://unused.example"])
         self.shuffle = shuffle
         self.reports = reports
-        self.bell = bell
+        self.bell = bell or bus is not None
+        self.bus = bus
         self.verify = verify
         self.identity = identity or Identity(root / "identity", host=name, disk=Disk())
         self.folder = root / "fetched"
@@ -149,11 +152,16 @@ class SubscribedHost:
                 reader=reader,
                 now=self.clock.now,
                 chance=lambda: 1.0,
+                bus=self.bus,
             )
             if self.reports
             else None,
             bell=Bell(
-                bell_name(APP, self.settings.channel), reader=reader, clock=SystemClock(), chance=lambda: 0.1
+                bell_name(APP, self.settings.channel),
+                reader=reader,
+                clock=SystemClock(),
+                chance=lambda: 0.1,
+                bus=self.bus,
             )
             if self.bell
             else None,

@@ -144,6 +144,16 @@ def _email(address: str) -> str:
     return address
 
 
+def _notify(address: str) -> str:
+    servers = [one.strip() for one in address.split(",")]
+    plain = r"(?:nats|tls)://(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?"
+    if address not in ("", "repository") and not all(re.fullmatch(plain, one) for one in servers):
+        raise ValueError(
+            '"repository", "" or servers like "tls://n1.example.com:4222,tls://n2.example.com" are needed'
+        )
+    return ",".join(servers)
+
+
 def _channel(name: str) -> str:
     try:
         return check_channel(name)
@@ -238,7 +248,8 @@ class Subscribe(_Table):
     repository: list[Annotated[str, AfterValidator(_repository)]] = Field([], max_length=16)
     channel: Annotated[str, AfterValidator(_channel)] = "stable"
     poll_s: float = Field(60, ge=5, le=86_400, strict=False)
-    notify: Literal["repository", ""] = "repository"
+    notify: Annotated[str, AfterValidator(_notify)] = "repository"
+    notify_credentials_file: OptionalPath = ""
     window: Annotated[str, AfterValidator(_window)] = ""
     credentials_file: OptionalPath = ""
     ca_file: OptionalPath = ""

@@ -7,10 +7,11 @@ Invariant: every host of the inventory is in the result once. Of several reports
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 from pusher.fleet.host_key import is_signed
 from pusher.fleet.inventory import Member
-from pusher.repository.store import Repository
+from pusher.repository.store import Found
 from pusher.wire import Problem, WireError
 from pusher.wire.channel import report_name, split_signed
 from pusher.wire.report import REPORT_BYTES, Report
@@ -27,8 +28,16 @@ class Heard:
     why: str = ""
 
 
+class Reports(Protocol):
+    """Where reports lie. Raises: Problem."""
+
+    def read(self, name: str, *, most: int) -> Found | None:
+        """A report by its name; None if there is none."""
+        ...
+
+
 def read_reports(
-    repositories: Sequence[Repository], members: Sequence[Member], *, app: str, channel: str
+    repositories: Sequence[Reports], members: Sequence[Member], *, app: str, channel: str
 ) -> list[Heard]:
     """What each host of the inventory has reported, in its order. Raises: Problem, if no repository answers."""
 

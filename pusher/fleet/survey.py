@@ -3,22 +3,23 @@ stands.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pusher.config import Settings
-from pusher.errors import Unreachable
+from pusher.errors import Unreachable, Usage
 from pusher.fleet.history import state_folder
-from pusher.fleet.inventory import read_inventory
-from pusher.fleet.reports import read_reports
+from pusher.fleet.inventory import Member, read_inventory
+from pusher.fleet.reports import Reports, read_reports
 from pusher.fleet.standing import Place, places
 from pusher.repository.address import open_repository
-from pusher.repository.bell import ring
+from pusher.repository.bell import is_bus, ring
 from pusher.repository.brake import is_braked
 from pusher.repository.channel import Channels, SignedChannel
 from pusher.repository.store import Repository
 from pusher.terminal.screen import print_problem
-from pusher.wire.channel import Channel
+from pusher.wire.channel import Channel, report_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ def open_channels(settings: Settings, repository: Repository, *, signers: Path |
     def rung(app: str, channel: str) -> None:
         if settings.bell:
             try:
-                ring(settings.bell, app, channel)
-            except Unreachable as problem:
+                ring(settings.bell, app, channel, credentials=settings.bell_credentials_file)
+            except (Unreachable, Usage) as problem:
                 print_problem(problem)
 
     return Channels(repository, memory=state_folder() / "channels", signers=signers, changed=rung)
@@ -57,6 +58,20 @@ def survey(settings: Settings, channel: str, *, signers: Path | None = None, hos
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     channels = open_channels(settings, repository, signers=signers)
     signed = channels.read(app, channel)
-    heard = read_reports([repository], members, app=app, channel=channel)
+    heard = read_reports([repository, *_bus(settings, members, app=app)], members, app=app, channel=channel)
     found = places(signed.document if signed else None, heard, now=int(time.time() * 1000))
     return Survey(repository, channels, signed, found, is_braked(repository, app, channel))
+
+
+def _bus(settings: Settings, members: Sequence[Member], *, app: str) -> list[Reports]:
+    """The reports in NATS, if bells ring there. Where it does not answer, that is said: its hosts look silent."""
+    if not is_bus(settings.bell) or not members:
+        return []
+    from pusher.repository.nats_bus import fetch_reports  # here: it needs a library that others have no use for
+
+    names = [report_name(app, one.name) for one in members]
+    try:
+        return [fetch_reports(settings.bell, names, credentials=settings.bell_credentials_file)]
+    except (Unreachable, Usage) as problem:
+        print_problem(problem)
+        return []

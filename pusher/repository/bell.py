@@ -11,8 +11,21 @@ from pusher.errors import Unreachable
 _DEADLINE_S = 5.0
 
 
-def ring(address: str, app: str, channel: str) -> None:
-    """Ring the bell of a channel at a web server (nchan's publisher, packaging/nginx/). Raises: Unreachable."""
+def is_bus(address: str) -> bool:
+    """Whether a bell is that of NATS."""
+    return address.startswith(("nats://", "tls://"))
+
+
+def ring(address: str, app: str, channel: str, *, credentials: str = "") -> None:
+    """Ring the bell of a channel at a web server (nchan's publisher, packaging/nginx/), or in NATS.
+
+    `credentials` is a file for the latter. Raises: Unreachable, Usage.
+    """
+    if is_bus(address):
+        from pusher.repository import nats_bus  # here: it needs a library that others have no use for
+
+        nats_bus.ring(address, app, channel, credentials=credentials)
+        return
     url = f"{address.rstrip('/')}/ring/{app}/{channel}"
     try:
         request = urllib.request.Request(url, data=b"changed\n", method="POST")  # noqa: S310 - checked by settings

@@ -229,6 +229,19 @@ def report_name(app: str, host: str) -> str:
     return f"reports/{app}/{host}"
 
 
+def subject(name: str) -> str:
+    """The subject of NATS for a bell or a report, by its name in a repository. Raises: WireError.
+
+    Reports are keys of the bucket `reports`: `$KV.reports.<app>.<host>`.
+    """
+    kind, _, rest = name.partition("/")
+    found = {"bells": "pusher.bells", "reports": "$KV.reports"}.get(kind)
+    words = rest.replace("/", ".")
+    if found is None or not re.fullmatch(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+", words, re.ASCII):
+        raise WireError(f"{name[:200]!r} has no subject")
+    return f"{found}.{words}"
+
+
 def _state(text: str) -> State:
     if text not in ("going", "paused"):
         raise WireError(f"the channel's state is {text[:80]!r}; it is going or paused")

@@ -79,15 +79,27 @@ def test_every_key_of_a_named_table_stands_there_with_its_default(beginning: str
 
 def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
     found = {*re.findall(r"^\| `(\w+)` \| `PUSHER_(\w+)` \|", TEXT, re.M)}
-    named = {"app", "source", "root", "key", "ssh", "repository", "credentials_file", "fleet", "bell",
-             "keep_open_s"}  # fmt: skip
+    named = {
+        "app",
+        "source",
+        "root",
+        "key",
+        "ssh",
+        "repository",
+        "credentials_file",
+        "fleet",
+        "bell",
+        "keep_open_s",
+    }
+    named.add("bell_credentials_file")
     assert found == {(key, key.upper()) for key in named}
     assert named - {"keep_open_s"} < {*Settings.__dataclass_fields__}  # that one becomes a part of `ssh`
 
 
 def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
     tables = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+"
-    keys = rf"{tables}|app|source|root|key|ssh|repository|credentials_file|fleet|bell|keep_open_s"
+    files = "credentials_file|bell_credentials_file"
+    keys = rf"{tables}|{files}|app|source|root|key|ssh|repository|fleet|bell|keep_open_s"
     found = re.findall(rf"^\| `({keys})` \|", SENDER, re.M)
     top = [key for key in found if "." not in key]
     hosts, dependencies, run = (

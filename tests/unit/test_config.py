@@ -280,7 +280,7 @@ def test_a_python_that_is_neither_is_refused(python):
         'repository = ["gopher://x"]',
         'repository = "https://x"',
         'ca_file = "relative"',
-        'notify = "nats://x"',
+        'notify = "http://x"',
         'labels = { "A B" = "x" }',
     ],
 )

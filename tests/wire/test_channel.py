@@ -29,6 +29,7 @@ from pusher.wire.channel import (
     share,
     split_signed,
     spread_of,
+    subject,
     wave_of,
 )
 
@@ -205,3 +206,20 @@ def test_names_that_could_leave_a_folder_are_no_names() -> None:
             check_channel(wrong)
     assert check_host("web1.example.com") == "web1.example.com"
     assert check_waves([("web1",), 100]) == (("web1",), 100)
+
+
+def test_bells_and_reports_have_subjects_and_nothing_else_has():
+    assert subject("bells/flask-demo/stable") == "pusher.bells.flask-demo.stable"
+    assert subject("reports/flask-demo/web1.example.com") == "$KV.reports.flask-demo.web1.example.com"
+    for name in (
+        "channels/a/b",
+        "bells",
+        "bells/a",
+        "reports/a/",
+        "reports/a/b..c",
+        "reports/a/>",
+        "reports/a/*",
+        "reports/a/b.",
+    ):
+        with pytest.raises(WireError):
+            subject(name)

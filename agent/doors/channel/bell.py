@@ -6,6 +6,9 @@ poll, and a bell that rings without end rings a few times an hour.
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
+
+import structlog
 
 from agent.core.backoff import Backoff
 from agent.doors.channel.reading import ChannelReader
@@ -19,10 +22,33 @@ _APART_S = 0.5
 """All hosts hear it at the same moment. They read within this time."""
 
 
-class Bell:
-    """Listens to a bell at one mirror after the other. `chance` returns a number from 0 to 1."""
+_log = structlog.get_logger()
 
-    def __init__(self, name: str, *, reader: ChannelReader, clock: Clock, chance: Callable[[], float]) -> None:
+
+class Bus(Protocol):
+    """Where bells ring and reports are put, beside the mirrors. Raises: Problem, from each."""
+
+    async def bell(self, name: str) -> bool: ...
+
+    async def put(self, name: str, content: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Bell:
+    """Listens to a bell at one mirror after the other, or at the `bus`. `chance` returns a number from 0 to 1."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        reader: ChannelReader,
+        clock: Clock,
+        chance: Callable[[], float],
+        bus: Bus | None = None,
+    ) -> None:
+        self._bus = bus
+        self._silent = False
         self._name = name
         self._reader = reader
         self._clock = clock
@@ -38,15 +64,19 @@ class Bell:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._bus is not None:
+            await self._bus.close()
 
     async def _listen(self, rung: Callable[[], None]) -> None:
         pauses = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while True:
-            for mirror in self._reader.in_turn():
+            for mirror in [self._bus] if self._bus else self._reader.in_turn():
                 began = self._clock.elapsed()
                 try:
                     rang = await mirror.bell(self._name)
-                except Problem:  # polls say what is wrong with a mirror
+                    self._say(None)
+                except Problem as problem:
+                    self._say(problem)
                     continue
                 if self._clock.elapsed() - began >= _AT_ONCE_S:
                     pauses.reset()
@@ -59,3 +89,13 @@ class Bell:
                 continue
             if self._clock.elapsed() - began < _AT_ONCE_S:
                 await self._clock.sleep(pauses.next() * (0.5 + self._chance()))
+
+    def _say(self, problem: Problem | None) -> None:
+        """Log when the bus falls silent, and when it is heard again. Of mirrors, polls say what is wrong."""
+        if self._bus is None or self._silent is (problem is not None):
+            return
+        self._silent = problem is not None
+        if problem is not None:
+            _log.warning("bell_silent", bell=self._name, problem=str(problem))
+        else:
+            _log.info("bell_heard", bell=self._name)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -21,6 +21,12 @@ from pusher.wire.report import Named, Report
 
 _log = structlog.get_logger()
 _AGENT = version("pusher-agent")
+
+
+class Puts(Protocol):
+    """A place for reports. Raises: Problem."""
+
+    async def put(self, name: str, content: bytes) -> None: ...
 
 
 class Reporter:
@@ -41,7 +47,9 @@ class Reporter:
         reader: ChannelReader,
         now: Callable[[], int],
         chance: Callable[[], float],
+        bus: Puts | None = None,
     ) -> None:
+        self._bus = bus
         self._app = app
         self._channel = channel
         self._host = host
@@ -104,13 +112,14 @@ class Reporter:
         )
 
     async def _put(self, content: bytes) -> None:
-        """To the first mirror that takes it. Raises: the problem with the last one."""
+        """To the bus, or the first mirror that takes it. Raises: the problem with the bus, or the last mirror."""
         problem: Problem | None = None
-        for mirror in self._reader.in_turn():
+        places: list[Puts] = [*([self._bus] if self._bus else []), *self._reader.in_turn()]
+        for mirror in places:
             try:
                 await mirror.put(report_name(self._app, self._host), content)
                 return
             except Problem as found:
-                problem = found
+                problem = problem if self._bus and problem else found
         if problem is not None:
             raise problem
