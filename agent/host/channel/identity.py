@@ -25,19 +25,22 @@ class Identity:
         self._disk = disk
 
     def ensure(self) -> None:
-        """Make the key, if there is none."""
+        """Make the key, if there is none. The public one follows from the private one, whatever was cut off."""
         public = self._path.with_name(f"{self._path.name}.pub")
-        if self._path.exists() and public.exists():
-            return
         fresh = self._path.with_name(f"{self._path.name}.fresh")
-        for left in (fresh, fresh.with_name(f"{fresh.name}.pub")):
+        made = (fresh, fresh.with_name(f"{fresh.name}.pub"))
+        for left in made:
             remove(left)
-        self._run(key_argv(fresh, comment=self._host))
         # Through the disk: a key that a power cut has halved would be a host that nobody knows.
-        fresh_public = fresh.with_name(f"{fresh.name}.pub")
-        for made, kept, mode in ((fresh_public, public, 0o644), (fresh, self._path, 0o600)):
-            self._disk.write(kept, made.read_bytes(), op="identity.write", mode=mode, replace=True)
-            remove(made)
+        if not self._path.exists():
+            self._run(key_argv(fresh, comment=self._host))
+            self._disk.unlink(public, op="identity.forget")
+            self._disk.write(self._path, fresh.read_bytes(), op="identity.write", mode=0o600, replace=True)
+        if not public.exists():
+            line = self._run(public_argv(self._path))
+            self._disk.write(public, line, op="identity.write", mode=0o644, replace=True)
+        for left in made:
+            remove(left)
 
     def public(self) -> str:
         """The line of the public key, with the host's name as its comment. Raises: also Failed, if there is
@@ -79,6 +82,11 @@ class Identity:
 def key_argv(path: Path, *, comment: str) -> tuple[str, ...]:
     """Make a key without a passphrase (ssh-keygen(1))."""
     return ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
+
+
+def public_argv(key: Path) -> tuple[str, ...]:
+    """Print the public key of a private one (ssh-keygen(1))."""
+    return ("ssh-keygen", "-y", "-f", str(key))
 
 
 def sign_argv(key: Path) -> tuple[str, ...]:
