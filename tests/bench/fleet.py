@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -39,20 +39,25 @@ from agent.deploy.admission import Admission, VerifiedManifest
 from agent.deploy.deployer import Send
 from agent.host.bundle.signatures import TrustFiles, verify_all
 from agent.host.channel.identity import Identity
+from agent.host.channel.nats_bus import NatsBus
 from agent.host.channel.signed import read_channel
 from agent.host.channel.web import Web
 from agent.host.ports import Bundle
 from agent.host.storage.disk import Disk
+from pusher.errors import Unreachable
 from pusher.repository.bell import ring
+from pusher.repository.nats_bus import fetch_reports
 from pusher.wire import File, Manifest, parse_index_line
-from pusher.wire.channel import Rollout, split_signed
-from pusher.wire.report import REPORT_NAMESPACE, Report
+from pusher.wire.channel import Rollout, report_name, split_signed
+from pusher.wire.report import REPORT_BYTES, REPORT_NAMESPACE, Report
 from tests.host import free_port, make_key
+from tests.nats_cluster import Cluster
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.subscribed_host import SubscribedHost
 
 REPOSITORY = Path(__file__).parents[2]
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+BUS = "bus"
 TICKS = os.sysconf("SC_CLK_TCK")
 FILES, CHANGED, SIZE = 100, 5, 20_000
 
@@ -150,7 +155,8 @@ class BenchHost(SubscribedHost):
 
 
 async def run_hosts(folder: Path, addresses: Sequence[str], names: Sequence[str]) -> None:
-    """Run hosts until this process is told to end."""
+    """Run hosts until this process is told to end. Their bell is NATS where the folder has a cluster."""
+    bells = (folder / BUS).read_text(encoding="utf-8").split(",") if (folder / BUS).exists() else []
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -165,6 +171,13 @@ async def run_hosts(folder: Path, addresses: Sequence[str], names: Sequence[str]
             shuffle=random.shuffle,
             reports=True,
             bell=True,
+            bus=NatsBus(
+                random.sample(bells, len(bells)),
+                ca_file=folder / "nats/cert.pem",
+                credentials=folder / "nats/host.nk",
+            )
+            if bells
+            else None,
             verify=verify,
             identity=LibraryIdentity(folder / "identity", host=name, disk=Disk()),
         )
@@ -247,6 +260,22 @@ def served(argv: Sequence[str], port: int) -> Iterator[int]:
         process.wait()
 
 
+@contextmanager
+def nats(folder: Path) -> Iterator[Cluster]:
+    """Three NATS servers with TLS and nkeys, and a bucket of three replicas for the reports."""
+    (folder / "nats").mkdir()
+    cluster = Cluster(folder / "nats")
+    cluster.start()
+    os.environ["SSL_CERT_FILE"] = str(cluster.authority)
+    try:
+        asyncio.run(cluster.make_bucket())
+        (folder / BUS).write_text(cluster.addresses, encoding="utf-8")
+        yield cluster
+    finally:
+        cluster.stop()
+        del os.environ["SSL_CERT_FILE"]
+
+
 def family(process: int) -> dict[int, int]:
     """A process and its children, each with its processor time in ticks."""
     found = {}
@@ -266,15 +295,24 @@ def processor_s(process: int) -> float:
     return sum(family(process).values()) / TICKS
 
 
-def current(folder: Path, manifest: str) -> int:
-    """How many hosts have reported that this release is current."""
-    found = 0
-    for path in (folder / "repo/reports" / APP).glob("host*"):
+def current(folder: Path, manifest: str, cluster: Cluster | None, names: Sequence[str]) -> set[str]:
+    """Which of these hosts have reported that this release is current."""
+    found = set()
+    wanted = [report_name(APP, name) for name in names]
+    if cluster is not None:
+        reports = fetch_reports(cluster.addresses, wanted, credentials=str(cluster.publisher))
+    for name, place in zip(names, wanted, strict=True):
         try:
-            report = Report.from_bytes(split_signed(path.read_bytes())[0])
+            if cluster is None:
+                content = (folder / "repo" / place).read_bytes()
+            else:
+                heard = reports.read(place, most=REPORT_BYTES)
+                content = heard.content if heard else b""
+            report = Report.from_bytes(split_signed(content, most=REPORT_BYTES)[0])
         except (OSError, ValueError):
             continue
-        found += report.state == "current" and report.wanted is not None and report.wanted.manifest == manifest
+        if report.state == "current" and report.wanted is not None and report.wanted.manifest == manifest:
+            found.add(name)
     return found
 
 
@@ -288,7 +326,7 @@ def files(version: str) -> dict[str, str]:
 
 
 def measure(
-    title: str, *, servers: Sequence[object], kill: bool, hosts: int, processes: int, goal_s: float
+    title: str, *, servers: Sequence[object], kill: bool, hosts: int, processes: int, goal_s: float, bus: bool
 ) -> bool:
     """One publish, to the last report; whether the goal was met."""
     with tempfile.TemporaryDirectory(prefix="pusher-fleet-", dir="/dev/shm") as name:
@@ -302,27 +340,35 @@ def measure(
         publisher.name(first)
         with ExitStack() as opened:
             running = [opened.enter_context(server(folder)) for server in servers]
+            cluster = opened.enter_context(nats(folder)) if bus else None
+            nodes = [("", one.pid) for one in cluster.processes] if cluster else []
             with hosts_running(folder, [one[0] for one in running], hosts=hosts, processes=processes) as clients:
-                wait(folder, first.release.manifest, hosts, limit_s=300)
+                wait(folder, first.release.manifest, hosts, limit_s=300, cluster=cluster)
                 second = publisher.put(files("v2"), "v2")
                 delta = min(one.size for one in second.bundles)
                 time.sleep(5)
-                idle = sum(processor_s(one[1]) for one in running)
+                idle = sum(processor_s(one[1]) for one in running + nodes)
                 time.sleep(20)
-                idle = (sum(processor_s(one[1]) for one in running) - idle) / 20
-                left = running[:-1] if kill else running
+                idle = (sum(processor_s(one[1]) for one in running + nodes) - idle) / 20
+                leader = asyncio.run(cluster.leader()) if cluster else 0
+                left = running + [one for at, one in enumerate(nodes) if at != leader] if cluster else running
+                left = running[:-1] if kill and not cluster else left
                 before = sum(processor_s(one[1]) for one in left)
                 clients_before = sum(map(processor_s, clients))
                 began = time.monotonic()
                 publisher.name(second, rollout=Rollout())
                 for address, _ in running:
-                    if servers[0] is nginx:
+                    if servers[0] is nginx and not cluster:
                         ring(address, APP, CHANNEL)
-                if kill:
+                if cluster:
+                    ring(cluster.addresses, APP, CHANNEL, credentials=str(cluster.publisher))
+                    time.sleep(0.5)
+                    cluster.kill(leader)
+                elif kill:
                     time.sleep(0.5)
                     for process in family(running[-1][1]):
                         os.kill(process, signal.SIGKILL)
-                times = wait(folder, second.release.manifest, hosts, limit_s=120)
+                times = wait(folder, second.release.manifest, hosts, limit_s=120, cluster=cluster)
                 spent = sum(processor_s(one[1]) for one in left) - before
                 clients_spent = sum(map(processor_s, clients)) - clients_before
     last, median = (times[at] - began if times else 0.0 for at in (-1, len(times) // 2))
@@ -337,13 +383,18 @@ def measure(
     return met
 
 
-def wait(folder: Path, manifest: str, hosts: int, *, limit_s: float) -> list[float]:
+def wait(
+    folder: Path, manifest: str, hosts: int, *, limit_s: float, cluster: Cluster | None = None
+) -> list[float]:
     """When each host was seen to be current, in order; those that are not within the limit are missing."""
     times: list[float] = []
+    left = {f"host{number}" for number in range(hosts)}
     deadline = time.monotonic() + limit_s
-    while len(times) < hosts and time.monotonic() < deadline:
-        found = current(folder, manifest)
-        times += [time.monotonic()] * (found - len(times))
+    while left and time.monotonic() < deadline:
+        with suppress(Unreachable):
+            found = current(folder, manifest, cluster, sorted(left))
+            left -= found
+            times += [time.monotonic()] * len(found)
         time.sleep(0.1)
     return times
 
@@ -362,18 +413,19 @@ def main() -> int:
     load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     print(f"{arguments.hosts} hosts in {arguments.processes} processes; {load}")
     print("from the publish to the report of the median / last host; the server's processor time")
-    rows = [("embedded server", [embedded], False, 10.0)]
+    rows = [("embedded server", [embedded], False, 10.0, False)]
     if NCHAN.exists() and shutil.which("nginx"):
         rows = [
-            ("nginx with nchan", [nginx], False, 10.0),
-            ("nginx with nchan, one of two mirrors killed", [nginx, nginx], True, 10.0),
+            ("nginx with nchan", [nginx], False, 10.0, False),
+            ("nginx with nchan, one of two mirrors killed", [nginx, nginx], True, 10.0, False),
             *rows,
+            ("nginx, and NATS, one of three nodes killed", [nginx], True, 20.0, True),
         ]
     else:
         print("nginx with nchan is not installed (apt-get install nginx-light libnginx-mod-nchan)")
-    for title, servers, kill, goal_s in [one for one in rows if arguments.row in one[0]]:
+    for title, servers, kill, goal_s, bus in [one for one in rows if arguments.row in one[0]]:
         many = {"hosts": arguments.hosts, "processes": arguments.processes}
-        measure(title, servers=servers, kill=kill, goal_s=goal_s, **many)
+        measure(title, servers=servers, kill=kill, goal_s=goal_s, bus=bus, **many)
     return 0
 
 
