@@ -87,7 +87,7 @@ class WebServer:
         most: int = 0,
     ) -> Answer:
         """The answer to one request about an object, with at most `most` bytes of its body."""
-        with self._asked(method, name, headers or {}, body) as (response, inlet):
+        with self._asked(method, name, headers or {}, body) as (response, inlet), self._explained(name):
             inlet.allow(most + most // 4 + HEAD_BYTES, within_s=_WHOLE_S)
             content = response.read(most + 1)
             if response.length and len(content) <= most:
@@ -100,9 +100,11 @@ class WebServer:
         with self._asked("GET", name, {}, None) as (response, inlet):
 
             def pieces() -> Iterator[bytes]:
+                # Only around what is read: what the reader of the pieces raises is none of ours.
                 while True:
-                    inlet.allow(_PIECE + HEAD_BYTES, within_s=_STALL_S)
-                    piece = response.read(_PIECE)
+                    with self._explained(name):
+                        inlet.allow(_PIECE + HEAD_BYTES, within_s=_STALL_S)
+                        piece = response.read(_PIECE)
                     if not piece:
                         break
                     yield piece
@@ -115,25 +117,48 @@ class WebServer:
     def _asked(
         self, method: str, name: str, headers: Mapping[str, str], body: bytes | Path | None
     ) -> Iterator[tuple[http.client.HTTPResponse, Inlet]]:
-        url = f"{self.address}/{name}"
-        reads = method in ("GET", "HEAD")
-        kept = self._idle.pop() if reads and self._idle else None
-        opened: tuple[http.client.HTTPConnection, Inlet] | None = None
+        connection, inlet, response = self._answered(method, name, headers, body)
         try:
-            while True:
-                connection, inlet = opened = kept or self._connect()
-                try:
-                    response = self._sent(connection, inlet, method, name, headers, body)
-                    break
-                except (ConnectionError, http.client.BadStatusLine):
-                    if kept is None:
-                        raise
-                    inlet.hang_up()
-                    kept = None  # the server had closed it meanwhile
             yield response, inlet
             if response.isclosed() and not response.will_close:
-                self._idle.append(opened)
-                opened = None
+                self._idle.append((connection, inlet))
+                return
+        except BaseException:
+            inlet.hang_up()
+            raise
+        inlet.hang_up()
+
+    def _answered(
+        self, method: str, name: str, headers: Mapping[str, str], body: bytes | Path | None
+    ) -> tuple[http.client.HTTPConnection, Inlet, http.client.HTTPResponse]:
+        """A connection, with the head of the answer read."""
+        kept: tuple[http.client.HTTPConnection, Inlet] | None = None
+        if method in ("GET", "HEAD"):
+            with contextlib.suppress(IndexError):  # not asked first: another thread may take the last one
+                kept = self._idle.pop()
+        while True:
+            inlet = kept[1] if kept else None
+            try:
+                with self._explained(name):
+                    connection, inlet = kept or self._connect()
+                    try:
+                        return connection, inlet, self._sent(connection, inlet, method, name, headers, body)
+                    except (ConnectionError, http.client.BadStatusLine):
+                        if kept is None:
+                            raise
+                inlet.hang_up()
+                kept = None  # the server had closed it meanwhile
+            except BaseException:
+                if inlet is not None:
+                    inlet.hang_up()
+                raise
+
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """What goes wrong on the way, as Unreachable."""
+        url = f"{self.address}/{name}"
+        try:
+            yield
         except TooMuch as error:
             raise Unreachable(f"{url} gives no answer that can be used", why="it has no end") from error
         except ssl.SSLError as error:
@@ -142,9 +167,6 @@ class WebServer:
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise Unreachable(f"{url} does not answer", why=why[:_SHOWN]) from error
-        finally:
-            if opened is not None:
-                opened[1].hang_up()
 
     def _connect(self) -> tuple[http.client.HTTPConnection, Inlet]:
         proxy = self._proxy()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,20 @@ def test_a_login_goes_to_its_host_alone(tmp_path: Path) -> None:
     with pytest.raises(Usage) as caught:
         open_repository("https://h/x", credentials=str(tmp_path / "bad"))
     assert "secret-word" not in str(caught.value)
+
+
+def test_many_threads_share_a_few_connections(repository: WebFolder, store: Store) -> None:
+    store.objects[f"/base/{NAME}"] = b"x" * 1000
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: repository.read(NAME, most=1000), range(300)))
+    assert [len(one.content) for one in found if one] == [1000] * 300
+
+
+def test_what_the_reader_of_a_bundle_raises_is_not_the_servers_fault(repository: WebFolder, store: Store) -> None:
+    store.objects[f"/base/{NAME}"] = b"x" * 1000
+    with pytest.raises(ValueError, match="mine"), repository.stream(NAME) as pieces:
+        assert next(pieces)
+        raise ValueError("mine")
 
 
 def test_nobody_there_is_unreachable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
