@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from agent.core.config import Subscribe
@@ -20,11 +22,13 @@ from pusher.fleet.inventory import Member, adopt
 from pusher.fleet.reports import Heard, read_reports
 from pusher.repository.bell import is_bus, ring
 from pusher.repository.nats_bus import fetch_reports
+from pusher.repository.object_store import ObjectStore
 from pusher.wire import Problem, Refused
 from pusher.wire.channel import bell_name, report_name
 from pusher.wire.report import REPORT_BYTES, Named
-from tests.host import free_port
+from tests.host import Host, free_port, running, wsgi
 from tests.nats_cluster import SERVER, Cluster, make_seed
+from tests.object_store import BUCKET, credentials, storing, variables
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.reporting import Reporting
 from tests.subscribed_host import PatientClock, SubscribedHost, following
@@ -158,6 +162,57 @@ async def test_a_node_that_is_killed_costs_no_report_and_no_release(
         for host in hosts:
             await host.stop()
         await asyncio.to_thread(cluster.stop)
+
+
+async def test_a_whole_agent_fetches_from_a_bucket_when_nats_rings(
+    trusting: Cluster, host_off: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The combination of those who run both: contents in a bucket, the bell and reports in NATS. No poll comes."""
+    with storing() as endpoint:
+        for name, value in variables(endpoint).items():
+            monkeypatch.setenv(name, value)
+        await asyncio.to_thread((tmp_path / "aws").write_text, credentials(endpoint))
+        address = f"s3://{BUCKET}/fleet"
+        publisher = Publisher(tmp_path / "unused", key=host_off.key)
+        publisher.use(await asyncio.to_thread(ObjectStore, address))
+        # Beneath the host's own root, as all paths of its files.
+        for name in ("aws", "cert.pem", "host.nk"):
+            source = tmp_path if name == "aws" else trusting.folder
+            await asyncio.to_thread(shutil.copy, source / name, host_off.root / name)
+        publisher.subscribe(
+            host_off,
+            address,
+            poll_s=80_000,
+            credentials_file="/aws",
+            ca_file="/cert.pem",
+            notify=trusting.addresses,
+            notify_credentials_file="/host.nk",
+        )
+        async with running(host_off):
+            for version in ("v1", "v2"):
+                await publisher.publish(wsgi(version), version)
+                await rung(trusting)
+                async with asyncio.timeout(60):
+                    while await served(host_off) != version:  # noqa: ASYNC110 - there is no event for it
+                        await asyncio.sleep(0.05)
+            name = report_name(APP, host_off.name)
+            async with asyncio.timeout(60):
+                while True:
+                    found = await asyncio.to_thread(
+                        fetch_reports, trusting.addresses, [name], credentials=str(trusting.publisher)
+                    )
+                    report = found.read(name, most=REPORT_BYTES)
+                    if report and b'"state":"current"' in report.content:
+                        break
+                    await asyncio.sleep(0.1)
+
+
+async def served(host: Host) -> str:
+    """The version that answers; empty while nobody does."""
+    try:
+        return await host.serving()
+    except (OSError, aiohttp.ClientError):
+        return ""
 
 
 async def test_polls_go_on_where_no_server_answers(publisher: Publisher, tmp_path: Path) -> None:

@@ -216,9 +216,14 @@ def test_many_threads_share_a_few_connections(repository: WebFolder, store: Stor
 
 def test_what_the_reader_of_a_bundle_raises_is_not_the_servers_fault(repository: WebFolder, store: Store) -> None:
     store.objects[f"/base/{NAME}"] = b"x" * 1000
-    with pytest.raises(ValueError, match="mine"), repository.stream(NAME) as pieces:
-        assert next(pieces)
-        raise ValueError("mine")
+
+    def read() -> None:
+        with repository.stream(NAME) as pieces:
+            assert next(pieces)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        read()
 
 
 def test_nobody_there_is_unreachable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
