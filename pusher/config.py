@@ -288,8 +288,9 @@ def _one_python(dependencies: Dependencies, run: RunSection, file: Path | None) 
 
 def _bell(address: str) -> str:
     """Raises: Usage, if it is neither a web server's address, nor those of NATS."""
-    kinds = r"https?://[^/\s@]+(/\S*)?|(nats|tls)://[^/\s@,]+(,\s*(nats|tls)://[^/\s@,]+){0,15}"
-    if address and not re.fullmatch(kinds, address):
+    servers = [one.strip() for one in address.split(",")]
+    is_nats = all(re.fullmatch(r"(nats|tls)://[^/\s@,]+", one) for one in servers)
+    if address and not is_nats and not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", address):
         why = 'it must be like "http://127.0.0.1:8180", or "tls://n1.example.com:4222,tls://n2.example.com:4222"'
         raise Usage(f"bell is {address!r}", why=why)
     return address

@@ -146,12 +146,15 @@ def _email(address: str) -> str:
 
 def _notify(address: str) -> str:
     servers = [one.strip() for one in address.split(",")]
-    plain = r"(?:nats|tls)://(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?"
-    if address not in ("", "repository") and not all(re.fullmatch(plain, one) for one in servers):
+    if address not in ("", "repository") and not all(map(_is_nats, servers)):
         raise ValueError(
             '"repository", "" or servers like "tls://n1.example.com:4222,tls://n2.example.com" are needed'
         )
     return ",".join(servers)
+
+
+def _is_nats(address: str) -> bool:
+    return bool(re.fullmatch(r"(?:nats|tls)://(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", address))
 
 
 def _channel(name: str) -> str:

@@ -236,10 +236,11 @@ def subject(name: str) -> str:
     """
     kind, _, rest = name.partition("/")
     found = {"bells": "pusher.bells", "reports": "$KV.reports"}.get(kind)
-    words = rest.replace("/", ".")
-    if found is None or not re.fullmatch(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+", words, re.ASCII):
+    words = rest.replace("/", ".").split(".")
+    are_plain = all(re.fullmatch(r"[A-Za-z0-9_-]+", one, re.ASCII) for one in words)
+    if found is None or len(words) < 2 or not are_plain:
         raise WireError(f"{name[:200]!r} has no subject")
-    return f"{found}.{words}"
+    return ".".join([found, *words])
 
 
 def _state(text: str) -> State:
