@@ -14,7 +14,7 @@ from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_channel, add_good_for, add_options, count
 from pusher.config import Settings, load
 from pusher.errors import Usage
-from pusher.fleet.survey import Survey, survey
+from pusher.fleet.survey import Survey, ring_bell, survey
 from pusher.fleet.waves import Next, Step, next_step
 from pusher.repository.address import open_repository
 from pusher.repository.brake import release_brake, set_brake
@@ -115,6 +115,7 @@ def _retry(arguments: argparse.Namespace, settings: Settings, screen: Screen) ->
     rollout = replace(signed.document.rollout, attempt=signed.document.rollout.attempt + 1)
     made = _put(arguments, settings, seen, signed, replace(signed.document, rollout=rollout))
     release_brake(seen.repository, made.app, made.channel)
+    ring_bell(settings, made.app, made.channel)
     screen.line(f"{made.target.release.version} is tried once more: attempt {made.rollout.attempt}")
     return 0
 
@@ -126,7 +127,9 @@ def _pause(arguments: argparse.Namespace, settings: Settings, screen: Screen) ->
 
 
 def _resume(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
-    release_brake(*_brake(arguments, settings))
+    repository, app, channel = _brake(arguments, settings)
+    release_brake(repository, app, channel)
+    ring_bell(settings, app, channel)
     screen.line("The brake is released: the hosts of open waves go on")
     return 0
 
@@ -140,6 +143,7 @@ def _rollback(arguments: argparse.Namespace, settings: Settings, screen: Screen)
     back = replace(document, target=target, before=None, rollout=rollout, state="going")
     made = _put(arguments, settings, seen, signed, back)
     release_brake(seen.repository, made.app, made.channel)
+    ring_bell(settings, made.app, made.channel)
     screen.line(f"The channel {made.channel} of {made.app} goes back to {target.release.version}, on all hosts")
     return 0
 

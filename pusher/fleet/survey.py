@@ -42,13 +42,18 @@ def open_channels(settings: Settings, repository: Repository, *, signers: Path |
     """The channels of a repository, which ring the bell in the settings when they have changed."""
 
     def rung(app: str, channel: str) -> None:
-        if settings.bell:
-            try:
-                ring(settings.bell, app, channel, credentials=settings.bell_credentials_file)
-            except (Unreachable, Usage) as problem:
-                print_problem(problem)
+        ring_bell(settings, app, channel)
 
     return Channels(repository, memory=state_folder() / "channels", signers=signers, changed=rung)
+
+
+def ring_bell(settings: Settings, app: str, channel: str) -> None:
+    """Ring the bell in the settings, if there is one. One that cannot be rung is named, and nothing else."""
+    if settings.bell:
+        try:
+            ring(settings.bell, app, channel, credentials=settings.bell_credentials_file)
+        except (Unreachable, Usage) as problem:
+            print_problem(problem)
 
 
 def survey(settings: Settings, channel: str, *, signers: Path | None = None, hosts: bool = True) -> Survey:

@@ -21,6 +21,7 @@ from pusher.fleet.host_key import public_bytes
 from pusher.fleet.inventory import Member, adopt
 from pusher.fleet.reports import Heard, read_reports
 from pusher.repository.bell import is_bus, ring
+from pusher.repository.brake import set_brake
 from pusher.repository.nats_bus import fetch_reports
 from pusher.repository.object_store import ObjectStore
 from pusher.wire import Problem, Refused
@@ -127,6 +128,26 @@ async def test_a_host_fetches_when_nats_rings_and_reports_there(
         await host.until("current", version="v2")
         await until_heard(trusting, host, "v2")
     assert not (publisher.folder / "reports").exists()
+
+
+async def test_a_brake_that_is_released_rings_too(
+    trusting: Cluster, bus: NatsBus, publisher: Publisher, tmp_path: Path
+) -> None:
+    (tmp_path / "pusher.toml").write_text(
+        f'app = "{APP}"\nkey = "{publisher.key}"\nrepository = "repo"\nbell = "{trusting.addresses}"\n'
+        f'bell_credentials_file = "{trusting.publisher}"\n'
+    )
+    host = host_of(publisher, bus)
+    await publisher.publish(files("v1"), "v1")
+    async with following(host):
+        await live(host, "v1")
+        await asyncio.to_thread(set_brake, publisher.repository, APP, CHANNEL, why="no")
+        await publisher.publish(files("v2"), "v2")
+        await host.until("waiting", version="v2", awaited="brake")
+        argv = (sys.executable, "-m", "pusher", "rollout", "resume")
+        done = await asyncio.to_thread(subprocess.run, argv, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        await live(host, "v2")
 
 
 async def test_a_node_that_is_killed_costs_no_report_and_no_release(
