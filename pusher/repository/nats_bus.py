@@ -31,6 +31,19 @@ _NO_MESSAGE, _NO_BUCKET = 10037, 10059  # nats-server, errors.json
 _SHOWN = 200
 
 
+class SeenContext(ssl.SSLContext):
+    """Knows whether it was used. The library goes on without TLS if the server, or who is in between, does not ask
+    for it.
+    """
+
+    used = False
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """As it is, and noticed."""
+        self.used = True
+        return super().wrap_bio(*arguments, **options)
+
+
 def ring(address: str, app: str, channel: str, *, credentials: str = "") -> None:
     """Ring the bell of a channel. `credentials` is a file. Raises: Unreachable, Usage."""
     options = _options(address, credentials)
@@ -121,6 +134,9 @@ async def _connected(address: str, options: dict[str, Any]) -> AsyncIterator["Cl
                 error_cb=failed,
                 **options,
             )
+        named = client.connected_url
+        if named is not None and named.scheme == "tls" and not options["tls"].used:
+            raise ConnectionError("what answers there does not speak TLS")
         yield client
     finally:
         with suppress(Exception):  # after a failed handshake of TLS, the library would wait for ever
@@ -143,7 +159,8 @@ def _options(address: str, credentials: str) -> dict[str, Any]:
     logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
     options: dict[str, Any] = {}
     if any(one.startswith("tls://") for one in _servers(address)):
-        options["tls"] = ssl.create_default_context()
+        options["tls"] = tls = SeenContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.load_default_certs()
     try:
         secret = Path(credentials).read_text("utf-8") if credentials else ""
     except (OSError, UnicodeDecodeError) as error:

@@ -28,6 +28,19 @@ _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 _SHOWN = 200
 
 
+class SeenContext(ssl.SSLContext):
+    """Knows whether it was used. The library goes on without TLS if the server, or who is in between, does not ask
+    for it.
+    """
+
+    used = False
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """As it is, and noticed."""
+        self.used = True
+        return super().wrap_bio(*arguments, **options)
+
+
 class NatsBus:
     """The servers of one NATS, by their addresses (`nats://` or `tls://`). `credentials` is a file with the seed
     of an nkey, or a `.creds` file.
@@ -110,6 +123,10 @@ class NatsBus:
             await _hang_up(client)
             hint = "Correct `notify` in [subscribe] of the app's file, or `notify_credentials_file`"
             raise Unreachable(f"{self.address} cannot be reached", why=_why(error), hint=hint) from error
+        named = client.connected_url
+        if named is not None and named.scheme == "tls" and not options["tls"].used:
+            await _hang_up(client)
+            raise Unreachable(f"{self.address} cannot be reached", why="what answers there does not speak TLS")
         return client
 
     async def _listen(self, client: "Client", name: str) -> None:
@@ -153,7 +170,11 @@ class NatsBus:
         options: dict[str, Any] = {}
         try:
             if any(one.startswith("tls://") for one in self._servers):
-                options["tls"] = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+                options["tls"] = tls = SeenContext(ssl.PROTOCOL_TLS_CLIENT)
+                if self._ca_file:
+                    tls.load_verify_locations(str(self._ca_file))
+                else:
+                    tls.load_default_certs()
             if self._credentials is not None:
                 text = self._credentials.read_text("utf-8")
                 if text.startswith("-----BEGIN"):
