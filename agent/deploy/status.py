@@ -218,6 +218,7 @@ def _origin(found: Origin) -> dict[str, Any]:
         "source": found.source.members() if found.source else None,
         "signed_by": found.signer or None,
         "size": found.size,
+        "lock": found.lock or None,
     }
 
 

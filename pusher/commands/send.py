@@ -19,7 +19,7 @@ from pusher.bundle.left_out import named
 from pusher.bundle.manifest import accepted, manifest_for
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.source import BundleFile, Folder
-from pusher.bundle.tree import dangling
+from pusher.bundle.tree import Tree, dangling
 from pusher.commands.command import Command
 from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_dependencies, add_options, add_what
@@ -52,6 +52,8 @@ class _Shipment:
     signed: SignedManifest
     payload: Payload
     missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    dependencies: Mapping[str, str] = field(default_factory=dict)
+    """What is known of its dependencies on a host, in words, by the host's name."""
 
 
 if TYPE_CHECKING:
@@ -163,7 +165,20 @@ def _from_folder(
     screen.passing("  signing ...")
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))
-    return _Shipment(manifest, sign_manifest(manifest, tree, key=settings.key), tree), statuses
+    signed = sign_manifest(manifest, tree, key=settings.key)
+    return _Shipment(manifest, signed, tree, dependencies=_dependencies(tree, statuses)), statuses
+
+
+def _dependencies(tree: Tree, statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Whether the tree asks for what is installed for a host's live release, in words. Without a lock, nothing."""
+    lock = next((file.sha256 for file in tree.files if file.path == "pylock.toml"), "")
+    found = dict[str, str]()
+    for name, status in statuses.items():
+        live = status.get("live")
+        if lock and isinstance(live, Mapping) and live.get("lock"):
+            same = live["lock"] == lock
+            found[name] = "dependencies as before" if same else "a venv is made for other dependencies"
+    return found
 
 
 def _check_started(said: "Said", statuses: Mapping[str, Mapping[str, Any]]) -> None:
@@ -230,7 +245,9 @@ def _delivered(client: Client, screen: Screen, shipment: _Shipment) -> Mapping[s
         missing = _ask_missing(client, shipment)
     travelling = [file.size for file in files if missing is None or file.sha256 in missing]
     needed = "" if missing is None else f", of which {amount(len(travelling), sum(travelling))} must travel"
-    screen.line(f"sending {name} to {client.host.name}: {amount(len(files), total)}{needed}")
+    known = shipment.dependencies.get(client.host.name, "")
+    about = f"{amount(len(files), total)}{needed}{'; ' if known else ''}{known}"
+    screen.line(f"sending {name} to {client.host.name}: {about}")
     try:
         data = _upload(client, screen, shipment, missing)
     except Problem as problem:

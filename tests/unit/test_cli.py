@@ -223,6 +223,26 @@ def test_ctrl_c_says_that_the_deployment_goes_on(
     )
 
 
+def test_send_begins_with_what_becomes_of_the_dependencies(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = 'lock-version = "1.0"\ncreated-by = "a test"\npackages = []\n'
+    (project / "app-src/v3/pylock.toml").write_text(lock)
+
+    def said(live: object) -> str:
+        door.on("GET", "/apps/flask-demo/status", answer({**STATUS, "live": live}))
+        assert pusher("send", "v3", "--host", door.address) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sending ")]
+        return line.partition(" bytes")[2]
+
+    live = {"release": "20261123010000Z", "version": "v2"}
+    assert said({**live, "lock": None}) == said(live) == said("odd") == said(None) == ""
+    (packed, *_) = sent(door, project)
+    (digest,) = [file.sha256 for file in packed.files if file.path == "pylock.toml"]
+    assert said({**live, "lock": digest}) == "; dependencies as before"
+    assert said({**live, "lock": "0" * 64}) == "; a venv is made for other dependencies"
+
+
 def test_ctrl_c_while_sending_says_how_to_see_the_result(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

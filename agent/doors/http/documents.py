@@ -95,6 +95,7 @@ class Live(Document):
     source: Source | None = Field(description="The commit it comes from; null if it is not known")
     signed_by: str | None = Field(description="Those whose signatures counted; null if that is not known")
     size: int | None = Field(description="How many bytes its files have; null if that is not known")
+    lock: str | None = Field(description="The SHA-256 of its `pylock.toml`; null if it has none")
 
 
 class Current(Live):
@@ -293,6 +294,7 @@ class Release(Document):
     source: Source | None = Field(description="The commit it comes from; null if it is not known")
     signed_by: str | None = Field(description="Those whose signatures counted; null if that is not known")
     size: int | None = Field(description="How many bytes its files have; null if that is not known")
+    lock: str | None = Field(description="The SHA-256 of its `pylock.toml`; null if it has none")
 
 
 class Releases(Document):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.core.layout import SIGNER_NAME, AppLayout, is_release_id, live_release, metadata_folder
+from agent.core.pylock import PYLOCK
 from agent.core.releases import Release, Standing
 from agent.core.revision import version_of
 from agent.core.run import Run
@@ -27,13 +28,15 @@ _RUN = Run()
 class Origin(NamedTuple):
     """Where a release comes from: the SHA-256 of its signed manifest, the commit in it, who signed it.
 
-    `size` is the bytes of its files. Each is empty, or None, if it is not known.
+    `size` is the bytes of its files, `lock` the SHA-256 of its `pylock.toml`. Each is empty, or None, if it is not
+    known.
     """
 
     manifest: str = ""
     source: Source | None = None
     signer: str = ""
     size: int | None = None
+    lock: str = ""
 
 
 class ReleaseStore:
@@ -92,7 +95,10 @@ class ReleaseStore:
             source, size = manifest.source, manifest.unpacked_size
         with suppress(OSError):  # older agents wrote none
             signer = (folder / SIGNER_NAME).read_text("utf-8", errors="replace").strip()
-        return Origin(hashlib.sha256(raw).hexdigest(), source, signer, size)
+        lock = ""
+        with suppress(OSError), (self.layout.release(release) / PYLOCK).open("rb") as file:
+            lock = hashlib.file_digest(file, "sha256").hexdigest()
+        return Origin(hashlib.sha256(raw).hexdigest(), source, signer, size, lock)
 
     def ids(self) -> list[str]:
         """The ids of every folder in `releases/` and of every tree in `.staging/`, oldest first."""
