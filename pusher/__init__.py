@@ -1,3 +1,3 @@
 """`pusher`: the thin command line, and the wire contract it shares with the agent."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from pusher import __version__
 from pusher.bundle.archive import Bundle, read_bundle
 from pusher.wire import Event, Failed, Happened, Refused, Stuck
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, note
@@ -16,7 +17,7 @@ STARTED = answer({"deployment": DEPLOYMENT, "app": "flask-demo"}, status=202)
 STATUS = {
     "app": "flask-demo",
     "host": "web1.example.com",
-    "agent": "0.1.0",
+    "agent": __version__,
     "live": {"release": "20261123020000Z", "version": "v2"},
     "previous": None,
     "newest_created": None,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pusher import __main__ as pusher_main
+from pusher import __version__
 from pusher.bundle.archive import read_bundle, write_bundle
 from pusher.bundle.manifest import make_manifest
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
@@ -362,7 +363,7 @@ def test_the_app_must_be_named_to_send_but_not_to_ask(
 def test_status_shows_what_is_live(door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert pusher("status", "--host", door.address) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "flask-demo on web1.example.com, agent 0.1.0",
+        f"flask-demo on web1.example.com, agent {__version__}",
         "  live       v2 (20261123020000Z)",
         "  previous   -",
         "  running    yes at 0.0.0.0:8000",
@@ -604,7 +605,7 @@ def test_the_version_is_printed_before_anything_slow_is_imported() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == ["pusher 0.1.0", "[]"]
+    assert done.stdout.splitlines() == [f"pusher {__version__}", "[]"]
 
 
 def test_every_command_is_declared_in_the_file_of_its_name() -> None:
