@@ -91,7 +91,7 @@ def sentence(notice: Notice) -> str:
             return f"{app} {version} failed on {host}, and was taken back"
         case Ending.STUCK:
             return f"{app} is STUCK on {host}: a person is needed"
-        case Ending.TEST:
+        case _:
             return f"{host} can reach you: this is a test"
 
 

@@ -52,7 +52,7 @@ def message(notice: Notice, form: Format) -> Message:
             return _slack(notice)
         case "ntfy":
             return _ntfy(notice)
-        case "cloudevents":
+        case _:
             return _cloud_event(notice)
 
 

@@ -58,6 +58,7 @@ def test_a_manifest_is_spelled_as_documented() -> None:
         {"created": "now"},
         {"expires": 1},
         {"files": -1},
+        {"requires_python": "three"},
         {"unpacked_size": "455"},
         {"index": []},
         {"index": {"sha256": "x", "size": 1}},
