@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report_bug()
         print(
             f"pusher-agent: The agent cannot run: its libraries are not installed ({error.name})\n"
-            "  Only the commands of `pusher` were. On a server, install the Debian package. Elsewhere:\n"
-            "  pipx install 'pusher-agent[agent]'",
+            "  Only the commands of `pusher` were. On a server, install the Debian package. Elsewhere,\n"
+            "  install the extra `agent`, in a checkout: pipx install '.[agent]'",
             file=sys.stderr,
         )
         return _USAGE

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,18 @@ def test_no_link_is_followed_and_a_file_of_two_names_is_left_alone(tmp_path: Pat
     (place / "mine").write_text("")
     (place / "mine").chmod(0o600)
     os.mkfifo(place / "fifo", 0o600)
-    open_to(place, gid=os.getgid())
+    (place / "lends").write_text("")
+    (place / "lends").chmod(0o6755)
+    open_to("place", beneath=tmp_path, gid=os.getgid())
+    assert stat.S_IMODE((place / "lends").stat().st_mode) == 0o775
     modes = {one.name: stat.S_IMODE(one.lstat().st_mode) for one in (roots, place / "mine", place / "fifo")}
     assert modes == {"roots": 0o600, "mine": 0o660, "fifo": 0o600}
-    open_to(tmp_path / "none", gid=os.getgid())
+    (tmp_path / "way").symlink_to(place)
+    for name in ("way", "way/mine"):
+        (place / "mine").chmod(0o600)
+        with suppress(OSError):
+            open_to(name, beneath=tmp_path, gid=os.getgid())
+        assert stat.S_IMODE((place / "mine").stat().st_mode) == 0o600
 
 
 def test_a_folder_that_became_a_link_is_not_entered(old: Path, tmp_path: Path) -> None:

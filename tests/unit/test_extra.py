@@ -27,8 +27,8 @@ def test_without_the_agents_libraries_the_way_to_them_is_told() -> None:
         2,
         "",
         "pusher-agent: The agent cannot run: its libraries are not installed (pydantic)\n"
-        "  Only the commands of `pusher` were. On a server, install the Debian package. Elsewhere:\n"
-        "  pipx install 'pusher-agent[agent]'\n",
+        "  Only the commands of `pusher` were. On a server, install the Debian package. Elsewhere,\n"
+        "  install the extra `agent`, in a checkout: pipx install '.[agent]'\n",
     )
 
 

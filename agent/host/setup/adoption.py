@@ -64,7 +64,7 @@ def take(name: str, *, old: Path, new: Path, gid: int) -> None:
                     os.rmdir(last, dir_fd=to)  # as `app add` has just made it
                 os.rename(last, last, src_dir_fd=from_, dst_dir_fd=to)
                 os.symlink(new / name, last, dir_fd=from_)
-        open_to(new / name, gid=gid)
+        open_to(name, beneath=new, gid=gid)
     except OSError as error:
         raise _failed(old / name, error) from error
 
@@ -88,39 +88,35 @@ def relocate(path: Path, to: Path) -> None:
         raise _failed(path, error) from error
 
 
-def open_to(path: Path, *, gid: int) -> None:
-    """Give all below `path` to a group, which may read and write it. Blocking. Raises: OSError.
+def open_to(name: str, *, beneath: Path, gid: int) -> None:
+    """Give `name`, a file or a folder with all in it, to a group, which may read and write it. Blocking.
 
-    Links are not followed, and a file with a second name is left alone: it may be a file of root's.
+    No link is followed, also none that is put into the way meanwhile. A file with a second name is left alone: it
+    may be a file of root's. Nobody gets the group by running a file. Raises: OSError.
     """
-    if not path.is_dir():
-        with suppress(FileNotFoundError):
-            _open_one(path.name, os.open(path.parent, _FOLDER), gid, close=True)
+    with _Parent(beneath, name) as (parent, last):
+        _open_one(last, parent, gid)
+        if stat.S_ISDIR(os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode):
+            for _, folders, files, folder in os.fwalk(last, dir_fd=parent, follow_symlinks=False):
+                for one in (*folders, *files):
+                    _open_one(one, folder, gid)
+
+
+def _open_one(name: str, folder: int, gid: int) -> None:
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    is_folder = stat.S_ISDIR(found.st_mode)
+    if not is_folder and not stat.S_ISREG(found.st_mode):
         return
-    for _, folders, files, folder in os.fwalk(path, follow_symlinks=False):
-        _open_one(".", folder, gid)
-        for name in (*folders, *files):
-            _open_one(name, folder, gid)
-
-
-def _open_one(name: str, folder: int, gid: int, *, close: bool = False) -> None:
+    kind = _FOLDER if is_folder else os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    opened = os.open(name, kind, dir_fd=folder)
     try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        is_folder = stat.S_ISDIR(found.st_mode)
-        if not (is_folder or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)):
-            return
-        kind = _FOLDER if is_folder else os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        opened = os.open(name, kind, dir_fd=folder)
-        try:
-            if os.fstat(opened).st_nlink == 1 or is_folder:
-                os.fchown(opened, -1, gid)
-                mode = stat.S_IMODE(found.st_mode)
-                os.fchmod(opened, mode | (0o2770 if is_folder else 0o660))
-        finally:
-            os.close(opened)
+        found = os.fstat(opened)  # another may have its name by now
+        if stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
+            os.fchown(opened, -1, gid)
+            # Without the bits that lend a file's user and group to who runs it.
+            os.fchmod(opened, found.st_mode & 0o777 | (0o2770 if is_folder else 0o660))
     finally:
-        if close:
-            os.close(folder)
+        os.close(opened)
 
 
 class _Parent:
