@@ -41,7 +41,9 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         answer = client.releases(settings.app)
         app = str(answer.get("app"))
         records = [*_records(client, app, after=max(0, _head(answer).records - lines * _RECORDS_EACH))]
-        titles = {one.get("deployment"): _title(one) for one in answer.get("deployments", [])}
+        recent = answer.get("deployments")
+        known = [one for one in recent if isinstance(one, Mapping)] if isinstance(recent, list) else []
+        titles = {str(one.get("deployment")): _title(one) for one in known}
         happened = [*_happened(records, titles)][-lines:]
         return {"app": app, "happened": [*reversed(happened)], "history": answer.get("history")}
 
@@ -62,7 +64,8 @@ COMMAND = Command(
 def _head(answer: Mapping[str, Any]) -> Head:
     """The head of the history in an answer; of an empty one, if it has none that can be read."""
     try:
-        return Head.from_members(answer.get("history") or {})
+        history = answer.get("history")
+        return Head.from_members(history) if isinstance(history, Mapping) else Head()
     except WireError:
         return Head()
 
@@ -77,14 +80,14 @@ def _records(client: Client, app: str, *, after: int) -> Iterator[_Record]:
             yield found
 
 
-def _happened(records: Sequence[_Record], titles: Mapping[Any, str]) -> Iterator[dict[str, Any]]:
+def _happened(records: Sequence[_Record], titles: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """What the records say, a document each, in the order in which it began."""
-    ends = {one.get("id"): one for one in records if one.get("what") == "ended"}
-    exits = {one.get("run"): one for one in records if one.get("what") == "exited"}
+    ends = {str(one.get("id")): one for one in records if one.get("what") == "ended"}
+    exits = {str(one.get("run")): one for one in records if one.get("what") == "exited"}
     for one in records:
         match one.get("what"):
             case "begun":
-                end = ends.get(one.get("id"), {})
+                end = ends.get(str(one.get("id")), {})
                 yield {
                     "when": _timestamp(one.get("started")),
                     "what": f"{one.get('kind')} of {one.get('version')}",
@@ -92,10 +95,10 @@ def _happened(records: Sequence[_Record], titles: Mapping[Any, str]) -> Iterator
                     "ms": _between(one.get("started"), end.get("finished")),
                     "by": one.get("by"),
                     "deployment": one.get("id"),
-                    "why": titles.get(one.get("id"), ""),
+                    "why": titles.get(str(one.get("id")), ""),
                 }
             case "command":
-                end = exits.get(one.get("run"), {})
+                end = exits.get(str(one.get("run")), {})
                 code = end.get("code")
                 yield {
                     "when": _timestamp(one.get("time")),
@@ -129,7 +132,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
 
 
 def _title(deployment: Mapping[str, Any]) -> str:
-    return str((deployment.get("problem") or {}).get("title", ""))
+    problem = deployment.get("problem")
+    return str(problem.get("title", "")) if isinstance(problem, Mapping) else ""
 
 
 def _timestamp(ms: object) -> str | None:

@@ -162,3 +162,30 @@ def test_a_file_that_becomes_a_link_has_changed() -> None:
     old, new = File("a", 0o644, 1, "0" * 64), Link("a", "b")
     assert [change.kind for change in compare([old], [new]).changes] == ["changed"]
     assert compare([new], [old]).travelling == (old,)
+
+
+def test_a_history_of_odd_records_is_shown_as_far_as_it_can_be(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = {"app": "flask-demo", "history": 7, "deployments": [3, {"deployment": [], "problem": "x"}]}
+    door.on("GET", "/apps/flask-demo/releases", answer(odd))
+    records = [
+        {"what": "begun", "id": [], "kind": {}, "started": True},
+        {"what": "ended", "id": [], "phase": "do\x1bne", "finished": "x"},
+        {"what": "command", "run": {}, "time": 1 << 60},
+    ]
+    lines = "".join(json.dumps(one) + "\n" for one in records) + "[]\nno JSON\n"
+
+    def send(exchange: Exchange) -> None:
+        note(exchange)
+        exchange.send_response(200)
+        exchange.send_header("Content-Type", "application/x-ndjson")
+        exchange.send_header("Content-Length", str(len(lines)))
+        exchange.end_headers()
+        exchange.wfile.write(lines.encode())
+
+    door.on("GET", "/apps/flask-demo/history", send)
+    pusher("history", "--host", door.address)
+    said = capsys.readouterr().out
+    assert r"do\x1bne" in said
+    assert "command None" in said
