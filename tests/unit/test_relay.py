@@ -229,6 +229,14 @@ def test_told_to_end_before_the_server_accepts_it_ends_both(place: Place) -> Non
     assert place.ended()
 
 
+def test_told_to_end_while_it_asks_whether_the_server_accepts_it_lets_go_of_it(place: Place) -> None:
+    assert select.select([place.server], [], [], PATIENCE_S)[0]
+    place.stop()
+    assert place.told()
+    assert place.ended()
+    assert place.accepted().recv(1) == b""
+
+
 def test_it_does_not_outlive_its_server(place: Place) -> None:
     place.try_it()
     visitor, server = place.pair()

@@ -96,6 +96,8 @@ class Server:
                 probe = None
             elif accepted(self.address[1], probe.getsockname()[1]):
                 return probe
+        if probe is not None:
+            probe.close()
         return None
 
     def end(self) -> None:
