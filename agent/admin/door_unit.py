@@ -18,7 +18,7 @@ from pusher.wire import DOOR, SSH_DOOR, Failed
 Run = Callable[[tuple[str, ...]], None]
 """Runs a command to its end. Raises: Failed."""
 
-_UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+_KERNEL = Path("/proc/sys/net/ipv4")
 
 
 def apply(layout: HostLayout, *, disk: Disk, run: Run) -> Iterator[str]:
@@ -57,16 +57,22 @@ def render(config: AgentConfig, layout: HostLayout) -> str:
     return f"# Rendered by `pusher-agent door apply`; do not edit.\n[Socket]\nListenStream=\n{listen}"
 
 
-def findings(config: AgentConfig, layout: HostLayout, *, unprivileged: Path = _UNPRIVILEGED) -> Iterator[str]:
-    """What keeps callers from being sure that it is the agent who answers."""
+def findings(config: AgentConfig, layout: HostLayout, *, kernel: Path = _KERNEL) -> Iterator[str]:
+    """What keeps callers from being sure that it is the agent who answers, and that it does."""
     if _read(layout.door_drop_in) != render(config, layout):
         yield f"{UNIT} does not listen at {config.door.address}; `pusher-agent door apply`, as root"
     with suppress(OSError, ValueError):
-        lowest, port = int(unprivileged.read_text("utf-8")), int(SSH_DOOR.rpartition(":")[2])
+        lowest, port = _number(kernel / "ip_unprivileged_port_start"), int(SSH_DOOR.rpartition(":")[2])
         if lowest <= port:
             yield (
                 f"any user may listen at port {port}, so that who comes by ssh cannot know who answers; "
                 f"sysctl net.ipv4.ip_unprivileged_port_start=1024 (it is {lowest})"
+            )
+    with suppress(OSError, ValueError):
+        if _number(kernel / "tcp_syncookies") == 0:
+            yield (
+                "any user can keep others from the door by a few thousand connections that bring nothing; "
+                "sysctl net.ipv4.tcp_syncookies=1 (it is 0)"
             )
 
 
@@ -76,6 +82,10 @@ def _is_active(run: Run) -> bool:
     except Failed:
         return False
     return True
+
+
+def _number(file: Path) -> int:
+    return int(file.read_text("utf-8"))
 
 
 def _read(path: Path) -> str:

@@ -352,6 +352,12 @@ CANARIES = (
         "if False:",
     ),
     Canary(
+        "tests/deploy/test_door_quota.py::test_connections_that_bring_nothing_are_not_taken",
+        "agent/doors/http/server.py",
+        "withhold_silent(sock, self._limits.withheld_s)",
+        "withhold_silent(sock, 0)",
+    ),
+    Canary(
         "tests/deploy/test_door_quota.py::test_a_flood_of_one_user_is_turned_away_and_others_are_served",
         QUOTA,
         "if not operator and not self._allowance.spend(uid, now=self._elapsed()):",

@@ -327,7 +327,7 @@ async def test_responses_may_not_be_cached(at):
 @transports
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: "], ids=["nothing", "half a head"])
 async def test_a_connection_without_a_whole_request_is_closed(sent, unix):
-    async with visiting("shop", idle_s=0.2) as at:
+    async with visiting("shop", idle_s=0.2, withheld_s=0) as at:
         assert await at.raw_bytes(sent, unix=unix) == b""
 
 
@@ -348,7 +348,7 @@ async def test_a_request_head_that_arrives_byte_by_byte_is_cut_off():
 
 
 async def test_one_user_cannot_take_all_connections():
-    async with visiting("shop", connections_each=3) as at:
+    async with visiting("shop", connections_each=3, withheld_s=0) as at:
         held = [await at.connect() for _ in range(3)]
         for _, writer in held:
             writer.write(at.head("GET /healthz"))
@@ -372,7 +372,7 @@ async def test_many_callers_at_once_are_all_served():
 
 
 async def test_the_door_survives_a_shortage_of_files():
-    async with visiting("shop", accept_retry_s=0.01) as at:
+    async with visiting("shop", accept_retry_s=0.01, withheld_s=0) as at:
         host, _, port = at.door.address.partition(":")
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         with capture_logs() as logs, socket.create_connection((host, int(port))) as caller:

@@ -81,7 +81,7 @@ async def test_what_connects_while_no_agent_is_there_is_answered_by_the_next_one
 
 
 async def test_who_was_let_in_when_the_agent_stops_is_answered_still(held: Held) -> None:
-    async with opened("shop", **options(held)) as (door, _):
+    async with opened("shop", **options(held), withheld_s=0) as (door, _):
         assert (await ask(held[0]))[0] == b"HTTP/1.1 200 OK\r\n"
         fresh = [await reach(sock) for sock in held]
         kept_reader, kept = await reach(held[0])

@@ -131,7 +131,7 @@ def refusals(logs: list[Any]) -> int:
 @pytest.mark.root
 async def test_idle_connections_of_many_users_leave_operators_their_share():
     """1,280 of them used up the descriptors of the agent."""
-    async with visiting("shop", connections_others=20, connections_each=16) as at:
+    async with visiting("shop", connections_others=20, connections_each=16, withheld_s=0) as at:
         with capture_logs() as logs, callers(at, *STRANGERS[:4], each=16) as people:
             for one in people:
                 assert await asyncio.to_thread(one.stdout.readline) == "ready\n"
@@ -147,6 +147,27 @@ async def test_idle_connections_of_many_users_leave_operators_their_share():
             assert (answers.count("open"), answers.count("503")) == (20, 44)
         await until(lambda: at.door.connections == 0)
         assert (await at.curl("/healthz", uid=12_345)).status == 200
+
+
+async def test_connections_that_bring_nothing_are_not_taken():
+    """A thousand of them, refused again and again, kept operators waiting."""
+    async with visiting("shop", connections_each=2) as at:
+        held = [await at.connect() for _ in range(50)]
+        assert (await at.curl("/healthz")).status == 200
+        await until(lambda: at.door.connections == 0)
+        reader, writer = held[-1]
+        writer.write(at.head("GET /healthz"))
+        assert b" 200 " in await reader.readline()
+        assert at.door.connections == 1
+        for _, writer in held:
+            writer.close()
+
+
+async def test_a_connection_that_brings_nothing_for_long_is_taken_and_closed():
+    async with visiting("shop", withheld_s=1, idle_s=0.1) as at:
+        reader, writer = await at.connect()
+        assert await reader.read() == b""
+        writer.close()
 
 
 @as_root
@@ -165,7 +186,7 @@ async def test_others_never_get_more_than_a_quarter_of_the_descriptors():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
-        async with visiting("shop", connections_each=100) as at:
+        async with visiting("shop", connections_each=100, withheld_s=0) as at:
             with capture_logs() as logs, callers(at, 12_345, each=70) as (one,):
                 assert await asyncio.to_thread(one.stdout.readline) == "ready\n"
                 await until(lambda: refusals(logs) == 6)

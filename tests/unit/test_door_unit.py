@@ -86,13 +86,18 @@ def test_a_door_at_another_address_opens_anew_and_only_then(layout: HostLayout) 
 
 
 def test_what_leaves_callers_unsure_is_found(layout: HostLayout, tmp_path: Path) -> None:
-    lowest = tmp_path / "ip_unprivileged_port_start"
+    lowest, cookies = tmp_path / "ip_unprivileged_port_start", tmp_path / "tcp_syncookies"
     lowest.write_text("1024\n")
-    assert [*findings(read_agent(layout), layout, unprivileged=lowest)] == []
+    cookies.write_text("1\n")
+    assert [*findings(read_agent(layout), layout, kernel=tmp_path)] == []
     ask_at(layout, "127.0.0.1:9100")
-    (found,) = findings(read_agent(layout), layout, unprivileged=tmp_path / "none")
+    (found,) = findings(read_agent(layout), layout, kernel=tmp_path / "none")
     assert "does not listen at 127.0.0.1:9100; `pusher-agent door apply`" in found
     lowest.write_text("0\n")
     ask_at(layout, DOOR)
-    (found,) = findings(read_agent(layout), layout, unprivileged=lowest)
+    (found,) = findings(read_agent(layout), layout, kernel=tmp_path)
     assert "any user may listen at port 290" in found
+    lowest.write_text("1024\n")
+    cookies.write_text("0\n")
+    (found,) = findings(read_agent(layout), layout, kernel=tmp_path)
+    assert "sysctl net.ipv4.tcp_syncookies=1 (it is 0)" in found

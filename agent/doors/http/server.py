@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 
 from agent.core.config import BundleLimits
-from agent.doors.http.arrivals import asks_nothing, dismiss, next_connection
+from agent.doors.http.arrivals import asks_nothing, dismiss, next_connection, withhold_silent
 from agent.doors.http.callers import Callers
 from agent.doors.http.connections import Connection
 from agent.doors.http.guards import (
@@ -73,8 +73,10 @@ class DoorLimits:
     """And how many of them at once."""
     lookups: int = 32
     """Connections whose callers are being identified at a time."""
+    withheld_s: int = 15
+    """How long the kernel keeps a connection to itself that brings nothing; 0 hands it over at once."""
     idle_s: float = 15.0
-    """How long a connection may take to bring a request."""
+    """How long a connection may take, from then on, to bring a request."""
     silence_s: float = 15.0
     """A stream of events brings an empty line this often."""
     unread_s: float = 60.0
@@ -164,6 +166,8 @@ class HttpDoor:
         self._listeners = [*(self._held or await self._bind())]
         self._server = web.Server(self._respond)
         tcp = [sock for sock in self._listeners if sock.family == socket.AF_INET]
+        for sock in tcp:
+            withhold_silent(sock, self._limits.withheld_s)
         hosts = {sock: allowed_hosts(*sock.getsockname()) for sock in tcp}
         unix = frozenset(NAMES).union(*hosts.values())
         self._accepting = [
