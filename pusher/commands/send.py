@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pusher.bundle.archive import Member, Payload, read_bundle, write_bundle
 from pusher.bundle.left_out import named
 from pusher.bundle.manifest import accepted, manifest_for
+from pusher.bundle.sent import Sent
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.source import BundleFile, Folder
 from pusher.bundle.tree import Tree, dangling
@@ -26,6 +27,7 @@ from pusher.commands.options import add_dependencies, add_options, add_what
 from pusher.commands.several import add_rollout, rollout_options
 from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
+from pusher.dependencies.cache import cache_folder
 from pusher.errors import Interrupted, Unreachable, Usage
 from pusher.fleet.background import Background
 from pusher.fleet.concerns import concerns
@@ -46,12 +48,14 @@ _LAST_WORD_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Shipment:
-    """What is sent to every host. `missing` are the digests that a host lacks, for hosts that were asked."""
+    """What is sent to every host. `missing` are the digests that a host lacks, for hosts that were asked; `likely`
+    are those that it lacks if its live release is what was sent from here."""
 
     manifest: Manifest
     signed: SignedManifest
     payload: Payload
     missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    likely: Mapping[str, frozenset[str]] = field(default_factory=dict)
     dependencies: Mapping[str, str] = field(default_factory=dict)
     """What is known of its dependencies on a host, in words, by the host's name."""
 
@@ -166,7 +170,23 @@ def _from_folder(
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))
     signed = sign_manifest(manifest, tree, key=settings.key)
-    return _Shipment(manifest, signed, tree, dependencies=_dependencies(tree, statuses)), statuses
+    dependencies = _dependencies(tree, statuses)
+    return _Shipment(manifest, signed, tree, likely=_likely(tree, statuses), dependencies=dependencies), statuses
+
+
+def _likely(tree: Tree, statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+    """The digests that a host probably lacks, where they are so few that asking for them would be more work."""
+    sent, files, found = _sent(), tree.files, dict[str, frozenset[str]]()
+    for name, status in statuses.items():
+        live = status.get("live")
+        lacking = sent.lacking(live.get("manifest"), files) if isinstance(live, Mapping) else None
+        if lacking is not None and sum(file.size for file in files if file.sha256 in lacking) < _NOT_WORTH_ASKING:
+            found[name] = lacking
+    return found
+
+
+def _sent() -> Sent:
+    return Sent(cache_folder() / "sent")
 
 
 def _dependencies(tree: Tree, statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -239,23 +259,20 @@ def _delivered(client: Client, screen: Screen, shipment: _Shipment) -> Mapping[s
     began = time.monotonic()
     name, files = f"{shipment.manifest.app} {shipment.manifest.version}", shipment.payload.files
     total = sum(file.size for file in files)
-    missing = shipment.missing.get(client.host.name)
+    missing, guessed = shipment.missing.get(client.host.name), False
     if missing is None and total >= _NOT_WORTH_ASKING:
-        screen.passing(f"  asking {client.host.name} what it has ...")
-        missing = _ask_missing(client, shipment)
+        missing = shipment.likely.get(client.host.name)
+        guessed = missing is not None
+        missing = missing if guessed else _asked(client, screen, shipment)
     travelling = [file.size for file in files if missing is None or file.sha256 in missing]
     needed = "" if missing is None else f", of which {amount(len(travelling), sum(travelling))} must travel"
     known = shipment.dependencies.get(client.host.name, "")
     about = f"{amount(len(files), total)}{needed}{'; ' if known else ''}{known}"
     screen.line(f"sending {name} to {client.host.name}: {about}")
-    try:
-        data = _upload(client, screen, shipment, missing)
-    except Problem as problem:
-        if problem.code is not Code.BUNDLE_INCOMPLETE or missing is None:
-            raise
-        screen.line(f"  {client.host.name} lacks more than it said: sending everything")
-        data = _upload(client, screen, shipment, None)
-    check_live(data, hashlib.sha256(shipment.signed.manifest).hexdigest(), what=name, host=client.host.name)
+    data = _sent_whole(client, screen, shipment, missing, guessed=guessed)
+    digest = hashlib.sha256(shipment.signed.manifest).hexdigest()
+    check_live(data, digest, what=name, host=client.host.name)
+    _sent().remember(digest, files)
     took = duration((time.monotonic() - began) * 1000)
     live = f"{name} is live on {client.host.name}: release {data.get('release')}, {took}"
     screen.line(live, tone=Tone.GOOD)
@@ -266,6 +283,26 @@ def _delivered(client: Client, screen: Screen, shipment: _Shipment) -> Mapping[s
         for line in concerns(status):
             screen.line(f"  {line}", tone=Tone.WARNING)
     return data
+
+
+def _asked(client: Client, screen: Screen, shipment: _Shipment) -> frozenset[str]:
+    screen.passing(f"  asking {client.host.name} what it has ...")
+    return _ask_missing(client, shipment)
+
+
+def _sent_whole(
+    client: Client, screen: Screen, shipment: _Shipment, missing: frozenset[str] | None, *, guessed: bool
+) -> Mapping[str, Any]:
+    """Send what is missing, and more if the host lacks more than that; as `_upload`."""
+    try:
+        return _upload(client, screen, shipment, missing)
+    except Problem as problem:
+        if problem.code is not Code.BUNDLE_INCOMPLETE or missing is None:
+            raise
+    if guessed:
+        return _sent_whole(client, screen, shipment, _asked(client, screen, shipment), guessed=False)
+    screen.line(f"  {client.host.name} lacks more than it said: sending everything")
+    return _upload(client, screen, shipment, None)
 
 
 def _upload(

@@ -106,8 +106,7 @@ def many(bench: Bench) -> Iterator[Result]:
         with place.counted() as (address, count):
             place.send("many", to=address)
             travelled = count()
-        # The index travels twice: to ask what is missing, and with that.
-        most = _MANY_BYTES + 2 * place.index_bytes()
+        most = _MANY_BYTES + place.index_bytes()
         total = _MANY_FOLDERS * _MANY_FILES * _MANY_BYTES
         yield Result(
             f"{what}: bytes that travel", f"{_size(travelled)} of {_size(total)}",

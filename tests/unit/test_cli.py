@@ -1,5 +1,6 @@
 """Commands report what happened, in words and by their exit code. The agent is scripted."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from pusher import __main__ as pusher_main
 from pusher import __version__
-from pusher.bundle.archive import read_bundle, write_bundle
+from pusher.bundle.archive import Bundle, read_bundle, write_bundle
 from pusher.bundle.manifest import make_manifest
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
 from pusher.bundle.tree import read_tree
@@ -37,7 +38,7 @@ from tests.unit.scripted_agent import (
     interrupt,
     sent,
 )
-from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
+from tests.unit.scripted_door import Exchange, Script, ScriptedDoor, answer, events, note, refusal, silence
 
 
 def test_send_deploys_and_shows_it(
@@ -115,6 +116,62 @@ def test_content_that_the_host_lost_meanwhile_is_sent(
     assert "lacks more than it said: sending everything" in capsys.readouterr().out
     last = sent(door, project)[-1]
     assert [file.path for file, _ in last.contents()] == ["app.py", "big"]
+
+
+def live_with(last: Bundle) -> Script:
+    """A status in which what was sent last is live."""
+    manifest = hashlib.sha256(last.signed.manifest).hexdigest()
+    return answer(STATUS | {"live": {"release": "20261123020055Z", "version": "v3", "manifest": manifest}})
+
+
+def test_what_the_live_release_lacks_is_sent_unasked_if_it_was_sent_from_here_and_little_has_changed(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    big = large(project)
+    door.on("POST", "/apps/flask-demo/missing", answer({"missing": []}))
+    assert pusher("send", "v3", "--host", door.address) == 0
+    door.on("GET", "/apps/flask-demo/status", live_with(sent(door, project)[-1]))
+    (project / "app-src/v3/app.py").write_text("app = 1\n")
+    capsys.readouterr()
+    before = len(door.requests)
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert "2 files, 300.0 kB, of which 1 file, 8 bytes must travel" in capsys.readouterr().out
+    assert not [path for path in door.paths()[before:] if "missing" in path]
+    last = sent(door, project)[-1]
+    assert [file.path for file, _ in last.contents()] == ["app.py"]
+    big.write_bytes(os.urandom(300_000))
+    before = len(door.requests)
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert [path for path in door.paths()[before:] if "missing" in path]
+
+
+def test_a_host_that_lacks_more_than_its_live_release_promises_is_asked(
+    door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large(project)
+    door.on("POST", "/apps/flask-demo/missing", answer({"missing": []}))
+    assert pusher("send", "v3", "--host", door.address) == 0
+    first = sent(door, project)[-1]
+    door.on("GET", "/apps/flask-demo/status", live_with(first))
+    digest = next(file.sha256 for file in first.files if file.path == "big")
+    door.on("POST", "/apps/flask-demo/missing", answer({"missing": [digest]}))
+    incomplete = Refused(Code.BUNDLE_INCOMPLETE, "big is not in it")
+    door.on("POST", UPLOAD, refusal(incomplete), STARTED)
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert "sending everything" not in capsys.readouterr().out
+    assert [file.path for file, _ in sent(door, project)[-1].contents()] == ["big"]
+
+
+@pytest.mark.parametrize("said", [None, 7, "x", "../" * 22, "0" * 64])
+def test_a_live_release_that_is_not_known_here_is_no_reason_not_to_ask(
+    door: ScriptedDoor, pusher: Run, project: Path, said: object
+) -> None:
+    large(project)
+    door.on("POST", "/apps/flask-demo/missing", answer({"missing": []}))
+    live = {"release": "20261123020055Z", "version": "v3", "manifest": said}
+    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"live": live}))
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert "POST /apps/flask-demo/missing" in door.paths()
 
 
 def test_a_complete_upload_that_is_called_incomplete_is_not_repeated(
