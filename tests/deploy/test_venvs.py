@@ -84,6 +84,17 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in folder.rglob("*")}
 
 
+async def test_the_tests_of_packages_are_not_compiled(tmp_path: Path) -> None:
+    # Wherever the agent is: a folder above that is called the same plays no part.
+    place = Place(tmp_path / "lib/tests/app", tmp_path / "cache")
+    place.wheel("tiny", files={"big/__init__.py": "", "big/tests/test_big.py": "", "big/testing.py": ""})
+    place.requirements("tiny\n")
+    venv = await place.make()
+    compiled = {path.name.partition(".")[0] for path in venv.glob("lib/*/site-packages/big/**/*.pyc")}
+    assert compiled == {"__init__", "testing"}
+    assert list(venv.glob("lib/*/site-packages/big/tests/test_big.py"))
+
+
 async def test_wheels_that_travel_along_need_no_network(place: Place) -> None:
     place.wheel("tiny")
     place.requirements("tiny\n")

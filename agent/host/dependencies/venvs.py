@@ -255,8 +255,7 @@ class Venvs:
 
     async def _compile(self, built: Path, final: Path, *, python: str) -> None:
         """Byte code, for faster starts. A module that does not compile is its package's affair, as with pip."""
-        argv = compile_argv(python, built=built, final=final)
-        await self._run((*TIED, *argv), folder=Path("/"), line=_nobody)
+        await self._run((*TIED, *compile_argv(python, final=final)), folder=built, line=_nobody)
 
     async def _run(self, argv: tuple[str, ...], *, folder: Path, line: Lines) -> tuple[str, str]:
         return await process.run(
