@@ -389,9 +389,15 @@ def test_a_venv_that_was_changed_is_found(place: Place) -> None:
     module.chmod(0o644)
     (module.parent / "__pycache__/later.pyc").touch()
     assert difference(venv) == "", "byte code that an interpreter added is no damage"
-    (module.parent / "added.pth").touch()
-    assert "added.pth was added to" in difference(venv)
-    (module.parent / "added.pth").unlink()
+    (module.parent / "dropin.cache").touch()
+    assert difference(venv) == "", "what a library keeps beside its files is no damage"
+    for name in ("added.pth", "added.py", "added.so", "tiny-1.dist-info/added", "../../../bin/added"):
+        (module.parent / name).touch()
+        assert f"{Path(name).name} was added to" in difference(venv)
+        (module.parent / name).unlink()
+    (module.parent / "added").symlink_to("tiny.py")
+    assert "added was added to" in difference(venv)
+    (module.parent / "added").unlink()
     (venv / "bin/python").unlink()
     (venv / "bin/python").symlink_to("/bin/false")
     assert difference(venv) == f"bin/python was changed in its venv {venv.name}"

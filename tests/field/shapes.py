@@ -228,7 +228,7 @@ SHAPES = (
         "gunicorn gevent",
         _plain(
             app_py=_FLASK,
-            requirements_txt="flask\ngunicorn\ngevent\n",
+            requirements_txt="flask\ngunicorn[gevent]\n",
             Procfile="web: gunicorn -k gevent app:app\n",
         ),
     ),

@@ -20,6 +20,7 @@ The path is JSON; the digest of a link is that of where it leads.
 """
 
 _SLICE = 1024 * 1024
+_IMPORTED = (".py", ".pyc", ".so", ".pth", ".zip", ".egg-link")
 _NOT_LISTED = frozenset({LIST, COMPLETE})
 
 
@@ -51,8 +52,7 @@ def difference(venv: Path) -> str:
         return ""
     before, after = _by_path(kept), _by_path(now)
     differing = [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)]
-    # Byte code that an interpreter has added is no damage; that which was there is compared.
-    differing = [path for path in differing if path in before or "/__pycache__/" not in path]
+    differing = [path for path in differing if path in before or _takes_part(path, after[path])]
     if not differing:
         return ""
     name = min(differing)
@@ -64,6 +64,18 @@ def mark_of(made_from: bytes, files: bytes) -> bytes:
     """What a venv's mark says: what it was made from (JSON), and the digest of the list of its files."""
     made = {**json.loads(made_from), "installed": hashlib.sha256(files).hexdigest()}
     return json.dumps(made, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _takes_part(path: str, what: str) -> bool:
+    """Whether a file that was added has a part in what the venv runs: Python imports it, or looks for it.
+
+    Byte code beside its module has none, nor what libraries keep beside their own files. Twisted does, wherever it
+    may write: a rollback that was refused for that would be worse than the file.
+    """
+    if "/__pycache__/" in path:
+        return False
+    linked = what.endswith(" link")
+    return linked or path.startswith("bin/") or path.endswith(_IMPORTED) or ".dist-info/" in path
 
 
 def _digest_in(mark: bytes) -> str | None:
