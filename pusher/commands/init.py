@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pusher.bundle.whole_file import write_whole
 from pusher.commands.command import Command
@@ -12,6 +13,9 @@ from pusher.errors import Usage
 from pusher.host_choice import CONFIG_NAME
 from pusher.terminal.screen import Screen
 from pusher.wire import RunSection, WireError, check_app
+
+if TYPE_CHECKING:
+    from pusher.run.section import Said
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +39,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         raise Usage(f"{file} exists already", hint="Edit it, or move it away")
     app = _app_name(arguments.app or folder.resolve().name, given=bool(arguments.app))
     said = run_section(folder, RunSection(), packages=named_packages(folder))
-    text = "".join(f"{line}\n" for line in _lines(app, arguments.key, arguments.host, said.section, said.note))
+    text = "".join(f"{line}\n" for line in _lines(app, arguments.key, arguments.host, said))
     try:
         write_whole(file, [text.encode()])
     except OSError as error:
@@ -66,7 +70,7 @@ def _app_name(name: str, *, given: bool) -> str:
         raise Usage("The name of the app is not valid", why=str(error), hint="Name it: --app NAME") from error
 
 
-def _lines(app: str, key: str, hosts: list[str], section: RunSection, note: str) -> Iterator[str]:
+def _lines(app: str, key: str, hosts: list[str], said: "Said") -> Iterator[str]:
     yield f"app = {_toml(app)}"
     yield (
         f"key = {_toml(key)}" if key else '# key = "~/.ssh/id_ed25519"   # without it, --key says which key signs'
@@ -76,11 +80,11 @@ def _lines(app: str, key: str, hosts: list[str], section: RunSection, note: str)
         yield f"[hosts.{_key(host)}]"
         yield f"address = {_toml(host if ':' in host else f'ssh://{host}')}"
         yield ""
-    members = section.members()
-    yield f"# {note}"
+    members = said.section.members()
+    yield f"# {said.note}"
     if not members:
         yield "# [run]"
-        yield '# start = "gunicorn -w 2 app:app"'
+        yield f"# start = {_toml(said.then or 'gunicorn -w 2 app:app')}"
         return
     yield from _table("run", members)
 

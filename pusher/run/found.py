@@ -40,12 +40,13 @@ _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""")
 class Found(NamedTuple):
     """A run section that was found, and why, as a sentence. The section is empty if nothing was found.
 
-    `lacking` is the package to add, if only a web server is missing.
+    `lacking` is the package to add, if only a web server is missing; `then` is how it is started with that.
     """
 
     section: RunSection
     why: str
     lacking: str = ""
+    then: str = ""
 
 
 class _App(NamedTuple):
@@ -68,7 +69,8 @@ def find_run(folder: Path, packages: Collection[str]) -> Found:
     if words is None:
         needed = "uvicorn" if app.asgi else "gunicorn"
         why = f"{app.seen}, and its dependencies have no web server: add {needed}"
-        return Found(RunSection(), why, lacking=needed)
+        then = shlex.join(listening(_command(app, (needed,)) or ()).words)
+        return Found(RunSection(), why, lacking=needed, then=then)
     start = listening(words)
     via = start.via if start.via != "socket" else ""
     return Found(RunSection(start=shlex.join(start.words), listen_via=via), app.seen)

@@ -18,13 +18,15 @@ from pusher.wire import PROCFILE, RunSection
 class Said(NamedTuple):
     """A run section. `note` says where its start comes from, for people. `found`: nobody says it, it was found.
 
-    `lacking` is a package without which the version cannot be started, unless the host says how.
+    `lacking` is a package without which the version cannot be started, unless the host says how; `then` is how it
+    is started with that.
     """
 
     section: RunSection
     note: str
     found: bool
     lacking: str = ""
+    then: str = ""
 
 
 def run_section(folder: Path, said: RunSection, *, packages: Collection[str]) -> Said:
@@ -38,7 +40,8 @@ def run_section(folder: Path, said: RunSection, *, packages: Collection[str]) ->
     found = find_run(folder, packages)
     if not found.section.start:
         whole = _over(section, python)
-        return Said(whole, f"start: the host decides; {found.why}", found=not section, lacking=found.lacking)
+        note = f"start: the host decides; {found.why}"
+        return Said(whole, note, found=not section, lacking=found.lacking, then=found.then)
     whole = _asked(_over(_over(section, found.section), python), folder)
     return Said(whole, f"start: {whole.start} (found: {found.why})", found=not section)
 

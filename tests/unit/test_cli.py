@@ -118,6 +118,26 @@ def test_content_that_the_host_lost_meanwhile_is_sent(
     assert [file.path for file, _ in last.contents()] == ["app.py", "big"]
 
 
+def test_init_writes_what_it_found_and_what_would_start_if_a_server_were_there(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = project / "shop"
+    (shop / "shop").mkdir(parents=True)
+    (shop / "shop/__init__.py").write_text(
+        "from flask import Flask\ndef create_app():\n    app = Flask(__name__)\n    return app\n"
+    )
+    (shop / "requirements.txt").write_text("flask\n")
+    assert pusher("init", str(shop)) == 0
+    assert "its dependencies have no web server: add gunicorn" in capsys.readouterr().out
+    assert (
+        (shop / "pusher.toml").read_text().endswith("# [run]\n# start = \"gunicorn -w 2 'shop:create_app()'\"\n")
+    )
+    (shop / "pusher.toml").unlink()
+    (shop / "requirements.txt").write_text("flask\ngunicorn\n")
+    assert pusher("init", str(shop)) == 0
+    assert "\n[run]\nstart = \"gunicorn -w 2 'shop:create_app()'\"\n" in (shop / "pusher.toml").read_text()
+
+
 def live_with(last: Bundle) -> Script:
     """A status in which what was sent last is live."""
     manifest = hashlib.sha256(last.signed.manifest).hexdigest()

@@ -12,6 +12,7 @@ import uv
 
 from pusher.config import Dependencies
 from pusher.dependencies.choice import choose
+from pusher.dependencies.named import named_packages
 from pusher.dependencies.prepare import Prepared, prepare
 from pusher.errors import Usage
 from pusher.wire import Problem
@@ -240,3 +241,20 @@ def test_the_file_that_decides_is_the_first_of_a_known_order(folder: Path):
     assert choose(folder, named="requirements/dev.txt") == folder / "requirements/dev.txt"
     with pytest.raises(Usage, match="has no none"):
         choose(folder, named="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("requirements.txt", "fastapi[standard]>=0.115  # with uvicorn\n"),
+        ("requirements.txt", "FastAPI [ all ]\n"),
+        ("pyproject.toml", 'dependencies = [\n    "fastapi[email, standard]>=0.141.1,<1.0.0",\n]\n'),
+    ],
+)
+def test_fastapi_as_its_documents_have_it_installed_brings_its_server(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert {"fastapi", "uvicorn"} <= {*named_packages(tmp_path)}
+    (tmp_path / name).write_text(text.replace("standard", "email").replace("all", "email"))
+    assert "uvicorn" not in named_packages(tmp_path)

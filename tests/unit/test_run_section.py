@@ -118,6 +118,20 @@ def test_what_is_not_certain_is_not_guessed(
     assert why in found.why
 
 
+@pytest.mark.parametrize(
+    ("files", "lacking", "then"),
+    [
+        ({"shop/__init__.py": FACTORY}, "gunicorn", "gunicorn -w 2 'shop:create_app()'"),
+        ({"main.py": FASTAPI}, "uvicorn", "uvicorn main:api --fd 3"),
+    ],
+)
+def test_where_only_a_server_is_missing_it_is_said_how_that_would_be_started(
+    files: dict[str, str], lacking: str, then: str, tmp_path: Path
+) -> None:
+    said = run_section(written(tmp_path, files), RunSection(), packages=["flask"])
+    assert (said.lacking, said.then) == (lacking, then)
+
+
 def test_a_procfile_says_what_serves_what_runs_before_and_what_runs_beside(tmp_path: Path) -> None:
     text = "# x\nweb: gunicorn a:b -b :$PORT\nrelease: flask db upgrade && echo\nworker: celery -A a worker\n"
     section = read_procfile(written(tmp_path, {"Procfile": text}))
