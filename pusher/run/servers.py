@@ -47,7 +47,7 @@ def _named(words: Words) -> Callable[[Words], Listening] | None:
         return _port_options(("--port", "-p"), ("--host", "-h"))
     if words[:2] in (("fastapi", "run"), ("fastapi", "dev")):
         return _port_options(("--port",), ("--host",))
-    if words[:2] == ("streamlit", "run"):
+    if words[:2] in (("streamlit", "run"), ("streamlit", "hello")):
         return _streamlit
     return None
 

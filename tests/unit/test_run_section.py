@@ -47,6 +47,11 @@ def written(folder: Path, files: dict[str, str]) -> Path:
             "streamlit run a.py --server.headless=true --server.port $PORT --server.address 127.0.0.1",
             "port",
         ),
+        (
+            "streamlit hello --server.port $PORT",
+            "streamlit hello --server.port $PORT --server.address 127.0.0.1 --server.headless true",
+            "port",
+        ),
         ("python server.py --listen ${PORT}", "python server.py --listen $PORT", "port"),
         ("python server.py", "python server.py", "socket"),
     ],
