@@ -97,10 +97,16 @@ class CuttingDisk(Disk):
             cut(self._what.top)
 
 
-def cut(top: Path) -> None:
-    """Cut the power: nothing reaches the disk any more, and this process ends."""
+def stop(top: Path) -> None:
+    """From now on nothing reaches the disk any more."""
     descriptor = os.open(top, os.O_RDONLY)
     fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", WITHOUT_JOURNAL))
+    os.close(descriptor)
+
+
+def cut(top: Path) -> None:
+    """Cut the power: nothing reaches the disk any more, and this process ends."""
+    stop(top)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 EVERY = 5
+SUBSCRIBED = "tests.crash.subscribed_power"
 
 
 @pytest.fixture
@@ -24,19 +25,9 @@ def able() -> None:
         pytest.skip(why)
 
 
-def cuts(folder: Path, uv_cache: Path, *without: str) -> dict[str, Any]:
+def cuts(*words: str | Path, module: str = "tests.crash.power") -> dict[str, Any]:
     """What is wrong after each cut (tests/crash/power.py)."""
-    argv = (
-        "unshare",
-        "--mount",
-        sys.executable,
-        "-m",
-        "tests.crash.power",
-        folder,
-        uv_cache,
-        f"{EVERY}",
-        *without,
-    )
+    argv = ("unshare", "--mount", sys.executable, "-m", module, *words)
     done = subprocess.run(
         argv, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=110, check=False
     )
@@ -47,11 +38,24 @@ def cuts(folder: Path, uv_cache: Path, *without: str) -> dict[str, Any]:
 
 @pytest.mark.root
 def test_wherever_the_power_goes_a_release_serves(able: None, tmp_path: Path, uv_cache: Path) -> None:
-    found = cuts(tmp_path, uv_cache)
+    found = cuts(tmp_path, uv_cache, f"{EVERY}")
     assert found["wrong"] == []
     assert found["cuts"] > 10
 
 
 @pytest.mark.root
 def test_a_deployment_that_leaves_out_a_flush_is_caught(able: None, tmp_path: Path, uv_cache: Path) -> None:
-    assert cuts(tmp_path, uv_cache, "stage.sync")["wrong"]
+    assert cuts(tmp_path, uv_cache, f"{EVERY}", "stage.sync")["wrong"]
+
+
+@pytest.mark.root
+def test_wherever_the_power_of_a_subscribed_host_goes_it_follows_its_channel_and_is_the_same_host(
+    able: None, tmp_path: Path, uv_cache: Path
+) -> None:
+    assert cuts(tmp_path, uv_cache, module=SUBSCRIBED) == {}
+
+
+@pytest.mark.root
+def test_a_mark_that_is_not_flushed_is_caught(able: None, tmp_path: Path, uv_cache: Path) -> None:
+    found = cuts(tmp_path, uv_cache, "unflushed", module=SUBSCRIBED)
+    assert found == {"marking, and it was durable": "what was marked is forgotten: current None"}

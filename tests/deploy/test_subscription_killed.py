@@ -8,15 +8,12 @@ import json
 import multiprocessing
 import os
 import signal
-import sqlite3
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -27,82 +24,19 @@ from agent.host.storage.disk import Disk
 from pusher.fleet.host_key import is_signed, public_bytes
 from pusher.wire.channel import channel_name, report_name, split_signed
 from pusher.wire.report import REPORT_BYTES, Report
+from tests.dying import Dying, DyingDisk, DyingLater
 from tests.host import APP, Host, running, wsgi
 from tests.publishing import CHANNEL, EagerClock, Publisher
+from tests.stalling_web import Web, stalling_web
 
 FORKS = multiprocessing.get_context("fork")
 DOCUMENT = channel_name(APP, CHANNEL)
-Result = TypeVar("Result")
-
-
-class Web(ThreadingHTTPServer):
-    """Serves a folder and keeps reports. `stalls` is where an answer stops half way: a method, and a name."""
-
-    daemon_threads = True
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder = folder
-        self.stalls = ("", "")
-        self.reached = threading.Event()
-        self.asked: list[tuple[str, str]] = []
-        self.reports: dict[str, bytes] = {}
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is what a test wants."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Web
-
-    def do_GET(self) -> None:
-        name, begin = self.path[1:], self.headers.get("Range", "")
-        self.server.asked.append((name, begin))
-        path = self.server.folder / name
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content = path.read_bytes()
-        at = int(begin[6:-1]) if begin else 0
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(content) - at))
-        if begin:
-            self.send_header("Content-Range", f"bytes {at}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        if self.is_stalled("GET"):
-            self.wfile.write(content[at : at + len(content) // 2])
-            self.stall()
-        self.wfile.write(content[at:])
-
-    def do_PUT(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.reports[self.path[1:]] = content
-        if self.is_stalled("PUT"):
-            self.stall()
-        self.send_response(201)
-        self.end_headers()
-
-    def is_stalled(self, method: str) -> bool:
-        wanted, name = self.server.stalls
-        return wanted == method and self.path[1:].startswith(name)
-
-    def stall(self) -> None:
-        self.server.reached.set()
-        self.rfile.read(1)  # until the client is gone
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Web]:
-    server = Web(tmp_path / "repo")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with stalling_web(tmp_path / "repo") as server:
+        yield server
 
 
 @pytest.fixture
@@ -176,34 +110,6 @@ def test_an_agent_that_is_killed_while_it_fetches_goes_on_where_it_was(
     assert not list(host_off.layout.fetched(APP).iterdir())
 
 
-class Dying(Database):
-    """Kills its process when a mark has been written, before it is durable."""
-
-    durable = False
-
-    async def write(self, change: Callable[[sqlite3.Connection], Result]) -> Result:
-        marks: list[bool] = []
-
-        def watched(db: sqlite3.Connection) -> Result:
-            db.set_trace_callback(lambda sql: marks.append("into marks" in sql))
-            result = change(db)
-            db.set_trace_callback(None)
-            if any(marks) and not self.durable:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        result = await super().write(watched)
-        if any(marks):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-
-class DyingLater(Dying):
-    """Kills its process when a mark is durable, before anything follows from it."""
-
-    durable = True
-
-
 @pytest.mark.parametrize("database", [Dying, DyingLater])
 def test_an_agent_that_is_killed_while_it_marks_a_document_follows_none_that_is_older(
     host_off: Host, web: Web, publisher: Publisher, database: type[Dying]
@@ -250,19 +156,6 @@ def is_report(host: Host, content: bytes, *, state: str) -> bool:
     line = host.layout.identity.with_name("identity.pub").read_text()
     assert is_signed(document, signature, key=public_bytes(line.split()[1]))
     return Report.from_bytes(document).state == state
-
-
-class DyingDisk(Disk):
-    """Kills its process at its n-th change."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self._left = at
-
-    def _at(self, op: str) -> None:
-        self._left -= 1
-        if not self._left:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_host_whose_agent_is_killed_while_it_makes_its_key_has_a_whole_one_afterwards(tmp_path: Path) -> None:

@@ -176,6 +176,8 @@ class Subscription:
     async def _act(self, trusted: TrustedChannel, mark: Mark) -> float:
         decision, facts = await self._decide(trusted, mark)
         if decision.action is None:
+            if decision.state is State.CURRENT and self._result.state is not State.CURRENT:
+                await self._clear()
             failure = _failure(facts) if decision.state is State.FAILED else None
             self._found(trusted, state=decision.state, awaited=decision.awaited, problem=failure)
             self._pauses.reset()
@@ -237,17 +239,20 @@ class Subscription:
                     hint="Publish that version again",
                 )
             deployment = await self._app.deployer.submit(Send(bundle, by, verified))
-            # Until its end: it reads the file.
-            if await self._finished(deployment) == "done":
-                await asyncio.to_thread(keep_only, self._folder, frozenset[str]())
+            await self._finished(deployment)  # until its end: it reads the file
         finally:
             await asyncio.to_thread(os.close, descriptor)
 
-    async def _finished(self, deployment: Deployment) -> str:
-        """Wait until it has ended; its outcome."""
+    async def _finished(self, deployment: Deployment) -> None:
         self._show(deployment=deployment.id)
-        event = await self._reported(deployment.finished())
-        return str(event.data.get("outcome"))
+        await self._reported(deployment.finished())
+
+    async def _clear(self) -> None:
+        """Remove what was fetched: what it is for is live. Not at the end of a deployment, for a power cut may
+        bring it back. Before the next fetch it is tried again.
+        """
+        with suppress(Problem):
+            await asyncio.to_thread(keep_only, self._folder, frozenset[str]())
 
     def _refused(self, problem: Problem) -> float:
         """Show what is in the way; how long to wait for it to pass."""
