@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_channel, add_good_for, add_options
 from pusher.config import load
 from pusher.fleet.survey import open_channels
@@ -30,11 +31,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_channel(parser)
     add_good_for(parser)
     add_options(parser, "repository", "app", "key", "json")
+    add_confirm(parser)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     app, name = settings.app_name(), arguments.channel
+    if arguments.action == "resume":  # hosts begin; what stops them must not wait for anything
+        confirm(arguments, settings, doing=f"does `channel resume` for the channel {name}")
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     channels = open_channels(settings, repository, signers=arguments.signers)
     before = read_channel(channels, app, name, repository.address)

@@ -3,6 +3,7 @@
 import argparse
 
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_options
 from pusher.config import load
 from pusher.fleet.fleet import on_each
@@ -14,11 +15,13 @@ def add_release(parser: argparse.ArgumentParser) -> None:
     """The release to pin or unpin, and the options of both commands."""
     parser.add_argument("release", metavar="ID", help="the id of a release, as `pusher releases` lists it")
     add_options(parser, "host", "app", "ssh")
+    add_confirm(parser)
 
 
 def set_pinned(arguments: argparse.Namespace, screen: Screen, *, pinned: bool) -> int:
     """Pin or unpin a release on each host; the exit code. Raises: Problem, Interrupted."""
     settings, release = load(vars(arguments)), arguments.release
+    confirm(arguments, settings, doing=f"{'pins' if pinned else 'unpins'} {release}")
 
     def act(client: Client, screen: Screen) -> str:
         app = settings.app or str(client.status()["app"])

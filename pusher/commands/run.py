@@ -8,6 +8,7 @@ import os
 import shlex
 
 from pusher.commands.command import Command
+from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_options
 from pusher.config import load
 from pusher.errors import Usage
@@ -20,6 +21,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "words", nargs="*", metavar="-- COMMAND", help="a program of the release's venv, and its arguments"
     )
     add_options(parser, "host", "app", "ssh")
+    add_confirm(parser)
 
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
@@ -34,6 +36,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     if not isinstance(host.address, Ssh):
         hint = f"On that machine: sudo pusher-agent app run {app} -- {shlex.join(arguments.rest)}"
         raise Usage(f"{host.name} is not reached by ssh", why="a command travels by no other way", hint=hint)
+    confirm(arguments, settings, doing=f"runs `{shlex.join(arguments.rest)}`")
     words = ("pusher-agent", "app", "run", app, "--", *arguments.rest)
     # root needs no sudo, and a server may have none.
     command = words if host.address.user == "root" else ("sudo", *words)

@@ -9,9 +9,10 @@ import pytest
 from pusher.config import load
 from pusher.errors import Usage
 from tests.terminal import Terminal
-from tests.unit.scripted_agent import UPLOAD, Run
-from tests.unit.scripted_door import ScriptedDoor
+from tests.unit.scripted_agent import DONE, EVENTS, STARTED, UPLOAD, Run
+from tests.unit.scripted_door import ScriptedDoor, answer, events
 
+RELEASE = "20261123020000Z"
 TABLES = """
 app = "shop"
 key = "keys/staging"
@@ -143,6 +144,48 @@ def test_a_program_must_say_yes(guarded: ScriptedDoor, pusher: Run, capsys: pyte
     assert uploads(guarded) == 0
     assert pusher("send", "v3", "--env", "production", "--yes") == 0
     assert uploads(guarded) == 1
+
+
+def test_whatever_changes_production_asks_first(
+    guarded: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """I pinned a release in the wrong terminal."""
+    for command in (("pin", RELEASE), ("unpin", RELEASE)):
+        assert pusher(*command, "--env", "production") == 2
+        assert "production must be confirmed" in capsys.readouterr().err
+    assert not guarded.requests
+    guarded.on("POST", "/apps/flask-demo/pin", answer({}))
+    assert pusher("pin", RELEASE, "--env", "production", "--yes") == 0
+
+
+def test_a_command_in_production_asks_first(
+    project: Path, pusher: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """I ran the migration of staging in production."""
+    ran = tmp_path / "ran"
+    with (project / "pusher.toml").open("a") as file:
+        file.write('[env.production]\nhosts = ["ssh://db1"]\nconfirm = true\n')
+    ssh = ("--ssh", f"touch {ran}")
+    assert pusher("run", "--env", "production", *ssh, "--", "flask", "db", "downgrade") == 2
+    assert "production must be confirmed" in capsys.readouterr().err
+    assert not ran.exists()
+    argv = (sys.executable, "-m", "pusher", "run", "--env", "production", *ssh, "--", "flask", "db", "downgrade")
+    terminal = Terminal(argv, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    try:
+        terminal.until("This runs `flask db downgrade` in production (ssh://db1). To go on, type production: ")
+        terminal.type("staging\n")
+        assert terminal.wait() == 2
+    finally:
+        terminal.close()
+    assert not ran.exists()
+
+
+def test_what_stops_a_deployment_does_not_wait_for_a_name(guarded: ScriptedDoor, pusher: Run) -> None:
+    """My colleague sends the wrong version; I have seconds."""
+    guarded.on("POST", "/apps/flask-demo/cancel", STARTED)
+    guarded.on("GET", EVENTS, events(DONE))
+    pusher("cancel", "--env", "production")
+    assert guarded.paths()[0] == "POST /apps/flask-demo/cancel"
 
 
 def test_no_host_is_a_question_of_the_environment(
