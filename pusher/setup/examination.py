@@ -18,11 +18,16 @@ from pusher.transport.hosts import Host
 from pusher.wire import Code, Problem
 
 _CHECK = "sudo -n pusher-agent check 2>/dev/null || pusher-agent check 2>&1; true"
-# `pip` stands for any package: an index without it is none. Nothing is installed.
+# `pip` stands for any package: an index without it is none. Nothing is installed. The proxy is the agent's, not
+# that of this shell: the build units get it from there.
 _INDEX = """
 uv=/usr/lib/pusher-agent/bin/uv
 [ -x "$uv" ] || exit 0
 set -- ${1:+--index-url "$1"}
+unset http_proxy https_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
+for one in $(systemctl show pusher-agent.service --property=Environment --value 2>/dev/null); do
+    case $one in *_proxy=* | *_PROXY=* | SSL_CERT_FILE=* | SSL_CERT_DIR=*) export "$one" ;; esac
+done
 if said=$(echo pip | timeout 30 "$uv" pip compile --quiet --no-config --system-certs --no-cache --no-deps \\
     --python /usr/bin/python3 "$@" - 2>&1); then echo ok; else echo "$said"; fi
 """
@@ -51,7 +56,7 @@ def examine(settings: Settings, host: Host) -> Iterator[Finding]:
     if facts.installed:
         yield _door(settings, host)
         yield from of_check(remote.ask(_CHECK), root=facts.root or facts.sudo_free)
-        for index in facts.indexes or ("",):
+        for index in facts.indexes:
             yield of_index(remote.ask(_INDEX, index), index=index)
 
 

@@ -39,7 +39,10 @@ for file in /etc/pusher-agent/apps/*.toml; do
     [ -e "$file" ] || continue
     name=${file##*/}
     say app "${name%.toml}"
-    say index "$(sed -n '/^\[dependencies\]/,/^\[/s/^index_url *= *"\([^"]*\)".*/\1/p' "$file" 2>/dev/null)"
+    section=$(sed -n '/^\[dependencies\]/,/^\[/p' "$file" 2>/dev/null)
+    # An app that asks no index needs none.
+    printf '%s\n' "$section" | grep -q -e '^no_index *= *true' -e '^network *= *"none"' && continue
+    say index "$(printf '%s\n' "$section" | sed -n 's/^index_url *= *"\([^"]*\)".*/\1/p')"
 done
 for unit in pusher-agent.socket pusher-agent.service polkit.service dbus.socket; do
     state=$(systemctl show "$unit" --property=LoadState --value 2>/dev/null)
@@ -68,6 +71,7 @@ say agent_proxy "$(systemctl show pusher-agent.service --property=Environment --
 class Facts:
     """What a server says. `sudo`: it has it; `sudo_free`: it asks this user for no password.
 
+    `indexes` are the package indexes of its apps, empty for the default one; of a host without apps, that one.
     `older` and `newer` compare the installed agent with the package at hand. `disks` has place, size and room in
     KiB; `units` their states.
     """
@@ -147,7 +151,7 @@ def parse_facts(text: str) -> Facts:
         members=tuple(filter(None, one("members").split(","))),
         signers=tuple(found.get("signer", ())),
         apps=tuple(found.get("app", ())),
-        indexes=tuple(sorted({*filter(None, found.get("index", ()))})),
+        indexes=tuple(sorted({*found.get("index", () if "app" in found else ("",))})),
         units=tuple(_pair(unit) for unit in found.get("unit", ())),
         failed=tuple(found.get("failed", ())),
         time=_number(one("time")),

@@ -10,6 +10,7 @@ from pusher.setup.facts import Facts
 
 CLOCK_S, CLOCK_MOST_S = 30, 300
 """How far two clocks may differ without a word, and at all: a bundle from 5 minutes ahead is refused."""
+_PROXY = "sudo systemctl edit pusher-agent, with [Service] and Environment=https_proxy=..."
 _ROOM_KIB = 1024 * 1024
 _ROOM_SHARE = 0.05
 _SHOWN = 200
@@ -79,13 +80,13 @@ def of_index(said: str, *, index: str) -> Finding:
     if not words:
         return Finding(f"whether {name} answers is not known", "the installer of the agent could not be run")
     lower = words.lower()
-    todo = "Can the host reach it? Behind a proxy: see the next lines"
+    todo = f"Can the host reach it? Behind a proxy: {_PROXY}"
     if "dns" in lower or "lookup" in lower or "resolve" in lower:
-        todo = "The name is not found there: see /etc/resolv.conf on the host"
+        todo = f"The name is not found there: see /etc/resolv.conf on the host. Behind a proxy: {_PROXY}"
     elif "certificate" in lower:
         todo = "Install the certificate of your authority there: update-ca-certificates"
     elif "401" in lower or "403" in lower:
-        todo = "Its login is missing or wrong: `credentials_file` in the app's file"
+        return Finding(f"{name} answers there, and wants a login", "It is in `credentials_file` of the app's file")
     return wrong(f"{name} does not answer there: {words}", f"{todo}. Wheels can also travel: --build-wheels")
 
 
@@ -172,7 +173,7 @@ def _proxy(facts: Facts) -> Iterator[Finding]:
     if facts.proxy and facts.installed and not facts.agent_proxy:
         yield wrong(
             f"people there use the proxy {facts.proxy}, and the agent does not know it",
-            "sudo systemctl edit pusher-agent, with [Service] and Environment=https_proxy=...",
+            _PROXY,
         )
     if facts.proxy and not {"agent", "*"} & {one.strip() for one in facts.no_proxy.split(",")}:
         yield wrong(

@@ -127,6 +127,16 @@ def test_four_commands_lead_from_a_bare_server_to_v3_and_back(
     assert "its agent answers you" in said
     assert "your key is trusted there" in said
     assert "the default package index does not answer there" in said  # as it has no way out
+    bare.machine.run("mkdir", "/etc/systemd/system/pusher-agent.service.d")
+    proxy = "[Service]\nEnvironment=https_proxy=http://127.0.0.1:9\n"
+    (bare.machine.root / "etc/systemd/system/pusher-agent.service.d/proxy.conf").write_text(proxy)
+    bare.machine.run("systemctl", "daemon-reload")
+    _, said = workstation.pusher("doctor", "--host", "web1")
+    assert "onnection refused" in said, said  # by the proxy, which is asked as the agent would ask it
+    with (bare.machine.root / "etc/pusher-agent/apps/flask-demo.toml").open("a") as file:
+        file.write("[dependencies]\nno_index = true\n")
+    _, said = workstation.pusher("doctor", "--host", "web1")
+    assert "package index" not in said
     broken(bare, workstation)
 
 

@@ -221,7 +221,6 @@ def test_the_check_of_the_host_is_repeated_line_by_line():
     [
         ("error: dns error", "/etc/resolv.conf"),
         ("invalid peer certificate: UnknownIssuer", "update-ca-certificates"),
-        ("HTTP status 401 Unauthorized", "credentials_file"),
         ("tunnel error: connection refused " * 20, "Behind a proxy"),
     ],
 )
@@ -236,6 +235,26 @@ def test_an_index_that_does_not_answer_is_explained(said: str, words: str):
 def test_an_index_that_answers_is_well():
     assert of_index("ok\n", index="") == Finding("the default package index answers there")
     assert "is not known" in of_index("", index="").sentence
+
+
+def test_an_index_that_wants_a_login_answers():
+    one = of_index("HTTP status client error (401 Unauthorized) for url", index="https://index.example.com/simple")
+    assert one.well
+    assert one.sentence == "https://index.example.com/simple answers there, and wants a login"
+    assert "credentials_file" in one.todo
+
+
+@pytest.mark.parametrize(
+    ("lines", "indexes"),
+    [
+        ("", ("",)),
+        ("app=a\nindex=\napp=b\nindex=https://own.example.com\napp=c\nindex=\n", ("", "https://own.example.com")),
+        ("app=a\n", ()),
+    ],
+    ids=["a host without apps will ask the default one", "each once", "an app that asks no index needs none"],
+)
+def test_the_indexes_of_a_host_are_those_of_its_apps(lines: str, indexes: tuple[str, ...]):
+    assert parse_facts(lines).indexes == indexes
 
 
 def test_a_package_is_what_its_control_file_says(tmp_path: Path):
