@@ -79,6 +79,8 @@ def locate(
         if top is not None and (what == "." or os.path.samefile(top, path)):
             return _checkout(path, what, named=named, dirty=dirty)
         return Folder(path, _version(named or path.resolve().name, what, hint="" if named else _RENAME))
+    if "/" not in what and what not in (".", "..") and os.path.isdir(source / what):
+        return Folder(source / what, _version(named or what, str(source / what), hint="" if named else _RENAME))
     no_file = "" if os.path.exists(path) else ", and no file of that name"
     why = "" if os.path.isdir(source) else f"{source} is not a folder"
     raise Usage(f"{source} has no version {what!r}{no_file}", why=why, hint=_hint(what, source))

@@ -41,6 +41,9 @@ def test_a_folder_has_its_name_for_a_version(source: Path, monkeypatch: pytest.M
 def test_a_folder_whose_name_is_no_version_is_named(source: Path) -> None:
     with pytest.raises(Usage, match=r"cannot be sent: 'no version' is not a version.* Rename the folder"):
         locate("app-src/no version", source=source)
+    with pytest.raises(Usage, match=r"app-src/no version cannot be sent: .* Rename the folder"):
+        locate("no version", source=source)
+    assert locate("no version", source=source, named="v3") == Folder(Path("app-src/no version"), "v3")
 
 
 @pytest.mark.parametrize(
