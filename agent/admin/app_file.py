@@ -169,7 +169,7 @@ def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) ->
             *(f"\n[processes.{name}]\n" for name in options.processes),
         ]
     )
-    check_apart(app, parse_app(text, file=str(file), app=app), read_apps(layout), layout)
+    check_apart(app, parse_app(text, file=str(file), app=app), read_apps(layout), layout, new=True)
     return text
 
 

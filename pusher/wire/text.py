@@ -65,7 +65,7 @@ def check_version(version: str) -> str:
     """`version` itself, if it is a valid version. Raises: WireError."""
     # Part by part: one expression for all of it would repeat a repetition.
     if len(version) > _VERSION_MOST or not all(map(_VERSION_PART.fullmatch, version.split("/"))):
-        allowed = "up to 64 of letters, digits and . _ + - /, like v3 or feature/login"
+        allowed = "up to 64 of letters, digits and . _ + - /, a letter or digit first, like v3 or feature/login"
         raise WireError(f"{version!r} is not a version: {allowed}")
     return version
 

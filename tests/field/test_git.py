@@ -139,7 +139,7 @@ def test_a_tag_that_is_no_version_is_named(shop: Path, pusher: Run, capsys: pyte
     assert pusher("pack", ".") == 2
     assert said(capsys) == (
         "pusher: . cannot be sent: '@scope/pkg@1' is not a version: up to 64 of letters, digits and . _ + - /, "
-        "like v3 or feature/login\n  Name the version: --as NAME\n"
+        "a letter or digit first, like v3 or feature/login\n  Name the version: --as NAME\n"
     )
 
 

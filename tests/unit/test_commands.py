@@ -101,7 +101,9 @@ def test_trust_writes_a_literal_signer_once(root: Path, key: Path, capsys):
 def test_apps_that_share_an_address_or_folder_are_refused_except_by_check_and_list(root: Path, capsys):
     run("init", "--root", root, "--app", "one-app")
     assert run("init", "--root", root, "--app", "two-app") == 4
-    assert "one-app and two-app cannot listen at 0.0.0.0:8000 and " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "one-app and two-app cannot listen at 0.0.0.0:8000 and " in said
+    assert "Give two-app an address of its own with --listen, or change /" in said  # it has no file yet
     run("init", "--root", root, "--app", "two-app", "--listen", "127.0.0.1:8001")
     layout = HostLayout(root)
     text = layout.app_toml("two-app").read_text()

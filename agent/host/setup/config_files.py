@@ -59,11 +59,20 @@ def set_apart(apps: Apps, layout: HostLayout) -> Apps:
     return Apps({app: config for app, config in apps.usable.items() if app not in unusable}, unusable)
 
 
-def check_apart(app: str, config: AppConfig, apps: Apps, layout: HostLayout) -> None:
-    """Check that an app with this configuration clashes with no usable one. Raises: Refused(configuration)."""
+def check_apart(app: str, config: AppConfig, apps: Apps, layout: HostLayout, *, new: bool = False) -> None:
+    """Check that an app with this configuration clashes with no usable one. Raises: Refused(configuration).
+
+    `new`: it has no file yet, but options.
+    """
     for clash in clashes({**apps.usable, app: config}):
         if app in clash.apps:
-            raise _clash(clash.sentence, layout)
+            problem = _clash(clash.sentence, layout)
+            if new:
+                other = next(one for one in clash.apps if one != app)
+                problem.hint = (
+                    f"Give {app} an address of its own with --listen, or change {layout.app_toml(other)}"
+                )
+            raise problem
 
 
 def after_mending(app: str, problem: Refused, *, service: str, runs: bool = False) -> Refused:
