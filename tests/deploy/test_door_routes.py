@@ -87,11 +87,14 @@ async def test_a_release_is_pinned_and_unpinned(client: Client, at: Visitor, met
     assert at.calls[0][:3] == ("pin", "R", method == "POST")
 
 
+ANOTHER = "To set up another one, as root there: pusher-agent app add NAME"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code", "hint"),
     [
         ("POST", "/apps/shop/pin", 400, Code.BAD_REQUEST, "Add ?release=ID; /releases lists them"),
-        ("GET", "/apps/blog/status", 404, Code.UNKNOWN_APP, "Available: shop"),
+        ("GET", "/apps/blog/status", 404, Code.UNKNOWN_APP, f"Available: shop. {ANOTHER}"),
         ("GET", "/deployments/shop-9", 404, Code.UNKNOWN_DEPLOYMENT, "`pusher releases` lists the recent ones"),
     ],
 )

@@ -132,14 +132,15 @@ def test_a_typo_in_the_file_blocks_no_rollback_after_a_restart_of_the_agent(live
     run("sed", "-i", "1i keep_release = 3", file)
     run("systemctl", "restart", "pusher-agent")
     live.machine.until(lambda: live.curl("/status").get("app") == APP)
-    assert live.curl("/status")["warnings"] == [
-        f"not in force: {file}: unknown key 'keep_release'. Did you mean keep_releases?"
-    ]
+    correct = f"Correct it, then run `pusher-agent app apply {APP}` as root"
+    wrong = f"{file}: unknown key 'keep_release'. Did you mean keep_releases? {correct}"
+    assert live.curl("/status")["warnings"] == [f"not in force: {wrong}"]
     refused = live.send("v3")
     assert (refused["outcome"], refused["title"]) == (
         "refused",
         f"The units of {APP} and its configuration disagree",
     )
+    assert (refused["detail"], "hint" in refused) == (wrong, False)  # to apply it as it is would not help
     back = live.rollback()
     assert (back["outcome"], back["live"]["version"]) == ("done", "v1"), back
     assert "keep_release" in back["warning"]["detail"]

@@ -290,3 +290,7 @@ def test_units_that_do_not_agree_with_the_file_are_named(tmp_path: Path) -> None
     assert "masked" in disagreement(APP, config, host=host)
     file.write_text("drain_s = 3\n")
     assert "was changed since" in disagreement(APP, config, host=host)
+    correct = f"Correct it, then run `pusher-agent app apply {APP}` as root"
+    for wrong, end in (("keep_release = 3\n", "Did you mean keep_releases?"), ("keep_releases\n", ".")):
+        file.write_text(wrong)
+        assert disagreement(APP, config, host=host).endswith(f"{end} {correct}")

@@ -234,7 +234,8 @@ class Handlers:
         if name is None:
             name = min(apps)
         if name not in apps:
-            raise Refused(Code.UNKNOWN_APP, f"This host has no app {printable(name)}", hint=f"Available: {known}")
+            hint = f"Available: {known}. To set up another one, as root there: pusher-agent app add NAME"
+            raise Refused(Code.UNKNOWN_APP, f"This host has no app {printable(name)}", hint=hint)
         app = apps[name]
         if isinstance(app, Refused):
             raise app.with_traceback(None)  # it is raised for each request

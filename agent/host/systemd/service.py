@@ -88,12 +88,13 @@ class Systemd:
             raise Refused(problem.code, problem.what, why=problem.why, hint=problem.hint) from problem
         unfit = [(unit, state) for unit, state in states.items() if state.load != "loaded" or state.stale]
         if different:
+            command = f"pusher-agent app apply {self._app}"
             # What systemd has loaded is what is in force, unless that is in doubt as well.
             raise (Refused if unfit else Differs)(
                 Code.CONFIGURATION,
                 f"The units of {self._app} and its configuration disagree",
                 why=different,
-                hint=f"`pusher-agent app apply {self._app}`, as root",
+                hint="" if command in different else f"`{command}`, as root",
             )
         for unit, state in unfit:
             masked = state.load == "masked"

@@ -75,8 +75,8 @@ def established(host: HostLayout) -> list[str]:
 def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
     """The first difference between the units of an app and its file, in words; empty if they agree. Blocking.
 
-    `config` is what the agent works with: a file that has changed since is a difference too.
-    Raises: Refused(configuration), for a file that cannot be used.
+    `config` is what the agent works with: a file that has changed since is a difference too. One that cannot be
+    used comes with what to do: applying alone would not help.
     """
     file = host.app_toml(app)
     try:
@@ -88,7 +88,8 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
     try:
         now = parse_app(text, file=str(file), app=app)
     except Refused as problem:
-        return str(problem)
+        end = "" if str(problem).endswith("?") else "."
+        return f"{problem}{end} Correct it, then run `pusher-agent app apply {app}` as root"
     if now != config:
         return f"{file} was changed since the agent read it"
     units = rendered(app, config, host=host)
