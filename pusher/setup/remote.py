@@ -19,7 +19,9 @@ from pusher.transport.hosts import Host, Ssh, run_argv
 _FOLDER = re.compile(r"/[A-Za-z0-9._/-]{1,200}")
 _PATIENCE_S = 120.0
 _ANSWER_MOST = 1_000_000
-_RECEIVE = 'umask 077; d=$(mktemp -d) && tar -xf - -C "$d" && printf "%s\\n" "$d"'
+# A shell that prints something whenever it starts (in .bashrc, say) does so before the script.
+_BELOW = "-- the answer --"
+_RECEIVE = f'echo "{_BELOW}"; umask 077; d=$(mktemp -d) && tar -xf - -C "$d" && printf "%s\\n" "$d"'
 
 
 class Remote:
@@ -34,7 +36,8 @@ class Remote:
 
     def ask(self, script: str, *words: str, patience_s: float = _PATIENCE_S) -> str:
         """What a shell script writes there, given these words. Raises: Unreachable."""
-        return self._run(("sh", "-s", "--", *words), script.encode(), patience_s=patience_s)
+        given = f'echo "{_BELOW}"\n{script}'
+        return self._run(("sh", "-s", "--", *words), given.encode(), patience_s=patience_s)
 
     def put(self, files: Mapping[str, bytes]) -> str:
         """A new folder there, of this user alone, with these files in it. Raises: Unreachable."""
@@ -77,7 +80,8 @@ class Remote:
                 why=f"ssh ended with exit status {done.returncode}; its message is above",
                 hint=f"Try it by hand: {self._by_hand()}",
             )
-        return done.stdout[:_ANSWER_MOST].decode(errors="replace")
+        said = done.stdout[:_ANSWER_MOST].decode(errors="replace")
+        return said.partition(f"{_BELOW}\n")[2]
 
     def _by_hand(self) -> str:
         return shlex.join(run_argv(self._address, ("true",), ssh=self._ssh, terminal=False))

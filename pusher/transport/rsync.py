@@ -20,6 +20,7 @@ from pusher.wire import DROP_MARK, Code, Failed, Refused
 _OPTIONS = ("-rlp", "--checksum", "--chmod=D2775,F664", "--stats", "--no-human-readable")
 _PLAIN = re.compile(r"/[A-Za-z0-9._+/-]*", re.ASCII)
 _TRAVELLED = re.compile(r"^(?:Number of regular files transferred|Total bytes sent): ([0-9]+)$", re.MULTILINE)
+_NO_RSYNC = 2  # what the other side writes is not rsync's
 _NO_WAY = frozenset({10, 12, 30, 35, 127, 255})  # rsync(1), EXIT VALUES; 127 and 255 are the remote shell's
 
 
@@ -119,6 +120,12 @@ def _done(argv: Sequence[str], host: Host) -> "subprocess.CompletedProcess[str]"
     except OSError as error:
         hint = "Install rsync on this machine"
         raise Usage("rsync cannot be run", why=error.strerror or str(error), hint=hint) from error
+    if done.returncode == _NO_RSYNC:
+        raise Unreachable(
+            f"rsync does not understand {host.name}",
+            why="something there writes before rsync does",
+            hint="Often .bashrc there prints something. ssh to it with the command `true` must print nothing",
+        )
     if done.returncode in _NO_WAY:
         raise Unreachable(
             f"rsync cannot reach {host.name}",

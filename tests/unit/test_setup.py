@@ -303,6 +303,14 @@ def test_files_travel_into_a_folder_of_the_user_alone(tmp_path: Path):
     folder.rmdir()
 
 
+def test_what_a_shell_prints_when_it_starts_is_no_answer(tmp_path: Path):
+    chatty = remote(tmp_path, f"echo booted=yes; {LOCAL}")
+    assert chatty.ask("echo ok") == "ok\n"
+    folder = Path(chatty.put({"a": b"1"}))
+    (folder / "a").unlink()
+    folder.rmdir()
+
+
 def test_a_server_that_answers_nonsense_is_not_believed(tmp_path: Path):
     with pytest.raises(Unreachable, match="could not take the files"):
         remote(tmp_path, "cat >/dev/null; echo '/tmp/x; rm -rf /'").put({"a": b"1"})
