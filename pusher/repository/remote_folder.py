@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pusher.errors import Unreachable, Usage
 from pusher.repository.store import Found, Item, changed_meanwhile, missing, too_large
-from pusher.transport.hosts import Ssh
+from pusher.transport.hosts import Ssh, quoted
 from pusher.wire import Code, Failed
 
 _PIECE = 256 * 1024
@@ -140,8 +140,7 @@ class RemoteFolder:
         return f"{self._path.rstrip('/')}/{name}"
 
     def _argv(self, script: str, *arguments: str) -> Sequence[str]:
-        command = " ".join(["sh", "-c", shlex.quote(script), "sh", *map(shlex.quote, arguments)])
-        return (*shlex.split(self._shell), "--", self._target, command)
+        return (*shlex.split(self._shell), "--", self._target, quoted(("sh", "-c", script, "sh", *arguments)))
 
     def _run(self, script: str, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
         """Run a script of ours there. Raises: Unreachable, Usage."""

@@ -24,6 +24,7 @@ _PLACE = re.compile(
     r"(?:(?P<user>[^-@/:\s\0][^@/:\s\0]*)@)?"
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^-@/:\s\0\[\]][^@/:\s\0\[\]]*))(?::(?P<port>[0-9]{1,5}))?/?"
 )
+_QUOTES = re.compile(r"(['\\])")
 _FORMS = "Use NAME or ssh://[user@]host[:port], unix:/path, or http://127.0.0.1:9000"
 _PATH_BYTES = 107  # unix(7): sun_path has 108 bytes with the final NUL
 _CONNECT_S, _ANSWER_S = 10.0, 60.0
@@ -130,7 +131,20 @@ def run_argv(address: Ssh, words: Sequence[str], *, ssh: str, terminal: bool) ->
 
     ssh joins its arguments, and the user's shell on the host reads the line. So each word is quoted for a shell.
     """
-    return (*_words(ssh), "-t" if terminal else "-T", *_target(address), "--", shlex.join(words))
+    return (*_words(ssh), "-t" if terminal else "-T", *_target(address), "--", quoted(words))
+
+
+def quoted(words: Sequence[str]) -> str:
+    """The words for the shell of a user on a host.
+
+    Between quotes, fish takes a backslash for an escape, and a POSIX shell does not. Outside of them, both do.
+    """
+    parts = ([*filter(None, _QUOTES.split(word))] or [""] for word in words)
+    return " ".join("".join(map(_quoted, word)) for word in parts)
+
+
+def _quoted(part: str) -> str:
+    return f"\\{part}" if _QUOTES.fullmatch(part) else shlex.quote(part)
 
 
 @dataclass(slots=True)

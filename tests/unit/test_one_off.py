@@ -83,11 +83,13 @@ def test_the_scope_is_made_of_the_caller_and_never_replaces_another() -> None:
 
 
 def test_over_ssh_each_word_is_quoted_for_the_shell_of_the_host() -> None:
-    words = ("sudo", "flask", "a b", "", "$HOME", "it's", "\n", "--")
+    words = ("sudo", "flask", "a b", "", "$HOME", "it's", "\n", "--", "a\\b", "\\'", 'a"b', "\\\\")
     argv = ssh_run_argv(Ssh("web1", "alice", 22), words, ssh="ssh -F 'a file'", terminal=True)
     assert argv[:8] == ("ssh", "-F", "a file", "-t", "-p", "22", "alice@web1", "--")
     assert shlex.split(argv[8]) == list(words)
     assert len(argv) == 9
+    # fish takes a backslash between quotes for an escape.
+    assert argv[8].endswith(""" a\\\\b \\\\\\' 'a"b' \\\\\\\\""")
     assert ssh_run_argv(Ssh("web1"), words, ssh="ssh", terminal=False)[:3] == ("ssh", "-T", "web1")
     with pytest.raises(Usage):
         ssh_run_argv(Ssh("web1"), words, ssh="", terminal=False)
