@@ -19,6 +19,7 @@ from pusher.wire import Code, Failed, Refused
 if TYPE_CHECKING:
     from pusher.setup.package import Package
 
+_STATE = "systemctl is-active pusher-agent.socket; true"
 _APP_OPTIONS = {
     "--listen": "ADDR",
     "--start": "COMMAND",
@@ -87,6 +88,14 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
             f"{remote.name} is not ready yet",
             why=f"the last command above ended with exit status {code}",
             hint="Mend what it says, and run this again: what is done is not done twice",
+        )
+    state = remote.ask(_STATE).strip()
+    if state != "active":
+        raise Failed(
+            Code.CONFIGURATION,
+            f"{remote.name} is not ready yet",
+            why=f"pusher-agent.socket is {state or 'not known'} there",
+            hint="To start the agent, there: sudo systemctl enable --now pusher-agent.socket pusher-agent.service",
         )
     then = f"pusher send VERSION --host {remote.name}" if app else "add an app: --app NAME"
     screen.line(f"{remote.name} is ready. Next: {then}")

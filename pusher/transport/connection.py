@@ -37,6 +37,10 @@ _NEVER_ENDS = "its answer has no end"
 _REFUSED_THERE = re.compile(r"open failed: connect failed: Connection refused")
 """What ssh says if it got to the host, and nothing listens at the door (ssh(1), -W)."""
 
+_FORBIDDEN_THERE = "administratively prohibited"
+"""What it says where sshd, or the options of the key, let nobody connect to the door."""
+_FORBIDDEN_HINT = "{}: `AllowTcpForwarding local` in sshd_config, and a key that may"
+
 
 class Connection:
     """The connection to the agent of one host. Only `abandon` may be called from another thread. `close` it.
@@ -253,6 +257,8 @@ class Connection:
                     f"ssh reached it, and nothing listens there at {address.door}",
                 )
                 hint = f"Start it on {self.host.name}: sudo systemctl start pusher-agent.socket pusher-agent"
+            elif _FORBIDDEN_THERE in why:
+                hint = _FORBIDDEN_HINT.format("There")
             else:
                 hint = self._ssh_hint(address)
         return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)
@@ -264,6 +270,8 @@ class Connection:
         port = f"-p {address.port} " if address.port else ""
         start = f"no agent listens at {address.door} there. To start it, there: sudo systemctl start pusher-agent"
         unknown = f"{self.host.unknown} " if self.host.unknown else ""
+        if self._may_ask:
+            output += ". " + _FORBIDDEN_HINT.format(f"After `{_FORBIDDEN_THERE}`, there")
         return f"{unknown}{output}. If `ssh {port}{target}` works, {start}"
 
 
