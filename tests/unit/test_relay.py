@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from agent.host.run.relay import Relay, Server
+from agent.host.run.relay import Relay, Server, accepted, inode, listed
 
 PATIENCE_S = 10.0
 
@@ -245,3 +245,25 @@ def test_it_does_not_outlive_its_server(place: Place) -> None:
     server.close()
     assert received(visitor) == b""
     assert place.ended()
+
+
+@pytest.mark.parametrize("listening", ["127.0.0.1", "::1", "::"])
+def test_the_kernel_says_whether_a_server_has_accepted_a_connection(listening: str) -> None:
+    family = socket.AF_INET6 if ":" in listening else socket.AF_INET
+    host = "127.0.0.1" if listening == "::" else listening
+    with socket.create_server((listening, 0), family=family, dualstack_ipv6=listening == "::") as server:
+        address = (host, server.getsockname()[1])
+        with socket.create_connection(address) as visitor:
+            by = visitor.getsockname()[:2]
+            assert (inode(address, by), accepted(address, by), listed(address[1], by[1])) == (0, False, False)
+            with server.accept()[0] as found:
+                assert inode(address, by) == os.fstat(found.fileno()).st_ino
+                assert (accepted(address, by), listed(address[1], by[1])) == (True, True)
+
+
+def test_a_connection_that_is_not_there_has_not_been_accepted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        with pytest.raises(OSError, match="no such connection"):
+            inode(address, ("127.0.0.1", 1))
+        assert not accepted(address, ("127.0.0.1", 1))
