@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from pusher.wire import WireError
-from pusher.wire.channel import check_channel
 
 DAYS = 7
 """How long a channel document is good, by default."""
@@ -108,6 +107,8 @@ def count(text: str, *, least: int, most: int, of: str) -> int:
 
 
 def _channel(text: str) -> str:
+    from pusher.wire.channel import check_channel  # here: most commands have no channel, and it takes a while
+
     try:
         return check_channel(text)
     except WireError as error:

@@ -61,7 +61,9 @@ class _Shipment:
 
 
 if TYPE_CHECKING:
+    from pusher.commands.what import Ready
     from pusher.run.section import Said
+    from pusher.wire import Source
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -141,11 +143,11 @@ def _from_folder(
     found: Folder, settings: Settings, rollout: Rollout, screen: Screen, *, relock: bool
 ) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
     app = settings.app_name()
-    # Connecting to a host may take longer than reading the folder.
-    reading = Background(partial(prepared, found, settings, anew=relock))
+    # Connecting to a host may take longer than reading the folder, and asking git.
+    reading = Background(partial(_read, found, settings, anew=relock))
     screen.passing(f"  reading {found.path} ...")
     statuses = _statuses(app, rollout)
-    tree, notes, said, requires = reading.result()
+    (tree, notes, said, requires), source = reading.result()
     for name, status in statuses.items():
         notes = (*notes, *skew(status.get("agent"), host=name))
     for note in notes:
@@ -154,13 +156,14 @@ def _from_folder(
         names = named([one.path for one in tree.folders])
         screen.line(f"left out, because an agent is older than empty folders: {names}")
         tree = tree.without_folders()
+        source = found.source(tree)
     screen.dangling(dangling(tree))
     manifest = manifest_for(
         statuses,
         tree,
         app=app,
         version=found.version,
-        source=found.source(tree),
+        source=source,
         run=said.section,
         run_found=said.found,
         requires_python=requires,
@@ -187,6 +190,12 @@ def _likely(tree: Tree, statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 
 def _sent() -> Sent:
     return Sent(cache_folder() / "sent")
+
+
+def _read(found: Folder, settings: Settings, *, anew: bool) -> "tuple[Ready, Source | None]":
+    """A folder as it travels, and the commit that it comes from. Raises: Usage."""
+    ready = prepared(found, settings, anew=anew)
+    return ready, found.source(ready.tree)
 
 
 def _dependencies(tree: Tree, statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

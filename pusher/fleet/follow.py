@@ -45,21 +45,28 @@ def follow(
     Raises: the deployment's own Problem if it did not end well; Unreachable; Interrupted, at Ctrl-C.
     """
     after, heard, pause, switched = 0, elapsed(), _FIRST_PAUSE_S, False
+    last: Event | None = None
     try:
         while True:
             try:
                 for event in client.events(deployment, after=after, silence_s=_SILENCE_S):
+                    if last is not None:
+                        break
                     heard, pause = elapsed(), _FIRST_PAUSE_S
                     if event is None:
                         continue
                     after = event.seq
                     if event.event == Happened.FINISHED:
-                        return _finished(event, screen, host=client.host.name, switched=switched)
+                        # Not at once: when the stream has ended, the next question needs no connection of its own.
+                        last = event
+                        continue
                     switched = switched or event.data.get("step") == "switch"
                     screen.event(event)
                 why = "the agent ended the stream of events"
             except Unreachable as error:
                 why = error.why
+            if last is not None:
+                return _finished(last, screen, host=client.host.name, switched=switched)
             if elapsed() - heard > UNREACHABLE_S:
                 raise Unreachable(
                     f"The connection to {client.host.name} was lost during deployment {deployment}",

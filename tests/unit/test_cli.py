@@ -61,6 +61,19 @@ def test_send_deploys_and_shows_it(
     assert packed.manifest.expires - packed.manifest.created == 30 * 24 * 3600 * 1000
 
 
+def test_a_send_asks_everything_over_one_connection(door: ScriptedDoor, pusher: Run, project: Path) -> None:
+    assert pusher("send", "v3", "--host", door.address) == 0
+    assert len(door.requests) == 4
+    assert len({request.connection for request in door.requests}) == 1
+
+
+def test_a_deployment_has_ended_when_its_last_event_came_whatever_follows(
+    door: ScriptedDoor, pusher: Run, project: Path
+) -> None:
+    door.on("GET", EVENTS, events(STEP, DONE, None, STEP, ended=False))
+    assert pusher("send", "v3", "--host", door.address) == 0
+
+
 def test_a_clock_that_is_behind_does_not_lock_out(door: ScriptedDoor, pusher: Run, project: Path) -> None:
     newest = int(time.time() * 1000) + 100_000
     door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"newest_created": format_timestamp(newest)}))
