@@ -5,6 +5,8 @@ the agent dies before, the next start recovers it.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -175,9 +177,10 @@ class Deployer:
         try:
             await self._recovery.close_ended()
             parts = await self._in_force.read(holding=True)
-            await parts.admission.check(verified, retry=await self._tried(verified))
-            await asyncio.to_thread(self._ground.check)
-            await self._service.ready()
+            async with self._asked() as ready:
+                await parts.admission.check(verified, retry=await self._tried(verified))
+                await asyncio.to_thread(self._ground.check)
+                await ready
             warning = await self._ground.not_in_force()
             await parts.retention.make_room(size=manifest.unpacked_size, files=manifest.files)
             attempt = await self._attempt(Kind.DEPLOY, manifest.version, by=request.by, manifest=verified.digest)
@@ -203,19 +206,20 @@ class Deployer:
             if request.leaving is not None:
                 await rollback.check_live(self._app, request.leaving, store=self._store)
             parts, unread = await self._parts_for_rollback()
-            target, passed_over = await rollback.target(
-                self._app,
-                request.to,
-                store=self._store,
-                venvs=parts.venvs,
-                revocations=parts.revocations,
-                journal=self._journal,
-            )
-            await asyncio.to_thread(self._ground.check)
-            try:
-                await self._service.ready()
-            except Differs as problem:
-                unread = problem
+            async with self._asked() as ready:
+                target, passed_over = await rollback.target(
+                    self._app,
+                    request.to,
+                    store=self._store,
+                    venvs=parts.venvs,
+                    revocations=parts.revocations,
+                    journal=self._journal,
+                )
+                await asyncio.to_thread(self._ground.check)
+                try:
+                    await ready
+                except Differs as problem:
+                    unread = problem
             manifest = await asyncio.to_thread(self._store.manifest, target.id)
             attempt = await self._attempt(
                 Kind.ROLLBACK, target.version, by=request.by, manifest=manifest, release=target.id
@@ -225,6 +229,18 @@ class Deployer:
             self._lock.release()
             raise
         return self._start(parts.executor.begin(attempt, warning=passed_over or unread), parts)
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator["asyncio.Task[None]"]:
+        """Whether the service is ready, which it finds out meanwhile; what the block raises comes first."""
+        ready = asyncio.create_task(self._service.ready())
+        try:
+            yield ready
+        finally:
+            ready.cancel()
+            await asyncio.wait([ready])
+            if not ready.cancelled():
+                ready.exception()  # it was raised in the block, or something else was
 
     async def _parts_for_rollback(self) -> tuple[Parts, Problem | None]:
         """What is in force, and what is wrong with the file.

@@ -39,6 +39,7 @@ class Deployment:
         self._clock = clock
         self._events = list(past)
         self._saved = len(self._events)
+        self._saved_phase = phase
         self._output = 0
         self._output_characters = 0
         self._changes = Changes()
@@ -157,9 +158,15 @@ class Deployment:
         """The events that are not in the journal yet."""
         return self._events[self._saved :]
 
+    @property
+    def saved(self) -> bool:
+        """Whether the journal has all of its events, and its phase."""
+        return self._saved == len(self._events) and self._saved_phase is self.phase
+
     def mark_saved(self, events: Sequence[Event]) -> None:
-        """Note that the journal has these events now."""
+        """Note that the journal has these events now, and the phase."""
         self._saved += len(events)
+        self._saved_phase = self.phase
 
 
 def _step(event: Event) -> dict[str, Any]:

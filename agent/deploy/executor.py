@@ -199,8 +199,8 @@ class Executor:
             standings[attempt.previous] = Standing.WITHDRAWN
         phase = advance(deployment.phase, Signal.CONFIRMED)
         head = await self._journal.stand(attempt, standings, phase=phase, events=events)
-        deployment.mark_saved(events)
         deployment.phase = phase
+        deployment.mark_saved(events)
         _bound(deployment).info("deployment_committed", history=head.hash, records=head.records)
 
     async def _undo(self, step: Step, deployment: Deployment) -> Problem | None:
@@ -279,6 +279,8 @@ class Executor:
             return None
 
     async def _save(self, deployment: Deployment) -> None:
+        if deployment.saved:  # most hooks are not there: between them there is nothing to flush
+            return
         events = deployment.unsaved()
         await self._journal.note(deployment.id, events=events, phase=deployment.phase)
         deployment.mark_saved(events)

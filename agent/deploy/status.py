@@ -75,6 +75,8 @@ class Status:
         last = await self._journal.history(self._app, most=1)
         processes, timers = await self._processes.states()
         run = await asyncio.to_thread(self._store.run, live) if live else None
+        # Side by side: one reads files, the other waits for systemd, and the end of each `pusher send` for both.
+        drift, warnings = await asyncio.gather(self._ground.drift(), self._ground.warnings())
         return {
             "app": self._app,
             "host": self._host,
@@ -92,8 +94,8 @@ class Status:
             "timers": [_timer(one) for one in timers],
             "trouble": self._recovery.trouble,
             "disk": await self._condition.disk(),
-            "drift": await self._ground.drift(),
-            "warnings": await self._ground.warnings(),
+            "drift": drift,
+            "warnings": warnings,
             "newest_created": None if newest is None else format_timestamp(newest),
             "deploying": deploying.summary() if deploying else None,
             "last": _deployment(last[0]) if last else None,

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agent.host.run.hooks import EmbeddedHookRunner
+from agent.host.storage.database import Database
 from agent.machine import Machine
 from tests.host import APP, Host, hook, running, wsgi
 
@@ -166,3 +168,27 @@ async def test_a_hook_has_the_venv_on_its_path_and_a_deadline(host_off: Host):
         assert re.search(r"\b1 s", problem["detail"])
         assert problem["output"] == "started"
         assert await host.serving() == "v1"
+
+
+class CountingDatabase(Database):
+    """Counts what is written."""
+
+    writes = 0
+
+    async def write(self, change: Callable[..., Any]) -> Any:
+        CountingDatabase.writes += 1
+        return await super().write(change)
+
+
+async def test_a_place_for_hooks_where_there_are_none_costs_no_write(
+    tmp_path: Path, uv_cache: Path, ready_venvs: Path
+):
+    machine = Machine(database=CountingDatabase)
+    async with running(Host(tmp_path / "root", uv_cache=uv_cache, venvs=ready_venvs, machine=machine)) as host:
+        await host.deploy(wsgi("v1"), "v1")
+        await host.deploy(wsgi("v2"), "v2")
+        CountingDatabase.writes = 0
+        await host.rollback()
+        # Begin, commit and end; before each of six steps; before the first place for hooks after the begin, the
+        # processes and the clean-up; and the clean-up itself.
+        assert CountingDatabase.writes == 3 + 6 + 3 + 1

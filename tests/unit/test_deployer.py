@@ -14,7 +14,7 @@ from agent.core.plan import Attempt, Kind
 from agent.core.run import RunRules
 from agent.core.signing import SigningRules
 from agent.deploy.admission import Admission, VerifiedManifest
-from agent.deploy.deployer import Deployer, Send
+from agent.deploy.deployer import Deployer, Rollback, Send
 from agent.deploy.deployment import Deployment
 from agent.deploy.executor import Executor
 from agent.deploy.ground import Ground, Place
@@ -88,14 +88,21 @@ class IdleExecutor:
 
 
 class ReadyService:
-    async def ready(self) -> None: ...
+    """A service that is ready, unless a test gives it a `refusal`."""
+
+    refusal: Refused | None = None
+
+    async def ready(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
 
 
 class App:
     def __init__(self, root: Path, journal: Journal) -> None:
         store, self.lock = ReleaseStore(AppLayout(root / "app")), DeploymentLock("app")
         self.store, self.journal = store, journal
-        executor, service, disk = cast("Executor", IdleExecutor()), cast("Service", ReadyService()), Disk()
+        self.readiness = ReadyService()
+        executor, service, disk = cast("Executor", IdleExecutor()), cast("Service", self.readiness), Disk()
         trust = TrustFiles(root / "allowed_signers")
         revocations = Revocations(store.layout, files=trust, rules=SigningRules())
         config = AppConfig(path=str(root / "app"), user="me")
@@ -181,6 +188,23 @@ async def test_an_index_that_was_swapped_meanwhile_is_refused_and_leaves_nothing
     assert caught.value.code is Code.CONTENT_MISMATCH
     assert await asyncio.to_thread(app.store.unfinished) == []
     assert await app.journal.ids("app") == []
+    assert not app.lock.held
+
+
+async def test_what_a_rollback_lacks_is_said_before_what_the_service_lacks(app: App) -> None:
+    app.readiness.refusal = Refused(Code.SERVICE_FAILED, "app.service cannot be started")
+    with pytest.raises(Refused) as caught:
+        await app.deployer.submit(Rollback("alice"))
+    assert caught.value.code is Code.NOTHING_TO_ROLL_BACK_TO
+    assert not app.lock.held
+
+
+async def test_a_service_that_is_not_ready_refuses_a_bundle_and_nothing_is_left(app: App) -> None:
+    app.readiness.refusal = Refused(Code.SERVICE_FAILED, "app.service cannot be started")
+    with pytest.raises(Refused) as caught:
+        await app.deployer.submit(Send(cast("Bundle", Swapped(INDEX)), "alice", verified(INDEX)))
+    assert caught.value is app.readiness.refusal
+    assert await asyncio.to_thread(app.store.unfinished) == []
     assert not app.lock.held
 
 

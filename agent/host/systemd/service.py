@@ -42,6 +42,7 @@ _NO_SOCKET = "exit code 78"  # NO_SOCKET of the runner
 _FIRST_UNPRIVILEGED = 1024
 _ADDRESS_OCCUPIED = os.strerror(errno.EADDRINUSE)
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+_STOPPED = ("inactive", "deactivating")
 
 _log = structlog.get_logger()
 
@@ -106,6 +107,8 @@ class Systemd:
             )
 
     async def reserve(self) -> None:
+        if self.running() is not None:  # so its unit is active; to ask systemd takes longer than a rollback needs
+            return
         states = await systemctl.states_of(self._units.socket, self._units.service)
         if any(state.active in ("active", "activating") for state in states.values()):
             return
@@ -219,10 +222,14 @@ class Systemd:
 
     async def _change_over(self, placed: Placed) -> State:
         """Have `placed` serve: without a pause where that can be."""
-        states = await systemctl.states_of(self._units.service, self._units.socket)
-        state = states[self._units.service]
-        active = all(one.active == "active" for one in states.values())
-        if not active or not state.pid or not self._config.overlaps:
+        # Where the app is known to run, systemd is not asked before: `_reload` asks it once, afterwards.
+        state = self._serving.state if self._serving is not None and self._serving.alive else None
+        if state is None or state.runner is None:
+            states = await systemctl.states_of(self._units.service, self._units.socket)
+            state = states[self._units.service]
+            if not state.pid or not all(one.active == "active" for one in states.values()):
+                return await self._start_public(placed)
+        if not self._config.overlaps:
             return await self._start_public(placed)
         if state.runner is None or await asyncio.to_thread(self._changed, state):
             _log.info("restart_without_overlap", app=self._app, why="it runs with an older configuration")
@@ -233,7 +240,10 @@ class Systemd:
         return changed_since(state.started_us, self._units.service, self._config, host=self._host)
 
     async def _reload(self, placed: Placed) -> State:
-        """Have the runner start the release and then end what served before. Raises: Failed, if that goes on."""
+        """Have the runner start the release and then end what served before. Raises: Failed, if that goes on.
+
+        If the unit was stopped meanwhile, or its socket, both are started.
+        """
         await asyncio.to_thread(find_start, placed.run.start, release=placed.path)
         asked_us, unit = now_us(), self._units.service
         try:
@@ -242,7 +252,10 @@ class Systemd:
             refusal: Failed | None = problem
         else:
             refusal = None
-        state = await systemctl.state_of(unit)
+        states = await systemctl.states_of(unit, self._units.socket)
+        state = states[unit]
+        if state.active in _STOPPED or states[self._units.socket].active != "active":
+            return await self._start_public(placed)
         runner = state.runner
         if refusal is None and runner and runner.release == placed.release and runner.started_us >= asked_us:
             return state
