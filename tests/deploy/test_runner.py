@@ -76,6 +76,34 @@ def test_the_successor_takes_over_when_it_accepts_and_not_before(tmp_path: Path,
     place.close()
 
 
+def test_the_predecessor_ends_when_as_many_workers_accept_as_it_has(place: RunnerPlace) -> None:
+    trace = place.root / "trace"
+    note = f"def note(what): open({str(trace)!r}, 'a').write(VERSION + ' ' + what + '\\n')\n"
+    leave = "signal.signal(signal.SIGTERM, lambda *_: (note('is told to end'), os._exit(0)))\n"
+    place.release("v1", prelude=f"{note}worker = os.fork() == 0\nif not worker:\n    {leave}")
+    with place.running() as runner:
+        first = place.ask()["pid"]
+        until(lambda: place.ask()["pid"] != first)  # both accept
+        path, wait = gate(place)
+        second = f"if os.fork() == 0:\n    {wait}    note('is complete')\nelse:\n    note('begins')\n"
+        place.release("v2", prelude=f"{note}{second}")
+        reload = runner.ask_to_reload()
+        until(trace.exists)
+        path.unlink()
+        assert reload.wait() == 0
+        assert trace.read_text().splitlines() == ["v2 begins", "v2 is complete", "v1 is told to end"]
+
+
+def test_a_successor_with_fewer_workers_takes_over_as_well(place: RunnerPlace) -> None:
+    place.release("v1", prelude="os.fork()\n")
+    with place.running() as runner:
+        first = place.ask()["pid"]
+        until(lambda: place.ask()["pid"] != first)
+        place.release("v2")
+        assert runner.reload() == 0
+        assert {place.ask()["version"] for _ in range(5)} == {"v2"}
+
+
 def test_a_plain_hangup_reloads_as_well(place: RunnerPlace) -> None:
     place.release("v1")
     with place.running() as runner:

@@ -4,7 +4,8 @@ It is executed as a file (`python3 -I -S runner.py ...`), imports only the stand
 releases but the link `current`. It promises:
 
 - It starts the release that `current` points at. On SIGHUP it starts the one that `current` points at by then, on
-  the same socket, and ends the predecessor only when the successor accepts connections. Nobody waits for either.
+  the same socket, and ends the predecessor only when the successor accepts connections, with as many processes.
+  Nobody waits for either.
 - A successor that ends while it starts changes nothing: the predecessor goes on, and the reload has failed.
 - A server that takes no socket gets a port of its own on loopback for each start (PORT, `$PORT`). A relay carries
   connections there (relay.py), one for each start, so that both can overlap all the same.
@@ -24,7 +25,6 @@ beside its predecessor. `--report` names an open socket that gets what sd_notify
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import sys
@@ -32,6 +32,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ctypes
     import signal
     import socket
     from collections.abc import Generator, Iterator
@@ -50,7 +51,10 @@ UNUSED = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGALRM, signa
 SIGNALS = {signal.SIGCHLD, signal.SIGHUP, RELOAD, *STOPS, *UNUSED}
 
 POLL_S = 0.01  # only while a reload is under way
-CONNECTIONS_S = 0.25  # the kernel's table of connections may be long
+SHORT_POLL_S = 0.002  # when a release was told to end: most let go of the socket at once
+LINGER_S = 0.2
+REST_S = 2.0  # at least so long its other processes may take when one accepts
+CONNECTIONS_S, SELDOM = 0.25, 20  # the kernel's table of connections may be long: 1/20 of a core for it at most
 QUIET_S = 0.5
 NO_FOLDER, NO_PROGRAM, NO_SOCKET = 200, 203, 78  # systemd.exec(5): EXIT_CHDIR, EXIT_EXEC; sysexits(3): EX_CONFIG
 NO_PROCESS = 77  # the unit of a process does not start again after this
@@ -61,7 +65,6 @@ GRACE_S = 1.0  # so long a server may take to end when its relay has told it to,
 PORTS = 100  # so few are too few to choose from
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
-libc = ctypes.CDLL(None)
 
 CALLS = {  # the system calls in which a process waits for connections, by machine and number
     "x86_64": {43: "accept", 288: "accept", 7: "poll", 271: "poll", 23: "select", 270: "select"},
@@ -137,6 +140,7 @@ class Runner:
         self.overlap = self.serves and options["overlap"] == "yes"
         self.report = open_report(options.get("report", ""))
         self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self.libc = c_library()
         self.pid = os.getpid()
         if self.serves:
             self.socket = Listening(socket.socket(fileno=FIRST_FD))
@@ -151,11 +155,11 @@ class Runner:
         self.waiting: list[int] = []  # those that wait for the one under way
 
     def run(self) -> int:
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what loses its parent in the app is ours to end
-        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the app has our user, and must not be able to speak through us
-        self.live = self.start()
+        self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what loses its parent in the app is ours to end
+        self.libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the app has our user, and must not speak through us
+        self.live = self.launch(self.resolve())
         self.notify("READY=1")
-        give_memory_back()
+        self.give_memory_back()
         stopping = False
         while True:
             received = self.next_signal()
@@ -203,7 +207,7 @@ class Runner:
                 self.reloading = None
                 self.notify("READY=1")
                 self.answer(DONE if done.value else FAILED)
-                give_memory_back()
+                self.give_memory_back()
 
     def reload(self) -> Generator[float | None, None, bool]:
         """Change over to what `current` points at. Yields how long to wait; returns whether it has worked."""
@@ -222,23 +226,41 @@ class Runner:
             return True
         self.news = f"{successor.name} starts as process {successor.pid}; "
         self.notify()
-        until = time.monotonic() + start.deadline_s
-        while not self.socket.accepted_by(successor.door.pid):
-            if successor.status is not None:
-                self.give_up(successor.name, how_it_ended(successor.status))
-                return False
-            if time.monotonic() > until:
-                # It runs. Whether it accepts cannot be seen, or it waits for its predecessor to be gone.
-                say(f"{successor.name} was not seen to accept in {start.deadline_s:g} s: {before.name} ends first")
-                break
-            yield POLL_S
+        if not (yield from self.taken_up(successor, start.deadline_s)):
+            self.give_up(successor.name, how_it_ended(successor.status or 0))
+            return False
         self.live, self.news = successor, ""
         before.end(self.drain_s)
+        told = time.monotonic()
         while before.status is None and successor.status is None and not self.socket.left_by(before.door.pid):
-            yield POLL_S
+            yield min(POLL_S, max(SHORT_POLL_S, (time.monotonic() - told) / 5))
         if before.status is None:
             self.news = f"{before.name} finishes its requests as process {before.pid}; "
         return successor.status is None
+
+    def taken_up(self, successor: Release, deadline_s: float) -> Generator[float, None, bool]:
+        """Wait until a successor accepts, with as many processes as its predecessor. False: it has ended instead.
+
+        With the first of its workers alone, all visitors would wait behind each other, while the machine is busy
+        starting the rest. But it may have fewer of them, so they get as long again as the first, and no longer.
+        """
+        began = time.monotonic()
+        until = began + deadline_s
+        theirs: set[int] = set()  # what was seen to wait for connections: a process that is busy does not
+        ours: set[int] = set()
+        while successor.status is None:
+            theirs |= self.socket.waiting(self.live.door.pid)
+            found, now = self.socket.accepting(successor.door.pid), time.monotonic()
+            if found and not ours:
+                until = min(until, now + max(REST_S, now - began))
+            ours |= found
+            if now > until and not ours:
+                # It runs. Whether it accepts cannot be seen, or it waits for its predecessor to be gone.
+                say(f"{successor.name} was not seen to accept in {deadline_s:g} s: {self.live.name} ends first")
+            if now > until or len(ours) >= max(1, len(theirs)):
+                return True
+            yield POLL_S
+        return False
 
     def give_up(self, name: str, why: str) -> None:
         say(f"{name} was not started: {why}; {self.live.name} goes on")
@@ -247,10 +269,6 @@ class Runner:
     def resolve(self) -> Start:
         """How the live release is started. Raises: OSError."""
         return resolve(os.path.join(self.path, "current"), self.process)
-
-    def start(self) -> Release:
-        """Raises: OSError."""
-        return self.launch(self.resolve())
 
     def launch(self, start: Start) -> Release:
         release = self.spawn(os.path.basename(start.folder), start, socket=self.serves and not start.port)
@@ -274,7 +292,7 @@ class Runner:
     def become(self, start: Start, *, socket: bool) -> None:
         """The child's way to the app's program. Anything it says goes where the app's output goes."""
         os.setsid()
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != self.pid:  # it died before the line above
             os._exit(1)
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and exec would pass that on
@@ -335,6 +353,11 @@ class Runner:
         for release in self.releases.values():
             release.end(self.drain_s)
 
+    def give_memory_back(self) -> None:
+        """A megabyte that compiling this file took, and what a reload did (malloc_trim(3), glibc only)."""
+        if hasattr(self.libc, "malloc_trim"):
+            self.libc.malloc_trim(0)
+
     def answer(self, number: int) -> None:
         for pid in self.waiting:
             try:
@@ -376,22 +399,32 @@ class Listening:
         self.quiet_since = 0.0
         sock.detach()
 
-    def accepted_by(self, pid: int) -> bool:
-        """Whether a process of this family accepts connections, beyond doubt."""
+    def accepting(self, pid: int) -> set[int]:
+        """The processes of this family that accept connections, beyond doubt."""
         self.quiet_since = 0.0
-        connections: set[str] = set()
+        connections: dict[str, int] = {}
+        found = self.waiting(pid, connections)
+        if found or not connections or time.monotonic() < self.next_table:
+            return found
+        began = time.monotonic()
+        found = {connections[inode] for inode in self.connections() if inode in connections}
+        now = time.monotonic()
+        self.next_table = now + max(CONNECTIONS_S, SELDOM * (now - began))
+        return found
+
+    def waiting(self, pid: int, connections: dict[str, int] | None = None) -> set[int]:
+        """The processes of this family that wait for connections now. `connections` gets their other sockets."""
+        found = set()
         for one in family(pid):
             try:
                 ours, polls, others = self.descriptors(one)
-                connections |= others
+                if connections is not None:
+                    connections |= dict.fromkeys(others, one)
                 if self.waits(one, ours, polls):
-                    return True
+                    found.add(one)
             except OSError:  # it has ended, or is not ours to see
                 continue
-        if not connections or time.monotonic() < self.next_table:
-            return False
-        self.next_table = time.monotonic() + CONNECTIONS_S
-        return any(inode in connections for inode in self.connections())
+        return found
 
     def left_by(self, pid: int) -> bool:
         """Whether no connection can reach this family any more. True only on the second look.
@@ -627,6 +660,14 @@ def how_it_ended(status: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
+def c_library() -> ctypes.CDLL:
+    """Imported here: it takes longer than the rest, and what a deployment waits for twice (the way to a candidate,
+    and the command of a reload) needs none of it."""
+    import ctypes
+
+    return ctypes.CDLL(None)
+
+
 def open_report(descriptor: str) -> socket.socket | None:
     """Where status goes to: an open socket, or systemd's (sd_notify(3))."""
     if descriptor:
@@ -639,12 +680,6 @@ def open_report(descriptor: str) -> socket.socket | None:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
     return sock
-
-
-def give_memory_back() -> None:
-    """A megabyte that compiling this file took, and what a reload did (malloc_trim(3), glibc only)."""
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def say(text: str) -> None:
@@ -682,11 +717,19 @@ def ask(pid: int) -> bool:
             return False
 
 
+def linger(code: int) -> None:
+    """Exit with this code. Nobody waits until the process's own view of the file system is gone, which takes 20 ms
+    under the hardening of a unit: the last process that has it bears that, and it is another one."""
+    if os.fork() == 0:
+        time.sleep(LINGER_S)
+    os._exit(code)
+
+
 def main() -> None:
     """Do what the arguments say."""
     options = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
     if "reload" in options:
-        sys.exit(0 if ask(int(options["reload"])) else 1)
+        linger(0 if ask(int(options["reload"])) else 1)
     if "become" in options:
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
