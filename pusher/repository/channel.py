@@ -74,6 +74,8 @@ class Channels:
         Raises: Refused, if it is not well formed, is for another channel, or is older than one that was seen.
         """
         name = channel_name(app, channel)
+        # Before the document is read: afterwards, another command may have published a newer one, and seen that.
+        seen = self._seen(app, channel)
         found = self._repository.read(name, most=CHANNEL_BYTES)
         if found is None:
             return None
@@ -89,7 +91,6 @@ class Channels:
                 f"{name} is for {document.app}, {document.channel}",
                 hint="It was put there by hand",
             )
-        seen = self._seen(app, channel)
         if document.created < seen:
             raise Refused(
                 Code.OLDER_THAN_ACCEPTED,
@@ -144,6 +145,8 @@ class Channels:
     def _remember(self, document: Channel) -> None:
         """Remember the newest document; where that cannot be, nothing is remembered."""
         file = self._file(document.app, document.channel)
+        if document.created <= self._seen(document.app, document.channel):
+            return
         with suppress(OSError):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             aside = file.with_name(f".{file.name}.{os.getpid()}")

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pusher.repository.address import open_repository
 from pusher.repository.channel import Channels
 from pusher.repository.folder import Folder
 from pusher.repository.releases import find_release, read_releases
+from pusher.repository.store import Found
 from pusher.wire import Refused
 from pusher.wire.channel import CHANNEL_NAMESPACE, Channel, join_signed, object_name, split_signed
 from tests.host import make_key
@@ -318,3 +320,39 @@ def test_a_release_signature_is_none_for_a_channel(pusher: Run, repository: Fold
     assert pusher("channel", "show", "--repository", REPO) == 4
     file.write_bytes(join_signed(raw, sign(raw, key=str(key), namespace=CHANNEL_NAMESPACE)))
     assert pusher("channel", "show", "--repository", REPO) == 0
+
+
+class BusyFolder(Folder):
+    """A folder in which somebody publishes something else, right after it was read once."""
+
+    def __init__(self, path: Path, publish: Callable[[], object]) -> None:
+        super().__init__(path)
+        self._publish = [publish]
+
+    def read(self, name: str, *, most: int) -> Found | None:
+        found = super().read(name, most=most)
+        while self._publish:
+            self._publish.pop()()
+        return found
+
+
+def test_a_command_that_reads_while_another_publishes_is_not_told_of_a_backup(
+    pusher: Run, repository: Folder, key: Path
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    first = document(repository)
+
+    def publish() -> None:
+        theirs = channels(repository)
+        theirs.put(first, key=str(key), before=theirs.read("flask-demo", "stable"), days=1)
+
+    reader = channels(BusyFolder(Path(repository.address), publish))
+    seen = reader.read("flask-demo", "stable")
+    assert seen
+    assert seen.document == first
+    newer = document(repository)
+    assert newer.created > first.created
+    # What the slower one has read does not make it forget the newer one.
+    (Path(repository.address) / "channels/flask-demo/stable").write_bytes(seen.found.content)
+    with pytest.raises(Refused, match="older than what was there before"):
+        channels(repository).read("flask-demo", "stable")
