@@ -153,7 +153,7 @@ def _options(address: str, credentials: str) -> dict[str, Any]:
     try:
         from nats.aio.client import RawCredentials
     except ImportError as error:
-        hint = "Install it: pip install 'pusher-agent[nats]'"
+        hint = "Install it: pip install 'pusher-agent[nats]', or pipx inject pusher-agent 'nats-py[nkeys]'"
         raise Usage(f"{address} needs the library nats-py", why=str(error), hint=hint) from error
     # The library closes TLS in a way that asyncio complains about on the terminal, each time.
     logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))

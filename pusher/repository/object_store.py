@@ -32,7 +32,7 @@ class ObjectStore(WebFolder):
             import obstore
             from obstore.store import S3Store
         except ImportError as error:
-            hint = "Install it: pip install 'pusher-agent[s3]'"
+            hint = "Install it: pip install 'pusher-agent[s3]', or pipx inject pusher-agent 'obstore'"
             raise Usage(f"{address} needs the library obstore", why=str(error), hint=hint) from error
         shown = address.rstrip("/")
         try:

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import nkeys
 import pytest
 
 from tests.deploy.test_no_failed_request import Load
@@ -26,7 +28,7 @@ find /usr/lib/pusher-agent -name __pycache__ -prune -exec rm -r {} +
 """
 HOSTS = "127.0.0.1 localhost\n127.0.1.1 bare\n::1 localhost # no line break follows"
 PYTHONPATH = ("env", "PYTHONPATH=/srv/python", "PYTHONSTARTUP=/srv/python/agent.py")
-pytestmark = pytest.mark.timeout(300)  # dpkg writes 70 MB and compiles 400 files each time
+pytestmark = pytest.mark.timeout(300)  # dpkg writes 95 MB and compiles 400 files each time
 
 
 def tree(folder: Path) -> Path:
@@ -153,6 +155,22 @@ def test_once_installed_the_agent_serves_and_takes_nothing_from_who_calls_it(bar
     bare.add_app("--health", "/version", "--version-member", "version")
     assert bare.deploy("v1", user="alice")["version"] == "v1"
     assert "BAD" not in says("pusher-agent", "check")
+
+
+def test_buckets_and_nats_need_nothing_that_the_package_lacks(installed: Server) -> None:
+    """Nobody answers there; what would be missing is said before anybody is asked."""
+    seed = bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)).decode()
+    (installed.machine.root / "srv/seed").write_text(seed)
+    for ask in (
+        "from agent.host.channel.object_store import ObjectStore as Kind; call = Kind('s3://bucket/x').exists('x')",
+        "from agent.host.channel.nats_bus import NatsBus as Kind; from pathlib import Path; "
+        "call = Kind(['nats://127.0.0.1:1'], credentials=Path('/srv/seed')).bell('bells/a/b')",
+    ):
+        script = f"import asyncio; {ask}; asyncio.run(call)"
+        bucket = ("AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b")
+        argv = ("env", *bucket, "/usr/lib/pusher-agent/bin/python", "-BI", "-c", script)
+        done = installed.machine.run(*argv, check=False)
+        assert re.search(r"Unreachable: .*(does not answer|cannot be reached)", done.stderr), done.stderr
 
 
 async def test_an_upgrade_keeps_what_there_is_and_no_request_fails(installed: Server, newer: Path) -> None:

@@ -163,7 +163,7 @@ class NatsBus:
                 Code.CONFIGURATION,
                 f"{self.address} needs the library nats-py",
                 why=str(error),
-                hint="Install it for the agent: pip install 'pusher-agent[nats]'",
+                hint="Install it for the agent: pip install 'pusher-agent[nats]'. The Debian package has it",
             ) from error
         # The library closes TLS in a way that asyncio complains about in the log, each time.
         logging.getLogger("asyncio").addFilter(_is_no_complaint)

@@ -89,7 +89,7 @@ class ObjectStore(Web):
                     Code.CONFIGURATION,
                     f"{self.address} needs the library obstore",
                     why=str(error),
-                    hint="Install it for the agent: pip install 'pusher-agent[s3]'",
+                    hint="Install it for the agent: pip install 'pusher-agent[s3]'. The Debian package has it",
                 ) from error
             members: dict[str, Any] = {**given}
             try:
