@@ -21,12 +21,16 @@ NODES = 3
 
 
 class Cluster:
-    """`host` and `publisher` are files with the seeds of nkeys, `authority` is the certificate of the servers."""
+    """`host`, `publisher` and `watcher` (of reports) are files with the seeds of nkeys, `authority` is
+    the certificate of the servers.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.authority = folder / "cert.pem"
-        self.host, self.publisher = folder / "host.nk", folder / "publisher.nk"
+        self.host, self.publisher, self.watcher = (
+            folder / f"{who}.nk" for who in ("host", "publisher", "watcher")
+        )
         self.ports = [free_port() for _ in range(NODES)]
         self.processes: list[subprocess.Popen[bytes]] = []
         self._routes = [free_port() for _ in range(NODES)]
@@ -44,10 +48,10 @@ class Cluster:
             check=True,
             capture_output=True,
         )  # fmt: skip
-        users = {file: make_seed(file) for file in (self.host, self.publisher)}
+        users = {file: make_seed(file) for file in (self.host, self.publisher, self.watcher)}
         for at in range(NODES):
             config = self.folder / f"n{at}.conf"
-            config.write_text(self._config(at, host=users[self.host], publisher=users[self.publisher]))
+            config.write_text(self._config(at, *users.values()))
             self.processes.append(
                 subprocess.Popen((SERVER, "-c", str(config), "-l", str(self.folder / f"n{at}.log")))
             )
@@ -95,7 +99,7 @@ class Cluster:
             assert info.cluster
             return int((info.cluster.leader or "n0")[1:])
 
-    def _config(self, at: int, *, host: str, publisher: str) -> str:
+    def _config(self, at: int, host: str, publisher: str, watcher: str) -> str:
         routes: Sequence[str] = [f"nats-route://127.0.0.1:{port}" for port in self._routes]
         cert, key = self.authority, self.folder / "key.pem"
         tls = f'tls {{ cert_file: "{cert}", key_file: "{key}", ca_file: "{cert}" }}'
@@ -110,6 +114,7 @@ authorization {{ users: [
     publish: ["$KV.reports.>"], subscribe: ["pusher.bells.>", "_INBOX.>"] }} }}
   {{ nkey: {publisher}, permissions: {{
     publish: ["pusher.bells.>", "$JS.API.>"], subscribe: ["_INBOX.>"] }} }}
+  {{ nkey: {watcher}, permissions: {{ publish: [], subscribe: ["$KV.reports.>"] }} }}
 ] }}
 """
 

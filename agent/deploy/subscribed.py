@@ -4,6 +4,7 @@ Invariant: the newest document that was accepted is in the journal before anythi
 """
 
 import asyncio
+from collections.abc import Sequence
 
 from agent.core.channel import Facts, Mark, Past, TrustedChannel, accept
 from agent.core.phases import Phase
@@ -32,15 +33,14 @@ class Subscribed:
 
         Raises: Refused, as `agent.core.channel.accept`; Failed, if the journal cannot be written.
         """
-        before = await self._journal.mark(self._app, channel)
-        newest = await self._journal.history(self._app, most=1)
+        before, newest = await self._journal.mark(self._app, channel)
         mark = accept(
             trusted,
             app=self._app,
             channel=channel,
             mark=before,
             now=self._clock.now(),
-            newest_deployment=newest[0].attempt.id if newest else "",
+            newest_deployment=newest,
         )
         if mark != before:
             await self._journal.set_mark(self._app, channel, mark)
@@ -48,31 +48,34 @@ class Subscribed:
 
     async def live(self) -> Named | None:
         """The release that is live."""
-        release = await asyncio.to_thread(self._store.live)
         known = {one.id: one for one in await self._journal.releases(self._app)}
-        manifest = await asyncio.to_thread(self._store.manifest, release) if release else ""
-        return Named(manifest, known[release].version) if manifest and release in known else None
+        release, manifests = await asyncio.to_thread(self._on_disk, ())
+        manifest = manifests.get(release or "", "")
+        return Named(manifest, known[release].version) if release in known and manifest else None
 
     async def facts(self, trusted: TrustedChannel, mark: Mark, *, ours: str, in_window: bool) -> Facts:
         """What is live, kept and past. Deployments whose `by` ends with `ours` are those of the channel."""
-        releases = await self._journal.releases(self._app)
-        live = await asyncio.to_thread(self._store.live)
-        manifests = await asyncio.to_thread(lambda: {one.id: self._store.manifest(one.id) for one in releases})
         document = trusted.document
         wanted = [one.release.manifest for one in (document.target, document.before) if one is not None]
-        known = {one for one in wanted if await self._journal.of_manifest(self._app, one)}
+        found = await self._journal.subscribed(self._app, wanted=wanted, after=mark.after)
+        live, manifests = await asyncio.to_thread(self._on_disk, [one.id for one in found.releases])
         return Facts(
             host=self._host,
             mark=mark,
-            live=manifests.get(live, "") if live else None,
+            live=manifests[live] if live else None,
             release=live,
-            kept={digest: release for release, digest in manifests.items() if digest},
-            newest_accepted=await self._journal.newest_accepted(self._app),
-            known=known,
-            past=[_past(one, ours=ours) for one in await self._journal.since(self._app, mark.after)],
+            kept={manifests[one.id]: one.id for one in found.releases if manifests[one.id]},
+            newest_accepted=found.newest_accepted,
+            known=found.known,
+            past=[_past(one, ours=ours) for one in found.past],
             deploying=self._lock.held,
             in_window=in_window,
         )
+
+    def _on_disk(self, releases: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+        """The live release, and the manifests of it and of these. Blocking."""
+        live = self._store.live()
+        return live, {one: self._store.manifest(one) for one in {*releases, *([live] if live else [])}}
 
 
 def _past(record: Record, *, ours: str) -> Past:

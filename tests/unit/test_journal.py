@@ -175,14 +175,14 @@ async def test_the_mark_of_a_channel_outlives_the_agent(tmp_path: Path) -> None:
     mark = Mark(created=NOW, digest="d", manifest="m", attempt=2, seen=NOW, after="flask-demo-1")
     first = Journal(tmp_path / "journal.sqlite")
     await first.open()
-    assert await first.mark("flask-demo", "stable") is None
+    assert await first.mark("flask-demo", "stable") == (None, "")
     await first.set_mark("flask-demo", "stable", replace(mark, attempt=1))
     await first.set_mark("flask-demo", "stable", mark)
     await first.close()
     second = Journal(tmp_path / "journal.sqlite")
     await second.open()
-    assert await second.mark("flask-demo", "stable") == mark
-    assert await second.mark("flask-demo", "beta") is None
+    assert await second.mark("flask-demo", "stable") == (mark, "")
+    assert await second.mark("flask-demo", "beta") == (None, "")
     await second.close()
 
 
@@ -191,5 +191,9 @@ async def test_the_deployments_since_another_one_are_those_that_have_ended(journ
         await begin(journal, attempt(number))
         if number != 3:
             await journal.finish(attempt(number), Phase.DONE, now=NOW, problem=None)
-    found = await journal.since("flask-demo", attempt(1).id)
-    assert [one.attempt.version for one in found] == ["v2", "v4"]
+    found = await journal.subscribed("flask-demo", wanted=("abc", "other"), after=attempt(1).id)
+    assert [one.attempt.version for one in found.past] == ["v2", "v4"]
+    assert found.releases == await journal.releases("flask-demo")
+    assert found.newest_accepted == await journal.newest_accepted("flask-demo")
+    assert found.known == {one for one in ("abc", "other") if await journal.of_manifest("flask-demo", one)}
+    assert (await journal.mark("flask-demo", "stable"))[1] == attempt(4).id

@@ -226,9 +226,8 @@ class Subscription:
         raise problem
 
     async def _deploy(self, file: Path, action: Fetch, *, by: str) -> None:
-        descriptor = await asyncio.to_thread(os.open, file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor, size = await asyncio.to_thread(_opened, file)
         try:
-            size = await asyncio.to_thread(lambda: os.fstat(descriptor).st_size)
             bundle = TarBundle(Reader(descriptor, size).read)
             verified = await self._app.admission.receive(bundle)
             if verified.digest != action.target.release.manifest:
@@ -306,6 +305,12 @@ class Subscription:
             bad = self._result.state in (State.STALE, State.REFUSED, State.FAILED)
             log = self._log.error if bad else self._log.info
             log("channel_state", state=self._result.state.value, wanted=wanted, **problem)
+
+
+def _opened(file: Path) -> tuple[int, int]:
+    """A descriptor of the file, and its size. Blocking."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return descriptor, os.fstat(descriptor).st_size
 
 
 def _failure(facts: Facts) -> Problem | None:

@@ -28,9 +28,9 @@ async def fetch(bundle: BundleObject, mirrors: Sequence[Mirror], *, folder: Path
     for mirror in mirrors:
         # What another mirror has begun may be wrong: then this one is asked for all of it.
         for _ in range(2):
-            begun = await asyncio.to_thread(part.arrived)
+            begun = 0
             try:
-                await asyncio.to_thread(_check_room, folder, bundle.size - begun)
+                begun = await asyncio.to_thread(_check_room, folder, part)
                 await mirror.fetch(object_name(bundle.sha256), part)
                 if await asyncio.to_thread(part.whole, bundle.sha256):
                     return part.path
@@ -47,10 +47,13 @@ async def fetch(bundle: BundleObject, mirrors: Sequence[Mirror], *, folder: Path
     raise problem
 
 
-def _check_room(folder: Path, size: int) -> None:
+def _check_room(folder: Path, part: Partial) -> int:
+    """How much has arrived already; there is room for the rest. Blocking. Raises: Failed."""
+    begun = part.arrived()
     with explained("make the folder", folder):
         volatile.make_folder(folder)
-    check_room(folder, size=size, files=1)
+    check_room(folder, size=part.size - begun, files=1)
+    return begun
 
 
 def _changed(mirror: Mirror, bundle: BundleObject) -> Failed:

@@ -25,6 +25,8 @@ _STORED_S = 3.0
 _LEAVING_S = 2.0
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Between attempts to store a report: a cluster that lost a node chooses a new leader meanwhile."""
+_PING_S = 600
+"""An idle agent wakes as seldom as it can. Until it learns that a connection is dead, its polls go on."""
 _SHOWN = 200
 
 
@@ -115,6 +117,7 @@ class NatsBus:
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
+                    ping_interval=_PING_S,
                     closed_cb=self._closed,
                     error_cb=self._failed,
                     **options,

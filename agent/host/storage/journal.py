@@ -41,6 +41,15 @@ create table accepted (app text primary key, created integer not null) without r
 """
 SCHEMAS = (_TABLES, records.SCHEMA, marks.SCHEMA, tallies.SCHEMA, notices.SCHEMA)
 """What makes the journal of each version from the one before."""
+_RELEASES = "select * from releases where app = ? order by id"
+_NEWEST = (
+    "select max(created) as newest from (select created from accepted where app = ?1"
+    " union all select created from releases where app = ?1)"
+)
+_OF_MANIFEST = (
+    "select * from deployments where app = ? and manifest = ? and kind = 'deploy' order by id desc limit 1"
+)
+_SINCE = "select * from deployments where app = ? and id > ? and finished is not null order by id"
 HISTORY = 200
 """How many deployments of an app keep their events; the deployments themselves stay."""
 
@@ -56,6 +65,20 @@ class Record:
     started: int
     finished: int | None
     problem: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribed:
+    """What an app that follows a channel knows of its past.
+
+    `known` are those of the wanted manifests that were deployed here; `past` are the deployments that have ended
+    since, oldest first.
+    """
+
+    releases: list[Release]
+    newest_accepted: int | None
+    known: frozenset[str]
+    past: list[Record]
 
 
 class Journal:
@@ -272,30 +295,11 @@ class Journal:
 
     async def releases(self, app: str) -> list[Release]:
         """Every release of an app that is on disk or being built, oldest first."""
-        rows = await self._database.read(
-            "select * from releases where app = ? order by id",
-            (app,),
-        )
-        return [
-            Release(
-                id=row["id"],
-                version=row["version"],
-                standing=Standing(row["standing"]),
-                created=row["created"],
-                pinned=bool(row["pinned"]),
-                venv=row["venv"],
-                by=row["made_by"],
-            )
-            for row in rows
-        ]
+        return [_release(row) for row in await self._database.read(_RELEASES, (app,))]
 
     async def newest_accepted(self, app: str) -> int | None:
         """The newest `created` of an accepted manifest or of a release on disk; None if there is none."""
-        rows = await self._database.read(
-            "select max(created) as newest from (select created from accepted where app = ?1"
-            " union all select created from releases where app = ?1)",
-            (app,),
-        )
+        rows = await self._database.read(_NEWEST, (app,))
         newest = rows[0]["newest"]
         return None if newest is None else int(newest)
 
@@ -309,9 +313,8 @@ class Journal:
 
     async def of_manifest(self, app: str, manifest: str) -> Record | None:
         """The newest deployment of a manifest, which is named by its SHA-256 (hex). Rollbacks do not count."""
-        where = "where app = ? and manifest = ? and kind = 'deploy' order by id desc limit 1"
-        found = await self._records(where, (app, manifest))
-        return found[0] if found else None
+        found = await self._database.read(_OF_MANIFEST, (app, manifest))
+        return _record(found[0]) if found else None
 
     async def went_live(self, app: str, release: str) -> Record | None:
         """The newest deployment that made a release live."""
@@ -322,11 +325,23 @@ class Journal:
         """At most `most` deployments, newest first."""
         return await self._records("where app = ? order by id desc limit ?", (app, most))
 
-    async def since(self, app: str, deployment: str) -> list[Record]:
-        """The deployments after the one with this id that have ended, oldest first."""
-        return await self._records(
-            "where app = ? and id > ? and finished is not null order by id", (app, deployment)
-        )
+    async def subscribed(self, app: str, *, wanted: Collection[str], after: str) -> Subscribed:
+        """What an app that follows a channel knows of its past: see `Subscribed`. `after` is a deployment's id.
+
+        All of it at once: an agent asks at each poll, and to ask one by one wakes its processor as often.
+        """
+
+        def ask(db: sqlite3.Connection) -> Subscribed:
+            newest = db.execute(_NEWEST, (app,)).fetchone()["newest"]
+            deploys = (db.execute(_OF_MANIFEST, (app, one)).fetchone() for one in wanted)
+            return Subscribed(
+                releases=[_release(row) for row in db.execute(_RELEASES, (app,))],
+                newest_accepted=newest,
+                known=frozenset(row["manifest"] for row in deploys if row is not None),
+                past=[_record(row) for row in db.execute(_SINCE, (app, after))],
+            )
+
+        return await self._database.inspect(ask)
 
     async def tally(self, app: str) -> Tally:
         """How many deployments ended how since the journal's beginning, and how long they and their steps took.
@@ -344,9 +359,14 @@ class Journal:
 
         return await self._database.inspect(tally)
 
-    async def mark(self, app: str, channel: str) -> Mark | None:
-        """The newest document that was accepted for a channel."""
-        return await self._database.inspect(lambda db: marks.read(db, app, channel))
+    async def mark(self, app: str, channel: str) -> tuple[Mark | None, str]:
+        """The newest document that was accepted for a channel; and the app's newest deployment, empty if none."""
+
+        def ask(db: sqlite3.Connection) -> tuple[Mark | None, str]:
+            newest = db.execute("select max(id) as id from deployments where app = ?", (app,)).fetchone()["id"]
+            return marks.read(db, app, channel), newest or ""
+
+        return await self._database.inspect(ask)
 
     async def set_mark(self, app: str, channel: str, mark: Mark) -> None:
         """Record the newest document that was accepted for a channel."""
@@ -422,6 +442,18 @@ def _found(one: Release) -> dict[str, Any]:
         "pinned": False,
         "by": one.by,
     }
+
+
+def _release(row: sqlite3.Row) -> Release:
+    return Release(
+        id=row["id"],
+        version=row["version"],
+        standing=Standing(row["standing"]),
+        created=row["created"],
+        pinned=bool(row["pinned"]),
+        venv=row["venv"],
+        by=row["made_by"],
+    )
 
 
 def _record(row: sqlite3.Row) -> Record:
