@@ -4,6 +4,7 @@ about.
 Invariant: every host of the inventory is in the result once. Of several reports of one host the newest counts.
 """
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pusher.wire.channel import report_name, split_signed
 from pusher.wire.report import REPORT_BYTES, Report
 
 _AT_ONCE = 16
+_PART = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,8 @@ def read_reports(
 ) -> list[Heard]:
     """What each host of the inventory has reported, in its order. Raises: Problem, if no repository answers."""
 
-    def read(member: Member) -> tuple[Heard, Problem | None]:
-        best, problem = Heard(member.name, None), None
-        answered = False
+    def read(member: Member) -> tuple[list[bytes], Problem | None]:
+        contents, problem, answered = [], None, False
         for repository in repositories:
             try:
                 found = repository.read(report_name(app, member.name), most=REPORT_BYTES)
@@ -51,20 +52,23 @@ def read_reports(
             except Problem as error:
                 problem = error
                 continue
-            if found is None:
-                continue
-            heard = check_report(found.content, member, app=app, channel=channel)
-            newer = heard.report and (best.report is None or heard.report.created > best.report.created)
-            if newer or (best.report is None and heard.report is None):
-                best = heard
-        return best, None if answered else problem
+            if found is not None:
+                contents.append(found.content)
+        return contents, None if answered else problem
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        read_all = list(pool.map(read, members))
-    problems = [problem for _, problem in read_all]
+        found = list(pool.map(read, members))
+    problems = [problem for _, problem in found]
     if members and all(problems):
         raise problems[0]  # type: ignore[misc]  # none of them is None
-    return [heard if problem is None else Heard(heard.name, None, str(problem)) for heard, problem in read_all]
+
+    def judge(begin: int) -> list[Heard]:
+        part = zip(members[begin : begin + _PART], found[begin : begin + _PART], strict=True)
+        return [_judged(*one, app=app, channel=channel) for one in part]
+
+    # To verify is work, without any waiting: more threads than processors get in each other's way.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [heard for part in pool.map(judge, range(0, len(members), _PART)) for heard in part]
 
 
 def check_report(content: bytes, member: Member, *, app: str, channel: str) -> Heard:
@@ -81,6 +85,18 @@ def check_report(content: bytes, member: Member, *, app: str, channel: str) -> H
     if report.channel != channel:
         return Heard(member.name, None, f"it follows the channel {report.channel}")
     return Heard(member.name, report)
+
+
+def _judged(member: Member, found: tuple[list[bytes], Problem | None], *, app: str, channel: str) -> Heard:
+    """The newest report of one host among what was found of it."""
+    contents, problem = found
+    best = Heard(member.name, None, str(problem) if problem else "")
+    for content in contents:
+        heard = check_report(content, member, app=app, channel=channel)
+        newer = heard.report and (best.report is None or heard.report.created > best.report.created)
+        if newer or (best.report is None and heard.report is None):
+            best = heard
+    return best
 
 
 def is_silent(heard: Heard, *, now: int, silent_s: float) -> bool:
