@@ -171,16 +171,20 @@ def machine(
     *,
     prepare: Callable[[Path], None] = lambda root: None,
     options: Sequence[str] = (),
+    image: Path | None = None,
 ) -> Iterator[Machine]:
     """A booted host; `prepare` may change its filesystem first, `options` are systemd-nspawn's.
 
-    `folder` must lie on a filesystem that overlays can be made of: no tmpfs of old kernels, no overlay.
+    It begins as what `frozen` has kept of another one, where `image` names that. `folder` must lie on a filesystem
+    that overlays can be made of: no tmpfs of old kernels, no overlay.
     """
     with ExitStack() as undo:
         for part in ("upper", "work", "root"):
             (folder / part).mkdir(parents=True)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         root = folder / "root"
+        if image:  # not as another layer: layers within one another are refused
+            _do("cp", "--archive", f"{image}/.", f"{folder}/upper")
         layers = f"lowerdir=/,upperdir={folder}/upper,workdir={folder}/work"
         _do("mount", "-t", "overlay", "overlay", "-o", layers, str(root))
         undo.callback(_do, "umount", "--lazy", str(root))
@@ -199,6 +203,13 @@ def machine(
         undo.callback(host.cut_power)
         host.boot()
         yield host
+
+
+def frozen(host: Machine, into: Path) -> Path:
+    """Shut a host down and keep what it has written, as an image for others. It is not to be booted again."""
+    host.shut_down()
+    _do("cp", "--archive", str(host.folder / "upper"), str(into))  # with owners, and with what was removed
+    return into
 
 
 def _control_groups(undo: ExitStack, name: str) -> list[Path]:
