@@ -110,6 +110,10 @@ class Service(Protocol):
         """Open the public socket, or check that it can be opened. Raises: Refused(port_taken, configuration)."""
         ...
 
+    async def unreserve(self) -> None:
+        """Close what `reserve` has opened, if nothing serves it. The old app of one that is taken over runs on."""
+        ...
+
     async def wanted(self) -> bool:
         """Whether the app should run without being asked to: root may have disabled it.
 

@@ -101,6 +101,10 @@ class SimulatedService:
     async def reserve(self) -> None:
         pass
 
+    async def unreserve(self) -> None:
+        if self._serving is None:
+            await self.stop()
+
     def adopt(self, config: AppConfig) -> None: ...
 
     async def wanted(self) -> bool:

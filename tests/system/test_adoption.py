@@ -101,6 +101,13 @@ async def test_a_running_app_is_taken_over_goes_on_with_its_data_and_can_be_give
     again = machine.run("pusher-agent", "app", "adopt", APP, check=False)
     assert (again.returncode, "is an app of this agent already" in again.stderr) == (4, True)
 
+    broken = version_folder(tmp_path, "broken")
+    (broken / "broken/app.py").write_text("import nothing_of_that_name\n")
+    async with Load(f"http://{machine.address}:8000/version", per_second=50) as load:
+        answer = await asyncio.to_thread(workshop.send, "broken", source=broken)
+    assert (answer["outcome"], [*load.endings]) == ("failed", ["200"]), (answer, load.endings)
+    assert ask(workshop, "/version") == old
+
     async with Load(f"http://{machine.address}:8000/version", per_second=50) as load:
         answer = await asyncio.to_thread(workshop.send, "v1", source=version_folder(tmp_path, "v1"))
     assert {*load.endings} <= {"200", "ClientConnectorError"}, (

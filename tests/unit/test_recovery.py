@@ -56,6 +56,8 @@ class Failing:
 
     async def reserve(self) -> None: ...
 
+    async def unreserve(self) -> None: ...
+
     async def restart(self, placed: object) -> None:
         if self.times:
             self.times -= 1

@@ -62,6 +62,6 @@ class Preflight:
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         """Close the socket after a very first deployment. An app that still runs is left alone, even if the folder
-        of its release is gone."""
-        if attempt.previous is None and self.service.running() is None:
-            await self.service.stop()
+        of its release is gone, or if it is the old one of an app that is being taken over."""
+        if attempt.previous is None:
+            await self.service.unreserve()

@@ -102,6 +102,10 @@ class Embedded:
         async with self._lock:
             await self._public()
 
+    async def unreserve(self) -> None:
+        if self.running() is None:
+            await self.stop()
+
     async def wanted(self) -> bool:
         """Always: root has no other way to disable the app than to stop the agent."""
         return True

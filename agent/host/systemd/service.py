@@ -124,6 +124,9 @@ class Systemd:
             return  # an address that appears later: FreeBind= is for that
         sock.close()
 
+    async def unreserve(self) -> None:
+        """Nothing: process 1 opens the socket when the service is started."""
+
     async def wanted(self) -> bool:
         """Not while both units are disabled. If root started the app by hand all the same, it is watched."""
         states = await systemctl.states_of(self._units.socket, self._units.service)
