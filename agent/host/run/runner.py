@@ -226,19 +226,19 @@ class Runner:
             return True
         self.news = f"{successor.name} starts as process {successor.pid}; "
         self.notify()
-        if not (yield from self.taken_up(successor, start.deadline_s)):
+        if not (yield from self.until_it_accepts(successor, start.deadline_s)):
             self.give_up(successor.name, how_it_ended(successor.status or 0))
             return False
         self.live, self.news = successor, ""
         before.end(self.drain_s)
-        told = time.monotonic()
+        since = time.monotonic()
         while before.status is None and successor.status is None and not self.socket.left_by(before.door.pid):
-            yield min(POLL_S, max(SHORT_POLL_S, (time.monotonic() - told) / 5))
+            yield min(POLL_S, max(SHORT_POLL_S, (time.monotonic() - since) / 5))
         if before.status is None:
             self.news = f"{before.name} finishes its requests as process {before.pid}; "
         return successor.status is None
 
-    def taken_up(self, successor: Release, deadline_s: float) -> Generator[float, None, bool]:
+    def until_it_accepts(self, successor: Release, deadline_s: float) -> Generator[float, None, bool]:
         """Wait until a successor accepts, with as many processes as its predecessor. False: it has ended instead.
 
         With the first of its workers alone, all visitors would wait behind each other, while the machine is busy
