@@ -62,13 +62,13 @@ def read_reports(
     if members and all(problems):
         raise problems[0]  # type: ignore[misc]  # none of them is None
 
-    def judge(begin: int) -> list[Heard]:
+    def check(begin: int) -> list[Heard]:
         part = zip(members[begin : begin + _PART], found[begin : begin + _PART], strict=True)
-        return [_judged(*one, app=app, channel=channel) for one in part]
+        return [_newest(*one, app=app, channel=channel) for one in part]
 
     # To verify is work, without any waiting: more threads than processors get in each other's way.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [heard for part in pool.map(judge, range(0, len(members), _PART)) for heard in part]
+        return [heard for part in pool.map(check, range(0, len(members), _PART)) for heard in part]
 
 
 def check_report(content: bytes, member: Member, *, app: str, channel: str) -> Heard:
@@ -87,7 +87,7 @@ def check_report(content: bytes, member: Member, *, app: str, channel: str) -> H
     return Heard(member.name, report)
 
 
-def _judged(member: Member, found: tuple[list[bytes], Problem | None], *, app: str, channel: str) -> Heard:
+def _newest(member: Member, found: tuple[list[bytes], Problem | None], *, app: str, channel: str) -> Heard:
     """The newest report of one host among what was found of it."""
     contents, problem = found
     best = Heard(member.name, None, str(problem) if problem else "")
