@@ -5,6 +5,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from agent.doors.http.routes import ROUTES
 from pusher.wire import LogLine, Route
 from pusher.wire.page import AGENT_FILES, AGENT_START, DASHBOARD_FILES, DASHBOARD_START
@@ -113,6 +115,22 @@ async def test_the_page_says_when_the_agent_is_gone_and_goes_on_when_it_is_back(
     await host.start()
     await browser.until("document.querySelector('.notice').innerText === ''")
     await browser.says("healthy", "#live")
+
+
+@pytest.mark.parametrize("ahead_h", [1, -1])
+async def test_ages_are_by_the_clock_of_the_agent_whatever_this_machine_has(
+    browser: Browser, host: Host, ahead_h: int
+):
+    await host.deploy(wsgi("v1"), "v1")
+    wrong = f"const right = Date.now; Date.now = () => right() + {ahead_h * 3_600_000};"
+    kept = await browser.tell("Page.addScriptToEvaluateOnNewDocument", {"source": wrong})
+    try:
+        await browser.open(page_of(host))
+        await browser.says("v1", "#live")
+        ages = await browser.until("[...document.querySelectorAll('#live time')].map(one => one.innerText)")
+    finally:
+        await browser.tell("Page.removeScriptToEvaluateOnNewDocument", kept)
+    assert [one for one in ages if " h" in one or "min" in one] == []
 
 
 async def test_a_host_with_several_apps_shows_each_and_what_is_wrong_with_one(browser: Browser, host: Host):

@@ -1,6 +1,6 @@
 // One deployment, step by step, as its events come: the one under way, the last one, or one of the history.
 
-import {lines, Problem, rest} from "./api.js";
+import {lines, now as clock, Problem, rest} from "./api.js";
 import {badge, el, facts, panel} from "./dom.js";
 import {drawSteps} from "./timeline.js";
 import {age, duration, KINDS, name, visible} from "./words.js";
@@ -91,7 +91,7 @@ export class Shown {
 function drawn(course, told) {
   const {facts: known, finished} = course;
   const outcome = finished?.outcome;
-  const now = finished ? Date.parse(finished.time) : Math.max(Date.now(), ...course.steps.map((one) => one.began));
+  const now = finished ? Date.parse(finished.time) : Math.max(clock(), ...course.steps.map((one) => one.began));
   return [
     el("p", {class: "outcome", role: "status"}, badge(outcome ?? "under way", outcome ? KINDS[outcome] ?? "plain" : "going"), " ",
       known.kind === "rollback" ? "rollback to " : "", name(known.version ?? "", "version"),

@@ -1,5 +1,6 @@
 // Numbers and times in words, and texts of strangers made visible.
 
+import {now} from "./api.js";
 import {el} from "./dom.js";
 
 const STEPS = [[60, "s"], [60, "min"], [24, "h"], [Infinity, "d"]];
@@ -53,7 +54,7 @@ setInterval(() => {
 }, 5000);
 
 function aged(at) {
-  const ms = Date.now() - at;
+  const ms = now() - at;
   if (Math.abs(ms) < 1500) return "now";
   return ms > 0 ? `${span(ms)} ago` : `in ${span(-ms)}`;
 }
