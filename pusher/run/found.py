@@ -83,7 +83,7 @@ def find_health(folder: Path) -> RunHealth:
     The host is the first in Django's ALLOWED_HOSTS, where that has no name of this machine.
     """
     sources = [text for text in map(_text, _python_files(folder)) if text]
-    status = (*ANY_ANSWER, *(() if any(_ROOT_ROUTE.search(text) for text in sources) else (404,)))
+    status = (*ANY_ANSWER, *(() if any(map(_names_root, sources)) else (404,)))
     return RunHealth(status=status, host=next(filter(None, map(_allowed_host, sources)), None))
 
 
@@ -275,6 +275,30 @@ def _text(file: Path) -> str:
         return file.read_text("utf-8") if file.stat().st_size <= _BYTES_MOST else ""
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _names_root(source: str) -> bool:
+    """Whether code names `/`. A text beside it does not count: Django's own urls.py begins with such examples."""
+    if not _ROOT_ROUTE.search(source):
+        return False
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+    return any(map(_is_root, ast.walk(tree)))
+
+
+def _is_root(node: ast.AST) -> bool:
+    """Whether it is a call or a pair that begins with `/`, or with Django's empty path."""
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        known, first = not hasattr(str, name), next(iter(node.args), None)  # "a/b".split("/") is no route
+    elif isinstance(node, ast.Tuple):
+        name, known, first = "", True, next(iter(node.elts), None)
+    else:
+        return False
+    value = first.value if known and isinstance(first, ast.Constant) else None
+    return value == "/" or (isinstance(value, str) and name.endswith("path") and not value.strip("^$"))
 
 
 def _allowed_host(source: str) -> str | None:

@@ -216,11 +216,26 @@ def test_each_key_comes_from_the_first_that_says_it(tmp_path: Path) -> None:
     assert run_section(tmp_path, RunSection(), packages=["gunicorn"]).found
 
 
+DJANGO_URLS = '''"""
+Function views
+    2. Add a URL to urlpatterns:  path('', views.home, name='home')
+"""
+urlpatterns = [
+    path('admin/', admin.site.urls),
+]
+'''
+
+
 @pytest.mark.parametrize(
     ("files", "missing_is_good", "host"),
     [
         ({"app.py": "@app.get('/')\n"}, False, None),
         ({"urls.py": "urlpatterns = [path('', home)]\n"}, False, None),
+        ({"urls.py": "urlpatterns = [re_path(r'^$', home)]\n"}, False, None),
+        ({"app.py": "app = Application([('/', Home)])\n"}, False, None),
+        ({"app.py": "app.add('/', home\n"}, False, None),
+        ({"urls.py": DJANGO_URLS}, True, None),
+        ({"app.py": "# app.get('/')\nparts = path.split('/')\n"}, True, None),
         ({"app.py": "@app.get('/version')\n", "tests/test_a.py": "ask('/')\n"}, True, None),
         ({"settings.py": "ALLOWED_HOSTS = ['.example.org', 'b']\n"}, True, "example.org"),
         ({"settings.py": "ALLOWED_HOSTS = ['localhost', 'b']\n"}, True, None),
