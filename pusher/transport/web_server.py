@@ -70,7 +70,9 @@ class WebServer:
             raise Usage(f"{address} is no repository", why=str(error)) from error
         if not self._secure and not _is_here(self._host):
             why = "without https, others on the way could read the login and change what is sent"
-            raise Usage(f"{address} is not used", why=why, hint=f"Use https://{self._host}, or ssh://")
+            raise Usage(
+                f"{address} is not used", why=why, hint=f"Use https://{address.partition('://')[2]}, or ssh://"
+            )
         self._path = parts.path.rstrip("/")
         self._login = _login(credentials, self._host)
         self._tls = ssl.create_default_context() if self._secure else None
@@ -161,7 +163,7 @@ class WebServer:
             yield
         except TooMuch as error:
             raise Unreachable(f"{url} gives no answer that can be used", why="it has no end") from error
-        except ssl.SSLError as error:
+        except ssl.SSLCertVerificationError as error:
             hint = "For an own certificate authority, set SSL_CERT_FILE"
             raise Unreachable(f"{url} cannot be trusted", why=str(error)[:_SHOWN], hint=hint) from error
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -287,3 +287,13 @@ async def test_a_store_that_lies_is_read_within_bounds_and_followed_nowhere(
     await mirror.close()
     assert not [one for one in problems if "Amz" in one or "secret" in one]
     assert all(one.startswith("/bucket/base/") for _, one in store.asked)
+
+
+def test_a_server_without_https_is_not_called_untrusted(store: Store) -> None:
+    with pytest.raises(Unreachable, match=r"does not answer: .*SSL"):
+        WebFolder(store.address.replace("http:", "https:")).read(NAME, most=1)
+
+
+def test_an_address_without_https_is_shown_with_it() -> None:
+    with pytest.raises(Usage, match=r"Use https://web\.example\.com:8180/base, or ssh://"):
+        WebFolder("http://web.example.com:8180/base")
