@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pusher.errors import Usage
+
 _FORMAT = 1
 """A higher number makes every entry anew."""
 
@@ -29,13 +31,22 @@ def digest_of(*inputs: object) -> str:
 
 
 def entry(key: str, make: Callable[[Path], None], *, anew: bool = False) -> Path:
-    """The folder of an entry; `make` fills an empty one, if there is none or it is wanted anew."""
+    """The folder of an entry; `make` fills an empty one, if there is none or it is wanted anew.
+
+    Raises: Usage, where the cache cannot be written.
+    """
     folder = cache_folder()
     final = folder / key
     if final.is_dir() and not anew:
         return final
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}-"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}-"))
+    except OSError as error:  # a user without a home, as in a container
+        hint = "Set XDG_CACHE_HOME to a folder that can be written"
+        raise Usage(
+            f"The cache {folder} cannot be written", why=error.strerror or str(error), hint=hint
+        ) from error
     try:
         make(work)
         if final.is_dir():

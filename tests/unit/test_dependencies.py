@@ -11,6 +11,7 @@ import pytest
 import uv
 
 from pusher.config import Dependencies
+from pusher.dependencies.cache import entry
 from pusher.dependencies.choice import choose
 from pusher.dependencies.named import named_packages
 from pusher.dependencies.prepare import Prepared, prepare
@@ -258,3 +259,12 @@ def test_fastapi_as_its_documents_have_it_installed_brings_its_server(
     assert {"fastapi", "uvicorn"} <= {*named_packages(tmp_path)}
     (tmp_path / name).write_text(text.replace("standard", "email").replace("all", "email"))
     assert "uvicorn" not in named_packages(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file/cache"))
+    with pytest.raises(Usage, match=r"file/cache/pusher cannot be written: .*Set XDG_CACHE_HOME to a folder"):
+        entry("key", lambda into: None)
