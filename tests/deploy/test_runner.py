@@ -88,7 +88,7 @@ def test_the_predecessor_ends_when_as_many_workers_accept_as_it_has(place: Runne
         second = f"if os.fork() == 0:\n    {wait}    note('is complete')\nelse:\n    note('begins')\n"
         place.release("v2", prelude=f"{note}{second}")
         reload = runner.ask_to_reload()
-        until(trace.exists)
+        until(lambda: trace.exists() and trace.read_text())
         path.unlink()
         assert reload.wait() == 0
         assert trace.read_text().splitlines() == ["v2 begins", "v2 is complete", "v1 is told to end"]
