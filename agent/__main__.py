@@ -19,8 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The names of files are signed in UTF-8; another locale (/etc/default/locale) would make others of them.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - itself
     if argv is None:
-        # structlog draws tracebacks with rich where that can be imported: 5 MB in a daemon that draws nothing.
-        sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # makes an import of it fail
+        # structlog draws with these where they can be imported: 5 MB in a daemon that draws nothing.
+        for name in ("rich", "colorama"):
+            sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # makes an import of it fail
     try:
         return run(argv)
     except Problem as problem:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uv
@@ -40,13 +41,14 @@ from agent.host.setup.last_read import LastRead, ReadFile
 from agent.host.setup.rights import unrunnable
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
-from agent.host.systemd.processes import UnitProcesses
-from agent.host.systemd.service import Systemd
-from agent.host.systemd.unit_files import disagreement
 from agent.machine import Machine
 from agent.notifications import courier, rules
 from agent.parts import make_parts, rules_of
-from agent.subscriptions import subscribe
+
+if TYPE_CHECKING:
+    from agent.doors.channel.subscription import Subscription
+    from agent.host.systemd.processes import UnitProcesses
+    from agent.host.systemd.service import Systemd
 
 _log = structlog.get_logger()
 
@@ -65,6 +67,7 @@ async def serve_host(
     Raises: Problem, if it cannot begin.
     """
     machine = machine or Machine()
+    await asyncio.to_thread(_import_seldom_used, config, apps)
     clock, journal = machine.clock, Journal(layout.journal, database=machine.database, notify=rules(config))
     memory = LastRead(layout, machine.disk)
     apps = await asyncio.to_thread(memory.stand_in, apps)
@@ -117,9 +120,13 @@ async def serve_host(
     }
     refusals = Refusals()
     drops = _drops(usable, layout=layout, host=config, disk=machine.disk, clock=clock, refusals=refusals)
-    channels = subscribe(
-        usable, apps.usable, layout=layout, host=config, clock=clock, disk=machine.disk, refusals=refusals
-    )
+    channels: dict[str, Subscription] = {}
+    if any(app.subscribe.repository for app in apps.usable.values()):
+        from agent.subscriptions import subscribe  # here: most hosts fetch nothing by themselves
+
+        channels = subscribe(
+            usable, apps.usable, layout=layout, host=config, clock=clock, disk=machine.disk, refusals=refusals
+        )
     notices = courier(config, layout=layout, journal=journal, clock=clock)
     agent = Agent(usable, unusable, host=config.name, drops=drops, channels=channels, notices=notices)
     door = HttpDoor(
@@ -156,6 +163,29 @@ async def serve_host(
             processes.close()
         for service in units.values():
             service.close()
+
+
+def _import_seldom_used(config: AgentConfig, apps: Apps) -> None:
+    """Import what only hosts like this one need, so that it is in the memory of no other.
+
+    Blocking, so not for the event loop; those who need it import it again there, and find it.
+    """
+    if config.service == "embedded":
+        import agent.host.embedded.processes
+        import agent.host.embedded.service
+        import agent.host.run.hooks
+    else:
+        import agent.host.systemd.dependencies
+        import agent.host.systemd.hooks
+        import agent.host.systemd.processes
+        import agent.host.systemd.service
+        import agent.host.systemd.unit_files
+    if any(app.subscribe.repository for app in apps.usable.values()):
+        import agent.subscriptions
+    if config.notify.url or config.notify.url_file:
+        import agent.host.notices.web
+    if config.notify.email:
+        import agent.host.notices.mail  # noqa: F401
 
 
 def _app(
@@ -216,8 +246,11 @@ def _app(
     )
 
     def differs() -> str:
-        found = file_differs if embedded else disagreement
-        return found(name, in_force.parts.config, host=layout)
+        if embedded:
+            return file_differs(name, in_force.parts.config, host=layout)
+        from agent.host.systemd.unit_files import disagreement  # here: no other kind of host needs it
+
+        return disagreement(name, in_force.parts.config, host=layout)
 
     place = Place(name, layout.hooks(name), partial(unrunnable, user=config.user))
     ground = Ground(place, store=store, service=service, clock=clock, differs=differs)

@@ -6,17 +6,53 @@ patches nothing.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from agent.host.clock import SystemClock
-from agent.host.embedded.processes import EmbeddedProcesses
-from agent.host.embedded.service import Embedded
 from agent.host.ports import Clock, HookRunner, Service, SideProcesses
-from agent.host.run.hooks import EmbeddedHookRunner
 from agent.host.storage.database import Database
 from agent.host.storage.disk import Disk
-from agent.host.systemd.hooks import SystemdHookRunner
-from agent.host.systemd.processes import UnitProcesses
-from agent.host.systemd.service import Systemd
+
+if TYPE_CHECKING:
+    from agent.host.systemd.processes import UnitProcesses
+    from agent.host.systemd.service import Systemd
+
+
+# A host has one of the two kinds; imports in the functions keep the other out of its memory.
+def _embedded(*args: Any, **named: Any) -> Service:
+    from agent.host.embedded.service import Embedded
+
+    return Embedded(*args, **named)
+
+
+def _embedded_hooks(*args: Any, **named: Any) -> HookRunner:
+    from agent.host.run.hooks import EmbeddedHookRunner
+
+    return EmbeddedHookRunner(*args, **named)
+
+
+def _embedded_processes(*args: Any, **named: Any) -> SideProcesses:
+    from agent.host.embedded.processes import EmbeddedProcesses
+
+    return EmbeddedProcesses(*args, **named)
+
+
+async def _systemd(*args: Any, **named: Any) -> "Systemd":
+    from agent.host.systemd.service import Systemd
+
+    return await Systemd.find(*args, **named)
+
+
+def _systemd_hooks(*args: Any, **named: Any) -> HookRunner:
+    from agent.host.systemd.hooks import SystemdHookRunner
+
+    return SystemdHookRunner(*args, **named)
+
+
+def _systemd_processes(*args: Any, **named: Any) -> "UnitProcesses":
+    from agent.host.systemd.processes import UnitProcesses
+
+    return UnitProcesses(*args, **named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +66,9 @@ class Machine:
     clock: Clock = field(default_factory=SystemClock)
     disk: Disk = field(default_factory=Disk)
     database: type[Database] = Database
-    embedded: Callable[..., Service] = Embedded
-    embedded_hooks: Callable[..., HookRunner] = EmbeddedHookRunner
-    embedded_processes: Callable[..., SideProcesses] = EmbeddedProcesses
-    systemd: Callable[..., Awaitable[Systemd]] = Systemd.find
-    systemd_hooks: Callable[..., HookRunner] = SystemdHookRunner
-    systemd_processes: Callable[..., UnitProcesses] = UnitProcesses
+    embedded: Callable[..., Service] = _embedded
+    embedded_hooks: Callable[..., HookRunner] = _embedded_hooks
+    embedded_processes: Callable[..., SideProcesses] = _embedded_processes
+    systemd: "Callable[..., Awaitable[Systemd]]" = _systemd
+    systemd_hooks: Callable[..., HookRunner] = _systemd_hooks
+    systemd_processes: "Callable[..., UnitProcesses]" = _systemd_processes

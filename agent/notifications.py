@@ -1,6 +1,6 @@
 """Joining the parts that tell others how deployments end.
 
-Invariant: without [notify] in agent.toml there is no part here, not even a row in the journal.
+Invariant: without [notify] in agent.toml there is no part here: no row in the journal, no module in memory.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,9 +9,7 @@ from agent.core.config import AgentConfig
 from agent.core.layout import HostLayout
 from agent.core.notice import Ending
 from agent.host.notices.courier import Courier
-from agent.host.notices.mail import MailUnit, Sendmail
 from agent.host.notices.way import Way
-from agent.host.notices.web import Webhook, WebhookFiles
 from agent.host.ports import Clock
 from agent.host.storage.journal import Journal
 
@@ -35,7 +33,9 @@ def courier(host: AgentConfig, *, layout: HostLayout, journal: Journal, clock: C
     return Courier(ways, host=host.name, journal=journal, clock=clock)
 
 
-def _webhook(host: AgentConfig, *, layout: HostLayout, clock: Clock) -> Webhook:
+def _webhook(host: AgentConfig, *, layout: HostLayout, clock: Clock) -> Way:
+    from agent.host.notices.web import Webhook, WebhookFiles
+
     notify = host.notify
     url, secret, credentials, authorities = (
         layout.beneath(one) if one else None
@@ -47,5 +47,7 @@ def _webhook(host: AgentConfig, *, layout: HostLayout, clock: Clock) -> Webhook:
 
 def _mail(host: AgentConfig, *, layout: HostLayout) -> Way:
     """Under systemd, the agent has none of the rights that a sendmail needs: another unit hands the mail over."""
+    from agent.host.notices.mail import MailUnit, Sendmail
+
     to = host.notify.email
     return Sendmail(to) if host.service == "embedded" else MailUnit(to, socket=layout.mail_socket)

@@ -25,6 +25,7 @@ from agent.deploy.steps.processes import Processes
 from agent.deploy.steps.restart import Restart
 from agent.deploy.steps.switch import Switch
 from agent.deploy.steps.unpack import Unpack
+from agent.host.bundle.signatures import trust_files
 from agent.host.dependencies.builder import Builder, LocalBuilder
 from agent.host.dependencies.pythons import Pythons
 from agent.host.dependencies.venvs import Venvs
@@ -33,9 +34,7 @@ from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
-from agent.host.systemd.dependencies import UnitBuilder
 from agent.machine import Machine
-from agent.subscriptions import trust_files
 
 
 def make_parts(
@@ -64,6 +63,8 @@ def make_parts(
         hooks = machine.embedded_hooks(config, host=layout)
         builder = LocalBuilder(disk, store.layout.staging / "build")
     else:
+        from agent.host.systemd.dependencies import UnitBuilder  # here: no other kind of host needs it
+
         hooks = machine.systemd_hooks(name, config, host=layout)
         builder = UnitBuilder(name, disk, host=layout)
     build = Build(

@@ -15,7 +15,7 @@ from agent.doors.channel.reading import ChannelReader
 from agent.doors.channel.reporter import Reporter
 from agent.doors.channel.subscription import Subscription
 from agent.doors.refusals import Refusals
-from agent.host.bundle.signatures import TrustFiles
+from agent.host.bundle.signatures import trust_files
 from agent.host.channel.identity import Identity
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.channel.mirror import Mirror
@@ -86,11 +86,6 @@ def subscribe(
             refusals=refusals,
         )
     return subscriptions
-
-
-def trust_files(layout: HostLayout, host: AgentConfig) -> TrustFiles:
-    """The files that say whose signatures count."""
-    return TrustFiles(layout.allowed_signers, layout.beneath(host.revoked_keys) if host.revoked_keys else None)
 
 
 def _bus(settings: Subscribe, *, layout: HostLayout) -> NatsBus | None:

@@ -22,6 +22,7 @@ from agent.deploy.ground import Ground
 from agent.deploy.in_force import InForce, Parts
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
+from agent.host.own_process import give_back
 from agent.host.ports import Bundle, Clock, Differs, Service
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage.journal import Journal
@@ -304,3 +305,4 @@ class Deployer:
         finally:
             self._lock.release()
             deployment.mark_consumed()
+            give_back()

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.config import AgentConfig
+from agent.core.layout import HostLayout
 from agent.core.signing import Signer, SigningRules
 from agent.core.sshsig import read_envelope
 from agent.host.bundle.signers import verify
@@ -23,6 +25,11 @@ class TrustFiles:
 
     allowed_signers: Path
     revoked_keys: Path | None = None
+
+
+def trust_files(layout: HostLayout, host: AgentConfig) -> TrustFiles:
+    """The files that say whose signatures count."""
+    return TrustFiles(layout.allowed_signers, layout.beneath(host.revoked_keys) if host.revoked_keys else None)
 
 
 def verify_all(
