@@ -96,7 +96,7 @@ def test_four_commands_lead_from_a_bare_server_to_v3_and_back(
     bare.fill_cache()  # the host has no way out
 
     commands = (
-        ("setup", "--host", "web1", "--package", str(package), *HEALTH, "--yes"),
+        ("setup", "--host", "web1", *HEALTH, "--yes"),  # it builds the package of this checkout
         ("send", "v2", "--host", "web1"),
         ("send", "v3", "--host", "web1"),
         ("rollback", "--host", "web1"),
@@ -106,6 +106,7 @@ def test_four_commands_lead_from_a_bare_server_to_v3_and_back(
         at = time.monotonic()
         code, said = workstation.pusher(*words)
         assert code == 0, f"{words}\n{said}\n{bare.log()}"
+        assert words[0] != "setup" or f"building the package of {REPOSITORY}\n" in said
         seconds.append(f"{words[0]} {time.monotonic() - at:.1f} s")
         if words[1] == "v3":
             assert bare.version() == "v3"
@@ -114,7 +115,7 @@ def test_four_commands_lead_from_a_bare_server_to_v3_and_back(
     print(f"\nfrom a bare server to v3 and back: {len(commands)} commands, {took:.0f} s ({', '.join(seconds)})")
     assert took < 120
 
-    code, said = workstation.pusher(*commands[0])
+    code, said = workstation.pusher(*commands[0], "--package", str(package))
     assert code == 0, said
     assert "to do:" not in said
     assert said.count("already so:") == 4
