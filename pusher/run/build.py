@@ -5,15 +5,21 @@ Invariant: only commands that make files of the release, and what these make. So
 """
 
 import ast
+import posixpath
 import re
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 _COMPILES = re.compile(r"\b(translate compile|pybabel compile|compilemessages)\b")
 _COLLECTS = re.compile(r"\bmanage\.py collectstatic\b|\bdjango-admin collectstatic\b")
 _COLLECT = "python manage.py collectstatic --noinput"
 _BYTES_MOST = 1_000_000
+_PROJECT = PurePosixPath("/project")
+"""Stands for the folder of the project, wherever that is."""
+_DEPTH = 20
+"""So many names and functions may lead to a path. One that leads to itself ends there."""
 
 
 class Steps(NamedTuple):
@@ -48,11 +54,9 @@ def _static_root(folder: Path) -> str:
             tree = ast.parse(file.read_bytes()) if file.stat().st_size <= _BYTES_MOST else None
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        for node in tree.body if tree else ():
-            if isinstance(node, ast.Assign) and any(
-                getattr(one, "id", "") == "STATIC_ROOT" for one in node.targets
-            ):
-                return _beneath(node.value)
+        at = _PROJECT / file.relative_to(folder).as_posix()
+        if tree and (found := _Settings(tree, at).folder("STATIC_ROOT")):
+            return found
     return ""
 
 
@@ -62,19 +66,65 @@ def _settings(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("*/*/settings*.py"))
 
 
-def _beneath(value: ast.expr) -> str:
-    """What follows the folder in `BASE_DIR / "static"`, `os.path.join(BASE_DIR, "static")`, `str(...)` of one."""
-    match value:
-        case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=str(name))):
-            above = _beneath(left) if isinstance(left, ast.BinOp) else "" if isinstance(left, ast.Name) else None
-            return "" if above is None or not name else f"{above}/{name}".strip("/")
-        case ast.Call(args=[ast.Name(), *rest]) if _is_join(value) and rest:
-            names = [one.value for one in rest if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-            return "/".join(names).strip("/") if len(names) == len(rest) else ""
-        case ast.Call(args=[inner], func=ast.Name(id="str")):
-            return _beneath(inner)
-    return ""
+class _Settings:
+    """The folders that a file of settings names, as far as it says them plainly. `at` is where the file is."""
+
+    def __init__(self, tree: ast.Module, at: PurePosixPath) -> None:
+        self._at = at
+        self._values = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+
+    def folder(self, name: str) -> str:
+        """The folder beneath the project that the variable `name` says; empty if it says none, or another."""
+        try:
+            found = self._path(self._values[name], _DEPTH)
+            return "" if found == _PROJECT else str(found.relative_to(_PROJECT))
+        except (KeyError, ValueError):
+            return ""
+
+    def _path(self, value: ast.expr, depth: int) -> PurePosixPath:
+        """The path that an expression says. Raises: ValueError."""
+        if not depth:
+            raise ValueError
+        above = partial(self._path, depth=depth - 1)
+        match value:
+            case ast.Name(id="__file__"):
+                return self._at
+            case ast.Name(id=name):
+                # A folder from elsewhere (`from .base import BASE_DIR`) is most likely that of the project.
+                return above(self._values[name]) if name in self._values else _PROJECT
+            case ast.BinOp(left=left, op=ast.Div(), right=ast.Constant(value=str(name))):
+                return _joined(above(left), name)
+            case ast.Attribute(value=inner, attr="parent"):
+                return above(inner).parent
+            case ast.Subscript(value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int(n))):
+                parents = above(inner).parents
+                return parents[n] if n < len(parents) else parents[-1]
+            case ast.Call(func=ast.Attribute(attr="dirname"), args=[inner]):
+                return above(inner).parent
+            case ast.Call(func=ast.Attribute(attr="join"), args=[inner, *rest]) if rest:
+                return _joined(above(inner), *map(_text, rest))
+            case ast.Call(func=ast.Attribute(value=inner, attr="joinpath"), args=rest):
+                return _joined(above(inner), *map(_text, rest))
+            case ast.Call(func=ast.Attribute(attr="abspath" | "realpath" | "normpath"), args=[inner]):
+                return above(inner)
+            case ast.Call(func=ast.Attribute(value=inner, attr="resolve" | "absolute"), args=[]):
+                return above(inner)
+            case ast.Call(func=ast.Name(id="str" | "Path"), args=[inner]):
+                return above(inner)
+        raise ValueError
 
 
-def _is_join(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Attribute) and call.func.attr == "join"
+def _joined(folder: PurePosixPath, *names: str) -> PurePosixPath:
+    return PurePosixPath(posixpath.normpath(folder.joinpath(*names)))
+
+
+def _text(value: ast.expr) -> str:
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return value.value
+    raise ValueError

@@ -202,6 +202,30 @@ def test_static_files_of_django_are_collected_where_its_settings_say(
     assert steps.commands == (("python manage.py collectstatic --noinput",) if path else ())
 
 
+@pytest.mark.parametrize(
+    ("lines", "path"),
+    [
+        ("B = Path(__file__).resolve().parent.parent\nSTATIC_ROOT = B / 'made'", "site_/made"),
+        ("B = Path(__file__).parents[2]\nSTATIC_ROOT = B.joinpath('made', 'all')", "made/all"),
+        (
+            "import os\nB = os.path.dirname(os.path.abspath(__file__))\nSTATIC_ROOT = os.path.join(B, 'm')",
+            "site_/settings/m",
+        ),
+        ("P = dirname(__file__)\nB = os.path.dirname(P)\nSTATIC_ROOT = os.path.join(B, '../made')", ""),
+        ("B = os.path.dirname(os.path.dirname(__file__))\nSTATIC_ROOT = os.path.join(B, '../made')", "made"),
+        ("STATIC_ROOT = Path(__file__).parents[99] / 'made'", ""),
+        ("STATIC_ROOT = Path(__file__).parents[2]", ""),
+        ("A = B\nB = A\nSTATIC_ROOT = A / 'made'", ""),
+        ("STATIC_ROOT = BASE_DIR / 7", ""),
+    ],
+)
+def test_the_folder_of_static_files_is_looked_up_from_where_the_settings_are(
+    lines: str, path: str, tmp_path: Path
+) -> None:
+    written(tmp_path, {"manage.py": MANAGE, "site_/settings/base.py": f"{lines}\n"})
+    assert find_build(tmp_path).paths == ((path,) if path else ())
+
+
 def test_each_key_comes_from_the_first_that_says_it(tmp_path: Path) -> None:
     written(tmp_path, {"app.py": FLASK, "Procfile": "web: waitress-serve a:b\nrelease: x\n"})
     mine = RunSection(start="gunicorn mine:app")
