@@ -128,7 +128,7 @@ def test_four_commands_lead_from_a_bare_server_to_v3_and_back(
     assert "its agent answers you" in said
     assert "your key is trusted there" in said
     assert "the default package index does not answer there" in said  # as it has no way out
-    bare.machine.run("mkdir", "/etc/systemd/system/pusher-agent.service.d")
+    bare.machine.run("mkdir", "--parents", "/etc/systemd/system/pusher-agent.service.d")
     proxy = "[Service]\nEnvironment=https_proxy=http://127.0.0.1:9\n"
     (bare.machine.root / "etc/systemd/system/pusher-agent.service.d/proxy.conf").write_text(proxy)
     bare.machine.run("systemctl", "daemon-reload")
