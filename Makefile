@@ -25,8 +25,8 @@ ONLY :=
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { sub(/:.*/, "", $$1); printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: setup-venv setup-demo setup-test
-setup-venv setup-demo setup-test: setup-%:
+.PHONY: setup-venv setup-demo setup-test setup-pictures
+setup-venv setup-demo setup-test setup-pictures: setup-%:
 	@packaging/setup-dev $*
 
 .PHONY: venv
@@ -108,7 +108,7 @@ release: setup-venv ## build sdist, wheel and package of this commit, and sign t
 	@packaging/release "$(KEY)"
 
 .PHONY: pictures
-pictures: setup-test ## take the pictures of the terminal in docs/pictures again, and those of the page into dist/pictures
+pictures: setup-pictures ## take the pictures of docs/pictures again, and more of the page into dist/pictures
 	$(bin)/python -m tests.docs.pictures
 	$(bin)/python -m tests.browser.pictures
 

@@ -1,6 +1,7 @@
 """A real browser, driven: Debian's chromium, without a window, and without looking for anything in the network."""
 
 import asyncio
+import base64
 import json
 import os
 import time
@@ -74,7 +75,7 @@ class Browser:
     async def scheme(self, name: str) -> None:
         """Prefer `light` or `dark`."""
         features = [{"name": "prefers-color-scheme", "value": name}]
-        await self.tell("Emulation.setEmulatedMedia", {"features": features})
+        await self.tell("Emulation.setEmulatedMedia", {"media": "screen", "features": features})
 
     async def tell(self, command: str, parameters: dict[str, Any]) -> Any:
         """A command of the DevTools protocol."""
@@ -83,6 +84,13 @@ class Browser:
     async def shoot(self, file: Path) -> None:
         """A picture of what can be seen."""
         await _in_thread(lambda: self.driver.save_screenshot(str(file)))
+
+    async def print(self, wide: int, high: int) -> bytes:
+        """The page on one sheet of so many pixels, as PDF: as on the screen, once `scheme` was called."""
+        inches = {"paperWidth": wide / 96, "paperHeight": high / 96}
+        margins = dict.fromkeys(("marginTop", "marginBottom", "marginLeft", "marginRight"), 0)
+        options = {"printBackground": True, "pageRanges": "1", **inches, **margins}
+        return base64.b64decode((await self.tell("Page.printToPDF", options))["data"])
 
     async def messages(self) -> list[str]:
         """What the browser itself complained about since it was asked last: errors of scripts, refused content."""

@@ -1,7 +1,7 @@
 """Pictures of the page, for people who want to see it before they install anything: `make pictures`.
 
-They are made into `dist/pictures/`: a picture in pixels is no text, so it is not kept in the project. What the
-page weighs and how soon it is there is printed with them.
+Those of the documents are text and stand in `docs/pictures/`. The others are made of pixels, which the project
+does not keep: they go to `dist/pictures/`. What the page weighs and how soon it is there is printed with them.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from pusher.wire.page import AGENT_FILES, AGENT_START, DASHBOARD_FILES, DASHBOAR
 from pusher.wire.report import Named
 from tests.browser.browser import NARROW, WIDE, Browser, browsing
 from tests.browser.dashboards import dashboard
+from tests.browser.prints import draw
 from tests.conftest import make_venv
 from tests.docs.documents import REPOSITORY
 from tests.host import APP, Host, hook, make_key, running, wsgi
@@ -25,10 +26,13 @@ from tests.publishing import Publisher
 from tests.reporting import Reporting
 
 PICTURES = REPOSITORY / "dist/pictures"
+DRAWN = REPOSITORY / "docs/pictures"
 PAGE = REPOSITORY / "pusher/wire/page"
 BROKEN = {"app.py": "import shop\n", "requirements.txt": "gunicorn==22.0.0\n"}
 FIRST = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 FLEET = 40
+COLUMN = 960
+"""Pixels: in a column of text, words of a wider picture could not be read."""
 
 
 async def main() -> int:
@@ -80,6 +84,12 @@ async def one_host(browser: Browser, web1: Host) -> None:
     sending = asyncio.create_task(web1.deploy(wsgi("v4") | {"hooks/before-symlink": waits}, "v4"))
     await browser.says("migrating", "#deployment")
     await take(browser, "agent-deploying")
+    await browser.scheme("dark")
+    await keep(
+        browser, "page-dark", COLUMN, "the page while a version is being deployed, dark", before="#releases"
+    )
+    await browser.scheme("light")
+    await browser.resize(WIDE[0], 1500)
     gate.touch()
     await sending
     await web1.send(BROKEN, "v5")
@@ -90,7 +100,11 @@ async def one_host(browser: Browser, web1: Host) -> None:
     await take(browser, "agent-dark")
     await browser.resize(NARROW[0], 2400)
     await take(browser, "agent-narrow")
+    # The log stays out of the pictures of the documents: it names folders of this machine.
+    await keep(browser, "page-narrow", NARROW[0], "the page on a narrow screen", before="#releases")
     await browser.scheme("light")
+    title = "the page of a host: a version is live, the next one was refused"
+    await keep(browser, "page-light", COLUMN, title, before="#history")
 
 
 async def several_hosts(browser: Browser, folder: Path, web1: Host, web2: Host) -> None:
@@ -104,6 +118,7 @@ async def several_hosts(browser: Browser, folder: Path, web1: Host, web2: Host) 
         await browser.open(run.address)
         await browser.says("2 unwell", "#hosts")
         await take(browser, "dashboard")
+        await keep(browser, "dashboard", COLUMN, "two hosts, and one that does not answer")
         await browser.resize(*WIDE)
         await browser.click("#hosts tbody tr:nth-child(3) a")
         await browser.says("v3", "#live .big")
@@ -154,6 +169,14 @@ async def take(browser: Browser, name: str) -> None:
     """One picture."""
     file = PICTURES / f"{name}.png"
     await browser.shoot(file)
+    print(file.relative_to(REPOSITORY))
+
+
+async def keep(browser: Browser, name: str, wide: int, title: str, *, before: str | None = None) -> None:
+    """One picture of the documents."""
+    file = DRAWN / f"{name}.svg"
+    text = await draw(browser, wide, title=title, before=before)
+    await asyncio.to_thread(file.write_text, text)
     print(file.relative_to(REPOSITORY))
 
 
