@@ -4,6 +4,7 @@ Each tier has a budget of seconds, summed over its tests. A run of all tests end
 """
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,11 @@ BUDGETS_S = {
 }
 """Seconds of tests, not of waiting: three workers run side by side. Over its budget, a tier is named, not failed:
 a slow machine is no defect."""
+
+
+# A shell ignores Ctrl-C for what it starts in the background, and each program inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
