@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -26,6 +25,7 @@ from pusher.bundle.archive import write_bundle
 from pusher.bundle.signed_manifest import SignedManifest
 from pusher.bundle.tree import read_tree
 from pusher.wire import File, Manifest
+from tests.ports import free_port
 
 APP = "flask-demo"
 MONTH_MS = 30 * 24 * 3600 * 1000
@@ -256,10 +256,3 @@ async def running(host: Host) -> AsyncIterator[Host]:
 def make_key(path: Path) -> None:
     """A throw-away signing key."""
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)), check=True)
-
-
-def free_port() -> int:
-    """A port that nothing listens on, chosen by the kernel."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

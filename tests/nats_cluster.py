@@ -14,7 +14,7 @@ import nkeys
 from nats.aio.client import Client
 from nats.js.api import KeyValueConfig
 
-from tests.host import free_port
+from tests.ports import free_port
 
 SERVER = Path(sys.executable).with_name("nats-server")
 NODES = 3

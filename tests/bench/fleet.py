@@ -50,8 +50,9 @@ from pusher.wire import File, Manifest, WireError, parse_index_line
 from pusher.wire.channel import Rollout, report_name, split_signed, subject
 from pusher.wire.report import REPORT_BYTES, REPORT_NAMESPACE, Report
 from tests.bench.listening import Passing, listening
-from tests.host import free_port, make_key
+from tests.host import make_key
 from tests.nats_cluster import Cluster
+from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.subscribed_host import SubscribedHost
 

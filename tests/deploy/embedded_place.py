@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import pwd
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from agent.host.embedded.service import Delays, Embedded, StartProcess
 from agent.host.ports import Placed, Running
 from agent.host.run import health, process
 from pusher.wire import Problem
+from tests.ports import free_port
 from tests.runs import say_run
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -64,11 +64,6 @@ def slow(seconds):
     time.sleep(seconds)
     return {{"version": {version!r}}}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class Impatient(SystemClock):

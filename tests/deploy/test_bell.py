@@ -26,7 +26,7 @@ from pusher.errors import Unreachable as NoAnswer
 from pusher.fleet.inventory import adopt
 from pusher.repository.bell import ring
 from pusher.wire.channel import bell_name, channel_name, report_name
-from tests.host import free_port
+from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.reporting import Reporting
 from tests.subscribed_host import PatientClock, SubscribedHost, following

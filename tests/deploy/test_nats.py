@@ -27,9 +27,10 @@ from pusher.repository.object_store import ObjectStore
 from pusher.wire import Problem, Refused
 from pusher.wire.channel import bell_name, report_name
 from pusher.wire.report import REPORT_BYTES, Named
-from tests.host import Host, free_port, running, wsgi
+from tests.host import Host, running, wsgi
 from tests.nats_cluster import SERVER, Cluster, make_seed
 from tests.object_store import BUCKET, credentials, storing, variables
+from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.reporting import Reporting
 from tests.subscribed_host import PatientClock, SubscribedHost, following

@@ -11,7 +11,8 @@ import pytest
 from agent.core.config import parse_agent
 from pusher.wire import Refused
 from tests.deploy.shell import Shell
-from tests.host import APP, Host, free_port, running, wsgi
+from tests.host import APP, Host, running, wsgi
+from tests.ports import free_port
 from tests.receiver import Receiver, receiving
 
 

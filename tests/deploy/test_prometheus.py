@@ -16,7 +16,8 @@ import aiohttp
 import pytest
 
 from agent.doors.http.families import METRICS
-from tests.host import APP, Host, free_port, hook, running, wsgi
+from tests.host import APP, Host, hook, running, wsgi
+from tests.ports import free_port
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 ALERTS = PACKAGING / "prometheus/pusher-agent-alerts.yml"

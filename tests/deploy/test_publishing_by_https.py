@@ -28,7 +28,7 @@ from pusher.repository.folder import Folder
 from pusher.repository.web_folder import WebFolder
 from pusher.wire import Code, Problem, Refused
 from pusher.wire.channel import brake_name, channel_name, object_name
-from tests.host import free_port
+from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.subscribed_host import PatientClock, SubscribedHost, following
 

@@ -10,7 +10,8 @@ from pusher.repository.address import open_repository
 from pusher.repository.remote_folder import RemoteFolder
 from pusher.transport.hosts import Ssh
 from pusher.wire import Failed, Refused
-from tests.host import free_port, make_key
+from tests.host import make_key
+from tests.ports import free_port
 from tests.publishing import APP, Publisher
 from tests.sshd import MISSING, USER, Server
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pyte
 import pyte.screens
 
-from tests.deploy.embedded_place import free_port
 from tests.docs.documents import REPOSITORY
+from tests.ports import free_port
 from tests.terminal import Terminal
 
 PICTURES = REPOSITORY / "docs/pictures"

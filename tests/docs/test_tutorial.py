@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.embedded_place import free_port
 from tests.docs.documents import REPOSITORY, blocks
+from tests.ports import free_port
 
 FOLDER = "/tmp/first-releases"
 SET_UP = "make venv\nsource .venv/bin/activate\n"

@@ -9,7 +9,8 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from pusher.wire import RunProcess, RunSection
-from tests.host import APP, Host, free_port, running, wsgi
+from tests.host import APP, Host, running, wsgi
+from tests.ports import free_port
 
 WORKER = "import time\nprint('at work', flush=True)\nwhile True:\n    time.sleep(60)\n"
 

@@ -12,7 +12,7 @@ from pusher.config import load
 from pusher.errors import Unreachable
 from pusher.transport.client import Client
 from pusher.wire import Code, Event, Failed, Happened, LogLine, LogUnit, Refused
-from tests.host import free_port
+from tests.ports import free_port
 from tests.unit.scripted_agent import ABOUT, EVENTS, STATUS, STEP, Run
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note
 

@@ -17,7 +17,8 @@ from typing import Protocol
 
 from tests.bench.place import BIN, ENVIRONMENT
 from tests.field.shapes import Shape
-from tests.host import free_port, make_key
+from tests.host import make_key
+from tests.ports import free_port
 from tests.system.server import Server
 
 _PAUSE_S = 0.02

@@ -15,7 +15,7 @@ import pytest
 
 from pusher.config import Settings
 from pusher.fleet.survey import survey
-from tests.host import free_port
+from tests.ports import free_port
 from tests.system.machine import Machine, frozen, machine
 from tests.system.server import APP, COVERAGE, REPOSITORY, Server, binds, prepare
 from tests.system.versions import ONLY_AS_CANDIDATE, write

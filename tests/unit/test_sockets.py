@@ -13,11 +13,7 @@ import pytest
 from agent.host.net import sockets
 from agent.host.net.accepting import accepts
 from pusher.wire import Code, Refused
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+from tests.ports import free_port
 
 
 @pytest.fixture

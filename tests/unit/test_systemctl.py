@@ -15,7 +15,7 @@ from agent.host.run.process import until_pid_ends
 from agent.host.systemd import systemctl
 from agent.host.systemd.hooks import hook_script
 from agent.host.systemd.systemctl import control_argv, journal_argv, parse_state, show_argv, timers_argv
-from tests.host import free_port
+from tests.ports import free_port
 
 
 def test_the_commands_are_these() -> None:
