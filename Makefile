@@ -15,6 +15,9 @@ sources := agent pusher tests app-src
 # A file to a worker, for its tests share hosts; in the order of the folders, so that what takes long does not come last.
 workers := -n 3 --dist loadfile --no-loadscope-reorder
 
+# What failed beside others is asked once more, alone: a stalled machine is no defect, but it is named.
+alone = $(bin)/coverage run -m tests.alone
+
 # For example: make test PYTEST="tests/unit -k wire" (a part of the tests, so no gates);
 # make constraints UPGRADE=--upgrade
 PYTEST :=
@@ -39,7 +42,7 @@ demo: setup-demo ## deploy, break and roll back the sample application, on this 
 .PHONY: test
 test: setup-test lint ## lint, then all tests, then the coverage gates
 	@$(bin)/coverage erase
-	$(strip $(bin)/coverage run -m pytest $(workers) $(PYTEST))
+	$(strip $(bin)/coverage run -m pytest $(workers) $(PYTEST))$(if $(PYTEST),, || { (($$? == 1)) && $(alone); })
 	@$(bin)/coverage combine --quiet
 	$(if $(PYTEST),,@$(MAKE) --no-print-directory coverage)
 

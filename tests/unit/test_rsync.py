@@ -108,7 +108,7 @@ def test_without_a_mark_nothing_is_dropped(tmp_path: Path) -> None:
 
 def test_a_shell_that_prints_something_is_not_taken_for_a_missing_mark(tmp_path: Path) -> None:
     chatty = tmp_path / "shell"
-    chatty.write_text("#!/bin/sh\necho Welcome to web1!\n")
+    chatty.write_text('#!/bin/sh\necho Welcome to web1!\nshift\nexec "$@"\n')
     chatty.chmod(0o755)
     with pytest.raises(Unreachable, match="something there writes before rsync does"):
         rsync.check_mark(rsync.mark_argv("web1:/x", shell=str(chatty)), Host("web1", Ssh("web1")))
