@@ -6,8 +6,10 @@ patches nothing.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from agent.core.config import AppConfig
+from agent.core.layout import HostLayout
 from agent.host.clock import SystemClock
 from agent.host.ports import Clock, HookRunner, Service, SideProcesses
 from agent.host.storage.database import Database
@@ -56,6 +58,25 @@ def _systemd_processes(*args: Any, **named: Any) -> "UnitProcesses":
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Supervisor:
+    """What keeps one app running: its service, and what runs its workers and timers.
+
+    `children` are those of the two whose parent is the agent: they have to end with it. What systemd runs goes on:
+    `close` only ends the watching.
+    """
+
+    service: Service
+    processes: SideProcesses
+    children: tuple[Service | SideProcesses, ...]
+    close: Callable[[], None]
+
+    def adopt(self, config: AppConfig) -> None:
+        """Use this configuration from the next start on."""
+        self.service.adopt(config)
+        self.processes.adopt(config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """The machine that an agent runs on. The defaults are the real one.
 
@@ -72,3 +93,25 @@ class Machine:
     systemd: "Callable[..., Awaitable[Systemd]]" = _systemd
     systemd_hooks: Callable[..., HookRunner] = _systemd_hooks
     systemd_processes: "Callable[..., UnitProcesses]" = _systemd_processes
+
+    async def supervisor(
+        self, app: str, config: AppConfig, *, kind: Literal["systemd", "embedded"], host: HostLayout
+    ) -> Supervisor:
+        """What keeps an app running on a host of this kind. What runs already is left alone."""
+        if kind == "embedded":
+            from agent.host.embedded.log_buffer import LogBuffer
+
+            log = LogBuffer(self.clock)
+            service = self.embedded(app, config, host=host, clock=self.clock, log=log)
+            processes = self.embedded_processes(app, config, host=host, clock=self.clock, log=log, disk=self.disk)
+            return Supervisor(
+                service=service, processes=processes, children=(processes, service), close=lambda: None
+            )
+        units = await self.systemd(app, config, host=host, clock=self.clock)
+        beside = self.systemd_processes(app, config, host=host, clock=self.clock)
+
+        def close() -> None:
+            beside.close()
+            units.close()
+
+        return Supervisor(service=units, processes=beside, children=(), close=close)

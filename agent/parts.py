@@ -3,6 +3,7 @@
 Invariant: none of them has a state that must outlive it. When the file was changed, they are all made anew.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.config import AgentConfig, AppConfig
@@ -29,59 +30,51 @@ from agent.host.bundle.signatures import trust_files
 from agent.host.dependencies.builder import Builder, LocalBuilder
 from agent.host.dependencies.pythons import Pythons
 from agent.host.dependencies.venvs import Venvs
-from agent.host.ports import HookRunner, Service, SideProcesses
+from agent.host.ports import HookRunner
 from agent.host.releases.revocations import Revocations
 from agent.host.releases.store import ReleaseStore
-from agent.host.storage.disk import Disk
 from agent.host.storage.journal import Journal
-from agent.machine import Machine
+from agent.machine import Machine, Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostParts:
+    """What the apps of a host have in common."""
+
+    layout: HostLayout
+    config: AgentConfig
+    machine: Machine
+    journal: Journal
+    uv_binary: Path
+    pythons: Pythons
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the agent is the parent of the apps."""
+        return self.config.service == "embedded"
 
 
 def make_parts(
     name: str,
     config: AppConfig,
     *,
+    host: HostParts,
     store: ReleaseStore,
-    layout: HostLayout,
-    host: AgentConfig,
-    service: Service,
-    processes: SideProcesses,
-    machine: Machine,
-    journal: Journal,
-    uv_binary: Path,
-    pythons: Pythons,
+    supervisor: Supervisor,
     status_line: StatusLine,
 ) -> Parts:
     """The parts of an app's deployments that are made from one reading of its file."""
-    disk, clock, rules = machine.disk, machine.clock, rules_of(name, config, layout, host)
-    trust = trust_files(layout, host)
+    layout, disk, clock, journal = host.layout, host.machine.disk, host.machine.clock, host.journal
+    service, processes, limits = supervisor.service, supervisor.processes, host.config.limits
+    rules, trust = rules_of(name, config, host), trust_files(layout, host.config)
     revocations = Revocations(store.layout, files=trust, rules=config.signing, allowed=config.allow_revoked)
     retention = Retention(name, config.keep_releases, store, disk, journal, revocations)
-    hooks: HookRunner
-    builder: Builder
-    if host.service == "embedded":
-        hooks = machine.embedded_hooks(config, host=layout)
-        builder = LocalBuilder(disk, store.layout.staging / "build")
-    else:
-        from agent.host.systemd.dependencies import UnitBuilder  # here: no other kind of host needs it
-
-        hooks = machine.systemd_hooks(name, config, host=layout)
-        builder = UnitBuilder(name, disk, host=layout)
-    build = Build(
-        store,
-        builder,
-        disk,
-        clock,
-        host.limits.tree,
-        config.shared,
-        layout.beneath(config.environment_file) if config.environment_file else None,
-        config.dependencies.deadline_s,
-    )
-    venvs = _venvs(config, layout=layout, disk=disk, uv_binary=uv_binary, builder=builder, pythons=pythons)
+    hooks, builder = _of_kind(name, config, host=host, store=store)
+    venvs = _venvs(config, host=host, builder=builder)
     dependencies = Dependencies(store, disk, venvs, journal)
     executor = Executor(
         steps={
-            Step.UNPACK: Unpack(store, disk, host.limits.tree, rules),
+            Step.UNPACK: Unpack(store, disk, limits.tree, rules),
             Step.LINK_SHARED: LinkShared(store.layout, config, disk),
             Step.DEPENDENCIES: dependencies,
             Step.PREFLIGHT: Preflight(store, config, service, clock, processes, dependencies.renew),
@@ -92,7 +85,7 @@ def make_parts(
             Step.CLEANUP: Cleanup(store, retention, venvs, journal),
         },
         hooks=Hooks(store, layout.hooks(name), hooks, clock),
-        build=build.run,
+        build=_build(config, host=host, store=store, builder=builder).run,
         store=store,
         journal=journal,
         clock=clock,
@@ -101,11 +94,11 @@ def make_parts(
     admission = Admission(
         name,
         config=config,
-        host=host.name,
-        limits=host.limits,
+        host=host.config.name,
+        limits=limits,
         rules=rules,
         trust=trust,
-        pythons=pythons,
+        pythons=host.pythons,
         disk=disk,
         journal=journal,
         clock=clock,
@@ -113,22 +106,45 @@ def make_parts(
     return Parts(config, admission, executor, retention, venvs, revocations)
 
 
-def rules_of(name: str, config: AppConfig, layout: HostLayout, host: AgentConfig) -> RunRules:
+def rules_of(name: str, config: AppConfig, host: HostParts) -> RunRules:
     """What the host says of how the app's releases run."""
-    return RunRules(name, config, str(layout.app_toml(name)), host.service == "systemd")
+    return RunRules(name, config, str(host.layout.app_toml(name)), not host.embedded)
 
 
-def _venvs(
-    config: AppConfig, *, layout: HostLayout, disk: Disk, uv_binary: Path, builder: Builder, pythons: Pythons
-) -> Venvs:
-    credentials = config.dependencies.credentials_file
+def _of_kind(name: str, config: AppConfig, *, host: HostParts, store: ReleaseStore) -> tuple[HookRunner, Builder]:
+    """What runs the app's hooks, and what builds for it, on this kind of host."""
+    disk, layout = host.machine.disk, host.layout
+    if host.embedded:
+        hooks = host.machine.embedded_hooks(config, host=layout)
+        return hooks, LocalBuilder(disk, store.layout.staging / "build")
+    from agent.host.systemd.dependencies import UnitBuilder  # here: no other kind of host needs it
+
+    hooks = host.machine.systemd_hooks(name, config, host=layout)
+    return hooks, UnitBuilder(name, disk, host=layout)
+
+
+def _build(config: AppConfig, *, host: HostParts, store: ReleaseStore, builder: Builder) -> Build:
+    return Build(
+        store,
+        builder,
+        host.machine.disk,
+        host.machine.clock,
+        host.config.limits.tree,
+        config.shared,
+        host.layout.beneath(config.environment_file) if config.environment_file else None,
+        config.dependencies.deadline_s,
+    )
+
+
+def _venvs(config: AppConfig, *, host: HostParts, builder: Builder) -> Venvs:
+    layout, credentials = host.layout, config.dependencies.credentials_file
     return Venvs(
         AppLayout(layout.beneath(config.path)),
-        disk,
+        host.machine.disk,
         layout.cache,
         config.dependencies,
-        uv_binary,
+        host.uv_binary,
         builder=builder,
         credentials=layout.beneath(credentials) if credentials else None,
-        pythons=pythons,
+        pythons=host.pythons,
     )
