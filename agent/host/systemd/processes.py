@@ -16,10 +16,9 @@ from agent.host.ports import Clock, Placed, ProcessState, Running, TimerState
 from agent.host.run.launch import find_start
 from agent.host.systemd import systemctl
 from agent.host.systemd.process import UnitMain
+from agent.host.systemd.starter import START_S
 from agent.host.systemd.systemctl import State
 from pusher.wire import Code, Failed
-
-_START_S = 60.0
 
 _log = structlog.get_logger()
 
@@ -156,7 +155,7 @@ class UnitProcesses:
 
     def _main(self, unit: str, state: State, placed: Placed) -> UnitMain:
         async def leave(wait: bool) -> None:
-            await systemctl.control("stop", unit, deadline_s=_START_S + self._drain_s, wait=wait)
+            await systemctl.control("stop", unit, deadline_s=START_S + self._drain_s, wait=wait)
 
         return UnitMain(placed, state, unit=unit, address="", clock=self._clock, leave=leave)
 
@@ -166,7 +165,7 @@ class UnitProcesses:
             await self._control("start", *idle)
 
     async def _control(self, verb: str, *units: str) -> None:
-        await systemctl.control(verb, *units, deadline_s=_START_S + self._drain_s)
+        await systemctl.control(verb, *units, deadline_s=START_S + self._drain_s)
 
 
 def _runs(state: State, placed: Placed) -> bool:
