@@ -13,7 +13,8 @@ from agent.core.phases import Phase
 from agent.core.plan import Attempt
 from agent.host.changes import Changes
 from agent.host.ports import Clock, Lines
-from agent.host.storage.journal import Journal, Record
+from agent.host.storage.deployments import Record
+from agent.host.storage.journal import Journal
 from pusher.wire import Event, Happened, Problem
 
 _OUTPUT_LINES = 5_000

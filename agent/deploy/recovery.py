@@ -19,8 +19,9 @@ from agent.deploy.reconcile import reconcile
 from agent.deploy.status_line import StatusLine
 from agent.host.ports import Clock, Service, SideProcesses
 from agent.host.releases.store import ReleaseStore
+from agent.host.storage.deployments import Record
 from agent.host.storage.disk import Disk
-from agent.host.storage.journal import Journal, Record
+from agent.host.storage.journal import Journal
 from pusher.wire import Code, Failed, Problem, WireError
 
 _log = structlog.get_logger()

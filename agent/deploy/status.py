@@ -20,7 +20,8 @@ from agent.deploy.recovery import AppRecovery
 from agent.host.ports import Clock, ProcessState, Service, SideProcesses, TimerState
 from agent.host.releases.sbom import read_sbom
 from agent.host.releases.store import Origin, ReleaseStore
-from agent.host.storage.journal import Journal, Record
+from agent.host.storage.deployments import Record
+from agent.host.storage.journal import Journal
 from pusher.wire import ADDITIONS, Code, LogLine, LogUnit, Refused, format_timestamp
 
 _VERSION = version("pusher-agent")

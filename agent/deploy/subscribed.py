@@ -11,7 +11,8 @@ from agent.core.phases import Phase
 from agent.deploy.lock import DeploymentLock
 from agent.host.ports import Clock
 from agent.host.releases.store import ReleaseStore
-from agent.host.storage.journal import Journal, Record
+from agent.host.storage.deployments import Record
+from agent.host.storage.journal import Journal
 from pusher.wire.report import Named
 
 

@@ -15,7 +15,8 @@ from agent.core.notice import KEPT_MS, Ending, Notice, ending, pause_s
 from agent.host.net.outward import LONGEST_S
 from agent.host.notices.way import Undelivered, Way
 from agent.host.ports import Clock
-from agent.host.storage.journal import Journal, Record
+from agent.host.storage.deployments import Record
+from agent.host.storage.journal import Journal
 from agent.host.storage.notices import WayState
 from pusher.wire import Problem, format_timestamp
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agent.core.history import Tables, What, before, difference, digest_of, line
+from agent.core.plan import Attempt
+from agent.core.releases import Release
 from pusher.wire import Head
 
 SCHEMA = """
@@ -24,6 +26,14 @@ def head(db: sqlite3.Connection, app: str) -> Head:
         "select record, hash from history where app = ? order by record desc limit 1", (app,)
     ).fetchone()
     return Head(row["record"], row["hash"]) if row else Head()
+
+
+def read(db: sqlite3.Connection, app: str, *, after: int, most: int) -> list[bytes]:
+    """At most `most` records of an app's history, those after the one of this number, in order."""
+    rows = db.execute(
+        "select line from history where app = ? and record > ? order by record limit ?", (app, after, most)
+    )
+    return [bytes(row["line"]) for row in rows]
 
 
 def append(db: sqlite3.Connection, app: str, what: What, **facts: Any) -> Head:
@@ -50,11 +60,29 @@ def begin_all(db: sqlite3.Connection) -> dict[str, int]:
     return begun
 
 
-def deployment_facts(row: sqlite3.Row) -> dict[str, Any]:
+def begun_facts(attempt: Attempt, *, manifest: str, started: int) -> dict[str, Any]:
     """What a record says about the beginning of a deployment."""
     return {
-        **{key: row[key] for key in ("id", "kind", "release", "version", "previous", "manifest", "started")},
-        "by": row["made_by"],
+        "id": attempt.id,
+        "kind": attempt.kind.value,
+        "release": attempt.release,
+        "version": attempt.version,
+        "previous": attempt.previous,
+        "manifest": manifest,
+        "started": started,
+        "by": attempt.by,
+    }
+
+
+def found_facts(release: Release) -> dict[str, Any]:
+    """What a record says about a release that was found on disk."""
+    return {
+        "id": release.id,
+        "version": release.version,
+        "standing": release.standing.value,
+        "created": release.created,
+        "pinned": False,
+        "by": release.by,
     }
 
 
@@ -109,16 +137,24 @@ def _tables(db: sqlite3.Connection, app: str, *, events: bool) -> Tables:
     releases = db.execute("select * from releases where app = ?", (app,)).fetchall()
     accepted = db.execute("select created from accepted where app = ?", (app,)).fetchone()
     return Tables(
-        begun={row["id"]: deployment_facts(row) for row in deployments},
+        begun={row["id"]: _begun_facts(row) for row in deployments},
         ended={row["id"]: _end_facts(row) for row in deployments if row["finished"] is not None},
-        releases={row["id"]: release_facts(row) for row in releases},
+        releases={row["id"]: _release_facts(row) for row in releases},
         accepted=accepted["created"] if accepted else None,
         events=dict(_events(db, (row["id"] for row in deployments))) if events else {},
     )
 
 
-def release_facts(row: sqlite3.Row) -> dict[str, Any]:
-    """What a record says about a release."""
+def _begun_facts(row: sqlite3.Row) -> dict[str, Any]:
+    """As `begun_facts`, from its row."""
+    return {
+        **{key: row[key] for key in ("id", "kind", "release", "version", "previous", "manifest", "started")},
+        "by": row["made_by"],
+    }
+
+
+def _release_facts(row: sqlite3.Row) -> dict[str, Any]:
+    """As `found_facts`, from its row."""
     return {
         **{key: row[key] for key in ("id", "version", "standing", "created")},
         "pinned": bool(row["pinned"]),

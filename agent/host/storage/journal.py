@@ -6,9 +6,8 @@ Invariant: a method that returned has been flushed to disk; one that raised has 
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.core.channel import Mark
 from agent.core.history import What
@@ -17,54 +16,24 @@ from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
 from agent.core.tally import Tally
+from agent.host.storage import deployments, marks, notices, releases, tallies
 from agent.host.storage import history as records
-from agent.host.storage import marks, notices, tallies
 from agent.host.storage.database import Database
+from agent.host.storage.deployments import Record
 from agent.host.storage.notices import NoticeQueue
 from pusher.wire import Event, Head, Problem
 
-_TABLES = """
-create table deployments (
-    id text primary key, app text not null, kind text not null, release text not null, version text not null,
-    previous text, made_by text not null, manifest text not null default '', phase text not null,
-    resumptions integer not null default 0, started integer not null, finished integer, problem text);
-create index deployments_of_app on deployments (app, id);
-create index deployments_of_manifest on deployments (app, manifest);
-create table events (
-    deployment text not null references deployments (id), seq integer not null, line blob not null,
-    primary key (deployment, seq)) without rowid;
-create table releases (
-    app text not null, id text not null, version text not null, standing text not null,
-    created integer not null, pinned integer not null default 0, venv text not null default '',
-    made_by text not null default '', primary key (app, id)) without rowid;
-create table accepted (app text primary key, created integer not null) without rowid;
-"""
-SCHEMAS = (_TABLES, records.SCHEMA, marks.SCHEMA, tallies.SCHEMA, notices.SCHEMA)
+SCHEMAS = (
+    deployments.SCHEMA + releases.SCHEMA,
+    records.SCHEMA,
+    marks.SCHEMA,
+    tallies.SCHEMA,
+    notices.SCHEMA,
+)
 """What makes the journal of each version from the one before."""
-_RELEASES = "select * from releases where app = ? order by id"
-_NEWEST = (
-    "select max(created) as newest from (select created from accepted where app = ?1"
-    " union all select created from releases where app = ?1)"
-)
-_OF_MANIFEST = (
-    "select * from deployments where app = ? and manifest = ? and kind = 'deploy' order by id desc limit 1"
-)
-_SINCE = "select * from deployments where app = ? and id > ? and finished is not null order by id"
+
 HISTORY = 200
 """How many deployments of an app keep their events; the deployments themselves stay."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A deployment as the journal has it. Times are ms since 1970; `problem` is its document, if it failed."""
-
-    attempt: Attempt
-    phase: Phase
-    manifest: str
-    resumptions: int
-    started: int
-    finished: int | None
-    problem: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,27 +86,21 @@ class Journal:
     async def begin(self, attempt: Attempt, *, manifest: str, created: int, now: int) -> None:
         """Record that a deployment was accepted; for a deploy, also its release and the app's newest `created`."""
 
-        made = created if attempt.kind is Kind.DEPLOY else None
-
         def write(db: sqlite3.Connection) -> None:
-            facts = {**asdict(attempt), "manifest": manifest, "started": now}
-            records.append(db, attempt.app, What.BEGUN, **_begun(facts), created=made)
-            db.execute(
-                "insert into deployments"
-                " (id, app, kind, release, version, previous, made_by, manifest, phase, started)"
-                " values (:id, :app, :kind, :release, :version, :previous, :by, :manifest, :phase, :started)",
-                {**facts, "phase": Phase.VERIFIED},
-            )
-            if attempt.kind is Kind.DEPLOY:
-                db.execute(
-                    "insert into releases (app, id, version, standing, created, made_by)"
-                    " values (?, ?, ?, ?, ?, ?)",
-                    (attempt.app, attempt.release, attempt.version, Standing.CANDIDATE, created, attempt.by),
+            deploy = attempt.kind is Kind.DEPLOY
+            facts = records.begun_facts(attempt, manifest=manifest, started=now)
+            records.append(db, attempt.app, What.BEGUN, **facts, created=created if deploy else None)
+            deployments.begin(db, attempt, manifest=manifest, now=now)
+            if deploy:
+                candidate = Release(
+                    id=attempt.release,
+                    version=attempt.version,
+                    standing=Standing.CANDIDATE,
+                    created=created,
+                    by=attempt.by,
                 )
-                db.execute(
-                    "insert into accepted values (?1, ?2) on conflict do update set created = max(created, ?2)",
-                    (attempt.app, created),
-                )
+                releases.add(db, attempt.app, [candidate])
+                releases.accept(db, attempt.app, created)
 
         await self._database.write(write)
 
@@ -152,11 +115,11 @@ class Journal:
         """Add events to a deployment and, in the same transaction, move it to `phase`."""
 
         def write(db: sqlite3.Connection) -> None:
-            _add_events(db, deployment, events)
+            deployments.add_events(db, deployment, events)
             if phase is not None:
-                db.execute("update deployments set phase = ? where id = ?", (phase, deployment))
+                deployments.set_phase(db, deployment, phase)
             if resumptions is not None:
-                db.execute("update deployments set resumptions = ? where id = ?", (resumptions, deployment))
+                deployments.set_resumptions(db, deployment, resumptions)
 
         await self._database.write(write)
 
@@ -171,14 +134,10 @@ class Journal:
         """Change the standing of releases and the deployment's phase, in one transaction. The history's head."""
 
         def write(db: sqlite3.Connection) -> Head:
-            for release, standing in standings.items():
-                db.execute(
-                    "update releases set standing = ? where app = ? and id = ?",
-                    (standing, attempt.app, release),
-                )
+            releases.set_standings(db, attempt.app, standings)
             if phase is not None:
-                db.execute("update deployments set phase = ? where id = ?", (phase, attempt.id))
-            _add_events(db, attempt.id, events)
+                deployments.set_phase(db, attempt.id, phase)
+            deployments.add_events(db, attempt.id, events)
             return records.append(db, attempt.app, What.STANDS, deployment=attempt.id, standings=standings)
 
         return await self._database.write(write)
@@ -202,16 +161,12 @@ class Journal:
         document = json.dumps(problem.to_document()) if problem else None
 
         def write(db: sqlite3.Connection) -> Head:
-            db.execute(
-                "update deployments set phase = ?, finished = ?, problem = ? where id = ?",
-                (phase, now, document, deployment),
-            )
-            _add_events(db, deployment, events)
-            release = (attempt.app, attempt.release)
+            deployments.end(db, deployment, phase, now=now, problem=document)
+            deployments.add_events(db, deployment, events)
             if standing is not None:
-                db.execute("update releases set standing = ? where app = ? and id = ?", (standing, *release))
+                releases.set_standings(db, attempt.app, {attempt.release: standing})
             if forget:
-                db.execute("delete from releases where app = ? and id = ?", release)
+                releases.forget(db, attempt.app, attempt.release)
             self.notices.add(db, deployment, ending(attempt.kind, phase))
             return records.append(
                 db,
@@ -230,20 +185,16 @@ class Journal:
         self.notices.announce()
         return head
 
-    async def adopt(self, app: str, releases: Iterable[Release]) -> None:
+    async def adopt(self, app: str, found: Iterable[Release]) -> None:
         """Add releases that were found on disk; known ones stay as they are."""
-        found = {one.id: one for one in releases}
+        by_id = {one.id: one for one in found}
 
         def write(db: sqlite3.Connection) -> None:
-            rows = db.execute("select id from releases where app = ?", (app,))
-            new = [found[one] for one in sorted(found.keys() - {row["id"] for row in rows})]
+            known = {one.id for one in releases.read(db, app)}
+            new = [by_id[one] for one in sorted(by_id.keys() - known)]
             if new:
-                records.append(db, app, What.FOUND, releases=[_found(one) for one in new])
-            db.executemany(
-                "insert into releases (app, id, version, standing, created, venv, made_by)"
-                " values (?, ?, ?, ?, ?, ?, ?)",
-                [(app, one.id, one.version, one.standing, one.created, one.venv, one.by) for one in new],
-            )
+                records.append(db, app, What.FOUND, releases=[records.found_facts(one) for one in new])
+                releases.add(db, app, new)
 
         await self._database.write(write)
 
@@ -251,23 +202,20 @@ class Journal:
         """Drop a release: it is no longer on disk."""
 
         def write(db: sqlite3.Connection) -> None:
-            if db.execute("delete from releases where app = ? and id = ?", (app, release)).rowcount:
+            if releases.forget(db, app, release):
                 records.append(db, app, What.GONE, release=release)
 
         await self._database.write(write)
 
     async def set_venv(self, app: str, release: str, key: str) -> None:
         """Record which venv a release needs."""
-        await self._database.write(
-            lambda db: db.execute("update releases set venv = ? where app = ? and id = ?", (key, app, release))
-        )
+        await self._database.write(lambda db: releases.set_venv(db, app, release, key))
 
     async def pin(self, app: str, release: str, *, pinned: bool, by: str) -> bool:
         """Pin or unpin a release; False if there is no such release. `by` is who asked for it."""
 
         def write(db: sqlite3.Connection) -> bool:
-            change = "update releases set pinned = ? where app = ? and id = ?"
-            if not db.execute(change, (pinned, app, release)).rowcount:
+            if not releases.pin(db, app, release, pinned=pinned):
                 return False
             records.append(db, app, What.PINNED, release=release, pinned=pinned, by=by)
             return True
@@ -285,45 +233,35 @@ class Journal:
 
     async def trim(self, app: str) -> None:
         """Drop the events of all but the newest deployments; the deployments stay."""
-        await self._database.write(
-            lambda db: db.execute(
-                "delete from events where deployment in (select id from deployments where app = ?"
-                " order by id desc limit -1 offset ?)",
-                (app, self._history),
-            )
-        )
+        await self._database.write(lambda db: deployments.trim(db, app, keep=self._history))
 
     async def releases(self, app: str) -> list[Release]:
         """Every release of an app that is on disk or being built, oldest first."""
-        return [_release(row) for row in await self._database.read(_RELEASES, (app,))]
+        return await self._database.inspect(lambda db: releases.read(db, app))
 
     async def newest_accepted(self, app: str) -> int | None:
         """The newest `created` of an accepted manifest or of a release on disk; None if there is none."""
-        rows = await self._database.read(_NEWEST, (app,))
-        newest = rows[0]["newest"]
-        return None if newest is None else int(newest)
+        return await self._database.inspect(lambda db: releases.newest_accepted(db, app))
 
     async def unfinished(self, app: str) -> list[Record]:
         """The deployments that no agent has ended, oldest first."""
-        return await self._records("where app = ? and finished is null order by id", (app,))
+        return await self._database.inspect(lambda db: deployments.unfinished(db, app))
 
     async def deployment(self, deployment: str) -> Record | None:
         """The deployment of this id, if there is one."""
-        return next(iter(await self._records("where id = ?", (deployment,))), None)
+        return await self._database.inspect(lambda db: deployments.find(db, deployment))
 
     async def of_manifest(self, app: str, manifest: str) -> Record | None:
         """The newest deployment of a manifest, which is named by its SHA-256 (hex). Rollbacks do not count."""
-        found = await self._database.read(_OF_MANIFEST, (app, manifest))
-        return _record(found[0]) if found else None
+        return await self._database.inspect(lambda db: deployments.of_manifest(db, app, manifest))
 
     async def went_live(self, app: str, release: str) -> Record | None:
         """The newest deployment that made a release live."""
-        where = "where app = ? and release = ? and phase = 'done' order by id desc limit 1"
-        return next(iter(await self._records(where, (app, release))), None)
+        return await self._database.inspect(lambda db: deployments.went_live(db, app, release))
 
     async def history(self, app: str, *, most: int) -> list[Record]:
         """At most `most` deployments, newest first."""
-        return await self._records("where app = ? order by id desc limit ?", (app, most))
+        return await self._database.inspect(lambda db: deployments.newest(db, app, most=most))
 
     async def subscribed(self, app: str, *, wanted: Collection[str], after: str) -> Subscribed:
         """What an app that follows a channel knows of its past: see `Subscribed`. `after` is a deployment's id.
@@ -332,13 +270,12 @@ class Journal:
         """
 
         def ask(db: sqlite3.Connection) -> Subscribed:
-            newest = db.execute(_NEWEST, (app,)).fetchone()["newest"]
-            deploys = (db.execute(_OF_MANIFEST, (app, one)).fetchone() for one in wanted)
+            deploys = (deployments.of_manifest(db, app, one) for one in wanted)
             return Subscribed(
-                releases=[_release(row) for row in db.execute(_RELEASES, (app,))],
-                newest_accepted=newest,
-                known=frozenset(row["manifest"] for row in deploys if row is not None),
-                past=[_record(row) for row in db.execute(_SINCE, (app, after))],
+                releases=releases.read(db, app),
+                newest_accepted=releases.newest_accepted(db, app),
+                known=frozenset(one.manifest for one in deploys if one is not None),
+                past=deployments.ended_since(db, app, after),
             )
 
         return await self._database.inspect(ask)
@@ -363,8 +300,7 @@ class Journal:
         """The newest document that was accepted for a channel; and the app's newest deployment, empty if none."""
 
         def ask(db: sqlite3.Connection) -> tuple[Mark | None, str]:
-            newest = db.execute("select max(id) as id from deployments where app = ?", (app,)).fetchone()["id"]
-            return marks.read(db, app, channel), newest or ""
+            return marks.read(db, app, channel), deployments.newest_id(db, app)
 
         return await self._database.inspect(ask)
 
@@ -381,10 +317,7 @@ class Journal:
 
     async def events(self, deployment: str, *, after: int = 0) -> list[Event]:
         """The events of a deployment whose `seq` is above `after`, in order."""
-        rows = await self._database.read(
-            "select line from events where deployment = ? and seq > ? order by seq", (deployment, after)
-        )
-        return [Event.from_line(row["line"]) for row in rows]
+        return await self._database.inspect(lambda db: deployments.events(db, deployment, after=after))
 
     async def head(self, app: str) -> Head:
         """The head of an app's history."""
@@ -392,10 +325,7 @@ class Journal:
 
     async def records(self, app: str, *, after: int, most: int) -> list[bytes]:
         """At most `most` records of an app's history, those after the one of this number, in order."""
-        rows = await self._database.read(
-            "select line from history where app = ? and record > ? order by record limit ?", (app, after, most)
-        )
-        return [bytes(row["line"]) for row in rows]
+        return await self._database.inspect(lambda db: records.read(db, app, after=after, most=most))
 
     async def audit(self, app: str) -> str:
         """The first sign that an app's history was changed by another hand; empty if there is none.
@@ -413,66 +343,3 @@ class Journal:
             return known[1]
 
         return await self._database.inspect(audit)
-
-    async def _records(self, where: str, values: Sequence[Any]) -> list[Record]:
-        query = f"select * from deployments {where}"  # noqa: S608 - `where` is always a literal of this file
-        return [_record(row) for row in await self._database.read(query, values)]
-
-
-def _add_events(db: sqlite3.Connection, deployment: str, events: Iterable[Event]) -> None:
-    for event in events:
-        row = (deployment, event.seq, event.to_line())
-        if db.execute("insert into events values (?, ?, ?) on conflict do nothing", row).rowcount:
-            tallies.count(db, deployment, event)
-
-
-def _begun(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """As `agent.host.storage.history.deployment_facts`, of a deployment that has no row yet."""
-    return {
-        key: facts[key] for key in ("id", "kind", "release", "version", "previous", "manifest", "started", "by")
-    }
-
-
-def _found(one: Release) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "version": one.version,
-        "standing": one.standing.value,
-        "created": one.created,
-        "pinned": False,
-        "by": one.by,
-    }
-
-
-def _release(row: sqlite3.Row) -> Release:
-    return Release(
-        id=row["id"],
-        version=row["version"],
-        standing=Standing(row["standing"]),
-        created=row["created"],
-        pinned=bool(row["pinned"]),
-        venv=row["venv"],
-        by=row["made_by"],
-    )
-
-
-def _record(row: sqlite3.Row) -> Record:
-    attempt = Attempt(
-        id=row["id"],
-        app=row["app"],
-        kind=Kind(row["kind"]),
-        release=row["release"],
-        version=row["version"],
-        previous=row["previous"],
-        by=row["made_by"],
-        manifest=row["manifest"],
-    )
-    return Record(
-        attempt=attempt,
-        phase=Phase(row["phase"]),
-        manifest=row["manifest"],
-        resumptions=row["resumptions"],
-        started=row["started"],
-        finished=row["finished"],
-        problem=json.loads(row["problem"]) if row["problem"] else None,
-    )
