@@ -5,7 +5,7 @@ Invariant: what is made from the app's file is reached through `InForce`, so non
 
 from functools import partial
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout
 from agent.daemon import App
 from agent.deploy.condition import Condition

@@ -13,7 +13,7 @@ import pytest
 import uv
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from agent.core.config import Dependencies
+from agent.core.config.app import Dependencies
 from agent.core.layout import AppLayout
 from agent.host.dependencies.builder import LocalBuilder
 from agent.host.dependencies.venvs import Venvs

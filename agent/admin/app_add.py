@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.admin.app_file import AppOptions, add_app_options, app_options, app_text, unchecked
 from agent.admin.app_setup import check_root, checked_units, run, set_up
 from agent.admin.command import Command
-from agent.core.config import parse_app
+from agent.core.config.app import parse_app
 from agent.core.layout import HostLayout
 from agent.core.procfile import procfile_processes
 from agent.host.storage.disk import Disk

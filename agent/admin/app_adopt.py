@@ -18,7 +18,7 @@ from agent.admin.app_removal import remove_app
 from agent.admin.app_setup import Run, answer_of, check_root, checked_units, run, set_up
 from agent.admin.command import Command
 from agent.core.adoption import ASKED, OldUnit, parse_unit, shared_of
-from agent.core.config import parse_app
+from agent.core.config.app import parse_app
 from agent.core.layout import HostLayout
 from agent.core.units import Units
 from agent.host.setup import adoption, app_user

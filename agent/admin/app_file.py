@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.core.config import AppConfig, parse_app, parse_listen
+from agent.core.config.app import AppConfig, parse_app, parse_listen
 from agent.core.layout import HostLayout
 from agent.core.run import DEFAULT_START
 from agent.host.setup.config_files import check_apart, read_apps

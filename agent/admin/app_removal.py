@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from agent.admin.app_setup import Run, check_root, config_of, stop_for_good
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT, Units
 from agent.host.setup import app_folders, app_user, user_processes

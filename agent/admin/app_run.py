@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from agent.admin.app_setup import config_of
 from agent.admin.command import Command
 from agent.admin.command_record import CommandRecord
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.host.ports import Placed
 from agent.host.releases.store import ReleaseStore

@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 
 from agent.admin.command import Command
-from agent.core.config import RepositoryConfig, parse_listen, parse_repository
+from agent.core.config.app import RepositoryConfig, parse_listen, parse_repository
 from agent.core.layout import HostLayout
 from agent.host.log import log
 from agent.host.storage.disk import Disk

@@ -12,7 +12,7 @@ from agent.admin.app_file import toml_text
 from agent.admin.app_setup import config_of, run
 from agent.admin.command import Command
 from agent.admin.trust import add_signer, signer_line
-from agent.core.config import AppConfig, parse_app
+from agent.core.config.app import AppConfig, parse_app
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT
 from agent.host.setup.config_files import read_agent

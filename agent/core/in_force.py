@@ -5,7 +5,7 @@ Invariant: what a process holds open, or what every release of the app lies in, 
 
 from typing import Any
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 
 NEEDS_SERVE = ("path", "user", "listen", "subscribe")
 """The keys that are read when the agent starts, and never again."""

@@ -5,7 +5,7 @@ Invariant: each has one name, and its unit is called after it.
 
 from dataclasses import dataclass
 
-from agent.core.config import AppConfig, Process
+from agent.core.config.app import AppConfig, Process
 from agent.core.process_names import numbered
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agent.core.config import AppConfig, Health, Process, Timer
+from agent.core.config.app import AppConfig, Health, Process, Timer
 from pusher.wire import ANY_ANSWER, Code, Refused, RunHealth, RunProcess, RunSection, split_command
 
 DEFAULT_START = "gunicorn -w 2 app:app"

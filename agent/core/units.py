@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.config import AppConfig, parse_listen
+from agent.core.config.app import AppConfig, parse_listen
 from agent.core.environment import CLEAN_PATH
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.processes import Instance, instances, timer_of, unit_of, units_beside

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from packaging.utils import canonicalize_name
 
-from agent.core.config import DEFAULT_INDEX, Dependencies
+from agent.core.config.app import DEFAULT_INDEX, Dependencies
 from agent.core.environment import CLEAN_PATH
 from agent.core.requirement_lines import WHEELS
 from agent.core.requirements import Kind, Wanted

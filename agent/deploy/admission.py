@@ -12,7 +12,7 @@ from itertools import islice, tee
 from pathlib import Path
 
 from agent.core import trust
-from agent.core.config import AppConfig, BundleLimits
+from agent.core.config.app import AppConfig, BundleLimits
 from agent.core.pylock import PYLOCK
 from agent.core.pythons import admits, admitted, unadmitted
 from agent.core.run import RunRules

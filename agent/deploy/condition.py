@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.core.config import Health
+from agent.core.config.app import Health
 from agent.host.ports import Clock, Running, Service
 from agent.host.run.health import Asking
 from pusher.wire import format_timestamp

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.in_force import adopted, said
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.deploy.executor import Executor

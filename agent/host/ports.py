@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.run import Run
 from pusher.wire import LogLine, Manifest, Refused
 

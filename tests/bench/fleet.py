@@ -32,7 +32,7 @@ from typing import ClassVar
 import structlog
 
 from agent.core.channel import TrustedChannel
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.core.plan import Attempt
 from agent.core.signing import SigningRules
 from agent.deploy.admission import Admission, VerifiedManifest

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.host.net.sockets import listen_unix
 from agent.host.ports import Clock, Placed, ProcessState, Running, TimerState

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.core.config import AppConfig, Health
+from agent.core.config.app import AppConfig, Health
 from agent.core.layout import HostLayout
 from agent.host.clock import SystemClock
 from agent.host.embedded.process import Main

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.doors.channel.bell import Bell
 from agent.doors.channel.reading import ChannelReader
 from agent.host.channel.mirror import Mirror, Unreachable

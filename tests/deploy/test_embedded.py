@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.host.embedded.service import Delays, Embedded
 from agent.host.run import process
 from pusher.wire import Code, Failed, Refused

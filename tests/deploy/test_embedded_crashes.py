@@ -101,7 +101,7 @@ AGENT = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, {repository!r})
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.host.clock import SystemClock
 from agent.host.embedded.service import Embedded

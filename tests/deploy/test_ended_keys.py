@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.signing import SigningRules
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.releases.revocations import Revocations

@@ -14,7 +14,7 @@ import uv
 
 from agent.admin.app_setup import answer_of
 from agent.admin.cli import run
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.host.setup.managed_pythons import check_may_change, install, managed, remove
 from agent.host.storage.disk import Disk

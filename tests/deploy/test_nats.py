@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.channel.mirror import Unreachable
 from agent.host.channel.nats_bus import NatsBus

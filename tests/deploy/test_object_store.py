@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.host.channel.mirror import Unreachable
 from agent.host.channel.object_store import ObjectStore as Mirror
 from agent.host.channel.web import WebLimits

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from agent.admin import cli
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.host.channel.web import Web, WebLimits
 from agent.host.storage.disk import Disk
 from agent.repository.logins import Logins, make_password

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uv
 
-from agent.core.config import Dependencies
+from agent.core.config.app import Dependencies
 from agent.core.layout import AppLayout
 from agent.host.dependencies.builder import LocalBuilder
 from agent.host.dependencies.venvs import Venvs

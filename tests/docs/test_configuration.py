@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agent.core.config import (
+from agent.core.config.app import (
     AgentConfig,
     AppConfig,
     BundleLimits,

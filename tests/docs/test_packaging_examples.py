@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from agent.admin import cli
-from agent.core.config import parse_app
+from agent.core.config.app import parse_app
 from tests.docs.documents import REPOSITORY
 
 CLOUD_INIT = REPOSITORY / "packaging/cloud-init/user-data.yml"

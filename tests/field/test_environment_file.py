@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.environment_file import parse_environment_file
 from agent.core.layout import HostLayout
 from agent.host.run.environment import unusable_environment

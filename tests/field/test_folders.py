@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout
 from agent.core.plan import Attempt, Kind
 from agent.deploy.steps.link_shared import LinkShared

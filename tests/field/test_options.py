@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.core.config import parse_app
+from agent.core.config.app import parse_app
 
 
 def test_the_usual_settings_are_options(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import render_units
 from agent.deploy.steps.link_shared import LinkShared

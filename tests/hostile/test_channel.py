@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.host.channel.mirror import Mirror
 from agent.host.channel.web import Web, WebLimits
 from pusher.bundle.sign import sign

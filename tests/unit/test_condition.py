@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from agent.core.config import Health
+from agent.core.config.app import Health
 from agent.deploy.condition import Condition
 from agent.host.clock import SystemClock
 from agent.host.ports import Placed, Running, Service

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from agent.core.config import clashes, parse_agent, parse_app, parse_listen
+from agent.core.config.app import clashes, parse_agent, parse_app, parse_listen
 from agent.core.processes import instances
 from pusher.wire import Code, Refused
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.host.channel.identity import Identity
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.storage.disk import Disk

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import Health
+from agent.core.config.app import Health
 from agent.core.run import Run
 from agent.host.clock import SystemClock
 from agent.host.net import accepting, sockets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.host.run.hooks import EmbeddedHookRunner, Hook, find
 from pusher.wire import Code, Failed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.host.systemd.journalctl import journal_of, log_argv, parse_entry, units_of
 from pusher.wire import Code, Failed, LogLine, LogUnit
 

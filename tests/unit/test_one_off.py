@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.one_off import SCRIPT, OneOff, box, run_argv, scope_argv
 from agent.host.systemd.unit_files import read_templates, rendered

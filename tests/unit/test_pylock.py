@@ -5,7 +5,7 @@ import json
 import pytest
 from packaging.tags import parse_tag
 
-from agent.core.config import Dependencies
+from agent.core.config.app import Dependencies
 from agent.core.pylock import PACKAGES_MOST, check_python, lacking_wheels, without_wheel
 from agent.core.requirements import Kind, Wanted, read_wanted
 from agent.core.toml_text import DOTS_MOST

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.core.config import parse_app
+from agent.core.config.app import parse_app
 from agent.core.run import Run, RunRules, parse_run, run_text, start_text, with_additions
 from pusher.wire import ANY_ANSWER, Refused, RunHealth, RunProcess, RunSection
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing

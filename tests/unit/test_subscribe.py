@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.admin.cli import run
-from agent.core.config import parse_app
+from agent.core.config.app import parse_app
 from agent.core.layout import HostLayout
 from pusher.wire import Refused
 from tests.host import make_key

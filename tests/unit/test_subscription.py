@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.doors.channel.subscription import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from agent.host.channel.local_folder import LocalFolder
 from pusher.wire import Code

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.config import AppConfig, Health, parse_app
+from agent.core.config.app import AppConfig, Health, parse_app
 from agent.core.layout import HostLayout
 from agent.core.polkit import VERBS, render_rule
 from agent.core.units import MARK, Units, every_unit, exec_word, render_drop_in

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import Dependencies
+from agent.core.config.app import Dependencies
 from agent.core.environment import CLEAN_PATH
 from agent.core.requirements import Kind, Wanted, read_wanted
 from agent.core.venv import (

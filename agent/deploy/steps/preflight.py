@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.plan import Attempt
 from agent.core.run import SERVICE
 from agent.deploy.steps.step import Inputs, placed

@@ -30,7 +30,7 @@ from agent.core.channel import (
     decide,
     spread_left,
 )
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.core.window import parse_window
 from agent.deploy.deployer import Rollback, Send
 from agent.deploy.subscribed import Subscribed

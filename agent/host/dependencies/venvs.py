@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.build_needs import debian_packages
-from agent.core.config import Dependencies
+from agent.core.config.app import Dependencies
 from agent.core.layout import AppLayout
 from agent.core.pylock import check_python
 from agent.core.pythons import Python

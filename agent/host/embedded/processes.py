@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.processes import Instance, instances
 from agent.host.embedded import orphans

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import structlog
 
-from agent.core.config import AppConfig, Timer
+from agent.core.config.app import AppConfig, Timer
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.run import RunRules
 from agent.host.ports import Clock, TimerState

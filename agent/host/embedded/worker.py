@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from agent.core.backoff import Backoff
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.processes import Instance
 from agent.host.embedded import orphans

@@ -1,6 +1,6 @@
 """An app's environment file as it lies on this host."""
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.environment_file import parse_environment_file
 from agent.core.layout import HostLayout
 from pusher.wire import Refused

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import aiohttp
 from yarl import URL
 
-from agent.core.config import Health, parse_listen
+from agent.core.config.app import Health, parse_listen
 from agent.core.ending import find_cause, without_noise
 from agent.host.net.sockets import short_path
 from agent.host.ports import Clock, Running

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HOOKS_FOLDER, HostLayout
 from agent.host.ports import Lines
 from agent.host.run import process

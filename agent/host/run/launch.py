@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.environment import Account, app_environment, trampoline
 from agent.core.environment_file import parse_environment_file
 from agent.core.layout import HostLayout

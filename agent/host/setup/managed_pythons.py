@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.pythons import Python, fits, real_path
 from agent.core.venv import COMPLETE, facts_argv

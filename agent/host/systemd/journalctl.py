@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, SubprocessError, run
 from typing import Any, cast
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.environment import CLEAN_PATH
 from agent.core.processes import instances, unit_of
 from agent.core.units import AGENT, Units

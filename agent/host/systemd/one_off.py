@@ -9,7 +9,7 @@ import secrets
 import subprocess
 from collections.abc import Sequence
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.one_off import OneOff, box, run_argv, scope_argv
 from agent.core.units import Units

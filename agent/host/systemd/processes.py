@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.processes import instances, timer_of, unit_of
 from agent.host.ports import Clock, Placed, ProcessState, Running, TimerState

@@ -6,7 +6,7 @@ Invariant: nothing here changes anything. What the agent may not read is judged 
 import asyncio
 import re
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.units import every_unit
 from agent.host.ports import Differs

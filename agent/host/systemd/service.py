@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from agent.core.backoff import Backoff
-from agent.core.config import AppConfig, parse_listen
+from agent.core.config.app import AppConfig, parse_listen
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.run import RunRules
 from agent.core.units import Units

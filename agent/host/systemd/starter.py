@@ -10,7 +10,7 @@ import os
 
 import structlog
 
-from agent.core.config import AppConfig
+from agent.core.config.app import AppConfig
 from agent.core.units import Units
 from agent.host.net import sockets
 from agent.host.ports import Clock, Placed

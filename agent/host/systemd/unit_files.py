@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path, PurePosixPath
 
-from agent.core.config import AppConfig, parse_app
+from agent.core.config.app import AppConfig, parse_app
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import BESIDE, HARDENING, MARK, Units, render_units
 from pusher.wire import Refused

@@ -1,0 +1,1 @@
+"""The configuration of the host and of its apps: TOML in, checked records out."""
