@@ -14,7 +14,8 @@ import structlog
 import uv
 
 from agent.app import make_app
-from agent.core.config.app import AgentConfig, AppConfig
+from agent.core.config.app import AppConfig
+from agent.core.config.host import AgentConfig
 from agent.core.layout import HostLayout
 from agent.daemon import Agent, App, serve
 from agent.deploy.status_line import StatusLines

@@ -5,7 +5,7 @@ Invariant: without [notify] in agent.toml there is no part here: no row in the j
 
 from collections.abc import Collection, Mapping
 
-from agent.core.config.app import AgentConfig
+from agent.core.config.host import AgentConfig
 from agent.core.layout import HostLayout
 from agent.core.notice import Ending
 from agent.host.notices.courier import Courier

@@ -6,7 +6,8 @@ Invariant: none of them has a state that must outlive it. When the file was chan
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.config.app import AgentConfig, AppConfig
+from agent.core.config.app import AppConfig
+from agent.core.config.host import AgentConfig
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.plan import Step
 from agent.core.run import RunRules

@@ -7,7 +7,8 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.core.config.app import AgentConfig, AppConfig, Subscribe
+from agent.core.config.app import AppConfig, Subscribe
+from agent.core.config.host import AgentConfig
 from agent.core.layout import HostLayout
 from agent.daemon import App
 from agent.doors.channel.bell import Bell

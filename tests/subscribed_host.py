@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.core.config.app import AppConfig, BundleLimits, Subscribe
+from agent.core.config.app import AppConfig, Subscribe
+from agent.core.config.host import BundleLimits
 from agent.core.layout import AppLayout, next_release_id
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind, deployment_id, time_id

@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agent.core.config.app import AppConfig, parse_app, parse_listen
+from agent.core.config.app import AppConfig, parse_app
 from agent.core.layout import HostLayout
+from agent.core.listen import parse_listen
 from agent.core.run import DEFAULT_START
 from agent.host.setup.config_files import check_apart, read_apps
 from pusher.wire import Code, Refused, WireError, check_app

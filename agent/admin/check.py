@@ -13,7 +13,8 @@ from contextlib import suppress
 
 from agent.admin import door_unit, notify_files
 from agent.admin.command import Command, no_options
-from agent.core.config.app import AppConfig, clashes
+from agent.core.config.app import AppConfig
+from agent.core.config.clashes import clashes
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.units import AGENT, Units
 from agent.host.bundle.signatures import TrustFiles

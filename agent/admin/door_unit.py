@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from agent.core.config.app import AgentConfig
+from agent.core.config.host import AgentConfig
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT
 from agent.host.net.activation import UNIT

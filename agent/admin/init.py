@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.admin.app_file import AppOptions, add_app_options, app_options, app_text, toml_text, unchecked
 from agent.admin.command import Command
 from agent.admin.trust import add_signer, signer_line
-from agent.core.config.app import parse_agent
+from agent.core.config.host import parse_agent
 from agent.core.layout import HostLayout
 from agent.host.storage.disk import Disk
 from pusher.wire import Code, Refused

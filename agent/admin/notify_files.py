@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 
-from agent.core.config.app import AgentConfig
+from agent.core.config.host import AgentConfig
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT
 from agent.host.setup.rights import hindrance

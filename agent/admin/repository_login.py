@@ -6,7 +6,7 @@ Invariant: the password is shown once, and kept nowhere. The server's file has i
 import argparse
 
 from agent.admin.command import Command
-from agent.core.config.app import RepositoryConfig
+from agent.core.config.repository import RepositoryConfig
 from agent.core.layout import HostLayout
 from agent.repository.logins import make_password
 from pusher.wire import Code, Refused

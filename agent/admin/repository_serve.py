@@ -8,8 +8,9 @@ import ssl
 from pathlib import Path
 
 from agent.admin.command import Command
-from agent.core.config.app import RepositoryConfig, parse_listen, parse_repository
+from agent.core.config.repository import RepositoryConfig, parse_repository
 from agent.core.layout import HostLayout
+from agent.core.listen import parse_listen
 from agent.host.log import log
 from agent.host.storage.disk import Disk
 from agent.repository.logins import Logins

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from agent.admin.command import Command, no_options
-from agent.core.config.app import AgentConfig
+from agent.core.config.host import AgentConfig
 from agent.core.layout import HostLayout
 from agent.host.log import log
 from agent.host.net import activation

@@ -14,7 +14,7 @@ So no one signs a bundle again that can never be accepted.
 
 from collections.abc import Collection, Iterable
 
-from agent.core.config.app import BundleLimits
+from agent.core.config.host import BundleLimits
 from agent.core.layout import HOOKS_FOLDER
 from agent.core.plan import HOOK_NAMES
 from agent.core.pylock import PYLOCK

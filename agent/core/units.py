@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.config.app import AppConfig, parse_listen
+from agent.core.config.app import AppConfig
 from agent.core.environment import CLEAN_PATH
 from agent.core.layout import AppLayout, HostLayout
+from agent.core.listen import parse_listen
 from agent.core.processes import Instance, instances, timer_of, unit_of, units_beside
 from agent.core.run import DEADLINE_MOST_S, HOOK_DEADLINE_MOST_S, SERVICE
 from pusher.wire import Code, Refused

@@ -12,7 +12,8 @@ from itertools import islice, tee
 from pathlib import Path
 
 from agent.core import trust
-from agent.core.config.app import AppConfig, BundleLimits
+from agent.core.config.app import AppConfig
+from agent.core.config.host import BundleLimits
 from agent.core.pylock import PYLOCK
 from agent.core.pythons import admits, admitted, unadmitted
 from agent.core.run import RunRules

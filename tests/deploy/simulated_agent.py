@@ -13,7 +13,7 @@ from typing import Any
 
 import zstandard
 
-from agent.core.config.app import BundleLimits
+from agent.core.config.host import BundleLimits
 from agent.core.drop import Awaited
 from agent.core.tally import Tally
 from agent.deploy.deployer import Rollback, Send

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from agent.core.config.app import BundleLimits
+from agent.core.config.host import BundleLimits
 from agent.doors.http.guards import allowed_hosts
 from agent.doors.http.responses import STATUS, problem_response
 from agent.doors.http.routes import ROUTES, Match, Policy, Row, find

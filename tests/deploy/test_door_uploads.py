@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config.app import BundleLimits
+from agent.core.config.host import BundleLimits
 from pusher.wire import Code, Failed, Refused
 from tests.deploy.simulated_agent import SimulatedDeployment, bundle, until
 from tests.deploy.visitor import Visitor, parse, visiting

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from agent.core.config.app import parse_agent
+from agent.core.config.host import parse_agent
 from pusher.wire import Refused
 from tests.deploy.shell import Shell
 from tests.host import APP, Host, running, wsgi

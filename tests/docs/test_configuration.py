@@ -9,22 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agent.core.config.app import (
-    AgentConfig,
-    AppConfig,
-    BundleLimits,
-    Dependencies,
-    Door,
-    Drop,
-    Health,
-    Notify,
-    Process,
-    RepositoryConfig,
-    Subscribe,
-    Timer,
-    parse_agent,
-    parse_app,
-)
+from agent.core.config.app import AppConfig, Dependencies, Health, Process, Subscribe, Timer, parse_app
+from agent.core.config.host import AgentConfig, BundleLimits, Door, Drop, Notify, parse_agent
+from agent.core.config.repository import RepositoryConfig
 from pusher.config import Dependencies as Sent
 from pusher.config import Settings, load
 from pusher.errors import Usage

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from agent.core.config.app import AppConfig, BundleLimits
+from agent.core.config.app import AppConfig
+from agent.core.config.host import BundleLimits
 from agent.core.run import RunRules
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.host.bundle.signatures import TrustFiles

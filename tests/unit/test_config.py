@@ -5,7 +5,10 @@ from functools import partial
 
 import pytest
 
-from agent.core.config.app import clashes, parse_agent, parse_app, parse_listen
+from agent.core.config.app import parse_app
+from agent.core.config.clashes import clashes
+from agent.core.config.host import parse_agent
+from agent.core.listen import parse_listen
 from agent.core.processes import instances
 from pusher.wire import Code, Refused
 

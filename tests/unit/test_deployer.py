@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from agent.core.config.app import AppConfig, BundleLimits
+from agent.core.config.app import AppConfig
+from agent.core.config.host import BundleLimits
 from agent.core.layout import AppLayout, metadata_folder
 from agent.core.plan import Attempt, Kind
 from agent.core.run import RunRules

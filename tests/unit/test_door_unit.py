@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.admin.door_unit import apply, findings, render
-from agent.core.config.app import AgentConfig, Door
+from agent.core.config.host import AgentConfig, Door
 from agent.core.layout import HostLayout
 from agent.host.setup.config_files import read_agent
 from agent.host.storage.disk import Disk

@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-from agent.core.config.app import Drop as Settings
+from agent.core.config.host import Drop as Settings
 from agent.doors.drop.directory import DropDirectory
 from agent.doors.ports import App
 from agent.host.clock import SystemClock

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config.app import AgentConfig, parse_agent
+from agent.core.config.host import AgentConfig, parse_agent
 
 PACKAGING = Path(__file__).parent.parent.parent / "packaging/debian"
 LINE = "127.0.0.1 agent # by pusher-agent"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.config.app import BundleLimits
+from agent.core.config.host import BundleLimits
 from agent.core.trust import AHEAD_MOST_MS, Clashes, check, check_hook, check_requirements
 from pusher.wire import Code, Directory, Entry, File, Link, Manifest, Refused
 

@@ -21,6 +21,7 @@ WRONG = {
     "steps": ("agent.deploy.steps.confirm", "agent.deploy.steps.switch"),
     "doors": ("agent.doors.http.guards", "agent.doors.drop.directory"),
     "wings": ("agent.host.systemd.unit_files", "agent.host.embedded.orphans"),
+    "configuration": ("agent.core.config.values", "agent.core.config.app"),
     "storage": ("agent.host.storage.disk", "agent.host.storage.journal"),
     "net": ("agent.host.net.proc", "agent.host.net.peer"),
     "log": ("agent.host.log.notify", "agent.host.log.stderr"),

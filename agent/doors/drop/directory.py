@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from agent.core.config.app import Drop as Settings
+from agent.core.config.host import Drop as Settings
 from agent.core.drop import REMEMBERED_MOST, SCANNED_MOST, Awaited, Result, State, drops
 from agent.core.fair_queue import FairQueue
 from agent.doors.drop.drop import Drop

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
-from agent.core.config.app import Drop as Settings
+from agent.core.config.host import Drop as Settings
 from agent.core.drop import (
     Final,
     Result,

@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 import structlog
 from aiohttp import web
 
-from agent.core.config.app import BundleLimits
+from agent.core.config.host import BundleLimits
 from agent.doors.http.arrivals import asks_nothing, dismiss, next_connection, withhold_silent
 from agent.doors.http.callers import Callers
 from agent.doors.http.connections import Connection

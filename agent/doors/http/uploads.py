@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
-from agent.core.config.app import BundleLimits
+from agent.core.config.host import BundleLimits
 from agent.doors.http.requests import Request
 from agent.host.bundle.pipe import Pipe
 from agent.host.bundle.tar import TarBundle

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.config.app import AgentConfig
+from agent.core.config.host import AgentConfig
 from agent.core.layout import HostLayout
 from agent.core.signing import Signer, SigningRules
 from agent.core.sshsig import read_envelope

@@ -9,7 +9,7 @@ import select
 import socket
 from pathlib import Path
 
-from agent.core.config.app import parse_listen
+from agent.core.listen import parse_listen
 from agent.host.net import proc
 
 

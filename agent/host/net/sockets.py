@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.core.config.app import parse_listen
+from agent.core.listen import parse_listen
 from agent.host.net import proc
 from agent.host.net.socket_holders import find_holder
 from agent.host.storage import volatile

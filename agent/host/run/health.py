@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 import aiohttp
 from yarl import URL
 
-from agent.core.config.app import Health, parse_listen
+from agent.core.config.app import Health
 from agent.core.ending import find_cause, without_noise
+from agent.core.listen import parse_listen
 from agent.host.net.sockets import short_path
 from agent.host.ports import Clock, Running
 from agent.host.run.ended import ended, not_loaded

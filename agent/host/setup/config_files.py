@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.core.config.app import AgentConfig, AppConfig, clashes, parse_agent, parse_app
+from agent.core.config.app import AppConfig, parse_app
+from agent.core.config.clashes import clashes
+from agent.core.config.host import AgentConfig, parse_agent
 from agent.core.in_force import difference
 from agent.core.layout import HostLayout
 from pusher.wire import Code, Refused, WireError, check_app

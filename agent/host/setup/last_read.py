@@ -9,7 +9,8 @@ from dataclasses import replace
 import structlog
 from pydantic import ValidationError
 
-from agent.core.config.app import AppConfig, clashes
+from agent.core.config.app import AppConfig
+from agent.core.config.clashes import clashes
 from agent.core.layout import HostLayout
 from agent.host.setup.config_files import Apps, after_mending, read_again
 from agent.host.storage.disk import Disk

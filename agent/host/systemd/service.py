@@ -12,8 +12,9 @@ from functools import partial
 import structlog
 
 from agent.core.backoff import Backoff
-from agent.core.config.app import AppConfig, parse_listen
+from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
+from agent.core.listen import parse_listen
 from agent.core.run import RunRules
 from agent.core.units import Units
 from agent.host.net import sockets
