@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable
 from agent.core.config.host import BundleLimits
 from agent.core.layout import HOOKS_FOLDER
 from agent.core.plan import HOOK_NAMES
-from agent.core.pylock import PYLOCK
+from agent.core.requirements.pylock import PYLOCK
 from pusher.wire import Code, Entry, File, Manifest, Refused, format_timestamp, is_placeholder, reserved
 
 AHEAD_MOST_MS = 5 * 60 * 1000

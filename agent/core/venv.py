@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 
 from agent.core.config.app import DEFAULT_INDEX, Dependencies
 from agent.core.environment import CLEAN_PATH
-from agent.core.requirement_lines import WHEELS
-from agent.core.requirements import Kind, Wanted
+from agent.core.requirements.requirement import WHEELS
+from agent.core.requirements.wanted import Kind, Wanted
 from agent.core.work_folder import BOUND, CONSTRAINTS, EXPORTED, LOCK_FOLDER, REQUIREMENTS, VENV, Source
 from pusher.wire import Code, Refused, canonical
 

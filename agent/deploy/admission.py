@@ -14,8 +14,8 @@ from pathlib import Path
 from agent.core import trust
 from agent.core.config.app import AppConfig
 from agent.core.config.host import BundleLimits
-from agent.core.pylock import PYLOCK
 from agent.core.pythons import admits, admitted, unadmitted
+from agent.core.requirements.pylock import PYLOCK
 from agent.core.run import RunRules
 from agent.host.bundle.signatures import TrustFiles, verify_all
 from agent.host.dependencies.pythons import Pythons

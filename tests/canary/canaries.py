@@ -23,8 +23,8 @@ class Canary:
         self.edits = (Edit(file, old, new), *more)
 
 
-LINES = "agent/core/requirement_lines.py"
-WANTED = "agent/core/requirements.py"
+LINES = "agent/core/requirements/requirement.py"
+WANTED = "agent/core/requirements/wanted.py"
 BUILD_UNIT = "packaging/systemd/app/app-build.service"
 STREAM = "agent/host/dependencies/stream.py"
 SOCKET = "packaging/systemd/pusher-agent.socket"

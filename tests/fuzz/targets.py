@@ -13,7 +13,7 @@ import zstandard
 from agent.core.config.app import parse_app
 from agent.core.config.host import parse_agent
 from agent.core.environment_file import parse_environment_file
-from agent.core.requirements import Kind, read_exported, read_wanted
+from agent.core.requirements.wanted import Kind, read_exported, read_wanted
 from agent.core.sshsig import read_envelope, trust_line
 from agent.host.bundle.budget import Budget
 from agent.host.bundle.tar import TarBundle

@@ -6,9 +6,9 @@ import pytest
 from packaging.tags import parse_tag
 
 from agent.core.config.app import Dependencies
-from agent.core.pylock import PACKAGES_MOST, check_python, lacking_wheels, without_wheel
-from agent.core.requirements import Kind, Wanted, read_wanted
-from agent.core.toml_text import DOTS_MOST
+from agent.core.requirements.pylock import PACKAGES_MOST, check_python, lacking_wheels, without_wheel
+from agent.core.requirements.toml_text import DOTS_MOST
+from agent.core.requirements.wanted import Kind, Wanted, read_wanted
 from agent.core.venv import install_argv, written_files
 from agent.core.work_folder import REQUIREMENTS, Source
 from pusher.wire import Failed

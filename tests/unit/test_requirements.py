@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from agent.core.requirement_lines import HASHES_MOST, LINE_MOST
-from agent.core.requirements import FILE_MOST, FILES_MOST, Kind, Wanted, read_exported, read_wanted
+from agent.core.requirements.requirement import HASHES_MOST, LINE_MOST
+from agent.core.requirements.wanted import FILE_MOST, FILES_MOST, Kind, Wanted, read_exported, read_wanted
 from pusher.wire import Failed
 
 HASH = "--hash=sha256:" + "ab" * 32

@@ -7,7 +7,7 @@ import pytest
 
 from agent.core.config.app import Dependencies
 from agent.core.environment import CLEAN_PATH
-from agent.core.requirements import Kind, Wanted, read_wanted
+from agent.core.requirements.wanted import Kind, Wanted, read_wanted
 from agent.core.venv import (
     astray,
     compile_argv,

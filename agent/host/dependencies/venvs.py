@@ -14,10 +14,10 @@ from pathlib import Path
 from agent.core.build_needs import debian_packages
 from agent.core.config.app import Dependencies
 from agent.core.layout import AppLayout
-from agent.core.pylock import check_python
 from agent.core.pythons import Python
-from agent.core.requirement_lines import BUILDS_HINT, SEND_WHEELS, WHEELS
-from agent.core.requirements import Wanted, lock_files, read_exported, read_wanted
+from agent.core.requirements.pylock import check_python
+from agent.core.requirements.requirement import BUILDS_HINT, SEND_WHEELS, WHEELS
+from agent.core.requirements.wanted import Wanted, lock_files, read_exported, read_wanted
 from agent.core.venv import (
     COMPLETE,
     astray,

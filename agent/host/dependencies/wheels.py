@@ -8,9 +8,9 @@ from functools import cache
 from packaging.markers import default_environment
 from packaging.tags import Tag, compatible_tags, cpython_tags, platform_tags
 
-from agent.core.pylock import lacking_wheels, without_wheel
 from agent.core.pythons import Python, usual
-from agent.core.requirements import Wanted
+from agent.core.requirements.pylock import lacking_wheels, without_wheel
+from agent.core.requirements.wanted import Wanted
 
 
 def check_wheels(wanted: Wanted, *, python: Python) -> None:

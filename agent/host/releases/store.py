@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.core.layout import SIGNER_NAME, AppLayout, is_release_id, live_release, metadata_folder
-from agent.core.pylock import PYLOCK
 from agent.core.releases import Release, Standing
+from agent.core.requirements.pylock import PYLOCK
 from agent.core.revision import version_of
 from agent.core.run import Run
 from agent.core.venv import COMPLETE

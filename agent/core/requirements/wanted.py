@@ -19,8 +19,8 @@ from typing import Any
 
 from packaging.utils import InvalidName, canonicalize_name
 
-from agent.core.pylock import PYLOCK, parse_pylock
-from agent.core.requirement_lines import (
+from agent.core.requirements.pylock import PYLOCK, parse_pylock
+from agent.core.requirements.requirement import (
     BUILDS,
     BUILDS_HINT,
     OWN_CODE,
@@ -32,7 +32,7 @@ from agent.core.requirement_lines import (
     unusable,
     with_source,
 )
-from agent.core.toml_text import parse_toml
+from agent.core.requirements.toml_text import parse_toml
 from pusher.wire import Code, Failed
 
 Read = Callable[[str], bytes | None]

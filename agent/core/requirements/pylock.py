@@ -21,7 +21,7 @@ from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from agent.core.pythons import admits, unadmitted
-from agent.core.requirement_lines import (
+from agent.core.requirements.requirement import (
     BUILDS,
     BUILDS_HINT,
     HASHES_MOST,
@@ -31,7 +31,7 @@ from agent.core.requirement_lines import (
     parse_requirement,
     unusable,
 )
-from agent.core.toml_text import parse_toml
+from agent.core.requirements.toml_text import parse_toml
 from pusher.wire import Code, Failed
 
 PYLOCK = "pylock.toml"

@@ -6,7 +6,7 @@ Invariant: what `tomllib` is given has no key of so many parts that it would tak
 import tomllib
 from typing import Any
 
-from agent.core.requirement_lines import unusable
+from agent.core.requirements.requirement import unusable
 
 DOTS_MOST = 200
 """So many dots a line may have. The time for a key grows with the square of its parts: 100,000 took 46 s."""
