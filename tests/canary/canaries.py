@@ -24,7 +24,7 @@ class Canary:
 
 
 LINES = "agent/core/requirements/requirement.py"
-WANTED = "agent/core/requirements/wanted.py"
+REQUIREMENTS_FILE = "agent/core/requirements/requirements_file.py"
 BUILD_UNIT = "packaging/systemd/app/app-build.service"
 STREAM = "agent/host/dependencies/stream.py"
 SOCKET = "packaging/systemd/pusher-agent.socket"
@@ -44,13 +44,13 @@ CANARIES = (
     # Code of a release never runs as the agent.
     Canary(
         "tests/hostile/test_requirements.py::test_an_include_that_uv_reads_under_another_name",
-        WANTED,
+        REQUIREMENTS_FILE,
         'if "$" in value:',
         "if False:",
     ),
     Canary(
         "tests/hostile/test_requirements.py::test_no_spelling_of_a_requirements_file_runs_build_code",
-        WANTED,
+        REQUIREMENTS_FILE,
         'if option == "--no-binary" and self.wheels_only:',
         "if False:",
         BUILDS_ALLOWED,

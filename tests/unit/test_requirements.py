@@ -5,8 +5,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from agent.core.requirements.files import FILE_MOST
 from agent.core.requirements.requirement import HASHES_MOST, LINE_MOST
-from agent.core.requirements.wanted import FILE_MOST, FILES_MOST, Kind, Wanted, read_exported, read_wanted
+from agent.core.requirements.requirements_file import FILES_MOST
+from agent.core.requirements.wanted import Kind, Wanted, read_exported, read_wanted
 from pusher.wire import Failed
 
 HASH = "--hash=sha256:" + "ab" * 32

@@ -22,6 +22,7 @@ WRONG = {
     "doors": ("agent.doors.http.guards", "agent.doors.drop.directory"),
     "wings": ("agent.host.systemd.unit_files", "agent.host.embedded.orphans"),
     "configuration": ("agent.core.config.values", "agent.core.config.app"),
+    "requirements": ("agent.core.requirements.project", "agent.core.requirements.pylock"),
     "storage": ("agent.host.storage.disk", "agent.host.storage.journal"),
     "net": ("agent.host.net.proc", "agent.host.net.peer"),
     "log": ("agent.host.log.notify", "agent.host.log.stderr"),

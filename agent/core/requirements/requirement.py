@@ -125,6 +125,7 @@ BUILDS = "it would run build code of others on the host, which only_binary forbi
 SEND_WHEELS = "send wheels: `wheels = true` in [dependencies] of pusher.toml"
 BUILDS_HINT = f"Let the host build: `only_binary = false` in [dependencies] of the app's file. Or {SEND_WHEELS}"
 OWN_CODE = "it names a file or folder of the release, and a venv is shared by releases"
+INDEXES_HINT = "Root names them in the app's file, under [dependencies]: index_url, or [[dependencies.indexes]]"
 OWN_CODE_HINT = "Code of the release is imported from its folder; wheels of its own go into wheels/"
 
 

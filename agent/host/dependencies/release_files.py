@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from agent.core.requirements.wanted import FILE_MOST
+from agent.core.requirements.files import FILE_MOST
 
 _Stamp = tuple[int, int, int, int, int]
 
