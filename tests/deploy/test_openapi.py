@@ -13,7 +13,12 @@ import aiohttp
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from agent.doors.http import documents
+from agent.doors.http.documents.app import Answered, Command, LogLine, Status
+from agent.doors.http.documents.deployment import Begun, Deployment, Event, Finished
+from agent.doors.http.documents.document import Problem
+from agent.doors.http.documents.history import Record
+from agent.doors.http.documents.host import Apps, Health
+from agent.doors.http.documents.release import Bom, Entry, Missing, Pinned, Releases
 from agent.doors.http.handlers import Handlers
 from agent.doors.http.openapi import RESPONSES, document
 from agent.doors.http.responses import STATUS
@@ -94,40 +99,40 @@ async def test_every_answer_of_an_agent_has_the_members_that_are_described(host_
         '[timers.nightly]\nstart = "python -c pass"\nschedule = "*-*-* 03:00"\n'
     )
     async with running(host_off) as host:
-        fits(documents.Status, (await host.request("GET", "/status"))[1])
+        fits(Status, (await host.request("GET", "/status"))[1])
         begun = await host.request("POST", "/rollback")
-        fits(documents.Problem, begun[1])
-        fits(documents.Finished, await host.deploy(wsgi("v1"), "v1"))
+        fits(Problem, begun[1])
+        fits(Finished, await host.deploy(wsgi("v1"), "v1"))
         done = await host.deploy(wsgi("v2"), "v2")
         broken = wsgi("v3") | {"app.py": "import nothing_of_that_name\n"}
         status, failed = await host.send(broken, "v3")
         assert status == 422
-        fits(documents.Problem, failed)
-        fits(documents.Deployment, (await host.request("GET", failed["instance"]))[1])
-        fits(documents.Deployment, (await host.request("GET", f"/deployments/{done['deployment']}"))[1])
+        fits(Problem, failed)
+        fits(Deployment, (await host.request("GET", failed["instance"]))[1])
+        fits(Deployment, (await host.request("GET", f"/deployments/{done['deployment']}"))[1])
         _, releases = await host.request("GET", "/releases")
-        fits(documents.Releases, releases)
+        fits(Releases, releases)
         assert releases["deployments"][0]["problem"]
         pin = f"/apps/{APP}/pin?release={done['release']}"
-        fits(documents.Pinned, (await host.request("POST", pin))[1])
+        fits(Pinned, (await host.request("POST", pin))[1])
         command = f"/apps/{APP}/commands?run=1&by=root&release={done['release']}&command=true"
-        fits(documents.Command, (await host.request("POST", command))[1])
-        fits(documents.Bom, (await host.request("GET", f"/apps/{APP}/sbom"))[1])
-        fits(documents.Apps, (await host.request("GET", "/apps"))[1])
-        fits(documents.Answered, (await host.request("GET", f"/apps/{APP}/health"))[1])
-        fits(documents.Health, (await host.request("GET", "/healthz"))[1])
+        fits(Command, (await host.request("POST", command))[1])
+        fits(Bom, (await host.request("GET", f"/apps/{APP}/sbom"))[1])
+        fits(Apps, (await host.request("GET", "/apps"))[1])
+        fits(Answered, (await host.request("GET", f"/apps/{APP}/health"))[1])
+        fits(Health, (await host.request("GET", "/healthz"))[1])
         bundle = await asyncio.to_thread(host.bundle, wsgi("v4"), "v4")
-        fits(documents.Missing, (await host.request("POST", f"/apps/{APP}/missing", data=bundle))[1])
+        fits(Missing, (await host.request("POST", f"/apps/{APP}/missing", data=bundle))[1])
         for line in await lines(host, f"/apps/{APP}/history"):
-            fits(documents.Record, line)
+            fits(Record, line)
         for line in await lines(host, f"/apps/{APP}/index"):
-            fits(documents.Entry, line)
+            fits(Entry, line)
         for line in await lines(host, "/logs"):
-            fits(documents.LogLine, line)
+            fits(LogLine, line)
         for line in await lines(host, f"/deployments/{done['deployment']}/events"):
-            fits(documents.Event, line)
+            fits(Event, line)
             assert line["event"] in set(Happened)
-        fits(documents.Status, (await host.request("GET", "/status"))[1])
+        fits(Status, (await host.request("GET", "/status"))[1])
 
 
 async def test_what_is_under_way_has_the_members_that_are_described(host: Host) -> None:
@@ -139,13 +144,13 @@ async def test_what_is_under_way_has_the_members_that_are_described(host: Host) 
     prefer = {"Prefer": "respond-async"}
     status, begun = await host.request("POST", f"/apps/{APP}/deployments", data=bundle, headers=prefer)
     assert status == 202
-    fits(documents.Begun, begun)
+    fits(Begun, begun)
     await until_scraped(host, lambda one: one.value("pusher_deployment_running") == 1)
-    fits(documents.Status, (await host.request("GET", "/status"))[1])
-    fits(documents.Deployment, (await host.request("GET", f"/deployments/{begun['deployment']}"))[1])
+    fits(Status, (await host.request("GET", "/status"))[1])
+    fits(Deployment, (await host.request("GET", f"/deployments/{begun['deployment']}"))[1])
     status, cancelled = await host.request("POST", "/cancel")
     assert status == 202
-    fits(documents.Begun, cancelled)
+    fits(Begun, cancelled)
 
 
 async def lines(host: Host, path: str) -> list[dict[str, Any]]:

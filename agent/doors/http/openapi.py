@@ -11,7 +11,13 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from agent.doors.http import documents
+from agent.doors.http.documents.app import Answered, Command, LogLine, Status
+from agent.doors.http.documents.deployment import Begun, Deployment, Event, Finished
+from agent.doors.http.documents.document import Problem
+from agent.doors.http.documents.history import Record
+from agent.doors.http.documents.host import Api, Apps, Health
+from agent.doors.http.documents.notices import Tested
+from agent.doors.http.documents.release import Bom, Entry, Missing, Pinned, Releases
 from agent.doors.http.handlers import Handler, Handlers
 from agent.doors.http.routes import ROUTES, Row
 from pusher.wire import BUNDLE_TYPE, EVENTS_TYPE, LOG_LINES, LOG_LINES_MOST, PROBLEM_TYPE, Route, canonical
@@ -29,34 +35,34 @@ class Response(NamedTuple):
     says: str
 
 
-_BEGUN = Response(_JSON, documents.Begun, "It is under way (with `Prefer: respond-async`)")
-_ENDED = {200: Response(_JSON, documents.Finished, "It is live"), 202: _BEGUN}
+_BEGUN = Response(_JSON, Begun, "It is under way (with `Prefer: respond-async`)")
+_ENDED = {200: Response(_JSON, Finished, "It is live"), 202: _BEGUN}
 
 RESPONSES: Mapping[Handler, Mapping[int, Response]] = {
-    Handlers.healthz: {200: Response(_JSON, documents.Health, "The agent is up")},
-    Handlers.openapi: {200: Response(_JSON, documents.Api, "This description")},
+    Handlers.healthz: {200: Response(_JSON, Health, "The agent is up")},
+    Handlers.openapi: {200: Response(_JSON, Api, "This description")},
     Handlers.page: {200: Response("text/html", None, "The page")},
     Handlers.page_file: {200: Response("*/*", None, "The file")},
-    Handlers.apps: {200: Response(_JSON, documents.Apps, "The apps")},
-    Handlers.health: {200: Response(_JSON, documents.Answered, "What the app answers")},
+    Handlers.apps: {200: Response(_JSON, Apps, "The apps")},
+    Handlers.health: {200: Response(_JSON, Answered, "What the app answers")},
     Handlers.metrics: {200: Response("text/plain", None, "The metrics")},
-    Handlers.status: {200: Response(_JSON, documents.Status, "The app's status")},
-    Handlers.test_notices: {200: Response(_JSON, documents.Tested, "How the tests went")},
-    Handlers.releases: {200: Response(_JSON, documents.Releases, "The releases and deployments")},
-    Handlers.logs: {200: Response(EVENTS_TYPE, documents.LogLine, "The log, one message a line")},
-    Handlers.index: {200: Response(EVENTS_TYPE, documents.Entry, "The index, one file or link a line")},
-    Handlers.sbom: {200: Response("application/vnd.cyclonedx+json", documents.Bom, "The bill of materials")},
-    Handlers.history: {200: Response(EVENTS_TYPE, documents.Record, "The records, one a line")},
-    Handlers.missing: {200: Response(_JSON, documents.Missing, "The digests of the files that the host lacks")},
+    Handlers.status: {200: Response(_JSON, Status, "The app's status")},
+    Handlers.test_notices: {200: Response(_JSON, Tested, "How the tests went")},
+    Handlers.releases: {200: Response(_JSON, Releases, "The releases and deployments")},
+    Handlers.logs: {200: Response(EVENTS_TYPE, LogLine, "The log, one message a line")},
+    Handlers.index: {200: Response(EVENTS_TYPE, Entry, "The index, one file or link a line")},
+    Handlers.sbom: {200: Response("application/vnd.cyclonedx+json", Bom, "The bill of materials")},
+    Handlers.history: {200: Response(EVENTS_TYPE, Record, "The records, one a line")},
+    Handlers.missing: {200: Response(_JSON, Missing, "The digests of the files that the host lacks")},
     Handlers.deploy: _ENDED,
     Handlers.rollback: _ENDED,
-    Handlers.cancel: {202: Response(_JSON, documents.Begun, "The deployment is being taken back")},
-    Handlers.pin: {200: Response(_JSON, documents.Pinned, "The release is protected")},
-    Handlers.unpin: {200: Response(_JSON, documents.Pinned, "The release is protected no longer")},
-    Handlers.command: {200: Response(_JSON, documents.Command, "It is recorded")},
-    Handlers.drop: {200: Response(EVENTS_TYPE, documents.Event, "What becomes of the drop, one event a line")},
-    Handlers.deployment: {200: Response(_JSON, documents.Deployment, "The deployment")},
-    Handlers.events: {200: Response(EVENTS_TYPE, documents.Event, "The events, one a line")},
+    Handlers.cancel: {202: Response(_JSON, Begun, "The deployment is being taken back")},
+    Handlers.pin: {200: Response(_JSON, Pinned, "The release is protected")},
+    Handlers.unpin: {200: Response(_JSON, Pinned, "The release is protected no longer")},
+    Handlers.command: {200: Response(_JSON, Command, "It is recorded")},
+    Handlers.drop: {200: Response(EVENTS_TYPE, Event, "What becomes of the drop, one event a line")},
+    Handlers.deployment: {200: Response(_JSON, Deployment, "The deployment")},
+    Handlers.events: {200: Response(EVENTS_TYPE, Event, "The events, one a line")},
 }
 """The responses of each handler when it does what was asked."""
 
@@ -202,7 +208,7 @@ def _schema(response: Response) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    found: dict[str, type[BaseModel]] = {"Problem": documents.Problem}
+    found: dict[str, type[BaseModel]] = {"Problem": Problem}
     for responses in RESPONSES.values():
         found |= {one.model.__name__: one.model for one in responses.values() if one.model}
     wanted: list[tuple[type[BaseModel], Literal["validation"]]] = [(found[name], "validation") for name in found]
