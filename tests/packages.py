@@ -4,12 +4,13 @@ import base64
 import io
 import ssl
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from tests.web_server import Silent, WebServer, serving
 
 
 def wheel(name: str, version: str = "1", *, files: Mapping[str, str] | None = None, needs: str = "") -> bytes:
@@ -73,7 +74,7 @@ def index(
     files = packages or {"tiny-1-py3-none-any.whl": wheel("tiny")}
     wanted = "Basic " + base64.b64encode(f"somebody:{password}".encode()).decode()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Index(Silent, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             given = self.headers.get("Authorization", "")
             if asked is not None:
@@ -97,18 +98,11 @@ def index(
 
         do_HEAD = do_GET  # noqa: N815
 
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            scheme = "https" if certificate else "http"
-            yield f"{scheme}://127.0.0.1:{server.server_address[1]}/simple"
-        finally:
-            server.shutdown()
-            thread.join()
+    server = WebServer(Index)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    with serving(server):
+        scheme = "https" if certificate else "http"
+        yield f"{scheme}://127.0.0.1:{server.server_port}/simple"

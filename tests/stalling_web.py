@@ -1,22 +1,21 @@
 """A web server for tests of what comes of a repository that stops in the middle of an answer."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from tests.web_server import Silent, WebServer, serving
 
-class Web(ThreadingHTTPServer):
+
+class Web(WebServer):
     """Serves a folder and keeps reports. `stalls` is where an answer stops: a method, and how a name begins.
 
     `part` of the content comes before that.
     """
 
-    daemon_threads = True
-
     def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(StallingHandler)
         self.folder = folder
         self.stalls = ("", "")
         self.part = 0.5
@@ -24,11 +23,8 @@ class Web(ThreadingHTTPServer):
         self.asked: list[tuple[str, str]] = []
         self.reports: dict[str, bytes] = {}
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is what a test wants."""
 
-
-class Handler(BaseHTTPRequestHandler):
+class StallingHandler(Silent, BaseHTTPRequestHandler):
     server: Web
 
     def do_GET(self) -> None:
@@ -66,19 +62,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.reached.set()
         self.rfile.read(1)  # until the client is gone
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
 
-
-@contextmanager
-def stalling_web(folder: Path) -> Iterator[Web]:
+def stalling_web(folder: Path) -> AbstractContextManager[Web]:
     """A server that runs until the block is over."""
-    server = Web(folder)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return serving(Web(folder))

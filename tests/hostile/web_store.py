@@ -2,29 +2,24 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
+
+from tests.web_server import Silent, WebServer, serving
 
 
-class Store(ThreadingHTTPServer):
-    """`objects` by path. `faults` are words that `Handler` knows; `asked` are methods and paths."""
-
-    daemon_threads = True
+class Store(WebServer):
+    """`objects` by path. `faults` are words that `FaultyHandler` knows; `asked` are methods and paths."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(FaultyHandler)
         self.objects: dict[str, bytes] = {}
         self.faults: set[str] = set()
         self.asked: list[tuple[str, str]] = []
         self.lock = threading.Lock()
-        self.address = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is none."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class FaultyHandler(Silent, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Store
 
@@ -110,18 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         if cut:
             self.close_connection = True
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
 
-
-@contextmanager
-def storing() -> Iterator[Store]:
-    store = Store()
-    thread = threading.Thread(target=store.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield store
-    finally:
-        store.shutdown()
-        store.server_close()
-        thread.join()
+def storing() -> AbstractContextManager[Store]:
+    """A store that runs until the block is over."""
+    return serving(Store())

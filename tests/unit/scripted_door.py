@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from pusher.bundle.archive import read_bundle
 from pusher.transport.hosts import Host, parse_address
 from pusher.wire import EVENTS_TYPE, PROBLEM_TYPE, Event, Happened, Problem
+from tests.web_server import Silent, WebServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Request:
     connection: int
 
 
-class Exchange(BaseHTTPRequestHandler):
+class Exchange(Silent, BaseHTTPRequestHandler):
     """One request; a script reads it and answers."""
 
     protocol_version = "HTTP/1.1"
@@ -75,9 +76,6 @@ class Exchange(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
     def _serve(self) -> None:
         script = self.server.door.script(self.command, self.path.partition("?")[0])
         script(self)
@@ -88,12 +86,8 @@ class Exchange(BaseHTTPRequestHandler):
 Script = Callable[[Exchange], None]
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(WebServer):
     door: "ScriptedDoor"
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # A client that hangs up early is what some tests are about.
 
 
 class ScriptedDoor:
@@ -102,7 +96,7 @@ class ScriptedDoor:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self._scripts: dict[tuple[str, str], list[Script]] = {}
-        self._server = _Server(("127.0.0.1", 0), Exchange)
+        self._server = _Server(Exchange)
         self._server.door = self
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -112,7 +106,7 @@ class ScriptedDoor:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._server.address
 
     @property
     def host(self) -> Host:
