@@ -5,8 +5,9 @@ Invariant: the text can be read by `agent.core.config`, and the app is in no oth
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.core.config.app import AppConfig, parse_app
 from agent.core.layout import HostLayout
@@ -41,72 +42,63 @@ class AppOptions:
     processes: tuple[str, ...] = ()
 
 
+class _Option(NamedTuple):
+    """An option with a value. Its name is that of the member of `AppOptions`, where its default is."""
+
+    flag: str
+    metavar: str
+    help: str
+    kind: Callable[[str], str | int | float] = str
+
+    @property
+    def member(self) -> str:
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+_OPTIONS = (
+    _Option("--listen", "ADDR", f"the address of the app (default: {_DEFAULTS.listen})"),
+    _Option(
+        "--start",
+        "COMMAND",
+        "how to start the app: a program of the release's own dependencies that accepts a listening socket "
+        f"(default: as the release says, or {DEFAULT_START})",
+    ),
+    _Option("--keep", "N", f"how many good releases to keep (default: {_DEFAULTS.keep_releases})", int),
+    _Option(
+        "--health",
+        "PATH",
+        f"the path of the health check (default: as the release says, or {_DEFAULTS.health.path})",
+    ),
+    _Option(
+        "--version-member",
+        "NAME",
+        "the member of the health check's JSON answer that must equal the version (default: as the release "
+        "says, or none)",
+    ),
+    _Option("--health-host", "NAME", "the Host header of the health check (default: localhost)"),
+    _Option(
+        "--health-deadline",
+        "SECONDS",
+        "how long the app may take until it answers (default: as the release says, or "
+        f"{_DEFAULTS.health.deadline_s:g})",
+        float,
+    ),
+    _Option(
+        "--requirements",
+        "FILE",
+        f"the file of a release that names its dependencies (default: {_DEFAULTS.dependencies.requirements})",
+    ),
+    _Option("--python", "PATH", "the Python of the app, a path or a version like 3.12"),
+    _Option("--env-file", "FILE", "root's file with the environment of the app, in lines NAME=value"),
+)
+
+
 def add_app_options(parser: argparse.ArgumentParser) -> None:
     """The options of a new app."""
-    options, default = parser.add_argument_group("options of the app"), AppOptions()
-    options.add_argument(
-        "--listen",
-        default=default.listen,
-        metavar="ADDR",
-        help=f"the address of the app (default: {default.listen})",
-    )
-    options.add_argument(
-        "--start",
-        default=default.start,
-        metavar="COMMAND",
-        help="how to start the app: a program of the release's own dependencies that accepts a listening socket "
-        f"(default: as the release says, or {DEFAULT_START})",
-    )
-    options.add_argument(
-        "--keep",
-        type=int,
-        default=default.keep,
-        metavar="N",
-        help=f"how many good releases to keep (default: {default.keep})",
-    )
-    options.add_argument(
-        "--health",
-        default=default.health,
-        metavar="PATH",
-        help=f"the path of the health check (default: as the release says, or {_DEFAULTS.health.path})",
-    )
-    options.add_argument(
-        "--version-member",
-        default=default.version_member,
-        metavar="NAME",
-        help="the member of the health check's JSON answer that must equal the version (default: as the release "
-        "says, or none)",
-    )
-
-    options.add_argument(
-        "--health-host",
-        default="",
-        metavar="NAME",
-        help="the Host header of the health check (default: localhost)",
-    )
-    options.add_argument(
-        "--health-deadline",
-        type=float,
-        default=None,
-        metavar="SECONDS",
-        help="how long the app may take until it answers (default: as the release says, or "
-        f"{_DEFAULTS.health.deadline_s:g})",
-    )
-    options.add_argument(
-        "--requirements",
-        default="",
-        metavar="FILE",
-        help=f"the file of a release that names its dependencies (default: {_DEFAULTS.dependencies.requirements})",
-    )
-    options.add_argument(
-        "--python", default="", metavar="PATH", help="the Python of the app, a path or a version like 3.12"
-    )
-    options.add_argument(
-        "--env-file",
-        default="",
-        metavar="FILE",
-        help="root's file with the environment of the app, in lines NAME=value",
-    )
+    options, defaults = parser.add_argument_group("options of the app"), AppOptions()
+    for one in _OPTIONS:
+        default = getattr(defaults, one.member)
+        options.add_argument(one.flag, type=one.kind, default=default, metavar=one.metavar, help=one.help)
     options.add_argument(
         "--shared",
         action="append",
@@ -118,19 +110,8 @@ def add_app_options(parser: argparse.ArgumentParser) -> None:
 
 def app_options(arguments: argparse.Namespace) -> AppOptions:
     """The options of `add_app_options` among the arguments."""
-    return AppOptions(
-        listen=arguments.listen,
-        start=arguments.start,
-        keep=arguments.keep,
-        health=arguments.health,
-        version_member=arguments.version_member,
-        health_host=arguments.health_host,
-        health_deadline=arguments.health_deadline,
-        requirements=arguments.requirements,
-        python=arguments.python,
-        env_file=arguments.env_file,
-        shared=tuple(dict.fromkeys(arguments.shared)),
-    )
+    given = {one.member: getattr(arguments, one.member) for one in _OPTIONS}
+    return AppOptions(**given, shared=tuple(dict.fromkeys(arguments.shared)))
 
 
 def app_text(app: str, options: AppOptions, layout: HostLayout, *, user: str) -> str:
