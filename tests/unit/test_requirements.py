@@ -22,7 +22,7 @@ def read(
     indexes: tuple[str, ...] = (),
 ) -> Wanted:
     contents = {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
-    return read_wanted(name, read=contents.get, wheels_only=wheels_only, indexes=indexes)
+    return read_wanted(name, read=contents.get, wheels_only=wheels_only, indexes={*indexes})
 
 
 def lines(wanted: Wanted) -> list[str]:
@@ -255,6 +255,7 @@ def test_where_a_project_takes_a_package_from_is_written_down(source: str, writt
         ('[project]\ndependencies = ["x"]\n[tool.uv.sources]\nx = [{ path = "vendor/x" }]', "a venv is shared"),
         ('[project]\ndependencies = ["x"]\n[tool.uv.sources]\nx = { path = "$x" }', "the $ cannot be used"),
         ('[project]\n[tool.uv.sources]\nx = { index = "own" }', "the host has no index called 'own'"),
+        ('[project]\n[tool.uv.sources]\nx = { index = ["own"] }', "the host has no index called"),
         ('[project]\n[tool.uv.sources]\nx = [{ path = "a" }, { path = "b" }]', "it has several sources"),
         ("[project]\n[tool.uv.sources]\nx = { other = 1 }", "of a kind that is not known"),
         ("[project]\n[tool.uv.sources]\nx = { workspace = true }", "a venv is shared"),

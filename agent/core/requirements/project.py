@@ -87,7 +87,7 @@ def _target(source: Any, where: str, indexes: Collection[str]) -> str:
         raise unusable(where, why="its source is not a table")
     if every and all("index" in one for one in every):
         for one in every:
-            if one["index"] not in indexes:
+            if not isinstance(one["index"], str) or one["index"] not in indexes:
                 why = f"the host has no index called {str(one['index'])[:100]!r}"
                 raise unusable(where, why=why, hint=INDEXES_HINT)
         return ""
