@@ -18,7 +18,8 @@ from agent.core.drop import Awaited
 from agent.core.tally import Tally
 from agent.deploy.deployer import Rollback, Send
 from agent.deploy.figures import AppFigures
-from agent.doors.http.server import DoorLimits, HttpDoor
+from agent.doors.http.limits import DoorLimits
+from agent.doors.http.server import HttpDoor
 from agent.host.ports import Bundle
 from pusher.wire import Event, Happened, Head, LogLine, LogUnit, Manifest, Problem
 

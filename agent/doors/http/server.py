@@ -11,7 +11,6 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
@@ -20,7 +19,8 @@ import structlog
 from aiohttp import web
 
 from agent.core.config.host import BundleLimits
-from agent.doors.http.arrivals import asks_nothing, dismiss, next_connection, withhold_silent
+from agent.doors.http.acceptor import Acceptor
+from agent.doors.http.arrivals import withhold_silent
 from agent.doors.http.callers import Callers
 from agent.doors.http.connections import Connection
 from agent.doors.http.guards import (
@@ -34,8 +34,9 @@ from agent.doors.http.guards import (
     split_target,
 )
 from agent.doors.http.handlers import Handlers
+from agent.doors.http.limits import DoorLimits
 from agent.doors.http.metrics import Metrics
-from agent.doors.http.quota import ConnectionQuota, TooMany
+from agent.doors.http.quota import ConnectionQuota
 from agent.doors.http.requests import Request
 from agent.doors.http.responses import problem_response
 from agent.doors.http.rights import Rights
@@ -46,45 +47,14 @@ from agent.doors.ports import Agent
 from agent.doors.refusals import Refusals
 from agent.host.clock import SystemClock
 from agent.host.net import sockets
-from agent.host.net.peer import Caller
 from agent.host.ports import Clock
 from pusher.wire import Code, Problem, Refused
 
 _CLOSING_S = 0.5
 _FRESH_S = 0.5
-_DROPPED_AT_ONCE = 32
-"""How many connections are dropped before anything else has its turn."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoorLimits:
-    """How much of the door one user can occupy, and for how long."""
-
-    connections_each: int = 64
-    """Open connections of one user."""
-    connections_others: int = 256
-    """Open connections of all who are not operators. Never more than a quarter of the descriptors."""
-    rate_each: float = 50.0
-    """Connections that one user who is no operator may open in a second."""
-    burst_each: int = 100
-    """And how many of them at once."""
-    lookups: int = 32
-    """Connections whose callers are being identified at a time."""
-    withheld_s: int = 15
-    """How long the kernel keeps a connection to itself that brings nothing; 0 hands it over at once."""
-    idle_s: float = 15.0
-    """How long a connection may take, from then on, to bring a request."""
-    silence_s: float = 15.0
-    """A stream of events brings an empty line this often."""
-    unread_s: float = 60.0
-    """How long the reader of a stream may leave it unread."""
-    drain_s: float = 5.0
-    """How long responses may take to end when the door stops."""
-    accept_retry_s: float = 0.5
-    """The pause after no connection could be accepted."""
 
 
 class HttpDoor:
@@ -145,8 +115,7 @@ class HttpDoor:
         self._server: web.Server | None = None
         self._held = held
         self._listeners: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
-        self._identifying: set[asyncio.Task[None]] = set()
+        self._acceptor: Acceptor | None = None
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -170,9 +139,16 @@ class HttpDoor:
             withhold_silent(sock, self._limits.withheld_s)
         hosts = {sock: allowed_hosts(*sock.getsockname()) for sock in tcp}
         unix = frozenset(NAMES).union(*hosts.values())
-        self._accepting = [
-            asyncio.create_task(self._accept(one, hosts.get(one, unix), self._server)) for one in self._listeners
-        ]
+        self._acceptor = Acceptor(
+            self._server,
+            callers=self._callers,
+            quota=self._quota,
+            limits=self._limits,
+            refusals=self._refusals,
+            threads=self._threads,
+        )
+        for one in self._listeners:
+            self._acceptor.begin(one, hosts.get(one, unix))
         _log.info("door_open", address=self.address, socket=str(self.path))
 
     async def stop(self) -> None:
@@ -182,21 +158,21 @@ class HttpDoor:
         What they wait for must end by other means: after `drain_s` they are cut off.
         """
         self._stopping = True
-        for task in self._accepting:
-            task.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
+        if self._acceptor is not None:
+            await self._acceptor.stop()
         for listener in self._listeners:
             listener.close()
         if self._listeners and not self._held:
             await asyncio.to_thread(self.path.unlink, missing_ok=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.drain_s):
-                await asyncio.gather(*self._identifying, return_exceptions=True)
+                if self._acceptor is not None:
+                    await self._acceptor.settled()
                 await self._first_responses()
                 await self._idle.wait()
         if self._server is not None:
             await self._server.shutdown(_CLOSING_S)
-        self._accepting, self._listeners, self._server = [], [], None
+        self._acceptor, self._listeners, self._server = None, [], None
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._callers.close()
 
@@ -220,77 +196,6 @@ class HttpDoor:
         host, port = tcp.getsockname()
         self.address = f"{host}:{port}"
         return [tcp, unix]
-
-    async def _accept(self, listener: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
-        listener.setblocking(False)
-        dropped = 0
-        while True:
-            try:
-                sock = await next_connection(listener)
-            except OSError as error:  # too many open files, most likely
-                _log.warning("accept_failed", error=str(error))
-                await asyncio.sleep(self._limits.accept_retry_s)
-                continue
-            if asks_nothing(sock):
-                sock.close()
-                if (dropped := dropped + 1) % _DROPPED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-                continue
-            if (known := self._callers.known(sock)) is None:
-                # In a task of its own, so that one slow look-up does not keep others waiting.
-                identifying = asyncio.create_task(self._admit(sock, hosts, server))
-            elif (closed := self._counted(sock, *known)) is not None:
-                identifying = asyncio.create_task(self._connect(sock, known[0], hosts, server, closed))
-            else:
-                if (dropped := dropped + 1) % _DROPPED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-                continue
-            self._identifying.add(identifying)
-            identifying.add_done_callback(self._identifying.discard)
-            if len(self._identifying) >= self._limits.lookups:
-                await asyncio.wait(self._identifying, return_when=asyncio.FIRST_COMPLETED)
-
-    async def _admit(self, sock: socket.socket, hosts: frozenset[str], server: web.Server) -> None:
-        """Identify the caller, and only then let anything of the connection be read."""
-        caller, operator = await self._in_thread(partial(self._callers.identify, sock))
-        if (closed := self._counted(sock, caller, operator)) is not None:
-            await self._connect(sock, caller, hosts, server, closed)
-
-    def _counted(self, sock: socket.socket, caller: Caller, operator: bool) -> Callable[[], None] | None:
-        """Count a connection; call the result when it is closed. None: it was one too many, and is gone."""
-        try:
-            return self._quota.take(caller.uid, operator=operator)
-        except TooMany as problem:
-            # The agent may open a limited number of files: others must not leave none for a deployment.
-            _log.debug("connection_refused", caller=caller.name, why=problem.why)  # each; the log keeps some
-            self._refusals.note(problem, door="http", caller=caller.name)
-            dismiss(sock, problem)
-            return None
-
-    async def _connect(
-        self,
-        sock: socket.socket,
-        caller: Caller,
-        hosts: frozenset[str],
-        server: web.Server,
-        closed: Callable[[], None],
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        connection = Connection(
-            server,
-            caller=caller,
-            hosts=hosts,
-            loop=loop,
-            idle_s=self._limits.idle_s,
-            closed=closed,
-            refusals=self._refusals,
-        )
-        try:
-            await loop.connect_accepted_socket(lambda: connection, sock)
-        except BaseException:
-            closed()
-            sock.close()
-            raise
 
     async def _respond(self, http: web.BaseRequest) -> web.StreamResponse:
         self._running += 1
