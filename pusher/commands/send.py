@@ -5,20 +5,16 @@ deployed twice.
 """
 
 import argparse
-import hashlib
-import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pusher.bundle.archive import Member, Payload, read_bundle, write_bundle
+from pusher.bundle.archive import read_bundle
 from pusher.bundle.left_out import named
 from pusher.bundle.manifest import accepted, manifest_for
-from pusher.bundle.sent import Sent
-from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
+from pusher.bundle.signed_manifest import sign_manifest
 from pusher.bundle.source import BundleFile, Folder
 from pusher.bundle.tree import Tree, dangling
 from pusher.commands.command import Command
@@ -27,38 +23,16 @@ from pusher.commands.options import add_dependencies, add_options, add_what
 from pusher.commands.several import add_rollout, rollout_options
 from pusher.commands.what import chosen, prepared
 from pusher.config import Settings, load
-from pusher.dependencies.cache import cache_folder
-from pusher.errors import Interrupted, Unreachable, Usage
+from pusher.errors import Usage
 from pusher.fleet.background import Background
-from pusher.fleet.concerns import concerns
+from pusher.fleet.delivery import Shipment, ask_missing, deliver, likely_missing
 from pusher.fleet.fleet import clients_of
-from pusher.fleet.follow import Live, check_live, follow, status_command
+from pusher.fleet.follow import Live
 from pusher.fleet.rollout import ASKING_S, Rollout
-from pusher.fleet.served import served_at
 from pusher.fleet.skew import skew
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import Tone, amount, duration
 from pusher.transport.client import Client
-from pusher.wire import FOLDERS, Code, Manifest, Problem
-
-# Sending less than that is faster than asking what is missing.
-_NOT_WORTH_ASKING = 256 * 1024
-_LAST_WORD_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Shipment:
-    """What is sent to every host. `missing` are the digests that a host lacks, for hosts that were asked; `likely`
-    are those that it lacks if its live release is what was sent from here."""
-
-    manifest: Manifest
-    signed: SignedManifest
-    payload: Payload
-    missing: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    likely: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    dependencies: Mapping[str, str] = field(default_factory=dict)
-    """What is known of its dependencies on a host, in words, by the host's name."""
-
+from pusher.wire import FOLDERS, Problem
 
 if TYPE_CHECKING:
     from pusher.commands.what import Ready
@@ -130,18 +104,18 @@ class Reports:
             self._screen.document(document)
 
 
-def _from_file(found: BundleFile, rollout: Rollout) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
+def _from_file(found: BundleFile, rollout: Rollout) -> tuple[Shipment, dict[str, dict[str, Any]]]:
     for client in rollout.clients:
         client.open()
     packed = read_bundle(found.path)
-    shipment = _Shipment(packed.manifest, packed.signed, packed)
+    shipment = Shipment(packed.manifest, packed.signed, packed)
     # A single host reports every problem when it receives the bundle.
     return shipment, _statuses(packed.manifest.app, rollout) if rollout.several else {}
 
 
 def _from_folder(
     found: Folder, settings: Settings, rollout: Rollout, screen: Screen, *, relock: bool
-) -> tuple[_Shipment, dict[str, dict[str, Any]]]:
+) -> tuple[Shipment, dict[str, dict[str, Any]]]:
     app = settings.app_name()
     # Connecting to a host may take longer than reading the folder, and asking git.
     reading = Background(partial(_read, found, settings, anew=relock))
@@ -173,23 +147,8 @@ def _from_folder(
     # Importing this takes a while, and there is nothing else to do while ssh-keygen works.
     Background(partial(import_module, "zstandard"))
     signed = sign_manifest(manifest, tree, key=settings.key)
-    dependencies = _dependencies(tree, statuses)
-    return _Shipment(manifest, signed, tree, likely=_likely(tree, statuses), dependencies=dependencies), statuses
-
-
-def _likely(tree: Tree, statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, frozenset[str]]:
-    """The digests that a host probably lacks, where they are so few that asking for them would be more work."""
-    sent, files, found = _sent(), tree.files, dict[str, frozenset[str]]()
-    for name, status in statuses.items():
-        live = status.get("live")
-        lacking = sent.lacking(live.get("manifest"), files) if isinstance(live, Mapping) else None
-        if lacking is not None and sum(file.size for file in files if file.sha256 in lacking) < _NOT_WORTH_ASKING:
-            found[name] = lacking
-    return found
-
-
-def _sent() -> Sent:
-    return Sent(cache_folder() / "sent")
+    likely, dependencies = likely_missing(tree, statuses), _dependencies(tree, statuses)
+    return Shipment(manifest, signed, tree, likely=likely, dependencies=dependencies), statuses
 
 
 def _read(found: Folder, settings: Settings, *, anew: bool) -> "tuple[Ready, Source | None]":
@@ -226,18 +185,13 @@ def _statuses(app: str, rollout: Rollout) -> dict[str, dict[str, Any]]:
     return rollout.ask(lambda client: client.status(app, patience_s=patience), doing="asking")
 
 
-def _ask_missing(client: Client, shipment: _Shipment) -> frozenset[str]:
-    manifest = shipment.manifest
-    return client.missing(manifest.app, write_bundle(shipment.signed), files=manifest.files)
-
-
-def _missing(shipment: _Shipment, rollout: Rollout) -> dict[str, frozenset[str]]:
+def _missing(shipment: Shipment, rollout: Rollout) -> dict[str, frozenset[str]]:
     """The digests each host lacks, by its name here. All are asked, so that all verify the manifest."""
     # Hosts that lack the same share one set: it is large for 100,000 files.
     shared: dict[frozenset[str], frozenset[str]] = {}
 
     def ask(client: Client) -> frozenset[str]:
-        found = _ask_missing(client, shipment)
+        found = ask_missing(client, shipment)
         return shared.setdefault(found, found)
 
     return rollout.ask(ask, doing="checking")
@@ -249,10 +203,10 @@ def _live(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {name: str(live.get("release")) for name, live in found.items() if isinstance(live, Mapping)}
 
 
-def _deliver(client: Client, screen: Screen, *, shipment: _Shipment, reports: Reports | None) -> Live:
+def _deliver(client: Client, screen: Screen, *, shipment: Shipment, reports: Reports | None) -> Live:
     """Send to one host, and follow the deployment to its end."""
     try:
-        data = _delivered(client, screen, shipment)
+        data = deliver(client, screen, shipment)
     except Problem as problem:
         if reports:
             reports.failed(problem, host=client.host.name)
@@ -261,83 +215,3 @@ def _deliver(client: Client, screen: Screen, *, shipment: _Shipment, reports: Re
         reports.done(client.host.name, data)
     release, previous = str(data.get("release")), str(data.get("previous") or "")
     return Live(shipment.manifest.app, shipment.manifest.version, release, previous)
-
-
-def _delivered(client: Client, screen: Screen, shipment: _Shipment) -> Mapping[str, Any]:
-    """The data of the last event of a deployment that ended well."""
-    began = time.monotonic()
-    name, files = f"{shipment.manifest.app} {shipment.manifest.version}", shipment.payload.files
-    total = sum(file.size for file in files)
-    missing, guessed = shipment.missing.get(client.host.name), False
-    if missing is None and total >= _NOT_WORTH_ASKING:
-        missing = shipment.likely.get(client.host.name)
-        guessed = missing is not None
-        missing = missing if guessed else _asked(client, screen, shipment)
-    travelling = [file.size for file in files if missing is None or file.sha256 in missing]
-    needed = "" if missing is None else f", of which {amount(len(travelling), sum(travelling))} must travel"
-    known = shipment.dependencies.get(client.host.name, "")
-    about = f"{amount(len(files), total)}{needed}{'; ' if known else ''}{known}"
-    screen.line(f"sending {name} to {client.host.name}: {about}")
-    data = _sent_whole(client, screen, shipment, missing, guessed=guessed)
-    digest = hashlib.sha256(shipment.signed.manifest).hexdigest()
-    check_live(data, digest, what=name, host=client.host.name)
-    _sent().remember(digest, files)
-    took = duration((time.monotonic() - began) * 1000)
-    live = f"{name} is live on {client.host.name}: release {data.get('release')}, {took}"
-    screen.line(live, tone=Tone.GOOD)
-    with suppress(Problem):  # what counts is that it is live
-        status = client.status(shipment.manifest.app, patience_s=_LAST_WORD_S)
-        if address := served_at(status, client.host):
-            screen.line(f"  it answers at {address}")
-        for line in concerns(status):
-            screen.line(f"  {line}", tone=Tone.WARNING)
-    return data
-
-
-def _asked(client: Client, screen: Screen, shipment: _Shipment) -> frozenset[str]:
-    screen.passing(f"  asking {client.host.name} what it has ...")
-    return _ask_missing(client, shipment)
-
-
-def _sent_whole(
-    client: Client, screen: Screen, shipment: _Shipment, missing: frozenset[str] | None, *, guessed: bool
-) -> Mapping[str, Any]:
-    """Send what is missing, and more if the host lacks more than that; as `_upload`."""
-    try:
-        return _upload(client, screen, shipment, missing)
-    except Problem as problem:
-        if problem.code is not Code.BUNDLE_INCOMPLETE or missing is None:
-            raise
-    if guessed:
-        return _sent_whole(client, screen, shipment, _asked(client, screen, shipment), guessed=False)
-    screen.line(f"  {client.host.name} lacks more than it said: sending everything")
-    return _upload(client, screen, shipment, None)
-
-
-def _upload(
-    client: Client, screen: Screen, shipment: _Shipment, missing: Collection[str] | None
-) -> Mapping[str, Any]:
-    total = sum(file.size for file in shipment.payload.files if missing is None or file.sha256 in missing)
-    contents = _counted(shipment.payload.contents(missing), screen, total)
-    hint = f"It is deployed only if it arrived completely. To see it: {status_command(client.host.name)}"
-    try:
-        deployment = client.deploy(shipment.manifest.app, write_bundle(shipment.signed, contents))
-    except KeyboardInterrupt as error:
-        raise Interrupted(f"Interrupted while sending to {client.host.name}. {hint}") from error
-    except Unreachable as error:
-        raise Unreachable(error.what, why=error.why, hint=f"{hint}. {error.hint}") from error
-    return follow(client, deployment, screen)
-
-
-def _counted(contents: Iterator[Member], screen: Screen, total: int) -> Iterator[Member]:
-    done = 0
-
-    def pieces(content: Iterator[bytes]) -> Iterator[bytes]:
-        nonlocal done
-        for piece in content:
-            yield piece
-            done += len(piece)
-            screen.sent(done, total)
-
-    for file, content in contents:
-        yield file, pieces(content)
