@@ -122,13 +122,13 @@ class Executor:
             await self._save(deployment)
         returning = deployment.phase is Phase.RETURNING
         for step in _undoable(deployment.attempt, returning=returning):
-            hooks = returning and step is Step.SWITCH
-            await self._run_return_hooks(RETURN_BEFORE if hooks else (), deployment)
-            second = await self._undo(step, deployment)
-            if second is not None:
+            if step is Step.SWITCH:
+                await self._run_return_hooks(RETURN_BEFORE, deployment)
+            if (second := await self._undo(step, deployment)) is not None:
                 await self._finish(deployment, Signal.NOT_UNDONE, _stuck(problem, second))
                 return
-            await self._run_return_hooks(RETURN_AFTER if hooks else (), deployment)
+            if step is Step.SWITCH:
+                await self._run_return_hooks(RETURN_AFTER, deployment)
         await self._finish(deployment, Signal.UNDONE, problem)
 
     async def _do_item(self, item: Item, deployment: Deployment, inputs: Inputs) -> Inputs:
