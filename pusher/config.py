@@ -136,29 +136,19 @@ def load(
     Raises: Usage.
     """
     environment = os.environ if environment is None else environment
-    named = flags.get("config") or environment.get("PUSHER_CONFIG")
-    file = Path(named) if named else find(start or _here())
+    config = flags.get("config") or environment.get("PUSHER_CONFIG")
+    file = Path(config) if config else find(start or _here())
     table = read_table(file) if file else {}
     check_table(table, _KEYS, file=file, place="", elsewhere=_ELSEWHERE)
-    base = file.parent if file else Path()
     if isinstance(source := table.get("source"), dict):
         check_table(source, _SOURCE_KEYS, file=file, place="source.")
         table["source"] = source.get("versions", "")
-
     environments = parse_environments(table.get("env", {}), file)
     chosen_name = flags.get("env") or environment.get("PUSHER_ENV")
     chosen = find_environment(chosen_name, environments, file) if chosen_name else None
     if chosen:
         table |= chosen.settings
-
-    def value(key: str, default: str) -> str:
-        return str(flags.get(key) or environment.get(f"PUSHER_{key.upper()}") or table.get(key) or default)
-
-    def path(key: str, default: str) -> str:
-        given = flags.get(key) or environment.get(f"PUSHER_{key.upper()}")
-        text = str(given or table.get(key) or default)
-        return os.path.expanduser(text) if given or not text else str(base / os.path.expanduser(text))
-
+    given = _Given(flags, environment, table, file.parent if file else Path())
     dependencies, run = _one_python(
         _dependencies(table.get("dependencies", {}), file, wheels=bool(flags.get("build_wheels"))),
         parse_section(table.get("run", {}), file=str(file)),
@@ -170,17 +160,17 @@ def load(
     choice = HostChoice(hosts, groups, environments)
     meant = choice.of(named, environment=chosen)
     return Settings(
-        app=value("app", ""),
+        app=given.text("app", ""),
         file=file,
-        source=Path(path("source", "app-src")),
-        root=Path(path("root", ".")),
-        key=path("key", ""),
-        ssh=_kept_open(value("ssh", "ssh"), value("keep_open_s", "0")),
-        repository=address if "://" in (address := value("repository", "")) else path("repository", ""),
-        credentials_file=path("credentials_file", ""),
-        fleet=path("fleet", "fleet.allowed"),
-        bell=_bell(value("bell", "")),
-        bell_credentials_file=path("bell_credentials_file", ""),
+        source=Path(given.path("source", "app-src")),
+        root=Path(given.path("root", ".")),
+        key=given.path("key", ""),
+        ssh=_kept_open(given.text("ssh", "ssh"), given.text("keep_open_s", "0")),
+        repository=address if "://" in (address := given.text("repository", "")) else given.path("repository", ""),
+        credentials_file=given.path("credentials_file", ""),
+        fleet=given.path("fleet", "fleet.allowed"),
+        bell=_bell(given.text("bell", "")),
+        bell_credentials_file=given.path("bell_credentials_file", ""),
         hosts=hosts,
         groups=groups,
         dependencies=dependencies,
@@ -221,6 +211,26 @@ def _here() -> Path:
         raise Usage(
             "The working directory does not exist any more", why=error.strerror or str(error), hint=hint
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is given for a key: by a flag, else by a variable, else in the file, whose paths start at `base`."""
+
+    flags: Mapping[str, Any]
+    environment: Mapping[str, str]
+    table: Mapping[str, Any]
+    base: Path
+
+    def text(self, key: str, default: str) -> str:
+        return str(self._outside(key) or self.table.get(key) or default)
+
+    def path(self, key: str, default: str) -> str:
+        text = os.path.expanduser(self.text(key, default))
+        return text if self._outside(key) or not text else str(self.base / text)
+
+    def _outside(self, key: str) -> Any:
+        return self.flags.get(key) or self.environment.get(f"PUSHER_{key.upper()}")
 
 
 def _hosts(entry: Any, file: Path | None) -> dict[str, Host]:
