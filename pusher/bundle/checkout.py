@@ -5,6 +5,7 @@ Invariant: what is sent is in the commit, unless the sender says that a dirty tr
 
 import os
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +52,9 @@ def read_checkout(folder: Path, *, dirty: bool) -> Checkout:
     if not tracked:
         raise Usage(f"{folder} cannot be sent", why="git tracks no file in it",
                     hint=f"To send all that is in it: ../{folder.resolve().name}")  # fmt: skip
-    _check_submodules(folder, tracked)
+    _check_submodules(folder, frozenset(tracked).difference(changed))
     there = frozenset(path for path in tracked if os.path.lexists(folder / path))
-    # A sparse checkout lacks files, and git does not call that a difference.
+    # A sparse checkout lacks files. Inside a submodule, git does not call that a difference.
     differing = sorted({*changed, *(path for path in tracked if path not in there)})
     if differing and not dirty:
         count = f"{len(differing)} files differ" if len(differing) > 1 else "1 file differs"
@@ -61,14 +62,27 @@ def read_checkout(folder: Path, *, dirty: bool) -> Checkout:
         raise Usage(
             f"{folder} is not as it was committed",
             why=f"{count} from the last commit: {', '.join(differing[:_NAMES])}{more}",
-            hint="Commit or stash that, or send it as it is: --dirty",
+            hint=f"{_todo(folder, differing)}, or send it as it is: --dirty",
         )
     return Checkout(there, tuple(others), tuple(differing), f"{described}{'-dirty' if differing else ''}")
 
 
-def _check_submodules(folder: Path, tracked: list[str]) -> None:
+def _todo(folder: Path, differing: Iterable[str]) -> str:
+    """What to do about files that differ: `git status` says nothing of those that it was told not to look at."""
+    unwatched = git.unwatched(folder)
+    silent = [path for path in differing if path in unwatched]
+    if not silent:
+        return "Commit or stash that"
+    if any(not os.path.lexists(folder / path) for path in silent):
+        return "git is silent about it: this is a sparse checkout. To get its files: git sparse-checkout disable"
+    first = silent[0]
+    show = f"git update-index {unwatched[first]} {shlex.quote(first)}"
+    return f"git is silent about {first}, because it was told not to look at it. To end that: {show}"
+
+
+def _check_submodules(folder: Path, unchanged: Iterable[str]) -> None:
     """Raises: Usage, naming the first submodule without its files. git lists one as if it were a file."""
-    for path in tracked:
+    for path in sorted(unchanged):
         if os.path.isdir(folder / path) and not os.path.islink(folder / path):
             raise Usage(
                 f"The submodule {path} is not there",

@@ -13,6 +13,8 @@ from pusher.bundle import git
 from pusher.bundle.git import GitFailed
 from pusher.wire import Source, WireError, format_timestamp
 
+# With log.showSignature, git would write what it thinks of the signature above the commit.
+_LAST = ("log", "-1", "--no-show-signature", "--format=%H %at", "HEAD", "--")
 _LOGIN = re.compile(r"(?<=://)[^/@]*@")
 
 
@@ -21,12 +23,13 @@ def source_of(folder: Path, paths: Collection[str]) -> Source | None:
     if git.work_tree(folder) is None:
         return None
     try:
-        commit, _, authored = git.ask(folder, "log", "-1", "--format=%H %at", "HEAD", "--").partition(" ")
+        commit, _, authored = git.ask(folder, *_LAST).partition(" ")
         known = set(git.names(folder, "ls-files", "--recurse-submodules", "-z", "--", "."))
         differ = set(git.differing(folder))
     except GitFailed:
         return None
-    changed = {path for path in paths if path in differ or path not in known}
+    moved = tuple(f"{path}/" for path in differ if os.path.isdir(folder / path))
+    changed = {path for path in paths if path in differ or path not in known or path.startswith(moved)}
     gone = {path for path in differ if not os.path.lexists(folder / path)}
     try:
         found = Source(commit, len(changed | gone))

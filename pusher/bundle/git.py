@@ -5,6 +5,7 @@ Invariant: nothing is written into the repository. The folder alone decides whic
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 _DEADLINE_S = 20.0
@@ -27,12 +28,14 @@ def _is_top(git: Path) -> bool:
     return os.path.isfile(git) or os.path.isfile(git / "HEAD")
 
 
-def ask(folder: Path, *words: str) -> str:
+def ask(folder: Path, *words: str, index: str = "") -> str:
     """What git answers in a folder, without the newline at its end. Names are as the file system has them.
 
-    Raises: GitFailed.
+    `index` is a file that stands for the index of the repository. Raises: GitFailed.
     """
     environment = {key: value for key, value in os.environ.items() if key not in _DECIDES}
+    if index:
+        environment["GIT_INDEX_FILE"] = index
     try:
         done = subprocess.run(
             ("git", "-C", os.path.realpath(folder), *words),
@@ -40,7 +43,8 @@ def ask(folder: Path, *words: str) -> str:
             capture_output=True,
             check=True,
             timeout=_DEADLINE_S,
-            env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"},
+            # LANGUAGE counts more than LC_ALL, unless that is just "C": gettext(3).
+            env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8", "LANGUAGE": ""},
         )
     except subprocess.CalledProcessError as error:
         said = os.fsdecode(error.stderr).strip()
@@ -52,12 +56,65 @@ def ask(folder: Path, *words: str) -> str:
     return os.fsdecode(done.stdout).removesuffix("\n")
 
 
-def names(folder: Path, *words: str) -> list[str]:
+def names(folder: Path, *words: str, index: str = "") -> list[str]:
     """The names that git lists, each ended by NUL. Raises: GitFailed."""
-    return [name for name in ask(folder, *words).split("\0") if name]
+    return [name for name in ask(folder, *words, index=index).split("\0") if name]
 
 
 def differing(folder: Path) -> list[str]:
-    """The tracked paths in a folder, relative to it, that the last commit has otherwise. Raises: GitFailed."""
-    plain = ("--no-ext-diff", "--no-textconv", "--name-only", "--no-renames", "--relative", "-z")
-    return names(folder, "diff", *plain, "HEAD", "--", ".")
+    """The tracked paths in a folder, relative to it, that the last commit has otherwise, sorted.
+
+    A submodule is looked into: its files are named, or it itself where no file differs. Raises: GitFailed.
+    """
+    return sorted({*_differing(folder, "HEAD"), *_differing_unwatched(folder)})
+
+
+def unwatched(folder: Path) -> dict[str, str]:
+    """The tracked paths in a folder that git was told not to look at, each with the option of `git update-index`
+    that ends this. Raises: GitFailed.
+    """
+    lines = names(folder, "ls-files", "-v", "-z", "--", ".")
+    return {line[2:]: _ENDED_BY[line[0]] for line in lines if line[0] in _ENDED_BY}
+
+
+_ENDED_BY = {**dict.fromkeys("hmrck", "--no-assume-unchanged"), **dict.fromkeys("Ss", "--no-skip-worktree")}
+"""By the letters of `git ls-files -v`."""
+
+
+def _differing(folder: Path, commit: str) -> Iterator[str]:
+    for path in _compared(folder, commit):
+        inner = _inside(folder, path, commit)
+        if inner:
+            yield from (f"{path}/{one}" for one in inner)
+        else:
+            yield path
+
+
+def _compared(folder: Path, commit: str, *, index: str = "") -> list[str]:
+    # Otherwise a configuration could have git pass over a submodule: `ignore = all` in .gitmodules, for example.
+    whole = ("--ignore-submodules=untracked", "--no-ext-diff", "--no-textconv", "--no-renames")
+    return names(folder, "diff", *whole, "--name-only", "--relative", "-z", commit, "--", ".", index=index)
+
+
+def _inside(folder: Path, path: str, commit: str) -> list[str]:
+    """What differs inside a submodule from the commit of it that `commit` has; empty if that cannot be said."""
+    inner = folder / path
+    if os.path.islink(inner) or not os.path.isdir(inner) or work_tree(inner) != Path(os.path.realpath(inner)):
+        return []
+    try:
+        return list(_differing(inner, ask(folder, "rev-parse", "--verify", f"{commit}:./{path}")))
+    except GitFailed:
+        return []
+
+
+def _differing_unwatched(folder: Path) -> list[str]:
+    """What differs from the last commit although git was told not to look at it."""
+    if not unwatched(folder):
+        return []
+    import tempfile  # here: almost nobody has such files
+
+    with tempfile.TemporaryDirectory(prefix="pusher-") as made:
+        # An index without marks. It knows no times, so git reads every file: only those who mark pay for it.
+        index = f"{made}/index"
+        ask(folder, "read-tree", "--no-sparse-checkout", "HEAD", index=index)
+        return _compared(folder, "HEAD", index=index)
