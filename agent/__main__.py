@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from agent.admin.cli import run
+from agent.admin.output import Output
 from pusher.wire import Problem
 
 _USAGE, _OUR_BUG, _INTERRUPTED = 2, 3, 130
@@ -22,8 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # structlog draws with these where they can be imported: 5 MB in a daemon that draws nothing.
         for name in ("rich", "colorama"):
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # makes an import of it fail
+    output = Output() if argv is None else None
     try:
-        return run(argv)
+        return _checked(argv, output)
     except Problem as problem:
         print(f"pusher-agent: {problem}", file=sys.stderr)
         return problem.exit_code
@@ -41,6 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _USAGE
     except Exception:
         return _report_bug()
+
+
+def _checked(argv: Sequence[str] | None, output: Output | None) -> int:
+    """As `run`. Raises: Failed, if its output was lost, and nothing else went wrong."""
+    try:
+        code = run(argv)
+    except SystemExit as ending:  # --help and --version
+        if output and not ending.code:
+            output.check()
+        raise
+    if output and not code:
+        output.check()
+    return code
 
 
 def _report_bug() -> int:

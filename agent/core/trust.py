@@ -52,7 +52,8 @@ def check(
             "The bundle has expired",
             why=f"it could be deployed until {format_timestamp(manifest.expires)}; "
             f"here it is {format_timestamp(now)}",
-            hint="Pack and sign it again",
+            hint="Pack and sign it again. If it is new, one of the clocks is wrong: this host's, or that of the "
+            "machine that signed",
         )
     if manifest.created > now + AHEAD_MOST_MS:
         raise Refused(

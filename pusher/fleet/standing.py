@@ -15,6 +15,9 @@ from pusher.wire.channel import Channel
 SILENT, UNSEEN, UNPROVED = "silent", "unseen", "unproved"
 """States that no host reports: nothing heard; another document is known there; a report that does not count."""
 
+_AHEAD_MS = 5 * 60_000
+"""So much ahead of ours a host's clock may be without a word: a host accepts as much of a publisher."""
+
 _EXIT_CODES = {
     1: ("failed",),
     4: ("refused", "held", "ahead", "stale", UNPROVED),
@@ -72,6 +75,9 @@ def _place(document: Channel | None, heard: Heard, *, now: int) -> Place:
         why = f"{why}: {detail}"
     if report.awaited:
         why = why or f"for its {report.awaited}"
+    if (ahead := report.created - now) > _AHEAD_MS:
+        # It would not be called silent for that long.
+        why = f"{why}{'; ' if why else ''}its clock is {_span(ahead)} ahead of this one"
     if document is not None and not _knows(document, heard):
         return Place(heard.name, UNSEEN, version, f"{report.state}, by an earlier document", heard)
     return Place(heard.name, report.state, version, why, heard)

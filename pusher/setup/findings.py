@@ -145,10 +145,17 @@ def _clock(ahead_s: float, *, host: str) -> Iterator[Finding]:
         yield Finding("its clock is right")
         return
     side = "ahead of" if ahead_s > 0 else "behind"
-    words = f"its clock is {abs(ahead_s):.0f} s {side} yours"
+    words = f"its clock is {_span(abs(ahead_s))} {side} yours"
     todo = f"timedatectl status, here and on {host}; for example: sudo timedatectl set-ntp true"
     refuses = ahead_s < -CLOCK_MOST_S
     yield wrong(f"{words}, so it refuses bundles as from the future" if refuses else words, todo)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _disks(disks: Sequence[tuple[str, int, int]]) -> Iterator[Finding]:

@@ -200,8 +200,10 @@ def test_a_clock_that_differs_is_named_and_one_that_is_late_has_consequences():
     assert bad(READY, ahead_s=90) == ["its clock is 90 s ahead of yours"]
     assert bad(READY, ahead_s=-90) == ["its clock is 90 s behind yours"]
     assert bad(READY, ahead_s=-600) == [
-        "its clock is 600 s behind yours, so it refuses bundles as from the future"
+        "its clock is 10 min behind yours, so it refuses bundles as from the future"
     ]
+    assert bad(READY, ahead_s=86_399.6) == ["its clock is 24 h ahead of yours"]
+    assert bad(READY, ahead_s=400 * 86_400) == ["its clock is 400 days ahead of yours"]
     assert bad(READY, key="") == []
 
 
