@@ -13,10 +13,13 @@ from pathlib import Path
 from tests.web_server import Silent, WebServer, serving
 
 
-def wheel(name: str, version: str = "1", *, files: Mapping[str, str] | None = None, needs: str = "") -> bytes:
-    """A wheel with one module, which says its version, and one script."""
+def wheel(
+    name: str, version: str = "1", *, files: Mapping[str, str] | None = None, needs: str = "", python: str = ""
+) -> bytes:
+    """A wheel with one module, which says its version, and one script. It may need a package, and a Python."""
     info = f"{name}-{version}.dist-info"
     needed = f"Requires-Dist: {needs}\n" if needs else ""
+    needed += f"Requires-Python: {python}\n" if python else ""
     members = {
         f"{name}.py": f"def main():\n    print({version!r})\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}",

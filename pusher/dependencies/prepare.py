@@ -35,6 +35,7 @@ DEFAULT_PYTHON = "3.11"
 
 _DECIDING = frozenset({"pyproject.toml", "setup.py", "setup.cfg", "uv.toml", "uv.lock", PYLOCK})
 _INDEXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_PRERELEASE")
+_PYTHON_TOO_OLD = re.compile(r"(?:does not satisfy|requires) Python *>=([0-9]+\.[0-9]+)")
 _NO_PYTHON = re.compile(r"No interpreter found for Python ([^ \n]+)|Failed to inspect Python interpreter")
 _NOTED = "lock.json"
 _PYTHONS = tuple(f"3.{minor}" for minor in range(7, 20))
@@ -308,4 +309,9 @@ def _unusable(file: Path, error: UvFailed) -> Usage:
     hint = ""
     if found := re.search(r"git\+(\S+?)`?(?:[@#]|\s|$)", error.said) if "Git operation" in error.said else None:
         hint = f"Can you read that repository from here? To see: git ls-remote {found[1]}"
+    elif found := _PYTHON_TOO_OLD.search(error.said):
+        hint = (
+            f'Write into pusher.toml, under [run]: python = "{found[1]}". The host needs that Python too: '
+            f"`sudo pusher-agent python add {found[1]}`. Or choose a version of the package for an older Python"
+        )
     return Usage(f"The dependencies in {file} cannot be decided", why=error.reason, hint=hint)

@@ -162,7 +162,7 @@ def _module(folder: Path) -> _App | None:
                     f"{where} has `{name}()`, which makes a {framework} application",
                 )
             )
-        for name, imported in _from_factory(tree):
+        for name, imported in _from_factory(tree, any_name=file.stem in ("wsgi", "asgi")):
             framework = "Flask"
             seen = f"{where} makes `{name}` by {imported}()"
             return _App(f"{module}:{name}", _asgi_of(folder), False, seen)
@@ -237,14 +237,17 @@ def _made_by_factory(tree: ast.Module) -> Iterator[tuple[str, bool, str]]:
                 break
 
 
-def _from_factory(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """The module's variables that a factory makes, which comes from elsewhere: `app = create_app()`."""
+def _from_factory(tree: ast.Module, *, any_name: bool) -> Iterator[tuple[str, str]]:
+    """The module's variables that a factory makes, which comes from elsewhere: `app = create_app()`.
+
+    In a module that exists for servers, the variable may have `any_name`.
+    """
     for node in tree.body:
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
             continue
         name = getattr(node.value.func, "id", getattr(node.value.func, "attr", ""))
         for target in node.targets:
-            if isinstance(target, ast.Name) and target.id in _NAMES and name in _FACTORIES:
+            if isinstance(target, ast.Name) and (any_name or target.id in _NAMES) and name in _FACTORIES:
                 yield target.id, name
 
 

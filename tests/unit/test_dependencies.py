@@ -227,6 +227,16 @@ def test_what_cannot_be_decided_is_refused_on_the_sender(folder: Path, files: di
     assert why in f"{refused.value.what}: {refused.value.why} {refused.value.hint}"
 
 
+def test_a_package_for_a_newer_python_is_refused_with_the_line_that_asks_for_that_python(folder: Path):
+    (folder / "wheels").mkdir()
+    (folder / "wheels/tiny-1-py3-none-any.whl").write_bytes(wheel("tiny", python=">=3.99"))
+    (folder / "requirements.txt").write_text("--no-index\ntiny==1\n")
+    with pytest.raises(Usage, match="tiny==1") as refused:
+        prepare(folder, wanted=Dependencies())
+    assert 'python = "3.99"' in refused.value.hint
+    assert "pusher-agent python add 3.99" in refused.value.hint
+
+
 def test_the_file_that_decides_is_the_first_of_a_known_order(folder: Path):
     order = ["pylock.toml", "uv.lock", "poetry.lock", "Pipfile.lock", "requirements.txt", "pyproject.toml"]
     for name in order:

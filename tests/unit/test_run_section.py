@@ -73,6 +73,15 @@ def test_a_known_server_gets_the_socket_if_it_can_and_a_port_if_not(command: str
             ["gunicorn"],
             "gunicorn -w 2 microblog:app",
         ),
+        (
+            {
+                "wsgi.py": "from shop import create_app\nshop = create_app()\n",
+                "celery_worker.py": "from shop import create_app\napp = create_app()\n",
+                "shop/__init__.py": FACTORY,
+            },
+            ["gunicorn"],
+            "gunicorn -w 2 wsgi:shop",
+        ),
         ({"main.py": FASTAPI}, ["uvicorn", "gunicorn"], "uvicorn main:api --fd 3"),
         ({"app/main.py": FASTAPI}, ["uvicorn"], "uvicorn app.main:api --fd 3"),
         ({"main.py": FASTAPI}, ["hypercorn"], "hypercorn main:api --bind fd://3"),
