@@ -19,6 +19,7 @@ _NOISE = re.compile(
     r"Handling signal: \w+|Worker exiting \(pid: \d+\)|Shutting down: Master|Reason: Worker failed to boot\.?|"
     r"Exception in worker process|Worker \(pid:\d+\) (exited with code|was sent SIG).*|"
     r"Booting worker with pid: \d+|Starting gunicorn [\d.]+|Listening at: .*|Using worker: \w+|"
+    r"Control socket listening at .*|Child process \[\d+\] died|"
     r"Started (parent|server|child) process \[\d+\]|Waiting for (application startup|child process).*|"
     r"Application startup failed\. Exiting\.|Stopping (parent|reloader) process.*|Uvicorn running on .*"
 )
@@ -28,6 +29,8 @@ _SAYS = (
     re.compile(r"(?:unable to load app|no python application found).*"),
 )
 """What servers say, without a traceback, about an app that they cannot load."""
+_WORKER_ENDED = re.compile(r"Worker \(pid:\d+\) exited with code (?P<code>\d+)\.?|Child process \[\d+\] died")
+"""What gunicorn and uvicorn write about a worker in whose place they start another."""
 _OWN_FRAMES_MOST = 12
 
 
@@ -36,6 +39,13 @@ class Cause(NamedTuple):
 
     what: str
     why: str
+    output: str
+
+
+class Loop(NamedTuple):
+    """How workers end, as `exit code 1`, empty if their server does not say; and what they wrote, each line once."""
+
+    how: str
     output: str
 
 
@@ -63,6 +73,16 @@ def find_cause(written: str, *, release: str, start: Sequence[str]) -> Cause | N
         if any(pattern.fullmatch(line) for pattern in _SAYS):
             return Cause(f"{app} does not import", line, "")
     return None
+
+
+def find_loop(written: str) -> Loop | None:
+    """How the workers of a server end that starts others in their place; None if at most one has ended."""
+    found = [one for line in written.splitlines() if (one := _WORKER_ENDED.fullmatch(_PREFIX.sub("", line)))]
+    if len(found) < 2:  # one may have had an accident
+        return None
+    code = found[-1]["code"]
+    said = {re.sub(r"\d+", "", line): line for line in without_noise(written).splitlines()}  # times, process ids
+    return Loop(f"exit code {code}" if code else "", "\n".join(said.values()))
 
 
 def without_noise(written: str) -> str:

@@ -89,3 +89,17 @@ async def test_an_app_that_cannot_be_imported_shows_its_traceback(flask: Place) 
     error = "ModuleNotFoundError: No module named 'nothing_of_this_name'"
     assert (caught.value.what, caught.value.why) == ("app:app does not import", f"{error} (app.py:1)")
     assert caught.value.output == f'  File "app.py", line 1, in <module>\n    import nothing_of_this_name\n{error}'
+
+
+@pytest.mark.network
+async def test_an_app_whose_workers_end_again_and_again_is_told_so(flask: Place) -> None:
+    placed = flask.release("v1")
+    (placed.path / "app.py").write_text("import sys\nprint('no site', flush=True)\nsys.exit(1)\n")
+    async with flask.running() as service:
+        candidate = await service.try_out(placed)
+        with pytest.raises(Failed) as caught:
+            await well(candidate, deadline_s=3)
+        await candidate.end()
+    assert caught.value.code is Code.APP_EXITED
+    assert caught.value.why.endswith("others take their place, again and again: exit code 1")
+    assert caught.value.output == "no site"

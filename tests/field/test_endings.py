@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.ending import Cause, find_cause, without_noise
+from agent.core.ending import Cause, Loop, find_cause, find_loop, without_noise
 
 RELEASE = "20261127093329Z"
 LOGS = Path(__file__).parent / "logs"
@@ -101,3 +101,18 @@ def test_the_end_of_a_traceback_is_not_shown_beside_the_whole_one() -> None:
         'Exception in ASGI application\n  File "app.py", line 16, in home\n    return render()\n'
         "TypeError: unhashable type: 'dict'"
     )
+
+
+def test_workers_that_end_again_and_again_are_told_once() -> None:
+    """An app that calls sys.exit() while it is imported: gunicorn starts a worker every tenth of a second."""
+    turn = (
+        "[2026-11-28 02:35:30 +0000] [19728] [INFO] Control socket listening at /root/.gunicorn/gunicorn.ctl\n"
+        "[2026-11-28 02:35:30 +0000] [{pid}] [INFO] Booting worker with pid: {pid}\n"
+        "2026-11-28 02:35:30,{pid}:ERROR: No website(s) configured\n"
+        "[2026-11-28 02:35:30 +0000] [{pid}] [INFO] Worker exiting (pid: {pid})\n"
+        "[2026-11-28 02:35:30 +0000] [19728] [ERROR] Worker (pid:{pid}) exited with code 1.\n"
+    )
+    assert find_loop(turn.format(pid=201)) is None
+    found = find_loop("".join(turn.format(pid=pid) for pid in range(201, 230)))
+    assert found == Loop("exit code 1", "2026-11-28 02:35:30,229:ERROR: No website(s) configured")
+    assert find_loop("INFO:     Child process [7] died\n" * 2) == Loop("", "")

@@ -2,7 +2,7 @@
 
 from pathlib import PurePath
 
-from agent.core.ending import find_cause, without_noise
+from agent.core.ending import find_cause, find_loop, without_noise
 from agent.core.servers import opens_its_own, port_advice, socket_advice
 from agent.host.ports import Placed
 from pusher.wire import Code, Failed
@@ -27,6 +27,15 @@ def not_loaded(placed: Placed, *, deadline_s: float, written: str) -> Failed:
     """The problem of a release that runs, and has accepted no connection in time."""
     if found := caused(placed, Code.SOCKET_NOT_TAKEN, written):
         return found
+    if loop := find_loop(written):
+        how = f": {loop.how}" if loop.how else ""
+        return Failed(
+            Code.APP_EXITED,
+            f"Release {placed.release} did not start within {deadline_s:g} s",
+            why=f"its workers end before they serve, and others take their place, again and again{how}",
+            hint="What they wrote is below, each line once" if loop.output else "They wrote nothing",
+            output=loop.output,
+        )
     start, at_port = placed.run.start, placed.run.listen_via == "port"
     if PurePath(start[0]).name == "gunicorn" and not at_port and not opens_its_own(start):
         return Failed(
