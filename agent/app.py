@@ -3,6 +3,7 @@
 Invariant: what is made from the app's file is reached through `InForce`, so none of these keeps an old reading.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 from agent.core.config.app import AppConfig
@@ -36,8 +37,7 @@ def make_app(
     status_line: StatusLine,
 ) -> App:
     """The parts of an app that act for others. `memory` has what was read last of its file."""
-    layout, journal, clock, lock = host.layout, host.journal, host.machine.clock, DeploymentLock(name)
-    service, processes = supervisor.service, supervisor.processes
+    layout, clock, lock = host.layout, host.machine.clock, DeploymentLock(name)
     store = ReleaseStore(AppLayout(layout.beneath(config.path)), rules_of(name, config, host).unsaid())
     make = partial(make_parts, name, host=host, store=store, supervisor=supervisor, status_line=status_line)
     in_force = InForce(
@@ -53,59 +53,89 @@ def make_app(
         lock=lock,
         store=store,
         disk=host.machine.disk,
-        service=service,
-        processes=processes,
-        journal=journal,
+        service=supervisor.service,
+        processes=supervisor.processes,
+        journal=host.journal,
         clock=clock,
         status_line=status_line,
     )
-    ground = _ground(name, host=host, in_force=in_force, store=store, supervisor=supervisor)
     condition = Condition(
-        lambda: in_force.parts.config.health, folder=layout.beneath(config.path), service=service, clock=clock
+        lambda: in_force.parts.config.health,
+        folder=layout.beneath(config.path),
+        service=supervisor.service,
+        clock=clock,
     )
+    ground = _ground(name, host=host, in_force=in_force, store=store, supervisor=supervisor)
+    parts = _AppParts(name, host, supervisor, lock, store, in_force, recovery, ground, condition)
     return App(
         name,
-        deployer=Deployer(
-            name,
-            in_force=in_force,
-            recovery=recovery,
-            lock=lock,
-            store=store,
-            service=service,
-            ground=ground,
-            journal=journal,
-            clock=clock,
-        ),
-        status=Status(
-            name,
-            in_force=in_force,
-            host=host.config.name,
-            drop=str(layout.drop(name)),
-            lock=lock,
-            recovery=recovery,
-            store=store,
-            service=service,
-            ground=ground,
-            condition=condition,
-            processes=processes,
-            journal=journal,
-            clock=clock,
-        ),
+        deployer=parts.deployer(),
+        status=parts.status(),
         admission=in_force,
         recovery=recovery,
-        subscribed=Subscribed(name, host=host.config.name, lock=lock, store=store, journal=journal, clock=clock),
-        figures=Figures(
-            name,
-            lock=lock,
-            recovery=recovery,
-            store=store,
-            service=service,
-            ground=ground,
-            condition=condition,
-            processes=processes,
-            journal=journal,
+        subscribed=Subscribed(
+            name, host=host.config.name, lock=lock, store=store, journal=host.journal, clock=clock
         ),
+        figures=parts.figures(),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _AppParts:
+    """What those are made from that change an app, and that answer for it."""
+
+    name: str
+    host: HostParts
+    supervisor: Supervisor
+    lock: DeploymentLock
+    store: ReleaseStore
+    in_force: InForce
+    recovery: AppRecovery
+    ground: Ground
+    condition: Condition
+
+    def deployer(self) -> Deployer:
+        return Deployer(
+            self.name,
+            in_force=self.in_force,
+            recovery=self.recovery,
+            lock=self.lock,
+            store=self.store,
+            service=self.supervisor.service,
+            ground=self.ground,
+            journal=self.host.journal,
+            clock=self.host.machine.clock,
+        )
+
+    def status(self) -> Status:
+        return Status(
+            self.name,
+            in_force=self.in_force,
+            host=self.host.config.name,
+            drop=str(self.host.layout.drop(self.name)),
+            lock=self.lock,
+            recovery=self.recovery,
+            store=self.store,
+            service=self.supervisor.service,
+            ground=self.ground,
+            condition=self.condition,
+            processes=self.supervisor.processes,
+            journal=self.host.journal,
+            clock=self.host.machine.clock,
+        )
+
+    def figures(self) -> Figures:
+        return Figures(
+            self.name,
+            lock=self.lock,
+            recovery=self.recovery,
+            store=self.store,
+            service=self.supervisor.service,
+            ground=self.ground,
+            condition=self.condition,
+            processes=self.supervisor.processes,
+            journal=self.host.journal,
+        )
 
 
 def _ground(

@@ -7,6 +7,7 @@ patches nothing.
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,15 +66,9 @@ async def serve_host(
         name: await machine.supervisor(name, app, kind=config.service, host=layout)
         for name, app in apps.usable.items()
     }
+    make = partial(make_app, host=host, memory=memory)
     usable = {
-        name: make_app(
-            name,
-            app,
-            host=host,
-            supervisor=supervisors[name],
-            memory=memory,
-            status_line=status_lines.of(name),
-        )
+        name: make(name, app, supervisor=supervisors[name], status_line=status_lines.of(name))
         for name, app in apps.usable.items()
     }
     unusable = _unusable(apps.unusable, host=host, status_lines=status_lines)
