@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from agent.core.config import BundleLimits
+from agent.core.config.host import BundleLimits
 from agent.core.trust import check
 from pusher.fleet.reports import Heard
 from pusher.fleet.standing import places
