@@ -14,9 +14,8 @@ from statistics import median
 
 from tests.bench.place import Unmeasured
 from tests.bench.results import Bench, Result
-from tests.conftest import make_venv
 from tests.deploy.runner_place import RunnerPlace, until
-from tests.deploy.servers import APP, REQUIREMENTS, ask
+from tests.deploy.servers import APP, ask, make_servers_venv
 
 SERVERS = {
     "waitress": "waitress-serve --listen=127.0.0.1:$PORT app:app",
@@ -30,12 +29,8 @@ _REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 def port(bench: Bench) -> Iterator[Result]:
     """Requests a second of eight visitors, connections kept alive, through the relay | the same server directly"""
     folder = bench.folder / "port"
-    source, app = folder / "source", folder / "app"
-    for one in (source, app):
-        one.mkdir(parents=True)
-    (source / "requirements.txt").write_text(REQUIREMENTS)
     with contextlib.redirect_stdout(io.StringIO()):
-        venv = make_venv(source, cache=bench.cache, app=app)
+        venv = make_servers_venv(folder, cache=bench.cache)
     for server, command in SERVERS.items():
         root = folder / server.partition(",")[0]
         root.mkdir()

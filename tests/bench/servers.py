@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tests.bench.place import Unmeasured
 from tests.bench.results import Bench, Result
-from tests.conftest import make_venv
 from tests.deploy.runner_place import RunnerPlace, alive, until
-from tests.deploy.servers import APP, PER_SECOND, REQUIREMENTS, SERVERS, Visits, ask
+from tests.deploy.servers import APP, PER_SECOND, SERVERS, Visits, ask, make_servers_venv
 
 _BEFORE = 50  # visitors while the successor starts
 
@@ -21,12 +20,8 @@ _BEFORE = 50  # visitors while the successor starts
 def servers(bench: Bench) -> Iterator[Result]:
     """Reloads of the runner with a long request in flight, a row a server | visitors on fresh connections"""
     folder = bench.folder / "servers"
-    source, app = folder / "source", folder / "app"
-    for one in (source, app):
-        one.mkdir(parents=True)
-    (source / "requirements.txt").write_text(REQUIREMENTS)
     with contextlib.redirect_stdout(io.StringIO()):
-        venv = make_venv(source, cache=bench.cache, app=app)
+        venv = make_servers_venv(folder, cache=bench.cache)
     for server, command in SERVERS.items():
         root = folder / server.replace(" ", "-")
         root.mkdir()

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
+from tests.conftest import make_venv
 from tests.deploy.runner_place import RunnerPlace
 
 REQUIREMENTS = """\
@@ -82,6 +84,15 @@ SERVERS = {
 DROPS = {"gthread", "hypercorn", "uvicorn", "uvicorn with workers", "waitress"}
 """They close connections that they have accepted, when they are told to end; hypercorn seldom, under load."""
 PER_SECOND = 100
+
+
+def make_servers_venv(folder: Path, *, cache: Path) -> Path:
+    """A venv that has the servers, beneath `folder`."""
+    source, app = folder / "source", folder / "app"
+    for one in (source, app):
+        one.mkdir(parents=True)
+    (source / "requirements.txt").write_text(REQUIREMENTS)
+    return make_venv(source, cache=cache, app=app)
 
 
 class Visits:

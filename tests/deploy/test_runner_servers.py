@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_venv
 from tests.deploy.runner_place import RunnerPlace, alive, until
-from tests.deploy.servers import APP, DROPS, REQUIREMENTS, SERVERS, Visits, ask
+from tests.deploy.servers import APP, DROPS, SERVERS, Visits, ask, make_servers_venv
 
 
 @pytest.fixture(scope="module")
 def servers_venv(uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = tmp_path_factory.mktemp("servers")
-    (source / "requirements.txt").write_text(REQUIREMENTS)
-    return make_venv(source, cache=uv_cache, app=tmp_path_factory.mktemp("app"))
+    return make_servers_venv(tmp_path_factory.mktemp("servers"), cache=uv_cache)
 
 
 @pytest.mark.network
