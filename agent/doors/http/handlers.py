@@ -187,19 +187,15 @@ class Handlers:
 
     async def history(self, request: Request) -> web.StreamResponse:
         """The records of the app's history. Those after the one of this number, one a line."""
-        after = request.query.get("after", "0")
-        if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
-            raise bad_parameter("after", after, "Give the number of the last record you have, or 0")
-        found = self._app(request).status.records(after=int(after))
+        after = _after(request, hint="Give the number of the last record you have, or 0")
+        found = self._app(request).status.records(after=after)
         return await self._streams.send(request, found, encode=_line)
 
     async def events(self, request: Request) -> web.StreamResponse:
         """The events of a deployment, as they happen. Those above `after`, one a line, until it has finished."""
         found = await self._deployment(request)
-        after = request.query.get("after", "0")
-        if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
-            raise bad_parameter("after", after, "Give the seq of the last event you have, or 0")
-        return await self._streams.send(request, found.events(after=int(after)), encode=Event.to_line)
+        after = _after(request, hint="Give the seq of the last event you have, or 0")
+        return await self._streams.send(request, found.events(after=after), encode=Event.to_line)
 
     async def _pin(self, request: Request, *, pinned: bool) -> web.StreamResponse:
         deployer = self._app(request).deployer
@@ -254,12 +250,20 @@ class Handlers:
         return found
 
 
+Handler = Callable[[Handlers, Request], Awaitable[web.StreamResponse]]
+"""What a route does: a method of `Handlers`."""
+
+
 def _problem(app: App | Refused) -> dict[str, Any] | None:
     return app.to_document() if isinstance(app, Refused) else None
 
 
-Handler = Callable[[Handlers, Request], Awaitable[web.StreamResponse]]
-"""What a route does: a method of `Handlers`."""
+def _after(request: Request, *, hint: str) -> int:
+    """The number that `after` gives; 0 if it is left out. Raises: Refused(bad_request)."""
+    after = request.query.get("after", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", after, re.ASCII):
+        raise bad_parameter("after", after, hint)
+    return int(after)
 
 
 def _line(record: bytes) -> bytes:
