@@ -16,8 +16,7 @@ from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.core.releases import Release, Standing
 from agent.core.tally import Tally
-from agent.host.storage import deployments, marks, notices, releases, tallies
-from agent.host.storage import history as records
+from agent.host.storage import deployments, history, marks, notices, releases, tallies
 from agent.host.storage.database import Database
 from agent.host.storage.deployments import Record
 from agent.host.storage.notices import NoticeQueue
@@ -25,7 +24,7 @@ from pusher.wire import Event, Head, Problem
 
 SCHEMAS = (
     deployments.SCHEMA + releases.SCHEMA,
-    records.SCHEMA,
+    history.SCHEMA,
     marks.SCHEMA,
     tallies.SCHEMA,
     notices.SCHEMA,
@@ -77,7 +76,7 @@ class Journal:
         Returns the apps whose history begins only now, each with its number of deployments before.
         """
         await self._database.open()
-        return await self._database.write(records.begin_all)
+        return await self._database.write(history.begin_all)
 
     async def close(self) -> None:
         """Close it. A later call raises RuntimeError."""
@@ -88,8 +87,8 @@ class Journal:
 
         def write(db: sqlite3.Connection) -> None:
             deploy = attempt.kind is Kind.DEPLOY
-            facts = records.begun_facts(attempt, manifest=manifest, started=now)
-            records.append(db, attempt.app, What.BEGUN, **facts, created=created if deploy else None)
+            facts = history.begun_facts(attempt, manifest=manifest, started=now)
+            history.append(db, attempt.app, What.BEGUN, **facts, created=created if deploy else None)
             deployments.begin(db, attempt, manifest=manifest, now=now)
             if deploy:
                 candidate = Release(
@@ -138,7 +137,7 @@ class Journal:
             if phase is not None:
                 deployments.set_phase(db, attempt.id, phase)
             deployments.add_events(db, attempt.id, events)
-            return records.append(db, attempt.app, What.STANDS, deployment=attempt.id, standings=standings)
+            return history.append(db, attempt.app, What.STANDS, deployment=attempt.id, standings=standings)
 
         return await self._database.write(write)
 
@@ -168,15 +167,15 @@ class Journal:
             if forget:
                 releases.forget(db, attempt.app, attempt.release)
             self.notices.add(db, deployment, ending(attempt.kind, phase))
-            return records.append(
+            return history.append(
                 db,
                 attempt.app,
                 What.ENDED,
                 id=deployment,
                 phase=phase,
                 finished=now,
-                problem=records.problem_digest(document),
-                events=records.events_digest(db, deployment),
+                problem=history.problem_digest(document),
+                events=history.events_digest(db, deployment),
                 standing=standing,
                 forget=forget,
             )
@@ -193,7 +192,7 @@ class Journal:
             known = {one.id for one in releases.read(db, app)}
             new = [by_id[one] for one in sorted(by_id.keys() - known)]
             if new:
-                records.append(db, app, What.FOUND, releases=[records.found_facts(one) for one in new])
+                history.append(db, app, What.FOUND, releases=[history.found_facts(one) for one in new])
                 releases.add(db, app, new)
 
         await self._database.write(write)
@@ -203,7 +202,7 @@ class Journal:
 
         def write(db: sqlite3.Connection) -> None:
             if releases.forget(db, app, release):
-                records.append(db, app, What.GONE, release=release)
+                history.append(db, app, What.GONE, release=release)
 
         await self._database.write(write)
 
@@ -217,7 +216,7 @@ class Journal:
         def write(db: sqlite3.Connection) -> bool:
             if not releases.pin(db, app, release, pinned=pinned):
                 return False
-            records.append(db, app, What.PINNED, release=release, pinned=pinned, by=by)
+            history.append(db, app, What.PINNED, release=release, pinned=pinned, by=by)
             return True
 
         return await self._database.write(write)
@@ -225,11 +224,11 @@ class Journal:
     async def command_began(self, app: str, run: str, *, by: str, release: str, command: str, now: int) -> None:
         """Record that a person runs a command in a release. `run` names it for `command_ended`."""
         facts = {"run": run, "by": by, "release": release, "command": command, "time": now}
-        await self._database.write(lambda db: records.append(db, app, What.COMMAND, **facts))
+        await self._database.write(lambda db: history.append(db, app, What.COMMAND, **facts))
 
     async def command_ended(self, app: str, run: str, *, code: int, now: int) -> None:
         """Record how such a command has ended."""
-        await self._database.write(lambda db: records.append(db, app, What.EXITED, run=run, code=code, time=now))
+        await self._database.write(lambda db: history.append(db, app, What.EXITED, run=run, code=code, time=now))
 
     async def trim(self, app: str) -> None:
         """Drop the events of all but the newest deployments; the deployments stay."""
@@ -321,11 +320,11 @@ class Journal:
 
     async def head(self, app: str) -> Head:
         """The head of an app's history."""
-        return await self._database.inspect(lambda db: records.head(db, app))
+        return await self._database.inspect(lambda db: history.head(db, app))
 
     async def records(self, app: str, *, after: int, most: int) -> list[bytes]:
         """At most `most` records of an app's history, those after the one of this number, in order."""
-        return await self._database.inspect(lambda db: records.read(db, app, after=after, most=most))
+        return await self._database.inspect(lambda db: history.read(db, app, after=after, most=most))
 
     async def audit(self, app: str) -> str:
         """The first sign that an app's history was changed by another hand; empty if there is none.
@@ -339,7 +338,7 @@ class Journal:
             (version,) = db.execute("pragma data_version").fetchone()
             known = self._audited.get(app)
             if known is None or known[0] != version:
-                self._audited[app] = known = version, records.audit(db, app, events=False)
+                self._audited[app] = known = version, history.audit(db, app, events=False)
             return known[1]
 
         return await self._database.inspect(audit)
