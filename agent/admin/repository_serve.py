@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import signal
-import ssl
 from pathlib import Path
 
 from agent.admin.command import Command
@@ -13,11 +12,15 @@ from agent.core.layout import HostLayout
 from agent.core.listen import parse_listen
 from agent.host.log import log
 from agent.host.storage.disk import Disk
+from agent.repository.certificate import Certificate
 from agent.repository.logins import Logins
 from agent.repository.objects import Objects
 from agent.repository.publishing import Publishing
 from agent.repository.server import RepositoryServer
 from pusher.wire import Code, Refused
+
+_RENEWED_S = 10.0
+"""How often the files of the certificate are looked at."""
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +48,9 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
     if not config.folder or not folder.is_dir():
         what = f"{folder} is no folder" if config.folder else "No folder is named"
         raise Refused(Code.CONFIGURATION, what, hint="Make it, and name it: FOLDER, or `folder` in the file")
+    if config.fleet:
+        _check_inventory(Path(config.fleet))
+    certificate = _certificate(config)
     log.set_up()
     server = RepositoryServer(
         Objects(folder, fleet=Path(config.fleet) if config.fleet else None),
@@ -52,9 +58,9 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
         port=where[1],
         publishing=Publishing(folder, disk=Disk(), bundle_most=config.bundle_most),
         logins=Logins(config.publishers),
-        tls=_tls(config),
+        tls=certificate.context if certificate else None,
     )
-    asyncio.run(_until_stopped(server, config.listen))
+    asyncio.run(_until_stopped(server, config.listen, certificate))
     return 0
 
 
@@ -88,18 +94,27 @@ def _config(arguments: argparse.Namespace) -> RepositoryConfig:
     return parse_repository(text, file=named, instead=given)
 
 
-def _tls(config: RepositoryConfig) -> ssl.SSLContext | None:
+def _check_inventory(file: Path) -> None:
+    """Refuse an inventory that cannot be read: every report would be refused later. Raises: Refused."""
+    try:
+        file.read_bytes()
+    except OSError as error:
+        raise Refused(
+            Code.CONFIGURATION,
+            f"The inventory {file} cannot be read",
+            why=error.strerror or str(error),
+            hint="Without it, no host could report. `pusher fleet adopt HOST.pub` makes it; until there is a "
+            "host, an empty file will do",
+        ) from error
+
+
+def _certificate(config: RepositoryConfig) -> Certificate | None:
     if not config.certificate:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(config.certificate, config.certificate_key or None)
-    except (OSError, ssl.SSLError) as error:
-        raise Refused(Code.CONFIGURATION, f"{config.certificate} cannot be used", why=str(error)) from error
-    return context
+    return Certificate(Path(config.certificate), Path(config.certificate_key) if config.certificate_key else None)
 
 
-async def _until_stopped(server: RepositoryServer, address: str) -> None:
+async def _until_stopped(server: RepositoryServer, address: str, certificate: Certificate | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -109,5 +124,14 @@ async def _until_stopped(server: RepositoryServer, address: str) -> None:
         what = f"Cannot listen at {address}"
         raise Refused(Code.PORT_TAKEN, what, why=error.strerror or str(error)) from error
     print(f"serving at {address}", flush=True)
+    renewing = asyncio.create_task(_renew(certificate)) if certificate else None
     await stop.wait()
+    if renewing:
+        renewing.cancel()
     await server.stop()
+
+
+async def _renew(certificate: Certificate) -> None:
+    while True:
+        await asyncio.sleep(_RENEWED_S)
+        await asyncio.to_thread(certificate.renew)

@@ -6,7 +6,7 @@ publish that is under way has written bundles which no channel names yet.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pusher.commands.command import Command
 from pusher.commands.options import add_options, count
@@ -55,7 +55,10 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         named |= {one.bundle.sha256 for one in kept}
         if not arguments.dry_run:
             put_releases(repository, known, kept)
-    gone = list(_surplus(repository.names("bundles/"), kept_names={object_name(one) for one in named}))
+    gone = [
+        *_old(repository.names("bundles/"), kept_names={object_name(one) for one in named}),
+        *_old(repository.unfinished()),
+    ]
     for item in gone:
         if arguments.dry_run:
             screen.line(f"  {item.name}")
@@ -69,8 +72,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
 COMMAND = Command(
     name="repository",
     help="remove bundles that no host can need any more",
-    description="Removes bundles from a repository that no channel names, and no release that is kept. What is "
-    "younger than a day stays.",
+    description="Removes bundles from a repository that no channel names, and no release that is kept; and files "
+    "that a publish has left which was cut off. What is younger than a day stays.",
     options=_options,
     run=_run,
 )
@@ -103,6 +106,6 @@ def _apps(repository: Repository) -> list[str]:
     return [name.removesuffix(".json") for name in names if name.endswith(".json")]
 
 
-def _surplus(items: list[Item], *, kept_names: set[str]) -> Iterator[Item]:
+def _old(items: list[Item], *, kept_names: Collection[str] = ()) -> Iterator[Item]:
     old = time.time() - _YOUNG_S
     yield from (item for item in items if item.name not in kept_names and item.modified < old)

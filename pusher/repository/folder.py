@@ -8,11 +8,12 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pusher.errors import Usage
 from pusher.repository.store import Found, Item, changed_meanwhile, missing, too_large
+from pusher.repository.unfinished import is_cut_off, writer_of
 
 _PIECE = 256 * 1024
 
@@ -87,6 +88,19 @@ class Folder:
                     found.append(Item(name, state.st_size, state.st_mtime))
         return sorted(found)
 
+    def unfinished(self) -> list[Item]:
+        """As in the port. What a living process of this machine may still write is none."""
+        found = []
+        for folder, _, files in os.walk(self._path):
+            for one in files:
+                path = Path(folder, one)
+                name = path.relative_to(self._path).as_posix()
+                if is_cut_off(name) and not _lives(writer_of(name)):
+                    with suppress(FileNotFoundError):
+                        state = path.lstat()
+                        found.append(Item(name, state.st_size, state.st_mtime))
+        return sorted(found)
+
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         target = self._path / name
@@ -127,6 +141,18 @@ class Folder:
     def _cannot(self, verb: str, name: str, error: OSError) -> Usage:
         why = error.strerror or str(error)
         return Usage(f"Could not {verb} {name} in the repository {self._path}", why=why)
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process. Without a number it is not known, and nobody waits for it."""
+    try:
+        if process:
+            os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return bool(process)
 
 
 def _tag(content: bytes) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pusher.errors import Unreachable, Usage
 from pusher.repository.store import Found, Item, changed_meanwhile, missing, too_large
+from pusher.repository.unfinished import is_cut_off
 from pusher.transport.hosts import Ssh, quoted
 from pusher.wire import Code, Failed
 
@@ -41,6 +42,10 @@ _REMOVE = 'exec rm -f -- "$1"'
 _NAMES = """
 cd "$1" || exit 44
 exec find . -name '.?*' -prune -o -type f -printf '%s %T@ %P\\n'
+"""
+_ALL = """
+cd "$1" || exit 44
+exec find . -type f -printf '%s %T@ %P\\n'
 """
 
 
@@ -123,15 +128,21 @@ class RemoteFolder:
 
     def names(self, prefix: str) -> list[Item]:
         """As in the port."""
-        done = self._run(_NAMES, self._path)
+        return [one for one in self._listed(_NAMES) if one.name.startswith(prefix)]
+
+    def unfinished(self) -> list[Item]:
+        """As in the port."""
+        return [one for one in self._listed(_ALL) if is_cut_off(one.name)]
+
+    def _listed(self, script: str) -> list[Item]:
+        done = self._run(script, self._path)
         if done.returncode == _ABSENT:
             return []
         self._check(done, "list", self._path)
         found = []
         for line in done.stdout.decode(errors="replace").splitlines():
             size, modified, name = line.split(" ", 2)
-            if name.startswith(prefix):
-                found.append(Item(name, int(size), float(modified)))
+            found.append(Item(name, int(size), float(modified)))
         return sorted(found)
 
     def _place(self, name: str) -> str:

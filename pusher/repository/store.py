@@ -60,6 +60,10 @@ class Repository(Protocol):
         """The objects whose names begin with `prefix`, sorted. Raises: also Usage, where that cannot be asked."""
         ...
 
+    def unfinished(self) -> list[Item]:
+        """What is left of writes that were cut off, sorted. `remove` takes their names."""
+        ...
+
 
 def changed_meanwhile(name: str) -> Refused:
     """The refusal to replace an object that is not the one that was read."""

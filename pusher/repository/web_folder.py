@@ -114,6 +114,10 @@ class WebFolder:
         hint = "Name the folder that it serves: --repository FOLDER there, or ssh://host/folder"
         raise Usage(f"{self.address} cannot be listed", why=why, hint=hint)
 
+    def unfinished(self) -> list[Item]:
+        """As in the port: what was cut off is the server's own, and no object."""
+        return []
+
     def _read(self, name: str, most: int) -> Answer | None:
         answer = self._server.ask("GET", name, headers=_FRESH, most=most)
         if answer.status in _GONE:

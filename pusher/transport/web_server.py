@@ -164,8 +164,9 @@ class WebServer:
         except TooMuch as error:
             raise Unreachable(f"{url} gives no answer that can be used", why="it has no end") from error
         except ssl.SSLCertVerificationError as error:
-            hint = "For an own certificate authority, set SSL_CERT_FILE"
-            raise Unreachable(f"{url} cannot be trusted", why=str(error)[:_SHOWN], hint=hint) from error
+            hint = "Renew its certificate there. For a certificate authority of your own, set SSL_CERT_FILE"
+            why = error.verify_message or str(error)[:_SHOWN]
+            raise Unreachable(f"{url} cannot be trusted", why=why, hint=hint) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise Unreachable(f"{url} does not answer", why=why[:_SHOWN]) from error

@@ -52,6 +52,21 @@ def test_it_answers_as_the_port_says(repository: RemoteFolder, tmp_path: Path) -
     assert [one.name for one in repository.names("")] == ["channels/a"]
 
 
+def test_it_tells_what_was_left_of_writes_that_were_cut_off(repository: RemoteFolder, tmp_path: Path) -> None:
+    assert repository.unfinished() == []
+    repository.replace("channels/a/b", b"x", tag=None)
+    name = f"{'0a' * 32}.tar.zst"
+    left = [f"bundles/.{name}.123", f"bundles/.{name}.aBcDeF", f"bundles/.partial/{name}", "channels/a/.b.new"]
+    for one in left:
+        (tmp_path / "repo" / one).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "repo" / one).write_bytes(b"xy")
+    (tmp_path / "repo/bundles/.htaccess").touch()
+    assert [(one.name, one.size) for one in repository.unfinished()] == [(one, 2) for one in left]
+    assert [one.name for one in repository.names("")] == ["channels/a/b"]
+    repository.remove(left[2])
+    assert [one.name for one in repository.unfinished()] == [left[0], left[1], left[3]]
+
+
 def test_of_many_publishers_at_once_one_is_first(repository: RemoteFolder) -> None:
     repository.replace("channels/b", b"first", tag=None)
     found = repository.read("channels/b", most=10)

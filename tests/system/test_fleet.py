@@ -40,6 +40,7 @@ class Fleet:
         )
         for made in (self.project, self._repository):
             made.mkdir()
+        (self.project / "fleet.allowed").touch()  # until a host is adopted: the server asks for the file
         (self.project / "pusher.toml").write_text(
             f'app = "{APP}"\nkey = "{base.folder}/key"\nsource = "{self.source}"\n'
             f'repository = "{self._repository}"\n'

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -246,6 +247,46 @@ def test_prune_keeps_what_a_channel_names_what_it_builds_on_and_what_is_young(
         for one in listed:
             assert find_release(repository, one).manifest.version == one.release.version
     assert pusher("publish", "v2", "--to", REPO) == 0
+
+
+def test_prune_removes_what_a_publish_has_left_that_was_cut_off_and_nothing_else_that_is_hidden(
+    pusher: Run, repository: Folder
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    top, old = repository_path(repository), time.time() - 2 * DAY_S
+    dead = subprocess.Popen(("true",))
+    dead.wait()
+    [bundle] = (one.name for one in repository.names("bundles/"))
+    bundle = bundle.removeprefix("bundles/")
+    left = (
+        f"bundles/.{bundle}.{dead.pid}",
+        f"channels/flask-demo/.stable.{dead.pid}",
+        f"releases/.flask-demo.json.{dead.pid}",
+        "channels/flask-demo/.stable.new",
+        f"bundles/.{bundle}.a1B2c3",
+        f"bundles/.partial/{bundle}",
+    )
+    kept = (
+        f"bundles/.{bundle}.{os.getpid()}",
+        "channels/flask-demo/.stable.lock",
+        "bundles/.htaccess",
+        "channels/flask-demo/.gitkeep",
+        "channels/.htaccess.bak",
+        ".git/objects.1",
+    )
+    for name in (*left, *kept):
+        (top / name).parent.mkdir(exist_ok=True)
+        (top / name).touch()
+    assert pusher("repository", "prune", "--repository", REPO) == 0
+    assert all((top / name).exists() for name in (*left, *kept))  # a day has not passed
+    for name in (*left, *kept):
+        os.utime(top / name, (old, old))
+    assert pusher("repository", "prune", "--repository", REPO, "--dry-run") == 0
+    assert all((top / name).exists() for name in (*left, *kept))
+    assert pusher("repository", "prune", "--repository", REPO) == 0
+    assert not any((top / name).exists() for name in left)
+    assert all((top / name).exists() for name in kept)
+    assert pusher("channel", "show", "--repository", REPO) == 0
 
 
 def test_a_list_of_releases_that_names_another_bundle_is_noticed(pusher: Run, repository: Folder) -> None:

@@ -38,6 +38,8 @@ class ObjectStore(Web):
     Without one, the environment and the machine's own role count.
     """
 
+    login_hint = "Correct the keys in the file that `credentials_file` in [subscribe] names, or the machine's role"
+
     def __init__(
         self,
         address: str,

@@ -6,6 +6,7 @@ and nothing is decompressed. The login is sent by https alone, and to the host t
 
 import asyncio
 import email.utils
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from pusher.wire import Code, Failed, Problem, Refused
 _PIECE = 256 * 1024
 _HEADERS = {"User-Agent": "pusher-agent", "Accept-Encoding": "identity"}
 _SHOWN = 200
+_PROBLEM_BYTES = 4 * 1024
 _SETTLED_MS = 2_000
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
@@ -46,6 +48,8 @@ class Web:
     in, so it is shown nowhere.
     """
 
+    login_hint = "Put a login for it into the file that `credentials_file` in [subscribe] of the app's file names"
+
     def __init__(
         self,
         address: str,
@@ -64,6 +68,7 @@ class Web:
         # Once: the environment of a process stays, and to read it costs as much as half a question.
         self._proxies = proxies(environment)
         self._tls: ssl.SSLContext | None = None
+        self._tls_stamp: tuple[int, ...] = ()
         self._session: aiohttp.ClientSession | None = None
         self._heard: dict[str, dict[str, str]] = {}
         """What rang last, by the name of the bell, as the next question names it."""
@@ -74,7 +79,7 @@ class Web:
         async with self._asked(name, headers, total_s=self._limits.small_s) as response:
             if response.status == 304 and tag:
                 return None
-            self._check(name, response, wanted=(200,))
+            await self._check(name, response, wanted=(200,))
             content = b""
             while len(content) <= most and (piece := await response.content.read(most + 1 - len(content))):
                 content += piece
@@ -85,7 +90,7 @@ class Web:
         async with self._asked(name, {}, total_s=self._limits.small_s) as response:
             if response.status in (404, 410):
                 return False
-            self._check(name, response, wanted=(200,))
+            await self._check(name, response, wanted=(200,))
             return True
 
     async def fetch(self, name: str, into: Partial) -> None:
@@ -98,7 +103,7 @@ class Web:
             if response.status == 416:
                 await asyncio.to_thread(into.remove)
                 raise Unreachable(f"{self._url(name)} is shorter than what was signed")
-            self._check(name, response, wanted=(200, 206))
+            await self._check(name, response, wanted=(200, 206))
             if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {at}-"):
                 raise Unreachable(f"{self._url(name)} sent another part than was asked for")
             at = at if response.status == 206 else 0
@@ -113,7 +118,7 @@ class Web:
     async def put(self, name: str, content: bytes) -> None:
         """As in the port."""
         async with self._asked(name, {}, total_s=self._limits.small_s, content=content) as response:
-            self._check(name, response, wanted=(200, 201, 204))
+            await self._check(name, response, wanted=(200, 201, 204))
 
     async def bell(self, name: str) -> bool:
         """As in the port. What rang last is named as nchan does it: by Last-Modified and ETag."""
@@ -121,7 +126,7 @@ class Web:
         async with self._asked(name, heard, total_s=total_s, stall_s=total_s, alone=True) as response:
             if response.status in (304, 408):
                 return False
-            self._check(name, response, wanted=(200,))
+            await self._check(name, response, wanted=(200,))
             known = {"If-None-Match": "ETag", "If-Modified-Since": "Last-Modified"}
             headers = response.headers
             self._heard[name] = {ask: headers[given] for ask, given in known.items() if given in headers}
@@ -167,6 +172,14 @@ class Web:
                 yield response
         except Problem:
             raise
+        except aiohttp.ClientConnectorCertificateError as error:
+            found = error.certificate_error
+            raise Unreachable(
+                f"{self._url(name)} is not trusted",
+                why=getattr(found, "verify_message", "") or str(found)[:_SHOWN],
+                hint="Renew its certificate there. For a certificate authority of your own: `ca_file` in "
+                "[subscribe] of the app's file",
+            ) from error
         except _BROKEN as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             why = why.replace(str(url), str(self._url(name)))  # some errors name the address, which may be signed
@@ -193,10 +206,12 @@ class Web:
         return URL(f"{self.address}/{name}", encoded=True)
 
     def _prepare(self, url: URL) -> tuple[dict[str, str], ssl.SSLContext | bool]:
-        """The login for a host, and what its certificate must fit. Blocking."""
-        if self._tls is None:
+        """The login for a host, and what its certificate must fit, by the files as they are now. Blocking."""
+        stamp = _stamp(self._ca_file)
+        if self._tls is None or stamp != self._tls_stamp:
             try:
                 self._tls = ssl.create_default_context(cafile=str(self._ca_file) if self._ca_file else None)
+                self._tls_stamp = stamp
             except (OSError, ssl.SSLError) as error:
                 raise Refused(
                     Code.CONFIGURATION,
@@ -207,7 +222,7 @@ class Web:
         login = read_logins(self._credentials).get(url.host or "")
         return {"Authorization": basic(*login)} if login else {}, self._tls
 
-    def _check(self, name: str, response: aiohttp.ClientResponse, *, wanted: tuple[int, ...]) -> None:
+    async def _check(self, name: str, response: aiohttp.ClientResponse, *, wanted: tuple[int, ...]) -> None:
         """Refuse an answer that is not the object itself. Raises: Refused, Unreachable."""
         url = self._url(name)
         if 300 <= response.status < 400 and response.status != 304:
@@ -220,14 +235,37 @@ class Web:
             )
         encoding = response.headers.get("Content-Encoding", "identity")
         if response.status not in wanted:
+            answer = await response.content.read(_PROBLEM_BYTES) if self._sign else b""
+            said = re.search(rb"<Code>([A-Za-z0-9]{1,64})</Code>", answer)  # an object store's own word
             raise Unreachable(
                 f"{url} answered {response.status}",
+                why=said[1].decode() if said else "",
+                hint=self._hint(response.status),
                 retry_after_s=retry_after(response.headers.get("Retry-After", "")),
             )
         if encoding != "identity":
             raise Unreachable(
                 f"{url} is compressed on the way ({encoding[:_SHOWN]!r})", why="nothing asked for that"
             )
+
+    def _hint(self, status: int) -> str:
+        """What a person can do about an answer."""
+        if status in (401, 403) and self.address.startswith("http://"):
+            return "Name it by https:// in `repository`: no login is sent in the clear"
+        if status in (401, 403):
+            return self.login_hint
+        if status in (404, 410):
+            return "Publish there, or correct `repository` in [subscribe] of the app's file"
+        return ""
+
+
+def _stamp(file: Path | None) -> tuple[int, ...]:
+    """What changes with a file. Blocking."""
+    try:
+        state = file.stat() if file else None
+    except OSError:  # who reads it says so
+        state = None
+    return (state.st_mtime_ns, state.st_ino, state.st_size) if state else ()
 
 
 def _tag(response: aiohttp.ClientResponse) -> str:
