@@ -183,6 +183,13 @@ class SubscribedHost:
     async def idle(self) -> None:
         await self.lock.free()
 
+    @property
+    def ended(self) -> int:
+        return self.lock.ended
+
+    async def another(self, *, after: int) -> None:
+        await self.lock.another(after=after)
+
     async def start(self) -> None:
         """Begin, or begin once more after `stop`, as a new agent does."""
         self.root.mkdir(parents=True, exist_ok=True)

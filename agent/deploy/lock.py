@@ -10,14 +10,19 @@ from pusher.wire import Code, Refused
 
 
 class DeploymentLock:
-    """The lock of one app. `deployment` is the one under way; None while it is being admitted, too."""
+    """The lock of one app. `deployment` is the one under way; None while it is being admitted, too.
+
+    `ended` is how many deployments have ended since the agent started.
+    """
 
     def __init__(self, app: str) -> None:
         self.deployment: Deployment | None = None
+        self.ended = 0
         self._app = app
         self._held = ""
         self._free = asyncio.Event()
         self._free.set()
+        self._another = asyncio.Event()
 
     @property
     def held(self) -> bool:
@@ -43,6 +48,10 @@ class DeploymentLock:
 
     def release(self) -> None:
         """Give the lock back."""
+        if self.deployment is not None:
+            self.ended += 1
+            another, self._another = self._another, asyncio.Event()
+            another.set()
         self.deployment = None
         self._free.set()
 
@@ -50,3 +59,8 @@ class DeploymentLock:
         """Return when the lock is free."""
         while self.held:
             await self._free.wait()
+
+    async def another(self, *, after: int) -> None:
+        """Return when more than `after` deployments have ended. One that was refused has not begun."""
+        while self.ended <= after:
+            await self._another.wait()

@@ -204,6 +204,15 @@ class Status:
         """Return when no deployment is under way."""
         await self._lock.free()
 
+    @property
+    def ended(self) -> int:
+        """How many deployments have ended since the agent started."""
+        return self._lock.ended
+
+    async def another(self, *, after: int) -> None:
+        """Return when more than `after` deployments have ended."""
+        await self._lock.another(after=after)
+
 
 async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     while piece := await asyncio.to_thread(next, pieces, b""):

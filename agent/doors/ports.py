@@ -117,6 +117,15 @@ class Status(Protocol):
         """Return when no deployment is under way."""
         ...
 
+    @property
+    def ended(self) -> int:
+        """How many deployments have ended since the agent started."""
+        ...
+
+    async def another(self, *, after: int) -> None:
+        """Return when more than `after` deployments have ended."""
+        ...
+
 
 class Admission(Protocol):
     """What one app lets in. Nothing here changes anything."""

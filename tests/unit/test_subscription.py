@@ -169,6 +169,20 @@ async def test_a_person_holds_until_the_next_release(host: SubscribedHost, publi
     await host.until("current", version="v3")
 
 
+async def test_what_a_person_did_is_shown_at_once_and_not_with_the_next_poll(
+    host: SubscribedHost, publisher: Publisher
+) -> None:
+    await publisher.publish(files("v1"), "v1")
+    await host.until("current", version="v1")
+    await publisher.publish(files("v2"), "v2")
+    await host.until("current", version="v2")
+    await host.polled()  # nothing but the person makes it read once more
+    await host.rolled_back("v1")
+    async with asyncio.timeout(10):
+        while host.shown()["state"] != "held":  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
+
+
 async def test_a_failed_release_is_tried_again_only_with_another_attempt(
     host: SubscribedHost, publisher: Publisher
 ) -> None:

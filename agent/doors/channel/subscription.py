@@ -134,10 +134,11 @@ class Subscription:
     async def _serve(self) -> None:
         while True:
             self._woken.clear()
+            ended = self._app.status.ended
             pause = await self._follow()
             await self._report()
             await self._reader.close()
-            await self._wait(pause)
+            await self._wait(pause, ended=ended)
 
     async def _follow(self) -> float:
         """Read, decide and act once; how many seconds to wait then."""
@@ -273,9 +274,15 @@ class Subscription:
             pause = min(pause, spread_left(trusted, mark, host=self._host, now=self._clock.now()) + _SETTLED_S)
         return pause
 
-    async def _wait(self, seconds: float) -> None:
-        """Return after so many seconds, or earlier: when `wake` was called, or its turn has come."""
-        waiting = [asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
+    async def _wait(self, seconds: float, *, ended: int) -> None:
+        """Return after so many seconds, or earlier: when `wake` was called, its turn has come, or more deployments
+        than `ended` have: what is shown and reported may hold no more, as after a person's rollback.
+        """
+        waiting = [
+            asyncio.ensure_future(self._woken.wait()),
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+            asyncio.ensure_future(self._app.status.another(after=ended)),
+        ]
         if self._result.awaited is Awaited.TURN:
             waiting.append(asyncio.ensure_future(self._app.status.idle()))
         try:
