@@ -57,7 +57,7 @@ def deliver(client: Client, screen: Screen, shipment: Shipment) -> Mapping[str, 
     screen.line(f"{name} is live on {host}: release {data.get('release')}, {took}", tone=Tone.GOOD)
     with suppress(Problem):  # what counts is that it is live
         status = client.status(shipment.manifest.app, patience_s=_LAST_WORD_S)
-        if address := served_at(status, client.host):
+        if address := served_at(status, client.host, ssh=client.ssh):
             screen.line(f"  it answers at {address}")
         for line in concerns(status):
             screen.line(f"  {line}", tone=Tone.WARNING)

@@ -29,8 +29,8 @@ class Client:
     """Speaks with the agent of one host. Only `abandon` may be called from another thread. `close` it at the end.
 
     Every request raises `Problem`: the agent's own, or `Unreachable`. An empty `app` means the only app of the
-    host. With `may_ask`, ssh may ask the user something. `answer_s` is how long an answer may take to begin (None:
-    the usual time); `whole_s` is how long the rest of it may take.
+    host. `ssh` is the command; with `may_ask`, it may ask the user something. `answer_s` is how long an answer may
+    take to begin (None: the usual time); `whole_s` is how long the rest of it may take.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Client:
         whole_s: float = WHOLE_S,
     ) -> None:
         self.host = host
+        self.ssh = ssh
         self._connection = Connection(host, ssh=ssh, may_ask=may_ask, answer_s=answer_s, whole_s=whole_s)
 
     def close(self) -> None:

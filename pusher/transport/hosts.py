@@ -134,6 +134,11 @@ def run_argv(address: Ssh, words: Sequence[str], *, ssh: str, terminal: bool) ->
     return (*_words(ssh), "-t" if terminal else "-T", *_target(address), "--", quoted(words))
 
 
+def config_argv(address: Ssh, *, command: str) -> tuple[str, ...]:
+    """The command that prints the user's configuration for the host, and connects to nothing. Raises: Usage."""
+    return (*_words(command), "-G", *_target(address))
+
+
 def quoted(words: Sequence[str]) -> str:
     """The words for the shell of a user on a host.
 
