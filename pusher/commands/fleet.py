@@ -1,6 +1,7 @@
 """`pusher fleet`: which hosts belong to a fleet, and how each stands to its channel."""
 
 import argparse
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ def _lines(seen: Survey, listed: Sequence[Place] | None) -> Iterator[str | Table
     if document is not None:
         rollout = document.rollout
         paused = ", PAUSED" if document.state == "paused" else ", BRAKE" if seen.braked else ""
+        if document.expires <= time.time() * 1000:
+            paused += ", EXPIRED: pusher channel renew"
         waves = f"wave {rollout.open} of {len(rollout.waves)} is open"
         yield f"{document.app} {document.channel}: {document.target.release.version}, {waves}{paused}"
     if listed is not None:

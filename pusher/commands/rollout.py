@@ -6,7 +6,7 @@ still the one that was read. The brake is unsigned, because it can only stop.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pusher.commands.command import Command
@@ -14,6 +14,7 @@ from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_channel, add_good_for, add_options, count
 from pusher.config import Settings, load
 from pusher.errors import Usage
+from pusher.fleet.standing import is_unwell
 from pusher.fleet.survey import Survey, ring_bell, survey
 from pusher.fleet.waves import Next, Step, next_step
 from pusher.repository.address import open_repository
@@ -73,7 +74,7 @@ def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -
         seen, signed = _seen(arguments, settings, hosts=True)
         document = signed.document
         step = next_step(document, seen.places, braked=seen.braked)
-        if (line := _sentence(document, step)) != said:
+        if (line := _sentence(seen, document, step)) != said:
             screen.line(line)
             said = line
         try:
@@ -226,15 +227,18 @@ def _target(seen: Survey, listed: Listed) -> Target:
     return Target(release, (listed.bundle,))
 
 
-def _sentence(document: Channel, step: Next) -> str:
+def _sentence(seen: Survey, document: Channel, step: Next) -> str:
     rollout = document.rollout
     where = f"{document.target.release.version}, wave {rollout.open} of {len(rollout.waves)}"
-    hosts = f": {_names(step.hosts)}" if step.hosts else ""
+    # A host that waits for a person would be waited for in vain: its state says so.
+    unwell = {one.name: f"{one.name} ({one.state})" for one in seen.places if is_unwell(one)}
+    named = [unwell.get(one, one) for one in step.hosts] if step.step is Step.WAIT else step.hosts
+    hosts = f": {_names(named)}" if named else ""
     silent = f"; silent: {_names(step.silent)}" if step.silent and step.silent != step.hosts else ""
     return f"{where}: {step.step.value}, {step.why}{hosts}{silent}"
 
 
-def _names(hosts: tuple[str, ...]) -> str:
+def _names(hosts: Sequence[str]) -> str:
     more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
     return ", ".join(hosts[:_NAMED]) + more
 

@@ -141,6 +141,26 @@ def test_a_run_opens_wave_after_wave(pusher: Run, published: Publisher, hosts: l
     assert pusher("rollout", "run") == 0
 
 
+def test_who_waits_for_a_person_and_what_that_person_does_is_said(
+    pusher: Run, published: Publisher, hosts: list[Reporting], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(published, hosts[0], "held")
+    assert pusher("rollout", "run", "--once") == 0
+    assert "wait, 1 of 1 are not current yet: web1 (held)" in capsys.readouterr().out
+    assert pusher("fleet", "status") == 4
+    assert "web1  a person made another release live there" in capsys.readouterr().out
+
+    published.name(now(published).target, days=-1, rollout=now(published).rollout)
+    report(published, hosts[0], "stale")
+    assert pusher("fleet", "status") == 4
+    said = capsys.readouterr().out
+    assert "wave 1 of 2 is open, EXPIRED: pusher channel renew" in said
+    assert "web1  the channel document has expired" in said
+    assert pusher("channel", "renew") == 0
+    assert pusher("fleet", "status") == 4
+    assert "EXPIRED" not in capsys.readouterr().out
+
+
 def test_a_failure_sets_the_brake_and_a_retry_releases_it(
     pusher: Run, published: Publisher, hosts: list[Reporting], capsys: pytest.CaptureFixture[str]
 ) -> None:
