@@ -21,7 +21,7 @@ from agent.core.adoption import ASKED, OldUnit, parse_unit, shared_of
 from agent.core.config.app import parse_app
 from agent.core.layout import HostLayout
 from agent.core.units import Units
-from agent.host.setup import adoption, app_user
+from agent.host.setup import adoption, app_folders, app_user
 from agent.host.setup.config_files import read_agent
 from agent.host.storage.disk import Disk
 from agent.host.systemd.unit_files import is_ours
@@ -139,6 +139,7 @@ def _undo(app: str, *, layout: HostLayout, disk: Disk, run: Run) -> Iterator[str
     run(("systemctl", "start", unit.name))
     yield f"{unit.name} is the old one again, and runs"
     disk.unlink(layout.adopted(app) / _RECORD, op="adopted.record")
+    app_folders.remove(layout.adopted(app))
 
 
 def _old_unit(app: str, layout: HostLayout) -> OldUnit:

@@ -13,7 +13,7 @@ from agent.admin.app_setup import Run, check_root, config_of, stop_for_good
 from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT, Units
-from agent.host.setup import app_folders, app_user, user_processes
+from agent.host.setup import adoption, app_folders, app_user, user_processes
 from agent.host.setup.app_folders import Entered
 from agent.host.setup.config_files import read_app, read_apps
 from agent.host.setup.polkit_rule import write_rule
@@ -79,6 +79,10 @@ def _config_before_removal(layout: HostLayout, app: str, *, purge: bool) -> AppC
             if not app_folders.is_agents(left):
                 raise
             hint = f"If it was removed, and what it left is to be removed as well: `rm -r {left}`"
+            if any(is_ours(layout.units / name, app) for name in Units.of(app).all):
+                # The package was purged, and installed once more: the app goes on running.
+                add = f"`pusher-agent app add {app}` takes it over as it is"
+                hint = f"Its units are there, without its file. {add}; then it can be removed"
             raise Refused(problem.code, problem.what, hint=hint) from problem
         if not purge:
             return None
@@ -137,6 +141,10 @@ def _purge(layout: HostLayout, app: str, config: AppConfig, *, run: Run) -> Iter
         with Entered(layout.state) as state, Entered(drop.parent.name, folder=state) as folder:
             app_folders.remove(app, folder=folder)
         yield f"removed {drop}"
+    if layout.adopted(app).exists():
+        # It leads back to an app whose shared data was just removed, and is in the way of the next `app adopt`.
+        app_folders.remove(layout.adopted(app))
+        yield f"removed {layout.adopted(app)}: there is no way back to its old service any more"
     if _only_of(layout, app, config):
         run(("userdel", config.user))
         yield f"removed user {config.user}"
@@ -148,6 +156,8 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
         yield f"left: {path} (releases and shared data), user {config.user}"
     elif app_user.exists(config.user):
         yield f"left: user {config.user}, which was not created for {app}, or is perhaps used by another app"
+    if purge and (before := adoption.aside(path)).exists():
+        yield f"left: {before}, the releases of the tool before this one. When nobody needs them: rm -r {before}"
     for place in (
         layout.hooks(app),
         *([] if purge else [layout.drop(app)]),

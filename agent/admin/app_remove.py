@@ -17,6 +17,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
     for line in remove_app(layout, arguments.name, purge=arguments.purge, disk=Disk(), run=run):
         print(line, flush=True)
+    if layout.adopted(arguments.name).exists():
+        print(f"To give it back to its old service: pusher-agent app adopt {arguments.name} --undo")
     return 0
 
 
