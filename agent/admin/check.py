@@ -15,7 +15,7 @@ from agent.admin import door_unit, notify_files
 from agent.admin.command import Command, no_options
 from agent.core.config.app import AppConfig
 from agent.core.config.clashes import clashes
-from agent.core.layout import AppLayout, HostLayout
+from agent.core.layout import AppLayout, HostLayout, metadata_folder
 from agent.core.units import AGENT, Units
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.dependencies.pythons import Pythons
@@ -32,6 +32,7 @@ from agent.host.setup.config_files import (
     signer_lines,
 )
 from agent.host.setup.rights import hindrance
+from agent.host.storage.journal import SCHEMAS
 from agent.host.storage.snapshot import snapshot
 from agent.host.systemd.journalctl import logged_heads
 from agent.host.systemd.one_off import run_in_unit
@@ -155,8 +156,12 @@ def _check_live(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Fi
 def _check_releases(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
     store = ReleaseStore(AppLayout(layout.beneath(config.path)))
     for release in store.strange():
-        why = "it has no signed manifest, so no rollback uses it and no cleanup removes it"
-        yield False, f"{name}: release {release} is unknown: {why}; look into it, and delete it by hand"
+        why, then = "it has no signed manifest", "look into it, and delete it by hand"
+        if release == store.live() or (metadata_folder(store.layout.release(release)) / "manifest.json").exists():
+            why = "its manifest cannot be read; a newer agent may have written it"
+            then = "leave it there: install that version of the agent again, or send a version"
+        unused = "so no rollback uses it and no cleanup removes it"
+        yield False, f"{name}: release {release} is unknown: {why}, {unused}; {then}"
     if store.live() is None and store.folders():
         yield False, f"{name}: no release is current, so nothing starts at boot; use rollback --to ID"
 
@@ -200,6 +205,9 @@ def _check_histories(layout: HostLayout, logged: Mapping[str, Sequence[Head]]) -
     """Whether the history of each app is whole, and contains every head that the system's journal knows."""
     try:
         with snapshot(layout.journal) as journal:
+            if journal.schema() > len(SCHEMAS):
+                why = "a newer agent has written it, and this one does not start with it"
+                yield False, f"{layout.journal}: {why}; install that version again"
             for name in sorted({*journal.apps(), *logged}):
                 heads = logged.get(name, ())
                 lost = next((one for one in heads if not journal.contains(name, one)), None)

@@ -193,5 +193,6 @@ def _malformed(reason: object) -> Refused:
         Code.BUNDLE_MALFORMED,
         "The bundle does not have the format that this agent reads",
         why=str(reason),
-        hint="Pack it with `pusher pack`, of the agent's version or a newer one",
+        hint="Pack it with `pusher pack` of this agent's version. If that is older than the `pusher` which packed "
+        "it: upgrade the agent",
     )

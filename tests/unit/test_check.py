@@ -2,8 +2,10 @@
 
 import os
 import pwd
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from agent.core.units import Units
 from agent.host.setup import polkit_rule, rights
 from agent.host.setup.config_files import read_apps
 from agent.host.storage.disk import Disk
+from agent.host.storage.journal import SCHEMAS
 from agent.host.systemd.unit_files import rendered
 
 
@@ -67,6 +70,24 @@ def test_check_says_that_nothing_removes_a_release_without_a_manifest(root: Path
     assert "release 20261123020055Z is unknown" in bad
     assert "delete it by hand" in bad
     assert "no release is current" in nothing
+
+
+def test_check_lets_nobody_delete_what_a_newer_agent_has_deployed(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    layout = HostLayout(root)
+    with closing(sqlite3.connect(layout.journal)) as db:
+        db.execute(f"pragma user_version = {len(SCHEMAS) + 1}")
+    releases = root / "opt/flask-demo/releases"
+    (releases / "20261123020055Z").mkdir(parents=True)
+    (releases / "20261123020056Z/.pusher").mkdir(parents=True)
+    (releases / "20261123020056Z/.pusher/manifest.json").write_text('{"schema":9}')
+    (root / "opt/flask-demo/current").symlink_to("./releases/20261123020055Z")
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    said = capsys.readouterr().out
+    assert f"{layout.journal}: a newer agent has written it" in said
+    assert said.count("its manifest cannot be read; a newer agent may have written it") == 2
+    assert "delete it by hand" not in said
 
 
 def test_check_compares_the_units_with_the_files_of_the_apps(root: Path, key: Path, capsys):

@@ -25,6 +25,11 @@ class Snapshot:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
+    def schema(self) -> int:
+        """The version of its tables: that of the newest agent which has opened it."""
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        return int(version)
+
     def apps(self) -> list[str]:
         """The apps that the journal knows. None before an agent that keeps histories has opened it."""
         (kept,) = self._db.execute("select count(*) from sqlite_master where name = 'history'").fetchone()
