@@ -43,7 +43,7 @@ class Cause(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """How workers end, as `exit code 1`, empty if their server does not say; and what they wrote, each line once."""
+    """How workers end, as `exit code 1`, empty if the server does not say; and what they wrote, each line once."""
 
     how: str
     output: str
