@@ -11,6 +11,7 @@ import ctypes
 import ctypes.util
 import hashlib
 from functools import cache
+from typing import Any, NamedTuple
 
 from pusher.bundle.sign import verified_by_key
 from pusher.wire.report import REPORT_NAMESPACE
@@ -18,14 +19,28 @@ from pusher.wire.report import REPORT_NAMESPACE
 KEY_TYPE = "ssh-ed25519"
 _BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----\n", b"-----END SSH SIGNATURE-----\n"
 _ED25519 = 1087  # NID_ED25519, openssl/obj_mac.h
-_SIGNATURE_BYTES, _KEY_BYTES = 64, 32
+_SIGNATURE_BYTES, _KEY_BYTES, _DIGEST_BYTES = 64, 32, 64
+
+
+def _string(value: bytes, *, more: int = 0) -> bytes:
+    """A string of the format; with `more`, the beginning of one that has so many bytes besides."""
+    return (len(value) + more).to_bytes(4, "big") + value
+
+
+_KEY_PREFIX = _string(KEY_TYPE.encode()) + _string(b"", more=_KEY_BYTES)
+_PURPOSE = _string(REPORT_NAMESPACE.encode()) + _string(b"") + _string(b"sha512")
+_BEFORE_KEY = b"SSHSIG" + (1).to_bytes(4, "big") + _string(_KEY_PREFIX, more=_KEY_BYTES)
+_AFTER_KEY = _PURPOSE + _string(
+    _string(KEY_TYPE.encode()) + _string(b"", more=_SIGNATURE_BYTES), more=_SIGNATURE_BYTES
+)
+"""The same for all reports but for the key between them, and the signature at the end."""
+_BEFORE_DIGEST = b"SSHSIG" + _PURPOSE + _string(b"", more=_DIGEST_BYTES)
 
 
 def public_bytes(blob: str) -> bytes:
     """The 32 bytes of an ed25519 key, as the second word of a `.pub` file has them. Raises: ValueError."""
-    raw = base64.b64decode(blob, validate=True)
-    prefix = _string(KEY_TYPE.encode()) + (_KEY_BYTES).to_bytes(4, "big")
-    if len(raw) != len(prefix) + _KEY_BYTES or not raw.startswith(prefix):
+    raw = binascii.a2b_base64(blob, strict_mode=True)
+    if len(raw) != len(_KEY_PREFIX) + _KEY_BYTES or not raw.startswith(_KEY_PREFIX):
         raise ValueError("it is no ed25519 key")
     return raw[-_KEY_BYTES:]
 
@@ -35,7 +50,8 @@ def is_signed(document: bytes, signature: bytes, *, key: bytes) -> bool:
     if not signature.startswith(_BEGIN) or not signature.endswith(_END):
         return False
     try:
-        blob = base64.b64decode(signature[len(_BEGIN) : -len(_END)].replace(b"\n", b""), validate=True)
+        # Not base64.b64decode, whose check is a regular expression: a fleet has thousands of reports.
+        blob = binascii.a2b_base64(signature[len(_BEGIN) : -len(_END)].replace(b"\n", b""), strict_mode=True)
     except binascii.Error:
         return False
     envelope = _envelope(key)
@@ -44,8 +60,7 @@ def is_signed(document: bytes, signature: bytes, *, key: bytes) -> bool:
     signed = _signed(hashlib.sha512(document).digest())
     found = _by_libcrypto(signed, blob[-_SIGNATURE_BYTES:], key)
     if found is None:
-        public = _string(KEY_TYPE.encode()) + _string(key)
-        line = f"{KEY_TYPE} {base64.b64encode(public).decode()}"
+        line = f"{KEY_TYPE} {base64.b64encode(_KEY_PREFIX + key).decode()}"
         return verified_by_key(document, signature, key=line, namespace=REPORT_NAMESPACE)
     return found
 
@@ -57,40 +72,53 @@ def forget_library() -> None:
 
 def _envelope(key: bytes) -> bytes:
     """All of a signature by this key but its last 64 bytes."""
-    public = _string(KEY_TYPE.encode()) + _string(key)
-    inner = _string(KEY_TYPE.encode()) + _SIGNATURE_BYTES.to_bytes(4, "big")
-    whole = (len(inner) + _SIGNATURE_BYTES).to_bytes(4, "big") + inner
-    fields = (_string(public), _string(REPORT_NAMESPACE.encode()), _string(b""), _string(b"sha512"), whole)
-    return b"SSHSIG" + (1).to_bytes(4, "big") + b"".join(fields)
+    return _BEFORE_KEY + key + _AFTER_KEY
 
 
 def _signed(digest: bytes) -> bytes:
     """What is signed: not the document, but a structure with its digest."""
-    fields = (REPORT_NAMESPACE.encode(), b"", b"sha512", digest)
-    return b"SSHSIG" + b"".join(map(_string, fields))
+    return _BEFORE_DIGEST + digest
 
 
-def _string(value: bytes) -> bytes:
-    return len(value).to_bytes(4, "big") + value
+class _Libcrypto(NamedTuple):
+    """What is used of it. Only what takes long lets other threads run: to begin again, it may wait for them."""
+
+    new_key: Any
+    free_key: Any
+    new_context: Any
+    free_context: Any
+    begin: Any
+    verify: Any
 
 
 @cache
-def _libcrypto() -> ctypes.CDLL | None:
+def _libcrypto() -> _Libcrypto | None:
     name = ctypes.util.find_library("crypto")
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
     try:
-        library = ctypes.CDLL(name) if name else None
-        if library is None:
+        if not name:
             return None
-        for function, result in (
-            ("EVP_PKEY_new_raw_public_key", ctypes.c_void_p),
-            ("EVP_MD_CTX_new", ctypes.c_void_p),
-            ("EVP_DigestVerifyInit", ctypes.c_int),
-            ("EVP_DigestVerify", ctypes.c_int),
-        ):
-            getattr(library, function).restype = result
+        short, long = ctypes.PyDLL(name), ctypes.CDLL(name)
+        found = _Libcrypto(
+            short.EVP_PKEY_new_raw_public_key,
+            short.EVP_PKEY_free,
+            short.EVP_MD_CTX_new,
+            short.EVP_MD_CTX_free,
+            short.EVP_DigestVerifyInit,
+            long.EVP_DigestVerify,
+        )
     except (OSError, AttributeError):
         return None
-    return library
+    for function, result, arguments in (
+        (found.new_key, pointer, (ctypes.c_int, pointer, ctypes.c_char_p, size)),
+        (found.free_key, None, (pointer,)),
+        (found.new_context, pointer, ()),
+        (found.free_context, None, (pointer,)),
+        (found.begin, ctypes.c_int, (pointer, pointer, pointer, pointer, pointer)),
+        (found.verify, ctypes.c_int, (pointer, ctypes.c_char_p, size, ctypes.c_char_p, size)),
+    ):
+        function.restype, function.argtypes = result, arguments
+    return found
 
 
 def _by_libcrypto(message: bytes, signature: bytes, key: bytes) -> bool | None:
@@ -100,19 +128,15 @@ def _by_libcrypto(message: bytes, signature: bytes, key: bytes) -> bool | None:
     library = _libcrypto()
     if library is None:
         return None
-    size = ctypes.c_size_t
-    public = library.EVP_PKEY_new_raw_public_key(_ED25519, None, key, size(len(key)))
+    public = library.new_key(_ED25519, None, key, len(key))
     if not public:
         return False
-    context = library.EVP_MD_CTX_new()
+    context = library.new_context()
     try:
-        begun = library.EVP_DigestVerifyInit(ctypes.c_void_p(context), None, None, None, ctypes.c_void_p(public))
-        if begun != 1:
+        if library.begin(context, None, None, None, public) != 1:
             return False
-        done = library.EVP_DigestVerify(
-            ctypes.c_void_p(context), signature, size(len(signature)), message, size(len(message))
-        )
+        done = library.verify(context, signature, len(signature), message, len(message))
         return bool(done == 1)
     finally:
-        library.EVP_MD_CTX_free(ctypes.c_void_p(context))
-        library.EVP_PKEY_free(ctypes.c_void_p(public))
+        library.free_context(context)
+        library.free_key(public)

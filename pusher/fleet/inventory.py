@@ -14,6 +14,8 @@ from pusher.wire import WireError
 from pusher.wire.channel import check_host
 from pusher.wire.report import REPORT_NAMESPACE
 
+_OPTION = f'namespaces="{REPORT_NAMESPACE}"'
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -95,8 +97,10 @@ def _text(file: Path) -> str:
 
 def _member(line: str) -> Member:
     name, *rest = line.split()
+    if rest[:2] == [_OPTION, KEY_TYPE] and len(rest) > 2:  # as `adopt` writes it
+        return Member(check_host(name), public_bytes(rest[2]))
     options = [one for one in rest if "=" in one.partition('"')[0]][:1]
     words = [one for one in rest if one not in options]
-    if options != [f'namespaces="{REPORT_NAMESPACE}"'] or len(words) < 2 or words[0] != KEY_TYPE:
+    if options != [_OPTION] or len(words) < 2 or words[0] != KEY_TYPE:
         raise ValueError("a name, the namespace, and an ed25519 key are needed")
     return Member(check_host(name), public_bytes(words[1]))

@@ -5,18 +5,21 @@ Invariant: every host of the inventory is in the result once. Of several reports
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pusher.fleet.host_key import is_signed
 from pusher.fleet.inventory import Member
+from pusher.fleet.proved import Proved
 from pusher.repository.store import Found
 from pusher.wire import Problem, WireError
 from pusher.wire.channel import report_name, split_signed
 from pusher.wire.report import REPORT_BYTES, Report
 
+_Given = TypeVar("_Given")
+_Found = TypeVar("_Found")
 _AT_ONCE = 16
 _PART = 50
 
@@ -39,9 +42,18 @@ class Reports(Protocol):
 
 
 def read_reports(
-    repositories: Sequence[Reports], members: Sequence[Member], *, app: str, channel: str
+    repositories: Sequence[Reports],
+    members: Sequence[Member],
+    *,
+    app: str,
+    channel: str,
+    proved: Proved | None = None,
 ) -> list[Heard]:
-    """What each host of the inventory has reported, in its order. Raises: Problem, if no repository answers."""
+    """What each host of the inventory has reported, in its order. What `proved` knows is not verified again.
+
+    Raises: Problem, if no repository answers.
+    """
+    proved = proved or Proved()
 
     def read(member: Member) -> tuple[list[bytes], Problem | None]:
         contents, problem, answered = [], None, False
@@ -56,28 +68,33 @@ def read_reports(
                 contents.append(found.content)
         return contents, None if answered else problem
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = list(pool.map(read, members))
+    found = _in_parts(read, members, threads=_AT_ONCE)
     problems = [problem for _, problem in found]
     if members and all(problems):
         raise problems[0]  # type: ignore[misc]  # none of them is None
 
-    def check(begin: int) -> list[Heard]:
-        part = zip(members[begin : begin + _PART], found[begin : begin + _PART], strict=True)
-        return [_newest(*one, app=app, channel=channel) for one in part]
+    def check(one: tuple[Member, tuple[list[bytes], Problem | None]]) -> Heard:
+        return _newest(*one, app=app, channel=channel, proved=proved)
 
     # To verify is work, without any waiting: more threads than processors get in each other's way.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [heard for part in pool.map(check, range(0, len(members), _PART)) for heard in part]
+    heard = _in_parts(check, list(zip(members, found, strict=True)), threads=os.cpu_count() or 1)
+    if members:
+        proved.keep()
+    return heard
 
 
-def check_report(content: bytes, member: Member, *, app: str, channel: str) -> Heard:
+def check_report(content: bytes, member: Member, *, app: str, channel: str, proved: Proved | None = None) -> Heard:
     """The report in an object, if this host has signed it, and it is about it, the app and the channel."""
     try:
         document, signature = split_signed(content, most=REPORT_BYTES)
-        if not is_signed(document, signature, key=member.key):
+        if proved is not None and proved.knows(content, key=member.key):
+            report = Report.from_checked(document)
+        elif not is_signed(document, signature, key=member.key):
             return Heard(member.name, None, "its report is not signed with its key")
-        report = Report.from_bytes(document)
+        else:
+            report = Report.from_bytes(document)
+            if proved is not None:
+                proved.add(content, key=member.key)
     except WireError as error:
         return Heard(member.name, None, f"its report cannot be read: {error}")
     if (report.host, report.app) != (member.name, app):
@@ -87,12 +104,22 @@ def check_report(content: bytes, member: Member, *, app: str, channel: str) -> H
     return Heard(member.name, report)
 
 
-def _newest(member: Member, found: tuple[list[bytes], Problem | None], *, app: str, channel: str) -> Heard:
+def _in_parts(call: Callable[[_Given], _Found], given: Sequence[_Given], *, threads: int) -> list[_Found]:
+    """What `call` returns for each, in order. In parts: to hand one over costs as much as to read it."""
+    size = max(1, min(_PART, len(given) // threads))
+    parts = (given[at : at + size] for at in range(0, len(given), size))
+    with ThreadPoolExecutor(threads) as pool:
+        return [one for part in pool.map(lambda part: [call(one) for one in part], parts) for one in part]
+
+
+def _newest(
+    member: Member, found: tuple[list[bytes], Problem | None], *, app: str, channel: str, proved: Proved
+) -> Heard:
     """The newest report of one host among what was found of it."""
     contents, problem = found
     best = Heard(member.name, None, str(problem) if problem else "")
     for content in contents:
-        heard = check_report(content, member, app=app, channel=channel)
+        heard = check_report(content, member, app=app, channel=channel, proved=proved)
         newer = heard.report and (best.report is None or heard.report.created > best.report.created)
         if newer or (best.report is None and heard.report is None):
             best = heard

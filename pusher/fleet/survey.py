@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from pusher.config import Settings
 from pusher.errors import Unreachable, Usage
 from pusher.fleet.history import state_folder
 from pusher.fleet.inventory import Member, read_inventory
+from pusher.fleet.proved import Proved
 from pusher.fleet.reports import Reports, read_reports
 from pusher.fleet.standing import Place, places
 from pusher.repository.address import open_repository
@@ -63,7 +65,9 @@ def survey(settings: Settings, channel: str, *, signers: Path | None = None, hos
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     channels = open_channels(settings, repository, signers=signers)
     signed = channels.read(app, channel)
-    heard = read_reports([repository, *_bus(settings, members, app=app)], members, app=app, channel=channel)
+    places_of_reports = [repository, *_bus(settings, members, app=app)]
+    proved = Proved(state_folder() / "reports" / quote(repository.address, safe="") / f"{app}.{channel}")
+    heard = read_reports(places_of_reports, members, app=app, channel=channel, proved=proved)
     found = places(signed.document if signed else None, heard, now=int(time.time() * 1000))
     return Survey(repository, channels, signed, found, is_braked(repository, app, channel))
 

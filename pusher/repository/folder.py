@@ -28,8 +28,7 @@ class Folder:
     def read(self, name: str, *, most: int) -> Found | None:
         """As in the port."""
         try:
-            with (self._path / name).open("rb") as file:
-                content = file.read(most + 1)
+            content = _read(f"{self._path}/{name}", most + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -153,6 +152,18 @@ def _lives(process: int) -> bool:
     except PermissionError:
         return True
     return bool(process)
+
+
+def _read(path: str, most: int) -> bytes:
+    """At most so many bytes of a file. Not by pathlib: it reads half as many reports of a fleet in a second."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = os.read(descriptor, most)
+        while len(content) < most and (more := os.read(descriptor, most - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def _tag(content: bytes) -> str:

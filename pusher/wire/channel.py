@@ -33,6 +33,7 @@ BUNDLES_MOST = 16
 _SECONDS_MOST = 30 * 24 * 3600
 _COUNT_MOST = 1_000_000
 _SCALE = 10_000
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
 _CHANNEL = re.compile(r"[a-z][a-z0-9-]{0,29}[a-z0-9]", re.ASCII)
 
 Wave = tuple[str, ...] | int
@@ -157,7 +158,7 @@ def check_channel(name: str) -> str:
 
 def check_host(name: str) -> str:
     """`name` itself, if it can be a host's name in waves, reports and paths. Raises: WireError."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", name, re.ASCII) or ".." in name:
+    if not _HOST.fullmatch(name) or ".." in name:
         raise WireError(f"{name[:80]!r} is not a host's name: letters, digits, dots, _ and -")
     return name
 

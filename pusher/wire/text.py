@@ -30,7 +30,7 @@ def canonical(value: Any) -> bytes:
 
     Raises: WireError, for a string with half a surrogate pair, which UTF-8 cannot spell.
     """
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    text = _encoder.encode(value)
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -49,7 +49,8 @@ def parse_timestamp(text: str) -> int:
     try:
         if not _TIMESTAMP.fullmatch(text):
             raise ValueError(text)
-        moment = datetime.fromisoformat(text[:-5]).replace(tzinfo=UTC)
+        # With its offset: to give it one afterwards is to make it twice.
+        moment = datetime.fromisoformat(f"{text[:-5]}+00:00")
     except ValueError as error:
         raise WireError(f"{text!r} is not a time like 2026-11-23T02:00:55.000Z") from error
     return int(moment.timestamp()) * 1000 + int(text[-4:-1])
@@ -135,6 +136,7 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is not a number")
 
 
+_encoder = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 _decoder = json.JSONDecoder(
     object_pairs_hook=_once, parse_int=_whole, parse_float=_fraction, parse_constant=_no_number
 )

@@ -556,6 +556,18 @@ CANARIES = (
         "return True",
     ),
     Canary(
+        "tests/unit/test_proved.py::test_another_report_another_signature_and_another_key_are_verified_anew",
+        "pusher/fleet/proved.py",
+        "hashlib.sha256(_RULES + key + content)",
+        "hashlib.sha256(_RULES)",
+    ),
+    Canary(
+        "tests/unit/test_proved.py::test_what_others_could_have_written_is_not_read",
+        "pusher/fleet/proved.py",
+        "if state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):",
+        "if True:",
+    ),
+    Canary(
         "tests/unit/test_repository.py::test_an_older_document_that_somebody_put_back_is_not_renewed",
         "pusher/repository/channel.py",
         "if document.created < seen:",

@@ -47,6 +47,7 @@ REPORTS = st.builds(
 @given(REPORTS)
 def test_a_report_reads_as_what_was_written(report: Report) -> None:
     assert Report.from_bytes(report.to_bytes()) == report
+    assert Report.from_checked(report.to_bytes()) == report
 
 
 def test_texts_that_are_too_long_are_cut() -> None:
