@@ -27,9 +27,12 @@ def main() -> int:
         return _INTERRUPTED
     except Exception as error:
         # Imported here: `pusher --version` does not need it.
+        from pusher.errors import NoRoom, is_no_room
         from pusher.terminal.screen import print_problem
         from pusher.wire import Problem
 
+        if isinstance(error, OSError) and is_no_room(error):
+            error = NoRoom(error)
         if isinstance(error, Problem):
             print_problem(error)
             return error.exit_code

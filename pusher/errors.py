@@ -1,6 +1,10 @@
 """The problems that an agent does not report: wrong usage, an unreachable host, lost output, Ctrl-C."""
 
+import errno
+
 from pusher.wire import Code, Problem
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class Usage(Problem):
@@ -40,6 +44,25 @@ class Unwritten(Problem):
         super().__init__(
             Code.DISK_ERROR, "Standard output cannot be written", why=error.strerror or str(error), hint=hint
         )
+
+
+class NoRoom(Usage):
+    """A file that a command needs for its work cannot be written on this machine. Nothing was done."""
+
+    def __init__(self, error: OSError) -> None:
+        where = f" ({error.filename})" if error.filename else ""
+        super().__init__(
+            "This machine has no room for what the command has to write",
+            why=f"{error.strerror or error}{where}",
+            hint="Make room. TMPDIR names the folder of temporary files, XDG_CACHE_HOME that of what is kept",
+        )
+
+
+def is_no_room(error: BaseException) -> bool:
+    """Whether an error says that a disk of this machine is full, or may not be written."""
+    if isinstance(error, FileNotFoundError):  # what `tempfile` makes of a full disk
+        return "No usable temporary directory" in str(error)
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 class Interrupted(KeyboardInterrupt):

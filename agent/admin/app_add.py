@@ -7,11 +7,11 @@ from pathlib import Path
 from agent.admin.app_file import AppOptions, add_app_options, app_options, app_text, unchecked
 from agent.admin.app_setup import check_root, checked_units, run, set_up
 from agent.admin.command import Command
+from agent.admin.text_file import read_text
 from agent.core.config.app import parse_app
 from agent.core.layout import HostLayout
 from agent.core.procfile import procfile_processes
 from agent.host.storage.disk import Disk
-from pusher.wire import Code, Refused
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +50,8 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
 
 def _with_procfile(options: AppOptions, path: Path) -> AppOptions:
     """The options with the processes of a Procfile. How each is started, the release says. Raises: Refused."""
-    try:
-        names = procfile_processes(path.read_text("utf-8-sig"), file=str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(Code.CONFIGURATION, f"{path} cannot be read", why=str(error)) from error
-    return replace(options, processes=names)
+    text = read_text(path, encoding="utf-8-sig")
+    return replace(options, processes=procfile_processes(text, file=str(path)))
 
 
 COMMAND = Command(

@@ -200,5 +200,6 @@ def _read_record(app: str, layout: HostLayout) -> Mapping[str, Any]:
     except FileNotFoundError as error:
         raise Refused(Code.UNKNOWN_APP, f"{app} was not taken over", why=f"{file} does not exist") from error
     except (OSError, ValueError) as error:
-        raise Refused(Code.CONFIGURATION, f"{file} cannot be read", why=str(error)) from error
+        why = getattr(error, "strerror", None) or str(error)
+        raise Refused(Code.CONFIGURATION, f"{file} cannot be read", why=why) from error
     return found

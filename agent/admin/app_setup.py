@@ -57,8 +57,8 @@ def check_root(layout: HostLayout) -> None:
             Code.CONFIGURATION,
             "The apps of this host have no units",
             why=f'{layout.agent_toml} says service = "embedded"',
-            hint="To add an app there: `pusher-agent init --app NAME`. A change in the file of an app needs no "
-            "command: it counts from the next deployment",
+            hint=f"To add an app there: pusher-agent init --root {layout.root} --app NAME. A change in the file "
+            "of an app needs no command: it counts from the next deployment",
         )
 
 

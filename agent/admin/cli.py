@@ -34,7 +34,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     arguments = parser(needed).parse_args(argv[:at], argparse.Namespace(rest=argv[at + 1 :]))
     word = getattr(arguments, f"{arguments.command}_command", "")
     name = f"{arguments.command} {word}".rstrip()
-    return command(name).run(arguments, HostLayout(Path(os.path.abspath(arguments.root))))
+    return command(name).run(arguments, HostLayout(Path(os.path.abspath(arguments.root or "/"))))
 
 
 def command(name: str) -> Command:
@@ -51,9 +51,7 @@ def parser(names: Sequence[str] = NAMES) -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pusher-agent {version('pusher-agent')}")
     root = argparse.ArgumentParser(add_help=False)
-    root.add_argument(
-        "--root", type=Path, default=Path("/"), metavar="DIR", help="use the files beneath DIR (default: /)"
-    )
+    root.add_argument("--root", type=Path, metavar="DIR", help="use the files beneath DIR (default: /)")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     groups = {"": commands}
     for one in map(command, names):

@@ -31,6 +31,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
+    if arguments.root is None:
+        # Beneath / lies what the Debian package makes: another kind of agent, or the beginning of a mixture.
+        raise Refused(
+            Code.BAD_REQUEST,
+            "No folder is named for the agent",
+            why="it keeps everything beneath one",
+            hint="Name it: pusher-agent init --root DIR. A server gets its agent by the Debian package",
+        )
     for line in init(
         layout,
         disk=Disk(),

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from agent.admin.command import Command
+from agent.admin.text_file import read_text
 from agent.core.config.repository import RepositoryConfig, parse_repository
 from agent.core.layout import HostLayout
 from agent.core.listen import parse_listen
@@ -77,12 +78,7 @@ COMMAND = Command(
 
 def _config(arguments: argparse.Namespace) -> RepositoryConfig:
     """The file of the server, with what the options say in its place. Raises: Refused."""
-    text = ""
-    if arguments.config is not None:
-        try:
-            text = arguments.config.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Refused(Code.CONFIGURATION, f"{arguments.config} cannot be read", why=str(error)) from error
+    text = "" if arguments.config is None else read_text(arguments.config)
     named = str(arguments.config or "the command line")
     given = {
         key: os.path.abspath(value)

@@ -8,6 +8,7 @@ import getpass
 from pathlib import Path
 
 from agent.admin.command import Command
+from agent.admin.text_file import read_text
 from agent.core.layout import HostLayout
 from agent.core.sshsig import trust_line
 from agent.host.setup.config_files import signer_lines
@@ -58,10 +59,7 @@ def signer_line(key: Path, who: str, *, namespace: str = SIGNATURE_NAMESPACE) ->
 
     Raises: Refused, if the file cannot be read or is not a key.
     """
-    try:
-        text = key.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(Code.CONFIGURATION, f"The key {key} could not be read", why=str(error)) from error
+    text = read_text(key, what="The key")
     parts = text.split()
     principal = who or (parts[2] if len(parts) > 2 else getpass.getuser())
     return trust_line(text, principal=principal, namespace=namespace).rstrip("\n")

@@ -11,11 +11,12 @@ from pusher.commands.options import add_channel, add_options
 from pusher.config import load
 from pusher.errors import Usage
 from pusher.fleet.inventory import adopt
-from pusher.fleet.standing import Place, counts, exit_code, is_unwell
+from pusher.fleet.standing import SILENT, UNPROVED, UNSEEN, Place, counts, exit_code, is_unwell
 from pusher.fleet.survey import Survey, survey
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import Table
 from pusher.wire import format_timestamp
+from pusher.wire.report import STATES
 
 _SHOWN = 15
 
@@ -31,7 +32,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "file", nargs="?", type=Path, metavar="HOST.pub", help="what `pusher-agent identity` printed on the host"
     )
     parser.add_argument("--name", default="", metavar="NAME", help="the host's name (default: that in HOST.pub)")
-    parser.add_argument("--state", default="", metavar="STATE", help="list the hosts in this state, all by name")
+    parser.add_argument(
+        "--state",
+        choices=(*STATES, SILENT, UNSEEN, UNPROVED),
+        default="",
+        metavar="STATE",
+        help="list the hosts in this state, all by name",
+    )
     parser.add_argument("--fleet", metavar="FILE", help="the inventory (default fleet.allowed) (PUSHER_FLEET)")
     add_channel(parser)
     add_options(parser, "repository", "app", "json")
@@ -76,7 +83,9 @@ def _key(file: Path) -> str:
     try:
         return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"{file} cannot be read", why=str(error)) from error
+        why = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        hint = "Name the file with what `pusher-agent identity` printed on the host"
+        raise Usage(f"{file} cannot be read", why=why, hint=hint) from error
 
 
 def _lines(seen: Survey, listed: Sequence[Place] | None) -> Iterator[str | Table]:

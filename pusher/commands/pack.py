@@ -34,6 +34,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="only",
+        type=_host,
         action="append",
         default=[],
         metavar="NAME",
@@ -102,9 +103,17 @@ COMMAND = Command(
 )
 
 
+def _host(name: str) -> str:
+    # A manifest with such a name is read by no agent.
+    if not name.strip() or not name.isprintable():
+        raise argparse.ArgumentTypeError(f"{name!r} is not the name of a host")
+    return name
+
+
 def _write_manifest(signed: SignedManifest, folder: Path, screen: Screen) -> None:
     try:
         for path in write_beside(signed, folder):
             screen.line(str(path))
     except OSError as error:
-        raise Usage(f"{folder} cannot be written", why=error.strerror or str(error)) from error
+        hint = "Name a folder where you may write"
+        raise Usage(f"{folder} cannot be written", why=error.strerror or str(error), hint=hint) from error

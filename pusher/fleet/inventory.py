@@ -92,7 +92,9 @@ def _text(file: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:
-        raise Usage(f"The inventory {file} cannot be read", why=str(error)) from error
+        why = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        hint = "Name another file: --fleet FILE"
+        raise Usage(f"The inventory {file} cannot be read", why=why, hint=hint) from error
 
 
 def _member(line: str) -> Member:

@@ -29,7 +29,11 @@ class Remote:
 
     def __init__(self, host: Host, *, ssh: str) -> None:
         if not isinstance(host.address, Ssh):
-            raise Usage(f"{host.name} is not reached by ssh", why="a server is set up by no other way")
+            raise Usage(
+                f"{host.name} is not reached by ssh",
+                why="this needs a shell there",
+                hint="Name the server as ssh knows it: --host web1, or ssh://user@web1",
+            )
         self.name = host.name
         self._address = host.address
         self._ssh = ssh
@@ -100,4 +104,5 @@ def at_terminal() -> bool:
 
 
 def _no_ssh(ssh: str, error: OSError) -> Usage:
-    return Usage(f"{ssh.split()[0]} cannot be run", why=error.strerror or str(error))
+    hint = "Install the OpenSSH client, or name another command with `ssh` in pusher.toml"
+    return Usage(f"{ssh.split()[0]} cannot be run", why=error.strerror or str(error), hint=hint)

@@ -639,7 +639,7 @@ def test_a_bundle_appears_whole_or_not_at_all(
     Path("b").mkdir()
     assert pusher("pack", "v3", "-o", "b") == 2
     assert "b cannot be written: Is a directory" in capsys.readouterr().err
-    assert [one.name for one in project.iterdir() if one.name.startswith(".b")] == []
+    assert [one.name for one in project.iterdir() if one.name.startswith(".")] == []
 
 
 def test_only_files_are_replaced_by_a_bundle(

@@ -42,11 +42,29 @@ def parse_table(
                 Code.CONFIGURATION, f"{file}: unknown key {key!r}", hint=_nearest(kind, first["loc"])
             ) from error
         why = str(first["msg"]).removeprefix("Value error, ")
+        if first["type"] == "string_pattern_mismatch":
+            why = _FORMS.get(first["ctx"]["pattern"], why)
         if not key:
             raise Refused(Code.CONFIGURATION, f"{file} cannot be used", why=why) from error
         if first["type"] == "missing":
             raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is missing") from error
         raise Refused(Code.CONFIGURATION, f"{file}: {key!r} is {first['input']!r}", why=why) from error
+
+
+_FORMS = {
+    r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$": 'the name of a header, such as "X-Forwarded-Proto", is needed',
+    r"^[^\x00-\x1f\x7f]*$": "a header cannot hold line breaks or other control characters",
+    r"^[a-z][a-z0-9-]{0,62}$": "a name of a-z, 0-9 and -, a letter first, is needed",
+    r"^[a-z][a-z0-9-]{0,30}$": "a name of a-z, 0-9 and -, a letter first, is needed",
+    r"^https?://\S+$": 'an address like "https://packages.example.com/simple" is needed',
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "the name of a package is needed",
+    r"^([1-9][0-9]{0,17}[KMGT]?)?$": 'a number of bytes, such as "512M" or "2G", is needed',
+    r"^[a-z][a-z0-9_-]{0,30}$": "the name of a label has a-z, 0-9, _ and -, a letter first",
+    r"^sha256:[0-9a-f]{64}$": '"sha256:" and 64 digits of 0-9 and a-f are needed',
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$": "a name for a login has letters, digits, '.', '_' and '-'",
+    r"^127\.\d+\.\d+\.\d+:\d+$": 'a loopback address with a port, such as "127.0.0.1:9000", is needed',
+}
+"""What to write where a text does not have the form of its pattern: no person should have to read that."""
 
 
 def _toml(text: str, file: str) -> dict[str, Any]:
