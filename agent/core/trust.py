@@ -51,16 +51,16 @@ def check(
             Code.EXPIRED,
             "The bundle has expired",
             why=f"it could be deployed until {format_timestamp(manifest.expires)}; "
-            f"here it is {format_timestamp(now)}",
-            hint="Pack and sign it again. If it is new, one of the clocks is wrong: this host's, or that of the "
+            f"on {host} it is {format_timestamp(now)}",
+            hint=f"Pack and sign it again. If it is new, one of the clocks is wrong: that of {host}, or of the "
             "machine that signed",
         )
     if manifest.created > now + AHEAD_MOST_MS:
         raise Refused(
             Code.FROM_THE_FUTURE,
             "The bundle was signed in the future",
-            why=f"it says {format_timestamp(manifest.created)}; here it is {format_timestamp(now)}",
-            hint=_clock_hint(newest_accepted, now=now),
+            why=f"it says {format_timestamp(manifest.created)}; on {host} it is {format_timestamp(now)}",
+            hint=_clock_hint(newest_accepted, now=now, host=host),
         )
     if newest_accepted is None or manifest.created > newest_accepted:
         return
@@ -175,10 +175,11 @@ def _check_size(manifest: Manifest, *, limits: BundleLimits) -> None:
             )
 
 
-def _clock_hint(newest_accepted: int | None, *, now: int) -> str:
+def _clock_hint(newest_accepted: int | None, *, now: int, host: str) -> str:
     if newest_accepted is not None and newest_accepted > now + AHEAD_MOST_MS:
+        # Not just "set the clock": where both clocks were wrong for a while, it may be right by now.
         return (
-            "Set this host's clock: the newest bundle it accepted is later, "
-            f"of {format_timestamp(newest_accepted)}"
+            f"Set the clock of {host}: it has accepted a bundle of {format_timestamp(newest_accepted)}. If that "
+            "clock is right now, it was wrong then, and takes new bundles from that time on"
         )
-    return "Set the clock of the machine that signed, or of this host, and sign again"
+    return f"Set the clock of the machine that signed, or of {host}, and sign again"

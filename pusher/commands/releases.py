@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pusher.commands.answers import show_answers
@@ -28,12 +29,9 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     if arguments.sbom:
         return _show_sbom(settings, arguments.sbom, screen)
-
-    def ask(client: Client) -> dict[str, Any]:
-        answer = client.releases(settings.app)
-        return answer if arguments.json else {**answer, "now": client.now()}
-
-    return show_answers(settings, screen, ask, _lines, as_json=arguments.json)
+    return show_answers(
+        settings, screen, lambda client: client.releases(settings.app), _lines, as_json=arguments.json
+    )
 
 
 COMMAND = Command(
@@ -60,7 +58,7 @@ def _show_sbom(settings: Settings, release: str, screen: Screen) -> int:
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
-    now = document["now"]
+    now = datetime.now(UTC)
     releases = document.get("releases", [])
     # Without git, and with an older agent, there would be empty columns.
     size = ["SIZE"] if any(one.get("size") for one in releases) else []

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -61,16 +59,6 @@ class Client:
     def rest(self, seconds: float) -> None:
         """Wait. Raises: KeyboardInterrupt, when abandoned."""
         self._connection.rest(seconds)
-
-    def now(self) -> datetime:
-        """The time by the host's clock, as its last answer said; that of this machine, if it said none.
-
-        An age must come of this: all times in an answer are the host's, and one of the clocks may be wrong.
-        """
-        try:
-            return parsedate_to_datetime(self._connection.date).astimezone(UTC)
-        except (ValueError, OverflowError):
-            return datetime.now(UTC)
 
     def status(self, app: str = "", *, patience_s: float | None = None) -> dict[str, Any]:
         """What is live, and what is being deployed. `patience_s`: how long to wait, if less than usual."""

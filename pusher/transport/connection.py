@@ -68,8 +68,6 @@ class Connection:
         self._inlet: Inlet | None = None
         self._http = http.client.HTTPConnection("localhost")
         self._answered = False
-        self.date = ""
-        """When the last answer was made, as its head says."""
 
     def open(self) -> Stream:
         """The stream for the next request: the last one, if it is still open. Raises: Unreachable, Usage."""
@@ -202,7 +200,6 @@ class Connection:
         self._allow(HEAD_BYTES, within_s=begin_s)
         response = self._http.getresponse()
         self._answered = True
-        self.date = response.headers.get("Date", "")
         return response
 
     def _body(self, response: http.client.HTTPResponse, most: int) -> bytes:

@@ -100,7 +100,7 @@ def test_the_first_refusal_is_the_one_to_mend_first() -> None:
 
 def test_a_host_whose_clock_went_back_is_named_as_the_cause() -> None:
     ahead = replace(MANIFEST, created=NOW + AHEAD_MOST_MS + 2, expires=NOW * 2)
-    assert "this host's clock" in _refused(ahead, newest=NOW + AHEAD_MOST_MS + 1).hint
+    assert "Set the clock of web1" in _refused(ahead, newest=NOW + AHEAD_MOST_MS + 1).hint
     assert "machine that signed" in _refused(ahead, newest=NOW).hint
     assert "machine that signed" in _refused(ahead).hint
 
