@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent.admin.cli import run
 from agent.admin.output import Output
-from pusher.wire import Problem
+from pusher.wire import Problem, Refused
 
 _USAGE, _OUR_BUG, _INTERRUPTED = 2, 3, 130
 LIBRARIES = ("aiohttp", "prometheus_client", "pydantic", "structlog", "watchfiles", "yarl")
@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return _USAGE
+    except PermissionError as error:
+        # Any look at a file may be the first that this user must not take. Without a name it is ours.
+        return _report_bug() if error.filename is None else _report_missing_right(error)
     except Exception:
         return _report_bug()
 
@@ -56,6 +59,16 @@ def _checked(argv: Sequence[str] | None, output: Output | None) -> int:
     if output and not code:
         output.check()
     return code
+
+
+def _report_missing_right(error: PermissionError) -> int:
+    """Print which file this user may not use; the exit code."""
+    print(
+        f"pusher-agent: {os.fsdecode(error.filename)} cannot be used: {error.strerror}. "
+        "Run it as root (sudo), or as the user to whom the agent's folder belongs",
+        file=sys.stderr,
+    )
+    return Refused.exit_code
 
 
 def _report_bug() -> int:

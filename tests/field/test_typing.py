@@ -9,7 +9,10 @@ import pytest
 
 from agent.__main__ import main
 from pusher.bundle.archive import read_bundle
+from tests.unit.conftest import NOBODY, as_nobody
 from tests.unit.scripted_agent import Run
+
+__all__ = ["as_nobody"]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,27 @@ def test_an_agent_without_a_folder_is_not_begun_beneath_the_root(capsys: pytest.
         "pusher-agent: No folder is named for the agent: it keeps everything beneath one. Name it: pusher-agent "
         "init --root DIR. A server gets its agent by the Debian package\n"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@pytest.mark.parametrize("words", ["serve", "init --app shop", "check", "app list", "identity", "notify --test"])
+def test_an_agents_folder_that_is_not_mine_is_no_bug(
+    as_nobody: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    """I forgot sudo: I am told so, without a traceback."""
+    os.seteuid(0)
+    folder = as_nobody / "root"
+    try:
+        assert main(["init", "--root", str(folder)]) == 0
+        folder.chmod(0o700)
+    finally:
+        os.seteuid(NOBODY)
+    capsys.readouterr()
+    assert main([*words.split(), "--root", str(folder)]) in (1, 4)
+    captured = capsys.readouterr()
+    said = captured.out + captured.err
+    assert "Traceback" not in said
+    assert "ermission denied" in said
 
 
 @pytest.mark.parametrize("what", ["gone", "folder", "/dev/zero", "picture"])
