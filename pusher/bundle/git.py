@@ -28,6 +28,11 @@ def _is_top(git: Path) -> bool:
     return os.path.isfile(git) or os.path.isfile(git / "HEAD")
 
 
+def is_repository(folder: Path) -> bool:
+    """Whether a folder is a repository itself, without a work tree: a bare one, or `.git`."""
+    return os.path.isfile(folder / "HEAD") and all(os.path.isdir(folder / one) for one in ("objects", "refs"))
+
+
 def ask(folder: Path, *words: str, index: str = "") -> str:
     """What git answers in a folder, without the newline at its end. Names are as the file system has them.
 

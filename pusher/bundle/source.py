@@ -75,6 +75,12 @@ def locate(
             raise Usage(f"{what} cannot be sent as {named!r}", why="the version of a bundle file is signed")
         return BundleFile(path)
     if os.path.isdir(path) and ("/" in what or what in (".", "..")):
+        if git.is_repository(path):
+            # All of the history would go live, and its `config`, in which tokens stand.
+            hint = "Clone it, and send the clone: git clone"
+            raise Usage(
+                f"{what} cannot be sent", why="it is a repository of git without files checked out", hint=hint
+            )
         top = git.work_tree(path)
         if top is not None and (what == "." or os.path.samefile(top, path)):
             return _checkout(path, what, named=named, dirty=dirty)

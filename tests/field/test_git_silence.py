@@ -159,3 +159,23 @@ def test_git_is_understood_whatever_its_user_speaks(
     git(project, "init", "-q")
     assert pusher("pack") == 2
     assert "there is no commit yet\n  Commit first\n" in said(capsys)
+
+
+@pytest.mark.parametrize("what", [".", "./"])
+def test_a_bare_repository_is_not_sent(
+    shop: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    pusher: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    """On the server of my repositories I typed `pusher send .`: objects are no app, and `config` has tokens."""
+    bare = tmp_path_factory.mktemp("bare")
+    git(bare, "clone", "-q", "--bare", str(shop), str(bare / "shop.git"))
+    monkeypatch.chdir(bare / "shop.git")
+    assert pusher("pack", what, "--as", "v1", "--config", str(shop / "pusher.toml")) == 2
+    assert said(capsys) == (
+        f"pusher: {what} cannot be sent: it is a repository of git without files checked out\n"
+        "  Clone it, and send the clone: git clone\n"
+    )
