@@ -111,6 +111,9 @@ def _lines(seen: Survey, listed: Sequence[Place] | None) -> Iterator[str | Table
             yield f"  {one.name}" + (f"  {one.why}" if one.why else "")
         if len(those) > _SHOWN:
             yield f"  and {len(those) - _SHOWN} more: pusher fleet status --state {state}"
+        reports = [one.heard.report for one in those[:_SHOWN] if one.heard and one.heard.report]
+        for hint in dict.fromkeys(report.problem["hint"] for report in reports if report.problem.get("hint")):
+            yield f"    {hint}"
 
 
 def _members(one: Place) -> dict[str, Any]:

@@ -150,8 +150,17 @@ def _channel_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     version = f", wants {wanted.get('version')}" if isinstance(wanted, Mapping) else ""
     awaited = f" for its {channel['awaited']}" if channel.get("awaited") else ""
     problem = channel.get("problem")
-    why = f": {problem.get('title', '')}" if isinstance(problem, Mapping) else ""
+    why, hint = "", ""
+    if isinstance(problem, Mapping):
+        why = "".join(f": {problem[one]}" for one in ("title", "detail") if problem.get(one))
+        hint = str(problem.get("hint") or "")
+    elif channel.get("state") not in ("current", "waiting"):
+        from pusher.fleet.standing import WHY  # here: it imports what a fleet needs
+
+        hint = WHY.get(str(channel.get("state")), "")
     yield f"  channel    {channel.get('channel')}{version}: {channel.get('state')}{awaited}{why}"
+    if hint:
+        yield f"             {hint}"
 
 
 def _members(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -24,7 +24,7 @@ _EXIT_CODES = {
     5: (SILENT, "unreachable"),
 }
 
-_WHY = {
+WHY = {
     "held": "a person made another release live there; it follows the next one, or `pusher rollout retry`",
     "ahead": "it accepted something newer, and does not keep this release: publish that version anew",
     "stale": "the channel document has expired: pusher channel renew",
@@ -82,7 +82,7 @@ def _place(document: Channel | None, heard: Heard, *, now: int) -> Place:
         why = f"{why}: {detail}"
     if report.awaited:
         why = why or f"for its {report.awaited}"
-    why = why or _WHY.get(report.state, "")
+    why = why or WHY.get(report.state, "")
     if (ahead := report.created - now) > _AHEAD_MS:
         # It would not be called silent for that long.
         why = f"{why}{'; ' if why else ''}its clock is {_span(ahead)} ahead of this one"

@@ -19,6 +19,7 @@ from pusher.repository.web_folder import WebFolder
 from pusher.wire import Refused
 from pusher.wire.channel import CHANNEL_BYTES, channel_name
 from tests.hostile.repository_server import serving
+from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 
 DOCUMENT = channel_name(APP, CHANNEL)
@@ -133,6 +134,14 @@ async def test_an_answer_that_is_no_document_comes_with_what_to_do(
         await mirror.close()
     assert hint in found.value.hint
     assert bool(hint) is bool(found.value.hint)
+
+
+async def test_a_server_that_is_gone_is_told_plainly() -> None:
+    mirror = Web(f"http://127.0.0.1:{free_port()}", limits=LIMITS)
+    with pytest.raises(Unreachable, match=r"does not answer: Connect call failed \('127") as found:
+        await mirror.read(DOCUMENT, most=CHANNEL_BYTES)
+    await mirror.close()
+    assert "If it has moved" in found.value.hint
 
 
 async def test_a_login_that_ended_is_named_and_a_new_one_counts_with_the_next_question(

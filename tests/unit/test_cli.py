@@ -470,6 +470,38 @@ def test_status_shows_what_is_live(door: ScriptedDoor, pusher: Run, capsys: pyte
     ]
 
 
+@pytest.mark.parametrize(
+    ("members", "lines"),
+    [
+        ({"state": "current"}, ["stable, wants v3: current"]),
+        ({"state": "waiting", "awaited": "window"}, ["stable, wants v3: waiting for its window"]),
+        ({"state": "held"}, ["stable, wants v3: held", "a person made another release live there; it follows"]),
+        (
+            {
+                "state": "refused",
+                "problem": {"title": "No room", "detail": "2 bytes are free", "hint": "Make room"},
+            },
+            ["stable, wants v3: refused: No room: 2 bytes are free", "Make room"],
+        ),
+        ({"state": "failed", "problem": {"title": "It ended"}}, ["stable, wants v3: failed: It ended"]),
+    ],
+)
+def test_status_shows_what_is_in_the_way_of_a_channel_and_what_to_do(
+    door: ScriptedDoor,
+    pusher: Run,
+    capsys: pytest.CaptureFixture[str],
+    members: dict[str, object],
+    lines: list[str],
+) -> None:
+    channel = {"channel": "stable", "wanted": {"version": "v3"}, "awaited": None, "problem": None, **members}
+    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"channel": channel}))
+    assert pusher("status", "--host", door.address) == 0
+    said = capsys.readouterr().out.splitlines()[4:]
+    assert said[0] == f"  channel    {lines[0]}"
+    assert len(said) == len(lines)
+    assert all(one.strip().startswith(line) for one, line in zip(said[1:], lines[1:], strict=True))
+
+
 def test_json_is_the_agents_document_with_the_address(
     door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,12 +121,15 @@ def now(publisher: Publisher) -> Channel:
     return Channel.from_bytes(split_signed(found.content)[0])
 
 
-def report(publisher: Publisher, host: Reporting, state: str, *, attempt: int = 1) -> None:
+def report(
+    publisher: Publisher, host: Reporting, state: str, *, attempt: int = 1, problem: dict[str, str] | None = None
+) -> None:
     release = now(publisher).target.release
     wanted = Named(release.manifest, release.version)
     path = publisher.folder / report_name(APP, host.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(host.signed(state=state, wanted=wanted, live=wanted, attempt=attempt))
+    members = {"state": state, "wanted": wanted, "live": wanted, "attempt": attempt, "problem": problem or {}}
+    path.write_bytes(host.signed(**members))
 
 
 def test_a_run_opens_wave_after_wave(pusher: Run, published: Publisher, hosts: list[Reporting]) -> None:
@@ -149,6 +152,13 @@ def test_who_waits_for_a_person_and_what_that_person_does_is_said(
     assert "wait, 1 of 1 are not current yet: web1 (held)" in capsys.readouterr().out
     assert pusher("fleet", "status") == 4
     assert "web1  a person made another release live there" in capsys.readouterr().out
+
+    for one in hosts:
+        report(published, one, "refused", problem={"title": "No room", "detail": "2 bytes", "hint": "Make room"})
+    assert pusher("fleet", "status") == 4
+    said = capsys.readouterr().out
+    assert "  web1  No room: 2 bytes\n  web2  No room: 2 bytes\n    Make room\n" in said
+    assert said.count("Make room") == 1
 
     published.name(now(published).target, days=-1, rollout=now(published).rollout)
     report(published, hosts[0], "stale")

@@ -182,8 +182,11 @@ class Web:
             ) from error
         except _BROKEN as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            if type(error) is aiohttp.ClientConnectorError:  # not of a proxy: its own words name that
+                why = error.os_error.strerror or str(error.os_error)
             why = why.replace(str(url), str(self._url(name)))  # some errors name the address, which may be signed
-            raise Unreachable(f"{self._url(name)} does not answer", why=why[:_SHOWN]) from error
+            hint = "It is asked again by itself. If it has moved: `repository` in [subscribe] of the app's file"
+            raise Unreachable(f"{self._url(name)} does not answer", why=why[:_SHOWN], hint=hint) from error
 
     @asynccontextmanager
     async def _connected(self, tls: ssl.SSLContext | bool, *, alone: bool) -> AsyncIterator[aiohttp.ClientSession]:
