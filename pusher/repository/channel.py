@@ -125,7 +125,8 @@ class Channels:
                     Code.SIGNER_UNKNOWN,
                     "The channel document in the repository was signed by another key",
                     why=f"{before.signer.key_type} {before.signer.fingerprint}, not {ours.fingerprint}",
-                    hint="Name an allowed_signers file with the keys that may: --signers FILE",
+                    hint="Name that key: --key FILE (publish: --channel-key FILE). Where several may sign: "
+                    "--signers FILE, in the form of allowed_signers",
                 )
         tag = before.found.tag if before else None
         self._repository.replace(channel_name(made.app, made.channel), join_signed(raw, signature), tag=tag)

@@ -177,11 +177,12 @@ def test_of_many_publishers_at_once_one_is_first(repository: Folder) -> None:
 
 
 def test_a_document_by_another_key_is_not_gone_on_from(
-    pusher: Run, repository: Folder, project: Path, key: Path
+    pusher: Run, repository: Folder, project: Path, key: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert pusher("publish", "v1", "--to", REPO) == 0
     make_key(project / "other")
     assert pusher("channel", "renew", "--repository", REPO, "--key", "other") == 4
+    assert "Name that key: --key FILE" in capsys.readouterr().err
     public = key.with_suffix(".pub").read_text()
     (project / "signers").write_text(f'ci namespaces="pusher-channel" {public}')
     assert pusher("channel", "renew", "--repository", REPO, "--key", "other", "--signers", "signers") == 0
