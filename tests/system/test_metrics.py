@@ -57,7 +57,11 @@ def test_the_agents_own_figures_are_there_although_its_unit_hides_the_rest_of_pr
 def test_the_examples_come_with_the_package(live: Server) -> None:
     folder = "/usr/share/doc/pusher-agent/examples"
     found = live.machine.says("find", folder, "-type", "f", "-perm", "644", "-printf", "%P\n").splitlines()
-    assert {"prometheus/pusher-agent-alerts.yml", "grafana/pusher-agent.json"} <= {*found}
+    assert {
+        "prometheus/pusher-agent-alerts.yml",
+        "grafana/pusher-agent.json",
+        "nginx/pusher-repository.conf",
+    } <= {*found}
 
 
 def test_an_app_that_was_killed_is_counted_and_well_again(live: Server) -> None:
