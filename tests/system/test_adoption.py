@@ -161,3 +161,26 @@ def test_what_cannot_be_taken_over_is_refused_and_nothing_is_changed(workshop: S
     assert workshop.machine.says("systemctl", "is-enabled", f"{APP}.service").strip() == "enabled"
     assert not before.exists()
     strange.unlink()
+
+
+def test_who_removes_it_for_good_after_all_is_told_what_is_left_and_has_no_way_back(workshop: Server) -> None:
+    machine = workshop.machine
+    kept, before = machine.root / f"etc/pusher-agent/adopted/{APP}", machine.root / f"opt/{APP}.before"
+    if (after := machine.root / f"opt/{APP}.after").exists():
+        shutil.rmtree(after)
+    assert not kept.exists()
+    machine.run("pusher-agent", "app", "adopt", APP)
+    said = machine.run("pusher-agent", "app", "remove", APP).stdout
+    assert f"To give it back to its old service: pusher-agent app adopt {APP} --undo" in said
+    machine.run("pusher-agent", "app", "adopt", APP, "--undo")
+    assert not kept.exists()
+    machine.until(lambda: "old" in ask(workshop, "/version"), seconds=30)
+
+    shutil.rmtree(machine.root / f"opt/{APP}.after")
+    machine.run("pusher-agent", "app", "adopt", APP)
+    said = machine.run("pusher-agent", "app", "remove", APP, "--purge").stdout
+    assert f"removed /etc/pusher-agent/adopted/{APP}: there is no way back" in said
+    assert f"left: /opt/{APP}.before, the releases of the tool before this one" in said
+    assert (kept.exists(), before.exists(), (machine.root / f"opt/{APP}").exists()) == (False, True, False)
+    undone = machine.run("pusher-agent", "app", "adopt", APP, "--undo", check=False)
+    assert (undone.returncode, "was not taken over" in undone.stderr) == (4, True)
