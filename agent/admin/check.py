@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from agent.admin import door_unit, notify_files
+from agent.admin import agent_unit, door_unit, notify_files
+from agent.admin.app_setup import answer_of
 from agent.admin.command import Command, no_options
 from agent.core.config.app import AppConfig
 from agent.core.config.clashes import clashes
@@ -103,8 +104,9 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
     yield from _check_apps(apps, layout, service=service, trust=trust)
     yield from _check_histories(layout, logged_heads(since=agent.since) if service == "systemd" else {})
     if service == "systemd":
+        with suppress(Problem):  # no systemd runs here: an image is being built
+            yield from ((False, found) for found in agent_unit.findings(answer_of(agent_unit.SHOW)))
         yield from ((False, found) for found in door_unit.findings(agent, layout))
-    if service == "systemd":
         yield from _check_rule(apps, layout)
 
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from agent.__main__ import main
+from agent.admin import agent_unit
 from agent.core.layout import AppLayout, HostLayout
 from agent.core.polkit import render_rule
 from agent.core.units import Units
@@ -88,6 +89,21 @@ def test_check_lets_nobody_delete_what_a_newer_agent_has_deployed(root: Path, ke
     assert f"{layout.journal}: a newer agent has written it" in said
     assert said.count("its manifest cannot be read; a newer agent may have written it") == 2
     assert "delete it by hand" not in said
+
+
+@pytest.mark.parametrize(
+    ("shown", "bad"),
+    [
+        ("ActiveState=active\nSubState=running\n", False),
+        ("ActiveState=activating\nSubState=start-pre\n", False),
+        ("ActiveState=inactive\nSubState=dead\n", False),
+        ("ActiveState=activating\nSubState=auto-restart\n", True),
+        ("ActiveState=failed\nSubState=failed\n", True),
+        ("", False),
+    ],
+)
+def test_an_agent_that_does_not_start_is_a_finding_and_one_that_was_stopped_is_none(shown: str, bad: bool):
+    assert any("journalctl -u pusher-agent" in found for found in agent_unit.findings(shown)) is bad
 
 
 def test_check_compares_the_units_with_the_files_of_the_apps(root: Path, key: Path, capsys):
