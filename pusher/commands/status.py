@@ -83,6 +83,9 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     for name, document in found.items():
         going, last = document.get("deploying"), document.get("last")
         doing = f"deploying {going.get('version')}, by {going.get('by')}" if isinstance(going, Mapping) else ""
+        worries = [" ".join(one.split()) for one in concerns(document)]
+        if worries:
+            doing = f"{doing}; {worries[0]}".removeprefix("; ")
         if not doing and isinstance(last, Mapping) and last.get("outcome") not in (None, "done"):
             doing = f"last: {_line(last)}"
         running = "yes" if document.get("running") else "no"

@@ -9,8 +9,10 @@ _COUNTS = {"waiting": "waiting", "left_out": "left out"}
 
 
 def concerns(status: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each: drift of the live release, a file that is not in force, an app that a reboot would end,
-    notices that do not arrive."""
+    """A line for each: an app that could not be started or recovered, drift of the live release, a file that is
+    not in force, an app that a reboot would end, notices that do not arrive."""
+    if trouble := status.get("trouble"):
+        yield f"trouble    {trouble}"
     if drift := status.get("drift"):
         yield f"drift      {drift}: the live release is not as it was signed"
     warnings = status.get("warnings")

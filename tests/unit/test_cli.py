@@ -450,6 +450,29 @@ def test_the_app_must_be_named_to_send_but_not_to_ask(
     assert door.paths()[-1] == "POST /apps/flask-demo/pin?release=20261123020000Z"
 
 
+def test_status_says_why_an_app_does_not_run(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "flask-demo.service could not be started: unit not found"
+    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"running": False, "trouble": why}))
+    assert pusher("status", "--host", door.address) == 0
+    assert f"  running    no\n  trouble    {why}\n" in capsys.readouterr().out
+
+
+def test_status_of_several_hosts_says_what_people_should_know(
+    door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = ScriptedDoor()
+    try:
+        other.on("GET", "/apps/flask-demo/status", answer(STATUS | {"drift": "app.py: its content differs"}))
+        assert pusher("status", "--host", door.address, "--host", other.address) == 0
+        first, second = capsys.readouterr().out.splitlines()[1:]
+    finally:
+        other.close()
+    assert first.endswith("yes")
+    assert second.endswith("yes      drift app.py: its content differs: the live release is not as it was signed")
+
+
 def test_status_shows_what_is_live(door: ScriptedDoor, pusher: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert pusher("status", "--host", door.address) == 0
     assert capsys.readouterr().out.splitlines() == [
