@@ -94,11 +94,13 @@ def _fleet(settings: Settings, arguments: argparse.Namespace) -> Callable[[], di
 
 
 def _limited(screen: Screen) -> Callable[[str], None]:
-    """A function that prints what was refused, and stops before that fills the terminal."""
-    left = [_NOTED_MOST]
+    """A function that prints what was refused, each thing once, and stops before that fills the terminal."""
+    left, last = [_NOTED_MOST], [""]
 
     def note(line: str) -> None:
-        left[0] -= 1
+        if line == last[0]:
+            return  # a page that was left open asks on and on
+        left[0], last[0] = left[0] - 1, line
         if left[0] >= 0:
             screen.line(line if left[0] else "more was refused, and is not shown any more")
 

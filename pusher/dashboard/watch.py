@@ -18,6 +18,7 @@ EVERY_S = 0.6
 _LOOKED_S = 15.0
 _APPS_S = 30.0
 _HEALTH_S = 10.0
+_CLOCK_MS = 3_000
 _TOGETHER_S = 0.1
 """How long changes are collected, so that those of many hosts are one."""
 
@@ -49,7 +50,8 @@ class Watch:
         self._changed = threading.Condition()
         self._number = 1  # so that the first who asks gets the names at once
         self._found: list[dict[str, Any]] = [
-            {"name": host.name, "apps": [], "problem": None, "asked": False} for host in connections.hosts
+            {"name": host.name, "apps": [], "problem": None, "asked": False, "ahead_ms": 0}
+            for host in connections.hosts
         ]
         self._looked = 0.0
         self._begun = False
@@ -82,6 +84,7 @@ class Watch:
             try:
                 with self._connections.borrow(place) as client:
                     found["apps"] = asking.ask(client)
+                    found["ahead_ms"] = ahead_ms(client.ahead_s, before=self._found[place]["ahead_ms"])
             except Problem as problem:
                 found["problem"] = problem.to_document()
             except KeyboardInterrupt:
@@ -99,6 +102,14 @@ class Watch:
             self._changed.wait_for(lambda: self._ended, timeout=self._every_s)
             self._changed.wait_for(lambda: self._ended or time.monotonic() - self._looked < _LOOKED_S)
             return not self._ended
+
+
+def ahead_ms(seen_s: float, *, before: int) -> int:
+    """How far a host's clock is ahead. It is seen to a second: what is so near is as it was `before`, or right."""
+    seen = round(seen_s * 1000)
+    if abs(seen) < _CLOCK_MS:
+        return 0
+    return before if abs(seen - before) < _CLOCK_MS else seen
 
 
 class Asking:
@@ -138,6 +149,7 @@ class Asking:
         shown = {key: status.get(key) for key in _SHOWN}
         shown["live"] = _part(status.get("live"), _LIVE)
         shown["last"] = _part(status.get("last"), _LAST)
+        shown["disk"] = _room(status.get("disk"))
         return {
             **shown,
             "app": name,
@@ -150,7 +162,13 @@ class Asking:
         """What the app answers to its health check: asked more rarely, for each question is a request to it."""
         known = self._health.get(name)
         if known is None or time.monotonic() - known[0] >= _HEALTH_S:
-            known = self._health[name] = time.monotonic(), _part(client.health(name), ("healthy", "why"))
+            try:
+                found = _part(client.health(name), ("healthy", "why"))
+            except Problem as problem:
+                if problem.exit_code != 4:
+                    raise
+                found = None  # an agent of before there was this question
+            known = self._health[name] = time.monotonic(), found
         return known[1]
 
     def _history(self, client: Client, name: str, status: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -160,6 +178,14 @@ class Asking:
             changed = check_history(client, status, folder=self._folder)
             self._heads[name], self._wrong[name] = head, changed.to_document() if changed else None
         return self._wrong.get(name)
+
+
+def _room(disk: object) -> dict[str, int] | None:
+    """How full the disk is, in thousandths: it changes by some bytes all the time, and that is no news."""
+    free, total = (disk.get("free"), disk.get("total")) if isinstance(disk, Mapping) else (None, None)
+    if not isinstance(free, int) or not isinstance(total, int) or total <= 0:
+        return None
+    return {"free": 1000 * free // total, "total": 1000}
 
 
 def _part(found: object, members: tuple[str, ...]) -> dict[str, Any] | None:

@@ -56,6 +56,11 @@ class Client:
         """From another thread: end the current request, and every later one, with KeyboardInterrupt."""
         self._connection.abandon()
 
+    @property
+    def ahead_s(self) -> float:
+        """How far the host's clock is ahead of this machine's, to a second; 0 if it did not answer yet."""
+        return self._connection.ahead_s
+
     def rest(self, seconds: float) -> None:
         """Wait. Raises: KeyboardInterrupt, when abandoned."""
         self._connection.rest(seconds)

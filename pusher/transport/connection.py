@@ -10,7 +10,10 @@ import re
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pusher import __version__
@@ -68,6 +71,8 @@ class Connection:
         self._inlet: Inlet | None = None
         self._http = http.client.HTTPConnection("localhost")
         self._answered = False
+        self.ahead_s = 0.0
+        """How far the host's clock is ahead of this machine's, as its last answer says: to a second."""
 
     def open(self) -> Stream:
         """The stream for the next request: the last one, if it is still open. Raises: Unreachable, Usage."""
@@ -200,6 +205,7 @@ class Connection:
         self._allow(HEAD_BYTES, within_s=begin_s)
         response = self._http.getresponse()
         self._answered = True
+        self.ahead_s = ahead_s(response.headers.get("Date", ""), now_s=time.time())
         return response
 
     def _body(self, response: http.client.HTTPResponse, most: int) -> bytes:
@@ -273,6 +279,15 @@ class Connection:
         if self._may_ask:
             output += ". " + _FORBIDDEN_HINT.format(f"After `{_FORBIDDEN_THERE}`, there")
         return f"{unknown}{output}. If `ssh {port}{target}` works, {start}"
+
+
+def ahead_s(date: str, *, now_s: float) -> float:
+    """How far a clock is ahead that says this `Date` (RFC 9110, to a second); 0, if that cannot be read."""
+    try:
+        said = parsedate_to_datetime(date)
+        return said.replace(tzinfo=UTC).timestamp() + 0.5 - now_s
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 def _send_chunks(stream: socket.socket, pieces: Iterable[bytes], *, within_s: float) -> bool:

@@ -67,9 +67,18 @@ async def test_the_browser_gets_an_address_that_is_good_once_and_the_terminal_on
 
 async def test_a_flood_of_refusals_does_not_fill_the_terminal(tmp_path: Path):
     async with dashboard(*NOBODY, home=tmp_path) as run, aiohttp.ClientSession() as session:
-        for _ in range(60):
-            async with session.get(run.origin + "/") as answer:
+        for at in range(60):
+            async with session.get(run.origin + "/", headers={"Origin": f"http://{at}.example"}) as answer:
                 assert answer.status == 403
         said = (await run.said()).splitlines()
     assert len([line for line in said if line.startswith("refused GET")]) == 49
     assert said.count("more was refused, and is not shown any more") == 1
+
+
+async def test_a_page_that_was_left_open_is_named_once_however_often_it_asks(tmp_path: Path):
+    async with dashboard(*NOBODY, home=tmp_path) as run, aiohttp.ClientSession() as session:
+        for _ in range(5):
+            async with session.get(run.origin + "/all") as answer:
+                assert answer.status == 403
+        said = await run.said()
+    assert said.count("refused GET: it does not have the cookie of this run") == 1

@@ -4,13 +4,16 @@ import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from functools import partial
 
 import pytest
 
 from pusher.errors import Unreachable
 from pusher.fleet.background import Background
+from pusher.transport import connection
 from pusher.transport.client import Client
 from pusher.transport.hosts import Host, Loopback
 from pusher.wire import Code, Event, Failed, Happened, Refused
@@ -332,3 +335,28 @@ def test_a_connection_may_have_any_number(door: ScriptedDoor, client: Client) ->
             os.close(one)
         client.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead_s"),
+    [
+        ("Sat, 28 Nov 2026 02:00:00 GMT", 7200),
+        ("Fri, 27 Nov 2026 22:00:00 GMT", -7200),
+        ("", 0),
+        ("yesterday", 0),
+        ("Sat, 99 Nov 99999 02:00:00 GMT", 0),
+    ],
+)
+def test_how_far_a_clock_is_ahead_is_read_from_its_answers_and_nothing_else_is(date: str, ahead_s: float) -> None:
+    assert connection.ahead_s(date, now_s=1_795_824_000.5) == ahead_s
+
+
+def test_a_client_knows_how_far_the_clock_of_its_host_is_ahead(door: ScriptedDoor, client: Client) -> None:
+    def tomorrow(exchange: Exchange) -> None:
+        exchange.date_time_string = lambda timestamp=None: formatdate(time.time() + 86_400, usegmt=True)  # type: ignore[method-assign]
+        exchange.document({})
+
+    door.on("GET", "/status", tomorrow)
+    assert client.ahead_s == 0
+    client.status()
+    assert abs(client.ahead_s - 86_400) < 60

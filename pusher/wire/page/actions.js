@@ -2,7 +2,7 @@
 // version in a person's own typing, and `pusher dashboard` compares it again.
 
 import {ask, Problem} from "./api.js";
-import {el, fill} from "./dom.js";
+import {el, fill, focus} from "./dom.js";
 import {name, visible} from "./words.js";
 
 /** What `AppView` asks for: the ways to change an app, given its status. `environment` wants to be typed, too. */
@@ -36,7 +36,11 @@ function confirm({what, to, wanted, why, send, changed}) {
   const typed = el("input", {id: "typed", autocomplete: "off", spellcheck: "false", autofocus: true, input: () => (go.disabled = typed.value !== wanted),
     keydown: (event) => event.key === "Enter" && !go.disabled && act()});
   const go = el("button", {class: "danger", disabled: true, click: act}, what);
-  const dialog = el("dialog", {"aria-labelledby": "confirm-title", close: () => dialog.remove()},
+  const came = document.activeElement?.dataset.key;
+  const dialog = el("dialog", {"aria-labelledby": "confirm-title", close: () => {
+    dialog.remove();
+    if (came && document.activeElement === document.body) focus(came); // the page may have drawn its button anew
+  }},
     el("h2", {id: "confirm-title"}, `${what}: `, to), el("p", {}, why),
     el("p", {}, el("label", {for: "typed"}, "To confirm, type "), el("code", {}, visible(wanted))), el("p", {}, typed), wrong,
     el("p", {class: "tools"}, el("button", {click: () => dialog.close()}, "Leave it"), go));

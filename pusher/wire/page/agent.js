@@ -1,41 +1,57 @@
 // The page of one agent: its apps, one at a time. It reads, and has no way to change anything.
 
-import {ask, Problem, rest} from "./api.js";
-import {AppView} from "./app.js";
-import {el, fill} from "./dom.js";
-import {name} from "./words.js";
+import {ask, Problem, rest, seen} from "./api.js";
+import {AppView, drawProblem} from "./app.js";
+import {el, fill, part} from "./dom.js";
+import {decoded, name} from "./words.js";
+
+const APPS_EVERY_MS = 5000;
 
 const top = document.getElementById("top");
 const main = document.getElementById("main");
+const notice = part("div", {role: "alert"});
+let found = {host: "", apps: []};
 let view = null;
+let opened = null;
 
+addEventListener("hashchange", open);
+start();
+
+/** Look which apps there are, on and on: root may add one while somebody looks. */
 async function start() {
+  fill(main, notice.node);
   for (;;) {
     try {
-      const found = await ask("/apps");
-      addEventListener("hashchange", () => open(found));
-      return open(found);
+      const now = await ask("/apps");
+      notice.show(null, () => null);
+      if (JSON.stringify(now) !== JSON.stringify(found)) {
+        found = now;
+        open();
+      }
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      fill(main, el("p", {class: "problem", role: "alert"}, `${problem.members.title}: ${problem.members.detail ?? ""}`));
-      await rest(2000);
+      if (!view) notice.show(problem.members, drawProblem); // a view says so itself
     }
+    await rest(APPS_EVERY_MS);
+    await seen();
   }
 }
 
-function open({host, apps}) {
+function open() {
   if (location.hash === "#main" && view) return;
-  const wanted = decodeURIComponent(location.hash.slice(2));
+  const {host, apps} = found;
+  const wanted = decoded(location.hash.slice(2));
   const app = apps.find((one) => one.app === wanted) ?? apps[0];
-  view?.close();
   document.title = app ? `${app.app} on ${host}` : host;
   fill(top, el("h1", {}, name(app?.app ?? "No app yet"), el("small", {}, " on ", name(host))),
     apps.length > 1 && el("nav", {"aria-label": "Apps"}, apps.map((one) =>
       el("a", {href: `#/${encodeURIComponent(one.app)}`, "aria-current": one === app && "page", "data-key": one.app}, name(one.app)))));
-  if (!app) return fill(main, el("p", {}, "Set one up, as root: ", el("code", {}, "pusher-agent app add NAME")));
+  if (view && app && opened === app.app) return;
+  opened = app?.app ?? null;
+  view?.close();
+  view = null;
+  if (!app) return fill(main, notice.node, el("p", {}, "Set one up, as root: ", el("code", {}, "pusher-agent app add NAME")));
   view = new AppView({base: "", app: app.app, problem: app.problem});
   fill(main, view.node);
   view.run();
 }
-
-start();

@@ -8,10 +8,21 @@ export class Problem extends Error {
   }
 }
 
-let off = 0;
+let off = 0; // of whoever answers
+let looked = "";
+const aheads = new Map(); // of hosts that somebody else asks for us
 
-/** The time by the clock of whoever answers: what is shown are its times, and this machine's clock may be wrong. */
-export const now = () => Date.now() + off;
+/** From now on, ages are by the clock of this host, unless they name another. */
+export const lookAt = (base) => { looked = base; };
+
+/** The host that is looked at. */
+export const lookedAt = () => looked;
+
+/** How far a host's clock is ahead of that of whoever answers, in ms. */
+export const setAhead = (base, ms) => aheads.set(base, ms);
+
+/** The time by the clock of a host: what is shown are its times, and the clock of this machine may be wrong. */
+export const now = (base = looked) => Date.now() + off + (aheads.get(base) ?? 0);
 
 /** The JSON of an answer. Throws: Problem. */
 export async function ask(path, options = {}) {
@@ -54,8 +65,13 @@ export async function* batches(path, signal, opened = () => {}) {
 /** Wait; less if `signal` says so. */
 export const rest = (ms, signal) =>
   new Promise((done) => {
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener("abort", () => { clearTimeout(timer); done(); }, {once: true});
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", end); // else a page that is open for days would have a million of them
+      done();
+    };
+    const timer = setTimeout(end, ms);
+    signal?.addEventListener("abort", end);
   });
 
 /** Return when the page can be seen. */

@@ -1,15 +1,15 @@
 // One app on one host, whole: asked every two seconds while somebody looks. What costs more to read is read again
 // only when the head of the history has moved, for nothing of it changes without a record.
 
-import {ask, Problem, rest, seen} from "./api.js";
+import {ask, lookAt, Problem, rest, seen} from "./api.js";
 import {Shown} from "./deployment.js";
-import {el, fill, panel} from "./dom.js";
+import {el, panel, part} from "./dom.js";
 import {History} from "./history.js";
-import {drawLive, drawRuns, healthBadge} from "./live.js";
+import {drawLive, drawRoom, drawRuns, Health} from "./live.js";
 import {Log} from "./log.js";
 import {drawReleases} from "./releases.js";
 import {drawTimeline} from "./timeline.js";
-import {visible} from "./words.js";
+import {long, visible} from "./words.js";
 
 const EVERY_MS = 2000;
 const HEALTH_EVERY_MS = 10_000;
@@ -24,9 +24,9 @@ export class AppView {
     this.problem = problem;
     this.ended = new AbortController();
     this.head = null;
-    this.health = null;
-    this.notice = el("div", {role: "alert", class: "notice"});
-    this.healthNode = el("span", {class: "health", "aria-live": "polite"});
+    this.notice = part("div", {role: "alert", class: "notice"});
+    this.health = new Health();
+    this.room = part("span");
     this.live = panel("live", "Live");
     this.runs = panel("runs", "Workers and timers");
     this.releases = panel("releases", "Releases");
@@ -34,9 +34,10 @@ export class AppView {
     this.timeline = panel("timeline", "Deployments over time");
     this.history = new History({base, path: this.path, signal: this.ended.signal, chosen: (id) => this.shown.show(id, {scroll: true})});
     this.log = new Log({path: this.path, signal: this.ended.signal});
-    this.node = el("div", {class: "app"}, this.notice, this.live.section, this.shown.section, this.timeline.section,
+    this.node = el("div", {class: "app"}, this.notice.node, this.live.section, this.shown.section, this.timeline.section,
       this.releases.section, this.runs.section, this.history.section, this.log.section);
     this.runs.hide(true);
+    lookAt(base);
   }
 
   /** Draw, and go on, until `close`. */
@@ -87,7 +88,7 @@ export class AppView {
         this.timeline.show(this.history.rows.slice(0, 60), () => drawTimeline(this.history.rows, (id) => this.shown.show(id, {scroll: true})));
         this.askHealthNow();
       }
-      fill(this.notice);
+      this.say(null);
     } catch (problem) {
       if (this.ended.signal.aborted) return;
       if (!(problem instanceof Problem)) throw problem;
@@ -97,11 +98,14 @@ export class AppView {
 
   draw(status) {
     this.units(status);
-    const {history, newest_created, deploying, ...rest} = status;
-    this.live.show([rest, history?.problem], () => drawLive(status, {health: this.healthNode, again: () => this.askHealthNow(), ...this.offered(status)}));
-    this.runs.hide(!status.processes?.length && !status.timers?.length);
-    this.runs.show([status.processes, status.timers], () => drawRuns(status));
-    this.shown.follow(deploying?.deployment ?? status.last?.deployment ?? null, Boolean(deploying));
+    // What is different each time has a part of its own: what a person selects in the rest stays selected.
+    const {history, newest_created, deploying, disk, processes, timers, last, ...rest} = status;
+    this.room.show(disk, drawRoom);
+    this.live.show([rest, history?.problem, Boolean(disk)], () =>
+      drawLive(status, {health: this.health.node, room: this.room.node, again: () => this.askHealthNow(), ...this.offered(status)}));
+    this.runs.hide(!processes?.length && !timers?.length);
+    this.runs.show([processes, timers], () => drawRuns(status));
+    this.shown.follow(deploying?.deployment ?? last?.deployment ?? null);
   }
 
   units(status) {
@@ -123,14 +127,18 @@ export class AppView {
 
   async askHealthNow() {
     try {
-      fill(this.healthNode, healthBadge(await ask(`${this.path}/health`)));
+      this.health.show(await ask(`${this.path}/health`));
     } catch (problem) {
-      if (problem instanceof Problem) fill(this.healthNode, healthBadge({healthy: null, why: problem.members.title}));
+      if (problem instanceof Problem) this.health.show({healthy: null, why: problem.members.title});
     }
   }
 
+  /** Say what is wrong, once: it is read aloud. */
   say(problem) {
-    fill(this.notice, el("p", {class: "problem"}, el("strong", {}, visible(problem.title)), problem.detail && `: ${visible(problem.detail)}`,
-      problem.hint && el("span", {class: "hint"}, ` ${visible(problem.hint)}`)));
+    this.notice.show(problem, () => problem && drawProblem(problem));
   }
 }
+
+/** What could not be done, why, and what to do about it. */
+export const drawProblem = ({title, detail, hint}) =>
+  el("div", {class: "problem"}, el("strong", {}, visible(title)), detail && [": ", long(detail, "notice")], hint && el("span", {class: "hint"}, ` ${visible(hint)}`));

@@ -2,17 +2,23 @@
 // shown by the same view as the agent's own page, with the ways to change something added.
 
 import {changes} from "./actions.js";
-import {ask, Problem, rest, seen} from "./api.js";
-import {AppView} from "./app.js";
-import {badge, el, fill, panel, table} from "./dom.js";
+import {ask, Problem, rest, seen, setAhead} from "./api.js";
+import {AppView, drawProblem} from "./app.js";
+import {badge, el, fill, panel, part, table} from "./dom.js";
 import {Fleet} from "./fleet.js";
-import {age, KINDS, name, visible} from "./words.js";
+import {age, decoded, KINDS, long, name, span, visible} from "./words.js";
+
+const OPENED_EVERY_MS = 5000;
+const REFUSED_EVERY_MS = 15_000;
+const CLOCK_MS = 30_000; // as in `pusher doctor`
+const ENDED = {title: "pusher dashboard has ended", hint: "Start it again, and open the address that it prints"};
 
 const top = document.getElementById("top");
 const main = document.getElementById("main");
-const hosts = panel("hosts", "Hosts");
+const notice = part("div", {role: "alert", class: "notice"});
+const summary = part("p", {role: "status"});
+const hosts = panel("hosts", "Hosts", summary.node);
 const everything = el("div", {}, hosts.section);
-const notice = el("div", {role: "alert", class: "notice"});
 let known = {number: 0, hosts: [], fleet: false};
 let fleet = null;
 let view = null;
@@ -25,8 +31,10 @@ async function watch() {
   for (;;) {
     await seen();
     try {
-      known = await ask(`/all?after=${known.number}`);
-      fill(notice);
+      // Who looks at one host needs no news of all: they would keep one of the browser's six connections.
+      known = await ask(`/all?after=${view ? 0 : known.number}`);
+      notice.show(null, () => null);
+      known.hosts.forEach(({ahead_ms}, place) => setAhead(`/hosts/${place}`, ahead_ms));
       if (known.fleet && !fleet) {
         fleet = new Fleet();
         everything.append(fleet.section);
@@ -35,17 +43,21 @@ async function watch() {
       hosts.hide(!known.hosts.length);
       hosts.show(known.hosts, () => drawHosts(known.hosts));
       route();
+      if (view) await Promise.race([rest(OPENED_EVERY_MS), left()]);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      fill(notice, el("p", {class: "problem"}, problem.members.code === "gone" ? "pusher dashboard has ended. Start it again, and open the address that it prints." : `${problem.members.title}: ${problem.members.detail ?? ""}`));
-      await rest(2000);
+      notice.show(problem.members, () => drawProblem(problem.members.code === "gone" ? ENDED : problem.members));
+      await rest(problem.members.code === "not_allowed" ? REFUSED_EVERY_MS : 2000);
     }
   }
 }
 
+/** Return when the address changes. */
+const left = () => new Promise((done) => addEventListener("hashchange", done, {once: true}));
+
 /** Show what the address names: a host and an app, or all of them. */
 function route() {
-  const [place, app] = location.hash.slice(2).split("/");
+  const [place, app] = location.hash.slice(2).split("/").map(decoded);
   if (location.hash === "#main" && opened !== null) return;
   const host = place === "" ? null : known.hosts[Number(place)];
   if (!host || !app) {
@@ -55,17 +67,16 @@ function route() {
     view = null;
     document.title = "pusher dashboard";
     fill(top, el("h1", {}, "pusher", el("small", {}, " dashboard")));
-    return fill(main, notice, everything);
+    return fill(main, notice.node, everything);
   }
   if (opened === location.hash) return;
   opened = location.hash;
   view?.close();
-  const named = decodeURIComponent(app);
-  document.title = `${named} on ${host.name}`;
+  document.title = `${app} on ${host.name}`;
   fill(top, el("nav", {"aria-label": "Hosts"}, el("a", {href: "#/", "data-key": "all"}, "All hosts")),
-    el("h1", {}, name(named), el("small", {}, " on ", name(host.name))));
-  view = new AppView({base: `/hosts/${Number(place)}`, app: named, actions: changes(`/hosts/${Number(place)}`, named, host.name, known.confirm)});
-  fill(main, notice, view.node);
+    el("h1", {}, name(app), el("small", {}, " on ", name(host.name))));
+  view = new AppView({base: `/hosts/${Number(place)}`, app, actions: changes(`/hosts/${Number(place)}`, app, host.name, known.confirm)});
+  fill(main, notice.node, view.node);
   view.run();
 }
 
@@ -76,10 +87,8 @@ function drawHosts(all) {
   });
   const order = rows.map((row) => ({...row, rank: rank(row)})).sort((one, other) => one.rank - other.rank || one.place - other.place);
   const unwell = order.filter((one) => one.rank === 0).length;
-  return [
-    el("p", {role: "status"}, `${all.length} hosts, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")),
-    table("Hosts", ["Host", "App", "Live", "Since", "State", "Last deployment"], order.map(drawRow)),
-  ];
+  summary.show([all.length, unwell], () => [all.length === 1 ? "1 host, " : `${all.length} hosts, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")]);
+  return table("Hosts", ["Host", "App", "Live", "Since", "State", "Last deployment"], order.map(drawRow));
 }
 
 /** 0: a person should look. 1: it is not known yet. 2: something is being done. 3: well. */
@@ -92,29 +101,33 @@ function rank({host, app}) {
 
 function drawRow({host, place, app, rank}) {
   if (!host.asked) return {cells: [name(host.name), null, null, null, badge("being asked", "plain"), null]};
+  const clock = `/hosts/${place}`;
+  const key = `${place}/${app?.app ?? ""}`;
   const problem = host.problem ?? app?.problem;
   if (problem || !app) {
-    return {class: problem && "unwell", cells: [name(host.name), app && name(app.app), app?.live && name(app.live.version, "version"), null,
-      problem ? [badge(host.problem ? "unreachable" : "unusable", "bad"), ` ${visible(problem.title)}`, problem.detail && `: ${visible(problem.detail)}`] : "no app yet", null]};
+    return {class: problem && "unwell", cells: [name(host.name), app && name(app.app), null, null,
+      problem ? [badge(app ? "unusable" : problem.code === "interrupted" ? "unreachable" : "refuses", "bad"),
+        long([problem.title, problem.detail].filter(Boolean).join(": "), `${key} problem`), problem.hint && el("small", {class: "hint"}, ` ${visible(problem.hint)}`)] : "no app yet", null]};
   }
   const states = [
     app.deploying && badge(`deploying ${visible(app.deploying.version)}`, "going"),
     app.live && !app.running && badge("does not run", "bad"),
-    app.running && app.health?.healthy === false && [badge("not healthy", "bad"), ` ${visible(app.health.why)}`],
-    app.trouble && [badge("trouble", "bad"), ` ${visible(app.trouble)}`],
+    app.running && app.health?.healthy === false && [badge("not healthy", "bad"), long(app.health.why, `${key} health`)],
+    app.trouble && [badge("trouble", "bad"), long(app.trouble, `${key} trouble`)],
     app.drift && badge("drift", "bad"),
     app.history && badge("history changed", "bad"),
     !app.deploying && (app.last?.outcome === "failed" || app.last?.outcome === "stuck") && badge(`last one ${app.last.outcome}`, "bad"),
-    app.warnings?.length > 0 && badge(`${app.warnings.length} warnings`, "warn"),
+    app.warnings?.length > 0 && badge(app.warnings.length === 1 ? "1 warning" : `${app.warnings.length} warnings`, "warn"),
     app.disk && app.disk.free < app.disk.total * 0.05 && badge("disk nearly full", "warn"),
+    Math.abs(host.ahead_ms) >= CLOCK_MS && badge(`clock ${span(Math.abs(host.ahead_ms))} ${host.ahead_ms > 0 ? "ahead" : "behind"}`, "warn"),
   ].filter(Boolean);
   const {live, last} = app;
   return {class: rank === 0 && "unwell", cells: [
-    el("a", {href: `#/${place}/${encodeURIComponent(app.app)}`, "data-key": `${place}/${app.app}`}, name(host.name)),
+    el("a", {href: `#/${place}/${encodeURIComponent(app.app)}`, "data-key": key}, name(host.name)),
     name(app.app),
     live ? [name(live.version, "version"), " ", el("small", {}, visible(live.release)), live.signed_by && el("small", {}, " signed by ", name(live.signed_by))] : "nothing yet",
-    live?.since && [age(live.since), " by ", name(live.by)],
+    live?.since && [age(live.since, clock), live.by && [" by ", name(live.by)]],
     states.length ? states : badge(app.health?.healthy ? "healthy" : "well", "good"),
-    last && [badge(last.outcome ?? "under way", KINDS[last.outcome] ?? "going"), " ", name(last.version, "version"), " ", age(last.started)],
+    last && [badge(last.outcome ?? "under way", KINDS[last.outcome] ?? "going"), " ", name(last.version, "version"), " ", age(last.started, clock)],
   ]};
 }

@@ -1,11 +1,12 @@
 // One deployment, step by step, as its events come: the one under way, the last one, or one of the history.
 
 import {lines, now as clock, Problem, rest} from "./api.js";
-import {badge, el, facts, panel} from "./dom.js";
+import {badge, el, facts, panel, part} from "./dom.js";
 import {drawSteps} from "./timeline.js";
-import {age, duration, KINDS, name, visible} from "./words.js";
+import {age, duration, KINDS, long, name, visible} from "./words.js";
 
 const OUTPUT_MOST = 500;
+const DETAIL_MOST = 600;
 
 /** What the events of a deployment say, one after the other. */
 export class Course {
@@ -15,6 +16,7 @@ export class Course {
     this.facts = {};
     this.steps = [];
     this.output = [];
+    this.said = 0;
     this.began = null;
     this.finished = null;
   }
@@ -25,8 +27,10 @@ export class Course {
     this.began ??= at;
     const [kind, end] = event.event.split("_");
     if (event.event === "started") this.facts = event;
-    else if (event.event === "output") this.output.push(event);
-    else if (event.event === "finished") {
+    else if (event.event === "output") {
+      this.output.push(event);
+      this.said += 1;
+    } else if (event.event === "finished") {
       this.finished = event;
       this.facts = {...event, ...this.facts};
       if (!this.steps.length && event.ms) this.began = at - event.ms;
@@ -39,24 +43,32 @@ export class Course {
   }
 }
 
-/** The part of the page that shows one. */
+/** The part of the page that shows one. Its parts are drawn apart: what came of it is read aloud when that changes, and
+ * a person who reads the output of a hook is not disturbed by the steps, which move all the time. */
 export class Shown {
   constructor({base, signal}) {
     this.base = base;
     this.ended = signal;
     this.turn = new AbortController();
     this.newest = null;
-    this.panel = panel("deployment", "Deployment");
+    this.outcome = part("span", {role: "status"});
+    this.when = part("span");
+    this.problems = part();
+    this.steps = part();
+    this.output = part();
+    this.facts = part();
+    this.none = el("p", {class: "quiet"}, "None yet");
+    this.panel = panel("deployment", "Deployment", this.none, el("p", {class: "outcome"}, this.outcome.node, this.when.node),
+      ...[this.problems, this.steps, this.output, this.facts].map((one) => one.node));
     this.section = this.panel.section;
-    this.panel.show("none", () => el("p", {class: "quiet"}, "None yet"));
     signal.addEventListener("abort", () => this.turn.abort());
   }
 
   /** Show this one, unless a person chose another and nothing new has begun since. */
-  follow(id, going) {
+  follow(id) {
     if (id === this.newest) return;
     this.newest = id;
-    if (id) this.show(id, {going});
+    if (id) this.show(id);
   }
 
   async show(id, {scroll = false} = {}) {
@@ -65,7 +77,7 @@ export class Shown {
     const course = new Course(id);
     if (scroll) this.section.scrollIntoView({block: "start"});
     let told = "";
-    const redraw = () => this.panel.show([course.seq, course.finished, told, id, course.finished ? 0 : Math.floor(Date.now() / 250)], () => drawn(course, told));
+    const redraw = () => this.draw(course, told);
     const ticking = setInterval(() => course.seq && redraw(), 250);
     signal.addEventListener("abort", () => clearInterval(ticking));
     while (!signal.aborted && !course.finished) {
@@ -86,30 +98,34 @@ export class Shown {
     clearInterval(ticking);
     if (!signal.aborted) redraw();
   }
-}
 
-function drawn(course, told) {
-  const {facts: known, finished} = course;
-  const outcome = finished?.outcome;
-  const now = finished ? Date.parse(finished.time) : Math.max(clock(), ...course.steps.map((one) => one.began));
-  return [
-    el("p", {class: "outcome", role: "status"}, badge(outcome ?? "under way", outcome ? KINDS[outcome] ?? "plain" : "going"), " ",
-      known.kind === "rollback" ? "rollback to " : "", name(known.version ?? "", "version"),
-      finished?.ms !== undefined && ` in ${duration(finished.ms)}`, course.began && [", ", age(course.began)], known.by && [" by ", name(known.by)]),
-    told && el("p", {class: "problem warn"}, visible(told)),
-    finished?.problem && problemOf(finished.problem),
-    finished?.warning && problemOf(finished.warning, "warn"),
-    course.steps.length ? drawSteps(course.steps, {began: course.began, now}) : el("p", {class: "quiet"}, "Its steps are not kept any more."),
-    course.output.length > 0 && el("details", {open: !finished || outcome !== "done"}, el("summary", {"data-key": "output"}, `Output of hooks and steps (${course.output.length} lines)`),
-      el("pre", {tabindex: "0"}, course.output.map((one) => `${visible(one.source)}: ${visible(one.text)}\n`).join(""))),
-    facts([["id", el("code", {}, visible(course.id))], ["release", known.release], ["before it", known.previous]]),
-  ];
+  draw(course, told) {
+    const {id, facts: known, finished, steps, output} = course;
+    const outcome = finished?.outcome;
+    this.none.hidden = true;
+    this.outcome.show([id, outcome, known.kind, known.version, finished?.ms], () => [
+      badge(outcome ?? "under way", outcome ? KINDS[outcome] ?? "plain" : "going"), " ",
+      known.kind === "rollback" ? "rollback to " : "", name(known.version ?? "", "version"), finished?.ms !== undefined && ` in ${duration(finished.ms)}`]);
+    this.when.show([id, course.began, known.by], () => [course.began && [", ", age(course.began)], known.by && [" by ", name(known.by)]]);
+    this.problems.show([id, told, finished?.problem, finished?.warning], () => [
+      told && el("p", {class: "problem warn"}, visible(told)),
+      finished?.problem && problemOf(finished.problem, "bad", id),
+      finished?.warning && problemOf(finished.warning, "warn", id)]);
+    const now = finished ? Date.parse(finished.time) : Math.max(clock(), ...steps.map((one) => one.began));
+    this.steps.show([id, course.seq, finished ? 0 : Math.floor(Date.now() / 250)], () =>
+      steps.length ? drawSteps(steps, {began: course.began, now}) : el("p", {class: "quiet"}, finished ? "Its steps are not kept any more." : "It has not begun yet."));
+    this.output.show([id, course.said, Boolean(finished)], () => output.length > 0 && el("details", {open: !finished || outcome !== "done", "data-key": `output-${id}`},
+      el("summary", {"data-key": "output"}, `Output of hooks and steps (${course.said > output.length ? `the last ${output.length} of ${course.said}` : output.length} lines)`),
+      el("pre", {tabindex: "0", "aria-label": "Output", "data-key": `lines-${id}`}, output.map((one) => `${visible(one.source)}: ${visible(one.text)}\n`).join(""))));
+    this.facts.show([id, known.release, known.previous], () =>
+      facts([["id", el("code", {}, visible(id))], ["release", known.release], ["before it", known.previous]]));
+  }
 }
 
 /** A problem, with the traceback or the output that belongs to it. */
-function problemOf({title, detail, hint, output}, kind = "bad") {
+function problemOf({title, detail, hint, output}, kind, id) {
   return el("div", {class: `problem ${kind}`},
-    el("p", {}, el("strong", {}, visible(title)), detail && `: ${visible(detail)}`),
+    el("div", {}, el("strong", {}, visible(title)), detail && [": ", long(detail, `${kind} ${id}`, DETAIL_MOST)]),
     hint && el("p", {class: "hint"}, visible(hint)),
-    output && el("pre", {tabindex: "0", "aria-label": "output"}, output.split("\n").map(visible).join("\n")));
+    output && el("pre", {tabindex: "0", "aria-label": "Output of the problem"}, visible(output)));
 }

@@ -11,32 +11,48 @@ export const el = (name, attributes = {}, ...children) =>
 export const svg = (name, attributes = {}, ...children) =>
   dressed(document.createElementNS(SVG, name), attributes, children);
 
-/** Replace what is in `node`. Whoever had the focus keeps it, if an element with the same `data-key` comes back. */
+/** Replace what is in `node`. An element with a `data-key` that comes back is as a person left it: it keeps the focus,
+ * and is as open and as far scrolled as it was. What was scrolled to its end stays at its end. */
 export function fill(node, ...children) {
   const focused = node.contains(document.activeElement) ? document.activeElement.dataset?.key : undefined;
-  const caret = focused && "selectionStart" in document.activeElement ? document.activeElement.selectionStart : null;
+  const left = new Map([...node.querySelectorAll("details[data-key], pre[data-key]")].map((one) =>
+    [one.dataset.key, {open: one.open, top: one.scrollTop, end: atEnd(one)}]));
   node.replaceChildren(...flat(children));
-  if (!focused) return;
-  const again = [...node.querySelectorAll("[data-key]")].find((one) => one.dataset.key === focused);
-  again?.focus({preventScroll: true});
-  if (again && caret !== null) again.setSelectionRange(caret, caret);
+  for (const one of left.size ? node.querySelectorAll("details[data-key], pre[data-key]") : []) {
+    const {open, top, end} = left.get(one.dataset.key) ?? {};
+    if (one.localName === "details") one.open = open ?? one.open;
+    else one.scrollTop = end ? one.scrollHeight : top ?? 0;
+  }
+  if (focused) focus(focused, node);
 }
 
-/** A part of the page that is drawn only when what it shows has changed. */
-export function panel(id, title, ...more) {
-  const body = el("div");
-  const section = el("section", {id, "aria-labelledby": `${id}-title`}, el("h2", {id: `${id}-title`}, title), ...more, body);
+/** Give the focus to the element with this `data-key`. */
+export const focus = (key, node = document) =>
+  [...node.querySelectorAll("[data-key]")].find((one) => one.dataset.key === key)?.focus({preventScroll: true});
+
+/** Whether a person who scrolls there sees its end. */
+export const atEnd = (node) => node.scrollTop + node.clientHeight >= node.scrollHeight - 8;
+
+/** A part that is drawn only when what it shows has changed: what a person selects in it, or reads aloud, stays. */
+export function part(name = "div", attributes = {}) {
+  const node = el(name, attributes);
   let shown;
   return {
-    section,
+    node,
     show(facts, draw) {
       const now = JSON.stringify(facts);
       if (now === shown) return;
       shown = now;
-      fill(body, draw(facts));
+      fill(node, draw(facts));
     },
-    hide: (hidden) => (section.hidden = hidden),
   };
+}
+
+/** Such a part, with a title. */
+export function panel(id, title, ...more) {
+  const body = part();
+  const section = el("section", {id, "aria-labelledby": `${id}-title`}, el("h2", {id: `${id}-title`}, title), ...more, body.node);
+  return {section, show: body.show, hide: (hidden) => (section.hidden = hidden)};
 }
 
 /** A table that becomes a list of cards where there is no room for its columns. Cells are nodes or texts. */

@@ -2,8 +2,9 @@
 // by name those of which a person should know.
 
 import {ask, Problem, rest, seen} from "./api.js";
+import {drawProblem} from "./app.js";
 import {badge, el, facts, panel, svg, table} from "./dom.js";
-import {age, KINDS, name, visible} from "./words.js";
+import {age, KINDS, long, name, visible} from "./words.js";
 
 const EVERY_MS = 5000;
 
@@ -21,7 +22,7 @@ export class Fleet {
         this.panel.show(found, drawn);
       } catch (problem) {
         if (!(problem instanceof Problem)) throw problem;
-        this.panel.show(problem.members, ({title, detail, hint}) => el("p", {class: "problem"}, visible([title, detail, hint].filter(Boolean).join(". "))));
+        this.panel.show(problem.members, drawProblem);
       }
       await rest(EVERY_MS);
     }
@@ -32,14 +33,14 @@ function drawn({channel, hosts, unwell, counts, named, left_out}) {
   return [
     channel
       ? [el("p", {class: "big"}, name(channel.version, "version"), " ", badge(channel.state, channel.state === "going" ? "good" : "bad")),
-        facts([["channel", [name(channel.app), " ", name(channel.name)]], ["since", age(channel.created)], ["good for", age(channel.expires)],
+        facts([["channel", [name(channel.app), " ", name(channel.name)]], ["since", age(channel.created, "")], ["expires", age(channel.expires, "")],
           ["stops at", `${channel.max_failed} failed`], ["in no wave", channel.none]]),
         el("ol", {class: "waves", "aria-label": "Waves"}, channel.waves.map((one) => wave(one, channel.open)))]
       : el("p", {class: "quiet"}, "The channel names nothing yet."),
     el("p", {role: "status"}, `${hosts.toLocaleString("en")} hosts, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")),
     table("Hosts by version and state", ["Live", "State", "Hosts"], counts.map((one) => ({cells: [name(one.version, "version"), badge(one.state, KINDS[one.state] ?? "plain"), one.hosts]}))),
     table("Hosts", ["Host", "State", "Live", "Reported", "Why"], named.map((one) => ({class: one.unwell && "unwell", cells: [
-      name(one.host), badge(one.state, KINDS[one.state] ?? "plain"), name(one.version ?? "", "version"), one.reported && age(one.reported), visible(one.why)]}))),
+      name(one.host), badge(one.state, KINDS[one.state] ?? "plain"), name(one.version ?? "", "version"), one.reported && age(one.reported, ""), long(one.why, `why ${one.host}`)]}))),
     left_out > 0 && el("p", {class: "quiet"}, `and ${left_out.toLocaleString("en")} more: pusher fleet status`),
   ];
 }

@@ -3,7 +3,7 @@
 
 import {batches, lines, Problem} from "./api.js";
 import {badge, el, fill, panel, table} from "./dom.js";
-import {age, duration, KINDS, name, visible} from "./words.js";
+import {age, duration, KINDS, long, name} from "./words.js";
 
 const ROWS = 25;
 const FIRST_RECORDS = 400;
@@ -96,14 +96,15 @@ export class History {
     const shown = found.slice(from, from + ROWS);
     this.newer.disabled = this.page === 0;
     this.older.disabled = from + ROWS >= found.length && this.whole;
-    this.said.textContent = found.length ? `${from + 1} to ${from + shown.length} of ${found.length.toLocaleString("en")}${this.whole ? "" : " or more"}` : "None";
+    const said = found.length ? `${from + 1} to ${from + shown.length} of ${found.length.toLocaleString("en")}${this.whole ? "" : " or more"}` : "None";
+    if (this.said.textContent !== said) this.said.textContent = said;
     const now = JSON.stringify(shown);
     if (now === this.drawn) return;
     this.drawn = now;
-    fill(this.body, table("Deployments", ["Version", "Outcome", "Took", "Began", "By", "Reason"], shown.map((one) => ({cells: [
+    fill(this.body, shown.length > 0 && table("Deployments", ["Version", "Outcome", "Took", "Began", "By", "Reason"], shown.map((one) => ({cells: [
       el("button", {class: "link", click: () => this.chosen(one.id), "data-key": one.id, title: one.id}, one.kind === "rollback" ? "back to " : "", name(one.version, "version")),
       badge(one.outcome ?? "under way", one.outcome ? KINDS[one.outcome] ?? "plain" : "going"),
-      duration(one.ms), age(one.started), name(one.by), one.problem?.title && el("span", {class: "reason"}, visible(one.problem.title))]}))));
+      el("span", {class: "ms"}, duration(one.ms)), age(one.started), name(one.by), one.problem?.title && el("span", {class: "reason"}, long(one.problem.title, `why ${one.id}`))]}))));
     this.reasons(shown);
   }
 

@@ -1,16 +1,25 @@
 // What is live, how it does, and what runs beside it.
 
-import {badge, el, facts, table} from "./dom.js";
-import {age, bytes, duration, name, visible} from "./words.js";
+import {badge, el, facts, part, table} from "./dom.js";
+import {age, bytes, duration, long, name, visible} from "./words.js";
 
-/** What the app answered to its health check. */
-export function healthBadge({healthy, why, ms, asked}) {
-  if (healthy) return [badge("healthy", "good"), el("small", {}, ` answered in ${duration(ms)}, asked `, age(asked))];
-  return [badge(healthy === null ? "not asked" : "not healthy", healthy === null ? "plain" : "bad"), el("small", {}, ` ${visible(why)}`)];
+/** What the app answered to its health check. Only a change is read aloud, not each answer. */
+export class Health {
+  constructor() {
+    this.state = part("span", {role: "status"});
+    this.answer = part("small");
+    this.node = el("span", {class: "health"}, this.state.node, " ", this.answer.node);
+  }
+
+  show({healthy, why, ms, asked}) {
+    this.state.show([healthy, why], () => healthy ? badge("healthy", "good")
+      : [badge(healthy === null ? "not asked" : "not healthy", healthy === null ? "plain" : "bad"), el("small", {}, ` ${visible(why)}`)]);
+    this.answer.show([ms, asked], () => healthy && [`answered in ${duration(ms)}, asked `, age(asked)]);
+  }
 }
 
-/** The status of an app. `health` is a node that others fill; `again` asks anew. */
-export function drawLive(status, {health, again, actions}) {
+/** The status of an app. `health` and `room` are nodes that others fill; `again` asks anew. */
+export function drawLive(status, {health, room, again, actions}) {
   const {live, previous} = status;
   const troubles = [
     status.trouble && ["bad", "It does not run", status.trouble],
@@ -26,7 +35,7 @@ export function drawLive(status, {health, again, actions}) {
       ? el("p", {class: "big"}, name(live.version, "version"), " ", el("span", {class: "quiet"}, live.release))
       : el("p", {class: "big quiet"}, "Nothing is live yet"),
     el("p", {}, health, " ", live && el("button", {class: "small", click: again, "data-key": "ask-health"}, "Ask now")),
-    troubles.map(([kind, what, why]) => el("p", {class: `problem ${kind}`}, el("strong", {}, `${what}: `), visible(why))),
+    troubles.map(([kind, what, why], at) => el("div", {class: `problem ${kind}`}, el("strong", {}, `${what}: `), long(why, `trouble ${at}`))),
     actions?.live(),
     facts([
       ["since", live?.since && [age(live.since), live.by && [" by ", name(live.by)]]],
@@ -36,7 +45,7 @@ export function drawLive(status, {health, again, actions}) {
       ["drift", live && (status.drift === null ? "not known yet" : status.drift ? "yes" : "none")],
       ["listens at", name(status.listen)],
       ["start", status.start && el("code", {}, visible(status.start))],
-      ["disk", status.disk && room(status.disk)],
+      ["disk", status.disk && room],
       ["channel", status.channel && channel(status.channel)],
       ["agent", status.agent],
     ]),
@@ -46,15 +55,18 @@ export function drawLive(status, {health, again, actions}) {
 /** Workers and timers. */
 export const drawRuns = ({processes = [], timers = []}) => [
   processes.length > 0 && table("Workers", ["Worker", "State", "Version", "Process"], processes.map((one) => ({cells: [
-    name(one.name), [badge(one.running ? "runs" : "down", one.running ? "good" : "bad"), one.why && ` ${visible(one.why)}`],
-    name(one.version), one.pid]}))),
+    name(one.name), [badge(one.running ? "runs" : "down", one.running ? "good" : "bad"), one.why && long(one.why, `why ${one.name}`)],
+    name(one.version, "version"), one.pid]}))),
   timers.length > 0 && table("Timers", ["Timer", "Schedule", "Last run", "Next run"], timers.map((one) => ({cells: [
     name(one.name), el("code", {}, visible(one.schedule)),
     one.running ? badge("runs", "good") : [one.last ? age(one.last) : "never", one.ending && ` (${visible(one.ending)})`],
     one.next && age(one.next)]}))),
 ];
 
-function room({free, total}) {
+/** How full the disk is. */
+export function drawRoom(disk) {
+  if (!disk) return null;
+  const {free, total} = disk;
   const meter = el("meter", {min: 0, max: total, high: total * 0.9, value: total - free, "aria-label": "disk in use"});
   return [meter, ` ${bytes(free)} free of ${bytes(total)}`];
 }

@@ -1,10 +1,14 @@
-// The app's own log, as it is written. Old lines go when there are many: the page stays quick for days.
+// The app's own log, as it is written. Old lines go when there are many: the page stays quick for days. What a person
+// reads stays where it is: they scroll back, and it does not follow until they are at the end again.
 
 import {lines, Problem, rest, seen} from "./api.js";
-import {el, fill, panel} from "./dom.js";
+import {atEnd, el, fill, panel} from "./dom.js";
 import {visible} from "./words.js";
 
+const FIRST = 200;
 const MOST = 1000;
+const MOST_READ = 5000;
+const BURST_MS = 300;
 
 export class Log {
   constructor({path, signal}) {
@@ -12,12 +16,15 @@ export class Log {
     this.ended = signal;
     this.unit = "";
     this.names = "";
+    this.wanted = FIRST;
+    this.newest = null; // the last line shown, as it came
     this.turn = new AbortController();
-    this.choice = el("select", {"aria-label": "Unit", change: () => this.choose(this.choice.value)}, el("option", {value: ""}, "all units"));
-    this.follows = el("input", {type: "checkbox", checked: true, id: "log-follow"});
-    this.lines = el("div", {class: "log", role: "log", tabindex: "0", "aria-label": "Log", "aria-live": "off"});
+    this.choice = el("select", {"aria-label": "Unit", change: () => this.begin({unit: this.choice.value, wanted: FIRST})}, el("option", {value: ""}, "all units"));
+    this.follows = el("input", {type: "checkbox", checked: true, id: "log-follow", change: () => this.stay()});
+    this.earlier = el("button", {class: "small", click: () => this.begin({unit: this.unit, wanted: this.wanted < MOST ? MOST : MOST_READ})}, "Earlier lines");
+    this.lines = el("div", {class: "log", role: "log", tabindex: "0", "aria-label": "Log", "aria-live": "off", scroll: () => this.scrolled()});
     this.state = el("p", {class: "quiet"}, "Reading ...");
-    this.panel = panel("log", "Log", el("p", {class: "tools"}, this.choice, " ", el("label", {for: "log-follow"}, this.follows, " keep to the end")), this.lines, this.state);
+    this.panel = panel("log", "Log", el("p", {class: "tools"}, this.choice, " ", this.earlier, " ", el("label", {for: "log-follow"}, this.follows, " keep to the end")), this.lines, this.state);
     this.section = this.panel.section;
   }
 
@@ -28,9 +35,22 @@ export class Log {
     fill(this.choice, el("option", {value: ""}, "all units"), names.map((one) => el("option", {value: one, selected: one === this.unit}, one)));
   }
 
-  choose(unit) {
+  /** Read anew: of another unit, or from further back. */
+  begin({unit, wanted}) {
     this.unit = unit;
+    this.wanted = wanted;
+    this.newest = null;
+    this.earlier.disabled = wanted >= MOST_READ;
     this.turn.abort();
+  }
+
+  stay() {
+    if (this.follows.checked) this.lines.scrollTop = this.lines.scrollHeight;
+  }
+
+  /** Who scrolls back wants to read there. */
+  scrolled() {
+    this.follows.checked = atEnd(this.lines);
   }
 
   async run() {
@@ -46,33 +66,56 @@ export class Log {
   }
 
   async read(signal) {
-    const fresh = document.createDocumentFragment();
-    let waiting = false;
-    const opened = () => { this.lines.replaceChildren(); this.state.textContent = "Follows."; };
+    let came = [];
+    let again = this.newest; // until it is found in what comes first, nothing is known to be new
+    let waiting = 0;
     const show = () => {
-      waiting = false;
+      waiting = 0;
       if (signal.aborted) return;
-      const stays = this.follows.checked;
-      this.lines.append(fresh);
-      while (this.lines.childElementCount > MOST) this.lines.firstElementChild.remove();
-      if (stays) this.lines.scrollTop = this.lines.scrollHeight;
+      if (again) came = since(came, again);
+      again = null;
+      this.add(came);
+      came = [];
     };
     try {
       const unit = this.unit ? `&unit=${encodeURIComponent(this.unit)}` : "";
-      for await (const line of lines(`${this.path}/logs?lines=200&follow=1${unit}`, signal, opened)) {
-        fresh.append(drawn(line));
-        if (!waiting) { waiting = true; setTimeout(show, 30); }  // not an animation frame: hidden pages have none
+      const opened = () => {
+        this.state.textContent = "Follows.";
+        if (!this.newest) this.lines.replaceChildren();
+      };
+      for await (const line of lines(`${this.path}/logs?lines=${this.wanted}&follow=1${unit}`, signal, opened)) {
+        came.push(line);
+        waiting ||= setTimeout(show, again ? BURST_MS : 30);  // not an animation frame: hidden pages have none
       }
       this.state.textContent = "The agent ended the log. It is read again soon.";
     } catch (problem) {
-      if (signal.aborted) { this.lines.replaceChildren(); this.state.textContent = "Reading ..."; return; }
-      this.state.textContent = problem instanceof Problem ? visible(problem.members.title) : String(problem);
+      if (signal.aborted) this.state.textContent = "Reading ...";
+      else this.state.textContent = problem instanceof Problem ? visible(problem.members.title) : String(problem);
     }
+    clearTimeout(waiting);
+    if (came.length) show();
+  }
+
+  add(came) {
+    if (!came.length) return;
+    this.newest = JSON.stringify(came.at(-1));
+    const stays = this.follows.checked;
+    this.lines.append(...came.map(drawn));
+    const most = Math.max(stays ? MOST : MOST_READ, this.wanted);
+    while (this.lines.childElementCount > most) this.lines.firstElementChild.remove();
+    if (stays) this.lines.scrollTop = this.lines.scrollHeight;
   }
 }
 
-function drawn({time, unit, pid, message, priority}) {
+/** Those after the line that was shown last. If it is not among them, there is a gap. */
+function since(came, last) {
+  const at = came.map((one) => JSON.stringify(one)).lastIndexOf(last);
+  return at < 0 ? [{gap: true}, ...came] : came.slice(at + 1);
+}
+
+function drawn({time, unit, pid, message, priority, gap}) {
+  if (gap) return el("div", {class: "line quiet"}, "... lines in between were not read ...");
   const at = new Date(time);
   const clock = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString();
-  return el("div", {class: priority <= 3 ? "line bad" : "line"}, el("span", {class: "quiet"}, `${clock} ${visible(unit)}${pid ? `[${pid}]` : ""} `), visible(message));
+  return el("div", {class: priority <= 3 ? "line bad" : "line", title: clock && at.toLocaleString()}, el("span", {class: "quiet"}, `${clock} ${visible(unit)}${pid ? `[${pid}]` : ""} `), visible(message));
 }

@@ -1,8 +1,9 @@
 // Numbers and times in words, and texts of strangers made visible.
 
-import {now} from "./api.js";
+import {lookedAt, now} from "./api.js";
 import {el} from "./dom.js";
 
+const LONG = 300;
 const STEPS = [[60, "s"], [60, "min"], [24, "h"], [Infinity, "d"]];
 
 /** A span of milliseconds: `840 ms`, `1.2 s`, `3 min`. */
@@ -13,12 +14,13 @@ export function duration(ms) {
   return span(ms);
 }
 
-/** A time, as its age; the time itself is its title. It ages by itself. */
-export function age(when) {
+/** A time, as its age by the clock of the host that is looked at, or of `host`; the time itself is its title. It ages
+ * by itself. */
+export function age(when, host = lookedAt()) {
   const at = typeof when === "number" ? when : /^\d{4}-\d\d-\d\dT/.test(when) ? Date.parse(when) : NaN;
   if (!Number.isFinite(at)) return null;
   const iso = new Date(at).toISOString();
-  return el("time", {datetime: iso, title: iso.replace("T", " ").replace(/\.\d+Z/, " UTC")}, aged(at));
+  return el("time", {datetime: iso, title: iso.replace("T", " ").replace(/\.\d+Z/, " UTC"), "data-host": host}, aged(at, host));
 }
 
 /** Bytes: `1.4 GB`. */
@@ -36,6 +38,24 @@ export const visible = (text) =>
     .replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/g, (one) =>
       `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
+/** What a part of an address names; nothing, if it cannot be read. */
+export function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+}
+
+/** A text of a stranger that may be long: its beginning, and all of it for who opens it. */
+export function long(text, key, most = LONG) {
+  const whole = visible(text).trim();
+  const [first] = whole.split("\n");
+  if (whole.length <= most && first === whole) return whole;
+  return el("details", {class: "long", "data-key": key}, el("summary", {"data-key": `${key} all`}, `${first.slice(0, most)} ...`),
+    el("pre", {tabindex: "0", "aria-label": "All of it", "data-key": `${key} text`}, whole));
+}
+
 /** A name of a stranger, isolated, so that it turns nothing around it. */
 export const name = (text, kind = "") => el("bdi", {class: kind}, visible(text));
 
@@ -48,21 +68,22 @@ export const KINDS = {
 setInterval(() => {
   if (document.hidden) return;
   for (const one of document.querySelectorAll("time")) {
-    const text = aged(Date.parse(one.dateTime));
+    const text = aged(Date.parse(one.dateTime), one.dataset.host);
     if (one.textContent !== text) one.textContent = text;
   }
 }, 5000);
 
-function aged(at) {
-  const ms = now() - at;
+function aged(at, host) {
+  const ms = now(host) - at;
   if (Math.abs(ms) < 1500) return "now";
   return ms > 0 ? `${span(ms)} ago` : `in ${span(-ms)}`;
 }
 
-function span(ms) {
+/** A span of milliseconds, roughly: `3 min`. */
+export function span(ms) {
   let number = ms / 1000;
   for (const [size, unit] of STEPS) {
-    if (number < size) return `${Math.round(number)} ${unit}`;
+    if (Math.round(number) < size) return `${Math.round(number)} ${unit}`;
     number /= size;
   }
 }
