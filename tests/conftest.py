@@ -4,6 +4,7 @@ Each tier has a budget of seconds, summed over its tests. A run of all tests end
 """
 
 import asyncio
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from agent.host.dependencies.builder import LocalBuilder
 from agent.host.dependencies.venvs import Venvs
 from agent.host.storage.disk import Disk
 from tests.host import make_key
+from tests.once import once
 from tests.publishing import Publisher
 from tests.sshd import Server, serving
 
@@ -94,23 +96,37 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent's cache folder: wheels are downloaded once a session."""
-    return tmp_path_factory.mktemp("cache")
+def wheels_and_venvs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once for all workers: `cache` has the wheels, `flask` and `gunicorn` are folders as `shared/venvs`."""
+
+    def make(folder: Path) -> None:
+        cache = folder / "cache"
+        (folder / "source").mkdir()
+        (folder / "source/requirements.txt").write_text("gunicorn==22.0.0\n")
+        for name, source in (("flask", SOURCES / "v1"), ("gunicorn", folder / "source")):
+            (folder / "app" / name).mkdir(parents=True)
+            (folder / name).symlink_to(make_venv(source, cache=cache, app=folder / "app" / name).parent)
+
+    return once(tmp_path_factory, "wheels-and-venvs", make)
 
 
 @pytest.fixture(scope="session")
-def flask_venv(uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uv_cache(wheels_and_venvs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent's cache folder, with wheels. Each worker has its own, for agents build there."""
+    return shutil.copytree(wheels_and_venvs / "cache", tmp_path_factory.mktemp("cache") / "agent", symlinks=True)
+
+
+@pytest.fixture(scope="session")
+def flask_venv(wheels_and_venvs: Path) -> Path:
     """A venv with what the sample application asks for, made as the agent makes them. Not to be changed."""
-    return make_venv(SOURCES / "v1", cache=uv_cache, app=tmp_path_factory.mktemp("app"))
+    [venv] = (wheels_and_venvs / "flask").resolve().iterdir()
+    return venv
 
 
 @pytest.fixture(scope="session")
-def ready_venvs(uv_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ready_venvs(wheels_and_venvs: Path) -> Path:
     """A folder as `shared/venvs`, with the venv that `tests.host.wsgi` applications need: to be copied."""
-    source = tmp_path_factory.mktemp("source")
-    (source / "requirements.txt").write_text("gunicorn==22.0.0\n")
-    return make_venv(source, cache=uv_cache, app=tmp_path_factory.mktemp("app")).parent
+    return (wheels_and_venvs / "gunicorn").resolve()
 
 
 def make_venv(release: Path, *, cache: Path, app: Path) -> Path:

@@ -4,12 +4,14 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.system.machine import NEEDED, machine
-from tests.system.server import REPOSITORY, Server, binds, build_package, prepare
+from tests.once import once
+from tests.system.machine import NEEDED
+from tests.system.server import REPOSITORY, Server, build_package, installed, make_image
 from tests.system.ssh import Ssh
 
 
@@ -31,19 +33,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package of this tree."""
-    return build_package(REPOSITORY, tmp_path_factory.mktemp("package"))
+    """The Debian package of this tree, built once for all workers."""
+    [file] = once(tmp_path_factory, "package", partial(build_package, REPOSITORY)).glob("*.deb")
+    return file
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path, package: Path) -> Path:
+    """What `make_image` makes, once for all workers: for hosts whose installation is not what is tested."""
+    return once(tmp_path_factory, "image", partial(make_image, uv_cache=uv_cache, package=package))
 
 
 @pytest.fixture(scope="session")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path, package: Path
+    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, image: Path, package: Path
 ) -> Iterator[Server]:
     """A server with the agent installed and flask-demo added; which release is live is up to the tests before."""
     folder = tmp_path_factory.mktemp("server")
-    with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:
-        server = Server(host, folder=folder, uv_cache=uv_cache, package=package)
-        server.install()
+    with installed(folder, "web1", image=image, uv_cache=uv_cache, package=package) as server:
         server.add_app("--health", "/version", "--version-member", "version")
         yield server
         server.uninstall()

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.test_no_failed_request import Load
-from tests.system.machine import machine
-from tests.system.server import APP, REPOSITORY, Server, binds, prepare
+from tests.system.server import APP, REPOSITORY, Server, installed
 
 UNIT = f"""\
 [Unit]
@@ -40,13 +39,12 @@ def write():
 
 @pytest.fixture(scope="module")
 def workshop(
-    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path, package: Path
+    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path, image: Path, package: Path
 ) -> Iterator[Server]:
     """A server as the workshop leaves it, with the agent installed beside."""
     folder = tmp_path_factory.mktemp("workshop")
-    with machine(folder / "old", "old", prepare=prepare, options=binds()) as host:
-        server = Server(host, folder=folder, uv_cache=uv_cache, package=package)
-        server.install()
+    with installed(folder, "old", image=image, uv_cache=uv_cache, package=package) as server:
+        host = server.machine
         place = host.root / f"opt/{APP}"
         release = place / "releases/20260101000000Z"
         release.mkdir(parents=True)

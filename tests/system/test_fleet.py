@@ -17,7 +17,7 @@ from pusher.config import Settings
 from pusher.fleet.survey import survey
 from tests.ports import free_port
 from tests.system.machine import Machine, frozen, machine
-from tests.system.server import APP, COVERAGE, REPOSITORY, Server, binds, prepare
+from tests.system.server import APP, COVERAGE, REPOSITORY, Server, binds, installed
 from tests.system.versions import ONLY_AS_CANDIDATE, write
 
 NAMES = ("web1", "web2", "web3", "web4", "web5")
@@ -123,20 +123,18 @@ def side_by_side(call: Callable[[str], object], names: tuple[str, ...] = NAMES) 
 
 @pytest.fixture(scope="module")
 def base(
-    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, flask_venv: Path, package: Path
+    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, image: Path, package: Path
 ) -> tuple[Server, Path]:
     """A server with v1 of the application live, and the image of its disk, from which others are made."""
     folder = tmp_path_factory.mktemp("base")
-    with machine(folder / "base", "base", prepare=prepare, options=binds()) as host:
-        server = Server(host, folder=folder, uv_cache=uv_cache, package=package)
-        server.install()
+    with installed(folder, "base", image=image, uv_cache=uv_cache, package=package) as server:
         server.add_app("--health", "/version", "--version-member", "version")
         server.deploy("v1")
         server.uninstall()
-        image = frozen(host, folder / "image")
-    for counted in (image / COVERAGE).glob("data.*"):
+        disk = frozen(server.machine, folder / "image")
+    for counted in (disk / COVERAGE).glob("data.*"):
         counted.unlink()
-    return server, image
+    return server, disk
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What is published: built twice the same from one commit, with checksums that anybody can verify."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
@@ -13,6 +12,7 @@ import pytest
 
 from tests.docs.documents import REPOSITORY
 from tests.host import make_key
+from tests.system.server import building
 
 pytestmark = pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="a Debian package is built on Debian")
 
@@ -60,9 +60,7 @@ def release(checkout: Path, tmp_path: Path) -> Release:
 
     def run(*, key: str = str(tmp_path / "key")) -> subprocess.CompletedProcess[str]:
         words = ("packaging/release", key) if key else ("packaging/release",)
-        # What is built lies elsewhere, and is gone when lines are counted.
-        quiet = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-        return subprocess.run(words, cwd=checkout, capture_output=True, text=True, env=quiet)
+        return subprocess.run(words, cwd=checkout, capture_output=True, text=True, env=building())
 
     return run
 

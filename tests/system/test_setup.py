@@ -13,7 +13,7 @@ import pytest
 
 from tests.host import make_key
 from tests.system.machine import machine
-from tests.system.server import APP, REPOSITORY, Server, binds, prepare
+from tests.system.server import APP, REPOSITORY, Server, binds, building, prepare
 from tests.system.ssh import Ssh
 
 USER = "deploy"
@@ -32,12 +32,11 @@ class Workstation:
         make_key(self.key)
         (self.project / "app-src").symlink_to(REPOSITORY / "app-src")
         (self.project / "pusher.toml").write_text(f'app = "{APP}"\nkey = "{self.key}"\nssh = "{ssh.command}"\n')
-        self.environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
     def pusher(self, *words: str) -> tuple[int, str]:
         """Exit code, and everything it wrote."""
         done = subprocess.run(
-            self._argv(words), cwd=self.project, env=self.environment, stdin=subprocess.DEVNULL,
+            self._argv(words), cwd=self.project, env=self._environment(words), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout
@@ -46,7 +45,8 @@ class Workstation:
         """The same at a terminal, where each question is answered once."""
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
-            self._argv(words), cwd=self.project, env=self.environment, stdin=theirs, stdout=theirs, stderr=theirs,
+            self._argv(words), cwd=self.project, env=self._environment(words),
+            stdin=theirs, stdout=theirs, stderr=theirs,
             start_new_session=True, preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
         )  # fmt: skip
         os.close(theirs)
@@ -64,6 +64,11 @@ class Workstation:
 
     def _argv(self, words: tuple[str, ...]) -> tuple[str, ...]:
         return (sys.executable, "-m", "pusher", *words)
+
+    def _environment(self, words: tuple[str, ...]) -> dict[str, str]:
+        counted = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        own = building() | counted if words[0] == "setup" else os.environ  # it may build the package
+        return own | {"PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """From elsewhere: real ssh, with the user's own configuration, to the real sshd of a booted host."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import make_key
-from tests.system.machine import machine
-from tests.system.server import APP, REPOSITORY, Server, binds, prepare
+from tests.system.server import APP, REPOSITORY, Server, installed
 from tests.system.ssh import MEMBER, Ssh
 
 # Without the last word it would run any command: restrict takes the terminal away, not the shell.
@@ -21,17 +19,13 @@ HELD = 'restrict,port-forwarding,permitopen="127.0.0.1:290",command="/usr/sbin/n
 
 @pytest.fixture(scope="module")
 def second(
-    server: Server, ssh: Ssh, tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, package: Path
+    ssh: Ssh, tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, image: Path, package: Path
 ) -> Iterator[Server]:
     """A second server, web2, that trusts the key of the first one's tests."""
     folder = tmp_path_factory.mktemp("second")
-    with machine(folder / "web2", "web2", prepare=prepare, options=binds()) as host:
-        made = Server(host, folder=folder, uv_cache=uv_cache, package=package)
-        made.install()
-        shutil.copy(server.folder / "key.pub", host.root / "etc/key.pub")
-        host.run("pusher-agent", "trust", "/etc/key.pub", "--as", "tester")
+    with installed(folder, "web2", image=image, uv_cache=uv_cache, package=package) as made:
         made.add_app("--health", "/version", "--version-member", "version")
-        ssh.open(host)
+        ssh.open(made.machine)
         yield made
         made.uninstall()
 
