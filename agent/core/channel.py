@@ -103,7 +103,8 @@ class Past:
 class Facts:
     """What is known of the app here. Releases are named by the SHA-256 of their manifest.
 
-    `live` is the live release, None without one, and `release` its id; `kept` are the ids of all releases on disk.
+    `live` is the live release, None without one, `release` its id, and `version` what the journal calls it; `kept`
+    are the ids of all releases on disk.
     `known` were deployed here before. `past` are the deployments after `mark.after`, oldest first.
     """
 
@@ -118,6 +119,7 @@ class Facts:
     deploying: bool = False
     braked: bool = False
     in_window: bool = True
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

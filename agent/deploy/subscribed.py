@@ -71,6 +71,7 @@ class Subscribed:
             past=[_past(one, ours=ours) for one in found.past],
             deploying=self._lock.held,
             in_window=in_window,
+            version=next((one.version for one in found.releases if one.id == live), ""),
         )
 
     def _on_disk(self, releases: Sequence[str]) -> tuple[str | None, dict[str, str]]:

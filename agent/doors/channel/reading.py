@@ -53,14 +53,17 @@ class ChannelReader:
         self._raw = b""
         """The object that was accepted last; `_tags` are the names that mirrors have for it."""
         self._tags: dict[str, str] = {}
+        self._silent: set[str] = set()
         self.mirror = ""
         """The mirror that answered last."""
 
     def in_turn(self) -> list[Mirror]:
-        """The mirrors, in the order in which they are asked now."""
+        """The mirrors, in the order in which they are asked now: last those that have not answered since the
+        channel was read last, for each may cost the time that a connection is waited for.
+        """
         order = list(self._mirrors)
         self._shuffle(order)
-        return order
+        return sorted(order, key=lambda one: one.address in self._silent)
 
     async def read(self, last: TrustedChannel | None) -> tuple[TrustedChannel, Mark]:
         """The document that counts, and its mark. `last` is the one that counted before, if any.
@@ -69,6 +72,7 @@ class ChannelReader:
         """
         refusal: Problem | None = None
         unreachable: Unreachable | None = None
+        self._silent.clear()
         for mirror in self.in_turn():
             tag = self._tags.get(mirror.address, "") if last else ""
             try:
@@ -85,6 +89,7 @@ class ChannelReader:
                 return trusted, mark
             except Unreachable as problem:
                 unreachable = problem
+                self._silent.add(mirror.address)
             except Problem as problem:
                 if problem.code in (Code.DISK_FULL, Code.DISK_ERROR):
                     raise
@@ -97,23 +102,27 @@ class ChannelReader:
 
     async def braked(self) -> bool:
         """Whether any mirror has the brake. Raises: Unreachable, if none of them answers."""
-        problem: Problem | None = None
-        answered = False
-        for mirror in self._mirrors:
-            try:
-                if await mirror.exists(brake_name(self._app, self._channel)):
-                    return True
-                answered = True
-            except Problem as found:
-                problem = found
-        if problem is not None and not answered:
-            raise problem
+        # At the same time: the word of each counts, and one that is gone must not keep the others waiting.
+        asked = [self._has_brake(one) for one in self._mirrors]
+        answers = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
+        if True in answers:
+            return True
+        problems = [one for one in answers if isinstance(one, Problem)]
+        if problems and len(problems) == len(answers):
+            raise problems[-1]
         return False
 
     async def close(self) -> None:
         """Let go of all connections until the next question."""
         for mirror in self._mirrors:
             await mirror.close()
+
+    async def _has_brake(self, mirror: Mirror) -> bool | Problem:
+        try:
+            return await mirror.exists(brake_name(self._app, self._channel))
+        except Problem as problem:
+            self._silent.add(mirror.address)
+            return problem
 
     async def _accepted(self, answer: Answer) -> tuple[TrustedChannel, Mark]:
         trusted = await asyncio.to_thread(self._verify, answer.content, files=self._files)

@@ -47,6 +47,7 @@ from agent.host.drop.dropped import Reader
 from agent.host.ports import Clock
 from agent.host.storage.partial import keep_only
 from pusher.wire import Code, Failed, Problem, Refused
+from pusher.wire.report import Named
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -57,7 +58,7 @@ LONGEST_PAUSE_S = 900.0
 _MOMENT_S = 5.0
 """What takes longer than this is reported before it has ended."""
 _SETTLED_S = 0.1
-"""After a deployment, until the state is found out anew."""
+"""After a deployment, until the state is found out anew, at the latest."""
 
 
 class Subscription:
@@ -98,6 +99,8 @@ class Subscription:
         self._result = Result()
         self._trusted: TrustedChannel | None = None
         """The document that counted last."""
+        self._facts: Facts | None = None
+        """What was found about the app since the channel was read last, and before anything was begun."""
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._log = _log.bind(app=app.name, channel=settings.channel)
@@ -136,16 +139,26 @@ class Subscription:
             self._woken.clear()
             ended = self._app.status.ended
             pause = await self._follow()
+            if pause is None:
+                continue
             await self._report()
             await self._reader.close()
             await self._wait(pause, ended=ended)
 
-    async def _follow(self) -> float:
-        """Read, decide and act once; how many seconds to wait then."""
+    async def _follow(self) -> float | None:
+        """Read, then decide and act until there is nothing left to do; how many seconds to wait then.
+
+        None: not at all, for the document may have changed meanwhile. What it has led to is not told before that.
+        """
+        self._facts = None
         try:
             trusted, mark = await self._reader.read(self._trusted)
             self._trusted = trusted
-            return await self._act(trusted, mark)
+            while (pause := await self._act(trusted, mark)) is None:
+                await self._settled()
+                if self._woken.is_set():
+                    break
+            return pause
         except Unreachable as problem:
             self._show(state=State.UNREACHABLE, awaited=None, problem=problem)
             return max(self._longer(), problem.retry_after_s * (1 + self._chance() / 10))
@@ -157,11 +170,24 @@ class Subscription:
             what, hint = "The agent met a bug of its own", "The traceback is in its log; please report it"
             return self._refused(Failed(Code.INTERNAL, what, why=f"{type(error).__name__}: {error}", hint=hint))
 
+    async def _settled(self) -> None:
+        """Return when a deployment that has ended is out of the way, or soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLED_S):
+                await self._app.status.idle()
+
     async def _report(self) -> None:
         if self._reporter is None:
             return
         with suppress(Problem):  # a journal that cannot be read is reported where it is needed
-            await self._reporter.report(self._result, await self._subscribed.live())
+            await self._reporter.report(self._result, await self._live())
+
+    async def _live(self) -> Named | None:
+        """The release that is live."""
+        if self._facts is None:
+            return await self._subscribed.live()
+        manifest, version = self._facts.live, self._facts.version
+        return Named(manifest, version) if manifest and version else None
 
     async def _reported(self, doing: Coroutine[Any, Any, _T]) -> _T:
         """What `doing` returns. If it takes longer than a moment, the fleet hears that it is under way."""
@@ -174,7 +200,8 @@ class Subscription:
         finally:
             task.cancel()
 
-    async def _act(self, trusted: TrustedChannel, mark: Mark) -> float:
+    async def _act(self, trusted: TrustedChannel, mark: Mark) -> float | None:
+        """Decide, and do it; how many seconds to wait then. None: something was done, so decide anew."""
         decision, facts = await self._decide(trusted, mark)
         if decision.action is None:
             if decision.state is State.CURRENT and self._result.state is not State.CURRENT:
@@ -191,7 +218,8 @@ class Subscription:
         latest, _ = await self._decide(trusted, mark)
         if latest.action != decision.action:
             self._found(trusted, state=latest.state, awaited=latest.awaited)
-            return self._pause(latest, trusted, mark) if latest.action is None else _SETTLED_S
+            return self._pause(latest, trusted, mark) if latest.action is None else None
+        self._facts = None
         self._found(trusted, state=State.DEPLOYING)
         by = f"{trusted.signer}{self._ours}"
         if isinstance(decision.action, Return):
@@ -200,13 +228,13 @@ class Subscription:
         elif bundle is not None:
             await self._deploy(bundle, decision.action, by=by)
         self._pauses.reset()
-        return _SETTLED_S
+        return None
 
     async def _decide(self, trusted: TrustedChannel, mark: Mark) -> tuple[Decision, Facts]:
         """What to do now. The brake costs a question, which is asked only if something would begin."""
         now = self._clock.now()
         open_now = self._window.contains(datetime.fromtimestamp(now / 1000).astimezone())
-        facts = await self._subscribed.facts(trusted, mark, ours=self._ours, in_window=open_now)
+        self._facts = facts = await self._subscribed.facts(trusted, mark, ours=self._ours, in_window=open_now)
         decision = decide(trusted, facts, now)
         if decision.action is not None and await self._reader.braked():
             decision = decide(trusted, replace(facts, braked=True), now)
@@ -215,11 +243,10 @@ class Subscription:
     async def _fetched(self, action: Fetch) -> Path:
         """The file of the first bundle that can be had. Raises: Problem, that with the last one."""
         names = frozenset(f"{one.sha256}.tar.zst" for one in action.bundles)
-        await asyncio.to_thread(keep_only, self._folder, names)
         problem: Problem = Unreachable("The channel names no bundle")
         for bundle in action.bundles:
             try:
-                return await fetch(bundle, self._reader.in_turn(), folder=self._folder)
+                return await fetch(bundle, self._reader.in_turn(), folder=self._folder, keep=names)
             except Problem as found:
                 problem = found
                 if problem.code in (Code.DISK_FULL, Code.DISK_ERROR):

@@ -12,13 +12,15 @@ from agent.host.channel.mirror import Mirror, Unreachable
 from agent.host.releases.unpack import check_room
 from agent.host.storage import volatile
 from agent.host.storage.errors import explained
-from agent.host.storage.partial import Partial
+from agent.host.storage.partial import Partial, keep_only
 from pusher.wire import Code, Failed, Problem
 from pusher.wire.channel import BundleObject, object_name
 
 
-async def fetch(bundle: BundleObject, mirrors: Sequence[Mirror], *, folder: Path) -> Path:
-    """The file of a bundle, in `folder`. The mirrors are asked in turn.
+async def fetch(
+    bundle: BundleObject, mirrors: Sequence[Mirror], *, folder: Path, keep: frozenset[str] | None = None
+) -> Path:
+    """The file of a bundle, in `folder`. The mirrors are asked in turn. With `keep`, all other files go first.
 
     Raises: the problem with the last of them (Unreachable; Refused, Failed: limit_exceeded, content_mismatch,
     disk_full, disk_error).
@@ -30,7 +32,7 @@ async def fetch(bundle: BundleObject, mirrors: Sequence[Mirror], *, folder: Path
         for _ in range(2):
             begun = 0
             try:
-                begun = await asyncio.to_thread(_check_room, folder, part)
+                begun = await asyncio.to_thread(_make_room, folder, part, keep)
                 await mirror.fetch(object_name(bundle.sha256), part)
                 if await asyncio.to_thread(part.whole, bundle.sha256):
                     return part.path
@@ -47,11 +49,13 @@ async def fetch(bundle: BundleObject, mirrors: Sequence[Mirror], *, folder: Path
     raise problem
 
 
-def _check_room(folder: Path, part: Partial) -> int:
+def _make_room(folder: Path, part: Partial, keep: frozenset[str] | None) -> int:
     """How much has arrived already; there is room for the rest. Blocking. Raises: Failed."""
     begun = part.arrived()
     with explained("make the folder", folder):
         volatile.make_folder(folder)
+    if keep is not None:
+        keep_only(folder, keep)
     check_room(folder, size=part.size - begun, files=1)
     return begun
 
