@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.config import Subscribe
+from agent.core.config.app import Subscribe
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.channel.mirror import Answer, Unreachable
 from agent.host.storage.partial import Partial

@@ -99,6 +99,8 @@ class Subscription:
         self._result = Result()
         self._trusted: TrustedChannel | None = None
         """The document that counted last."""
+        self._ended = 0
+        """How many deployments had ended when the app was looked at last."""
         self._facts: Facts | None = None
         """What was found about the app since the channel was read last, and before anything was begun."""
         self._woken = asyncio.Event()
@@ -137,13 +139,13 @@ class Subscription:
     async def _serve(self) -> None:
         while True:
             self._woken.clear()
-            ended = self._app.status.ended
+            self._ended = self._app.status.ended
             pause = await self._follow()
             if pause is None:
                 continue
             await self._report()
             await self._reader.close()
-            await self._wait(pause, ended=ended)
+            await self._wait(pause, ended=self._ended)
 
     async def _follow(self) -> float | None:
         """Read, then decide and act until there is nothing left to do; how many seconds to wait then.
@@ -234,6 +236,8 @@ class Subscription:
         """What to do now. The brake costs a question, which is asked only if something would begin."""
         now = self._clock.now()
         open_now = self._window.contains(datetime.fromtimestamp(now / 1000).astimezone())
+        # Before the facts: what ends after this is not in them, and is looked at anew.
+        self._ended = self._app.status.ended
         self._facts = facts = await self._subscribed.facts(trusted, mark, ours=self._ours, in_window=open_now)
         decision = decide(trusted, facts, now)
         if decision.action is not None and await self._reader.braked():
