@@ -44,10 +44,13 @@ APP = "flask-demo"
 
 
 class PatientClock(SystemClock):
-    """A clock whose pauses end when a test says so. `pauses` are those that were made, `shift` moves its time."""
+    """A clock whose pauses end when a test says so. `pauses` are those that were made, `shift` moves its time,
+    `under_way` says how many pauses last.
+    """
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
+        self.under_way = 0
         self.shift = 0
         self._end = asyncio.Event()
 
@@ -56,7 +59,11 @@ class PatientClock(SystemClock):
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        await self._end.wait()
+        self.under_way += 1
+        try:
+            await self._end.wait()
+        finally:
+            self.under_way -= 1
 
     def end(self) -> None:
         """End the pauses under way."""
@@ -331,9 +338,11 @@ class SubscribedHost:
         clock = self.clock
         assert isinstance(clock, PatientClock)
         for _ in range(times):
-            before = len(clock.pauses)
-            clock.end()
             async with asyncio.timeout(20):
+                while not clock.under_way:  # noqa: ASYNC110 - there is no event for it
+                    await asyncio.sleep(0.005)
+                before = len(clock.pauses)
+                clock.end()
                 while len(clock.pauses) == before:  # noqa: ASYNC110 - there is no event for it
                     await asyncio.sleep(0.005)
 
