@@ -43,7 +43,8 @@ class Drawing:
         with self._console:  # one write for all of it: an empty line in between would flicker
             for one in above:
                 if isinstance(one, Table):
-                    self._console.print(_columns(one.fitting(self._console.width)))
+                    width = self._console.width
+                    self._console.print(_columns(one.fitting(width), width))
                 else:
                     self._console.print(_text(one), soft_wrap=True)
             if self._live is not None:
@@ -86,10 +87,10 @@ def _text(line: Line) -> Text:
     return Text(line.text, style=_STYLES.get(line.tone, ""))
 
 
-def _columns(table: Table) -> Columns:
+def _columns(table: Table, width: int) -> Columns:
     found = Columns(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for title in table.head:
-        found.add_column(Text(printable(title)), overflow="fold")
+    for title, whole in zip(table.head, table.unbroken(width), strict=True):
+        found.add_column(Text(printable(title)), overflow="fold", no_wrap=whole)
     for row in table.rows:
         found.add_row(*(_cell(printable(cell).replace("\n", " ")) for cell in row))
     return found

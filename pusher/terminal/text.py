@@ -15,6 +15,9 @@ from pusher.wire import Problem
 # paragraph separators, lone surrogates.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_SHORT, _LEFT = 20, 10
+"""Characters: what is no longer than the first is not folded, if each other column has the second."""
+
 
 def printable(text: object) -> str:
     """The text with every control character written as an escape."""
@@ -59,6 +62,14 @@ class Table(NamedTuple):
         kept = [at for at, title in enumerate(self.head) if title != goes]
         rows = [[row[at] for at in kept] for row in self.rows]
         return Table([self.head[at] for at in kept], rows, others).fitting(width)
+
+    def unbroken(self, width: int) -> list[bool]:
+        """Which columns are not folded in so many characters: those of ids and times, which people copy, if
+        something is left for the others then."""
+        widths = self._widths()
+        short = [one <= _SHORT for one in widths]
+        needed = sum(one if whole else _LEFT for one, whole in zip(widths, short, strict=True))
+        return short if needed + 2 * (len(widths) - 1) <= width else [False] * len(widths)
 
     def _widths(self) -> list[int]:
         return [max(map(len, column)) for column in zip(*self._cells(), strict=True)]

@@ -107,6 +107,12 @@ def test_a_table_fits_the_terminal_and_loses_nothing(terminal: SeenTerminal) -> 
     assert ("".join(terminal.seen()).count("x"), "".join(terminal.seen()).count("y")) == (30, 30)
 
 
+def test_a_long_cell_does_not_fold_the_ids_and_times_beside_it(terminal: SeenTerminal) -> None:
+    Screen(terminal).show(Table(("VERSION", "RELEASE"), [("v" * 60, "20261128010203Z")]))
+    assert terminal.seen()[1] == f"{'v' * 23}  20261128010203Z"
+    assert "".join(terminal.seen()).count("v") == 60
+
+
 def test_a_narrow_terminal_leaves_out_what_it_can_do_without(terminal: SeenTerminal) -> None:
     table = Table(("WHAT", "BY", "ID"), [("w" * 20, "b" * 20, "i" * 10)], ("BY",))
     Screen(terminal).show(table)
