@@ -241,3 +241,11 @@ async def test_an_address_that_cannot_be_read_shows_the_first_app(browser: Brows
         await browser.open(f"http://{door.address}/#/%E0%A4%A")
         await browser.says("Nothing is live yet", "#live")
         assert await browser.messages() == []
+
+
+async def test_a_deployment_that_the_host_forgot_is_not_under_way(browser: Browser):
+    async with opened("shop", drain_s=0.1) as (door, agent):
+        with asked(agent.apps["shop"], last={"deployment": "shop-7"}):
+            await browser.open(f"http://{door.address}/")
+            await browser.says("not known", "#deployment .outcome")
+            await browser.says("Its steps are not kept any more", "#deployment")

@@ -127,7 +127,7 @@ function drawRow({host, place, app, rank}) {
     name(app.app),
     live ? [name(live.version, "version"), " ", el("small", {}, visible(live.release)), live.signed_by && el("small", {}, " signed by ", name(live.signed_by))] : "nothing yet",
     live?.since && [age(live.since, clock), live.by && [" by ", name(live.by)]],
-    states.length ? states : badge(app.health?.healthy ? "healthy" : "well", "good"),
+    states.length ? states.map((one) => [one, " "]) : badge(app.health?.healthy ? "healthy" : "well", "good"),
     last && [badge(last.outcome ?? "under way", KINDS[last.outcome] ?? "going"), " ", name(last.version, "version"), " ", age(last.started, clock)],
   ]};
 }

@@ -19,6 +19,7 @@ export class Course {
     this.said = 0;
     this.began = null;
     this.finished = null;
+    this.unknown = false;
   }
 
   add(event) {
@@ -90,7 +91,10 @@ export class Shown {
         if (signal.aborted) return;
         if (!(problem instanceof Problem)) throw problem;
         told = problem.members.title;
-        if (problem.members.code === "unknown_deployment") break;
+        if (problem.members.code === "unknown_deployment") {
+          course.unknown = true;
+          break;
+        }
       }
       redraw();
       if (!course.finished) await rest(1000, signal);
@@ -103,8 +107,8 @@ export class Shown {
     const {id, facts: known, finished, steps, output} = course;
     const outcome = finished?.outcome;
     this.none.hidden = true;
-    this.outcome.show([id, outcome, known.kind, known.version, finished?.ms], () => [
-      badge(outcome ?? "under way", outcome ? KINDS[outcome] ?? "plain" : "going"), " ",
+    this.outcome.show([id, outcome, course.unknown, known.kind, known.version, finished?.ms], () => [
+      badge(outcome ?? (course.unknown ? "not known" : "under way"), outcome ? KINDS[outcome] ?? "plain" : course.unknown ? "plain" : "going"), " ",
       known.kind === "rollback" ? "rollback to " : "", name(known.version ?? "", "version"), finished?.ms !== undefined && ` in ${duration(finished.ms)}`]);
     this.when.show([id, course.began, known.by], () => [course.began && [", ", age(course.began)], known.by && [" by ", name(known.by)]]);
     this.problems.show([id, told, finished?.problem, finished?.warning], () => [
@@ -112,8 +116,8 @@ export class Shown {
       finished?.problem && problemOf(finished.problem, "bad", id),
       finished?.warning && problemOf(finished.warning, "warn", id)]);
     const now = finished ? Date.parse(finished.time) : Math.max(clock(), ...steps.map((one) => one.began));
-    this.steps.show([id, course.seq, finished ? 0 : Math.floor(Date.now() / 250)], () =>
-      steps.length ? drawSteps(steps, {began: course.began, now}) : el("p", {class: "quiet"}, finished ? "Its steps are not kept any more." : "It has not begun yet."));
+    this.steps.show([id, course.seq, course.unknown, finished ? 0 : Math.floor(Date.now() / 250)], () =>
+      steps.length ? drawSteps(steps, {began: course.began, now}) : el("p", {class: "quiet"}, finished || course.unknown ? "Its steps are not kept any more." : "It has not begun yet."));
     this.output.show([id, course.said, Boolean(finished)], () => output.length > 0 && el("details", {open: !finished || outcome !== "done", "data-key": `output-${id}`},
       el("summary", {"data-key": "output"}, `Output of hooks and steps (${course.said > output.length ? `the last ${output.length} of ${course.said}` : output.length} lines)`),
       el("pre", {tabindex: "0", "aria-label": "Output", "data-key": `lines-${id}`}, output.map((one) => `${visible(one.source)}: ${visible(one.text)}\n`).join(""))));
