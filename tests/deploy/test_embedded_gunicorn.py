@@ -102,4 +102,8 @@ async def test_an_app_whose_workers_end_again_and_again_is_told_so(flask: Place)
         await candidate.end()
     assert caught.value.code is Code.APP_EXITED
     assert caught.value.why.endswith("others take their place, again and again: exit code 1")
-    assert caught.value.output == "no site"
+    # Where two workers write at once, a line goes on with what another has written.
+    lines = [one for one in caught.value.output.splitlines() if one]
+    assert lines
+    assert all("no site" in one for one in lines)
+    assert len(lines) < 5
