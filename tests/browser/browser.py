@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -57,7 +58,11 @@ class Browser:
     async def click(self, selector: str) -> None:
         """Click what is there, as a person does."""
         await self.until("document.querySelector(arguments[0])", selector)
-        await _in_thread(lambda: self.driver.find_element(By.CSS_SELECTOR, selector).click())
+        while True:
+            try:
+                return await _in_thread(lambda: self.driver.find_element(By.CSS_SELECTOR, selector).click())
+            except StaleElementReferenceException:
+                continue  # it was drawn anew between the two words of the driver
 
     async def type(self, selector: str, text: str) -> None:
         """Type into a field."""

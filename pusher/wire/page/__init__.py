@@ -17,10 +17,9 @@ AGENT_START: Final = "agent.html"
 DASHBOARD_START: Final = "dashboard.html"
 """What `pusher dashboard` serves at `/`."""
 
-AGENT_FILES: Final[Mapping[str, str]] = {
+_BOTH = {
     "page.css": _CSS,
     "icon.svg": _SVG,
-    "agent.js": _SCRIPT,
     "api.js": _SCRIPT,
     "dom.js": _SCRIPT,
     "words.js": _SCRIPT,
@@ -32,10 +31,12 @@ AGENT_FILES: Final[Mapping[str, str]] = {
     "log.js": _SCRIPT,
     "timeline.js": _SCRIPT,
 }
+
+AGENT_FILES: Final[Mapping[str, str]] = {**_BOTH, "agent.js": _SCRIPT}
 """What an agent serves beneath `/page/`, and the type of each. None of them can change anything."""
 
 DASHBOARD_FILES: Final[Mapping[str, str]] = {
-    **AGENT_FILES,
+    **_BOTH,
     "dashboard.js": _SCRIPT,
     "actions.js": _SCRIPT,
     "fleet.js": _SCRIPT,

@@ -1,22 +1,22 @@
 // The two things that can be changed from the page: which release is live, and which one stays. Each asks for the
 // version in a person's own typing, and `pusher dashboard` compares it again.
 
-import {ask, Problem} from "./api.js";
+import {ask, told} from "./api.js";
+import {drawProblem} from "./app.js";
 import {el, fill, focus} from "./dom.js";
 import {name, visible} from "./words.js";
 
 /** What `AppView` asks for: the ways to change an app, given its status. `environment` wants to be typed, too. */
 export const changes = (base, app, host, environment) => (status, changed) => {
   const path = `${base}/apps/${encodeURIComponent(app)}`;
-  const wanted = (version) => (environment ? `${environment} ${version}` : version);
   const leaving = status.live?.release ?? "";
+  const change = (what, version, why, send) =>
+    confirm({what, to: [name(version, "version"), ` on ${visible(host)}`], wanted: environment ? `${environment} ${version}` : version, why, send, changed});
   const rollBack = (release, version) =>
-    confirm({what: "Roll back", to: [name(version, "version"), ` on ${visible(host)}`], wanted: wanted(version), why: `${visible(status.live?.version)} is live now.`,
-      send: (typed) => post(`${path}/rollback`, {release, leaving, typed}), changed});
+    change("Roll back", version, `${visible(status.live?.version)} is live now.`, (typed) => post(`${path}/rollback`, {release, leaving, typed}));
   const pin = ({id, version, pinned}) =>
-    confirm({what: pinned ? "Unpin" : "Pin", to: [name(version, "version"), ` on ${visible(host)}`], wanted: wanted(version),
-      why: pinned ? "It may be removed then, when it is old." : "It stays then, whatever its age.",
-      send: (typed) => post(`${path}/pin`, {release: id, pinned: !pinned, typed}), changed});
+    change(pinned ? "Unpin" : "Pin", version, pinned ? "It may be removed then, when it is old." : "It stays then, whatever its age.",
+      (typed) => post(`${path}/pin`, {release: id, pinned: !pinned, typed}));
   const {previous} = status;
   return {
     live: () => previous && el("p", {}, el("button", {class: "danger", "data-key": "rollback", click: () => rollBack(previous.release, previous.version)},
@@ -32,7 +32,7 @@ const post = (path, members) =>
 
 /** Ask a person to type what is wanted, then send it. */
 function confirm({what, to, wanted, why, send, changed}) {
-  const wrong = el("p", {role: "alert"});
+  const wrong = el("div", {role: "alert"});
   const typed = el("input", {id: "typed", autocomplete: "off", spellcheck: "false", autofocus: true, input: () => (go.disabled = typed.value !== wanted),
     keydown: (event) => event.key === "Enter" && !go.disabled && act()});
   const go = el("button", {class: "danger", disabled: true, click: act}, what);
@@ -55,9 +55,7 @@ function confirm({what, to, wanted, why, send, changed}) {
       dialog.close();
       changed();
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      const {title, detail, hint} = problem.members;
-      fill(wrong, el("span", {class: "problem"}, visible([title, detail, hint].filter(Boolean).join(". "))));
+      fill(wrong, drawProblem(told(problem)));
       go.disabled = false;
     }
   }

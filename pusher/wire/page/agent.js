@@ -1,6 +1,6 @@
 // The page of one agent: its apps, one at a time. It reads, and has no way to change anything.
 
-import {ask, Problem, rest, seen} from "./api.js";
+import {ask, rest, seen, told} from "./api.js";
 import {AppView, drawProblem} from "./app.js";
 import {el, fill, part} from "./dom.js";
 import {decoded, name} from "./words.js";
@@ -29,8 +29,8 @@ async function start() {
         open();
       }
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      if (!view) notice.show(problem.members, drawProblem); // a view says so itself
+      const why = told(problem);
+      if (!view) notice.show(why, drawProblem); // a view says so itself
     }
     await rest(APPS_EVERY_MS);
     await seen();
@@ -51,7 +51,7 @@ function open() {
   view?.close();
   view = null;
   if (!app) return fill(main, notice.node, el("p", {}, "Set one up, as root: ", el("code", {}, "pusher-agent app add NAME")));
-  view = new AppView({base: "", app: app.app, problem: app.problem});
+  view = new AppView({base: "", app: app.app});
   fill(main, view.node);
   view.run();
 }

@@ -8,21 +8,19 @@ export class Problem extends Error {
   }
 }
 
+/** What a problem says. Whatever else was thrown is a bug, and is thrown on. */
+export function told(problem) {
+  if (problem instanceof Problem) return problem.members;
+  throw problem;
+}
+
 let off = 0; // of whoever answers
-let looked = "";
-const aheads = new Map(); // of hosts that somebody else asks for us
 
-/** From now on, ages are by the clock of this host, unless they name another. */
-export const lookAt = (base) => { looked = base; };
-
-/** The host that is looked at. */
-export const lookedAt = () => looked;
-
-/** How far a host's clock is ahead of that of whoever answers, in ms. */
-export const setAhead = (base, ms) => aheads.set(base, ms);
+/** The host that is looked at, and by how many ms the clocks of hosts are ahead of that of whoever answers. */
+export const clocks = {looked: "", ahead: new Map()};
 
 /** The time by the clock of a host: what is shown are its times, and the clock of this machine may be wrong. */
-export const now = (base = looked) => Date.now() + off + (aheads.get(base) ?? 0);
+export const now = (base = clocks.looked) => Date.now() + off + (clocks.ahead.get(base) ?? 0);
 
 /** The JSON of an answer. Throws: Problem. */
 export async function ask(path, options = {}) {

@@ -2,11 +2,11 @@
 // shown by the same view as the agent's own page, with the ways to change something added.
 
 import {changes} from "./actions.js";
-import {ask, Problem, rest, seen, setAhead} from "./api.js";
+import {ask, clocks, rest, seen, told} from "./api.js";
 import {AppView, drawProblem} from "./app.js";
 import {badge, el, fill, panel, part, table} from "./dom.js";
 import {Fleet} from "./fleet.js";
-import {age, decoded, KINDS, long, name, span, visible} from "./words.js";
+import {age, decoded, long, name, span, state, visible} from "./words.js";
 
 const OPENED_EVERY_MS = 5000;
 const REFUSED_EVERY_MS = 15_000;
@@ -34,7 +34,7 @@ async function watch() {
       // Who looks at one host needs no news of all: they would keep one of the browser's six connections.
       known = await ask(`/all?after=${view ? 0 : known.number}`);
       notice.show(null, () => null);
-      known.hosts.forEach(({ahead_ms}, place) => setAhead(`/hosts/${place}`, ahead_ms));
+      known.hosts.forEach(({ahead_ms}, place) => clocks.ahead.set(`/hosts/${place}`, ahead_ms));
       if (known.fleet && !fleet) {
         fleet = new Fleet();
         everything.append(fleet.section);
@@ -43,17 +43,22 @@ async function watch() {
       hosts.hide(!known.hosts.length);
       hosts.show(known.hosts, () => drawHosts(known.hosts));
       route();
-      if (view) await Promise.race([rest(OPENED_EVERY_MS), left()]);
+      if (view) await untilLeft();
     } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      notice.show(problem.members, () => drawProblem(problem.members.code === "gone" ? ENDED : problem.members));
-      await rest(problem.members.code === "not_allowed" ? REFUSED_EVERY_MS : 2000);
+      const why = told(problem);
+      notice.show(why, () => drawProblem(why.code === "gone" ? ENDED : why));
+      await rest(why.code === "not_allowed" ? REFUSED_EVERY_MS : 2000);
     }
   }
 }
 
-/** Return when the address changes. */
-const left = () => new Promise((done) => addEventListener("hashchange", done, {once: true}));
+/** Return after a while, or when the address changes. */
+async function untilLeft() {
+  const left = new AbortController();
+  addEventListener("hashchange", () => left.abort(), {signal: left.signal});
+  await rest(OPENED_EVERY_MS, left.signal);
+  left.abort(); // the listener goes too: the page may be open for days
+}
 
 /** Show what the address names: a host and an app, or all of them. */
 function route() {
@@ -75,29 +80,32 @@ function route() {
   document.title = `${app} on ${host.name}`;
   fill(top, el("nav", {"aria-label": "Hosts"}, el("a", {href: "#/", "data-key": "all"}, "All hosts")),
     el("h1", {}, name(app), el("small", {}, " on ", name(host.name))));
-  view = new AppView({base: `/hosts/${Number(place)}`, app, actions: changes(`/hosts/${Number(place)}`, app, host.name, known.confirm)});
+  const base = `/hosts/${Number(place)}`;
+  view = new AppView({base, app, actions: changes(base, app, host.name, known.confirm)});
   fill(main, notice.node, view.node);
   view.run();
 }
 
 function drawHosts(all) {
-  const rows = all.flatMap((host, place) => {
-    if (!host.asked || host.problem || !host.apps.length) return [{host, place, app: null}];
-    return host.apps.map((app) => ({host, place, app}));
-  });
-  const order = rows.map((row) => ({...row, rank: rank(row)})).sort((one, other) => one.rank - other.rank || one.place - other.place);
-  const unwell = order.filter((one) => one.rank === 0).length;
-  summary.show([all.length, unwell], () => [all.length === 1 ? "1 host, " : `${all.length} hosts, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")]);
-  return table("Hosts", ["Host", "App", "Live", "Since", "State", "Last deployment"], order.map(drawRow));
+  const rows = all.flatMap((host, place) =>
+    (host.asked && !host.problem && host.apps.length ? host.apps : [null]).map((app) => ({host, place, app, rank: rank(host, app)})));
+  rows.sort((one, other) => one.rank - other.rank || one.place - other.place);
+  const unwell = rows.filter((one) => one.rank === 0).length;
+  summary.show([all.length, unwell], () => [`${many(all.length, "host")}, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")]);
+  return table("Hosts", ["Host", "App", "Live", "Since", "State", "Last deployment"], rows.map(drawRow));
 }
 
 /** 0: a person should look. 1: it is not known yet. 2: something is being done. 3: well. */
-function rank({host, app}) {
+function rank(host, app) {
   if (!host.asked) return 1;
   if (host.problem || !app) return host.problem ? 0 : 3;
-  if (app.problem || app.history || app.trouble || app.drift || (app.live && !app.running) || app.health?.healthy === false || app.last?.outcome === "stuck" || app.last?.outcome === "failed") return 0;
+  if (app.problem || app.history || app.trouble || app.drift || (app.live && !app.running) || app.health?.healthy === false || hasFailed(app)) return 0;
   return app.deploying ? 2 : 3;
 }
+
+const hasFailed = ({last}) => ["failed", "stuck"].includes(last?.outcome);
+
+const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
 function drawRow({host, place, app, rank}) {
   if (!host.asked) return {cells: [name(host.name), null, null, null, badge("being asked", "plain"), null]};
@@ -116,8 +124,8 @@ function drawRow({host, place, app, rank}) {
     app.trouble && [badge("trouble", "bad"), long(app.trouble, `${key} trouble`)],
     app.drift && badge("drift", "bad"),
     app.history && badge("history changed", "bad"),
-    !app.deploying && (app.last?.outcome === "failed" || app.last?.outcome === "stuck") && badge(`last one ${app.last.outcome}`, "bad"),
-    app.warnings?.length > 0 && badge(app.warnings.length === 1 ? "1 warning" : `${app.warnings.length} warnings`, "warn"),
+    !app.deploying && hasFailed(app) && badge(`last one ${app.last.outcome}`, "bad"),
+    app.warnings?.length > 0 && badge(many(app.warnings.length, "warning"), "warn"),
     app.disk && app.disk.free < app.disk.total * 0.05 && badge("disk nearly full", "warn"),
     Math.abs(host.ahead_ms) >= CLOCK_MS && badge(`clock ${span(Math.abs(host.ahead_ms))} ${host.ahead_ms > 0 ? "ahead" : "behind"}`, "warn"),
   ].filter(Boolean);
@@ -128,6 +136,6 @@ function drawRow({host, place, app, rank}) {
     live ? [name(live.version, "version"), " ", el("small", {}, visible(live.release)), live.signed_by && el("small", {}, " signed by ", name(live.signed_by))] : "nothing yet",
     live?.since && [age(live.since, clock), live.by && [" by ", name(live.by)]],
     states.length ? states.map((one) => [one, " "]) : badge(app.health?.healthy ? "healthy" : "well", "good"),
-    last && [badge(last.outcome ?? "under way", KINDS[last.outcome] ?? "going"), " ", name(last.version, "version"), " ", age(last.started, clock)],
+    last && [state(last.outcome), " ", name(last.version, "version"), " ", age(last.started, clock)],
   ]};
 }

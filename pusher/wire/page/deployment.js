@@ -1,25 +1,26 @@
 // One deployment, step by step, as its events come: the one under way, the last one, or one of the history.
 
-import {lines, now as clock, Problem, rest} from "./api.js";
-import {badge, el, facts, panel, part} from "./dom.js";
+import {lines, now as clock, rest, told} from "./api.js";
+import {badge, el, facts, panel, part, quiet} from "./dom.js";
 import {drawSteps} from "./timeline.js";
-import {age, duration, KINDS, long, name, visible} from "./words.js";
+import {age, duration, long, name, state, visible} from "./words.js";
 
 const OUTPUT_MOST = 500;
 const DETAIL_MOST = 600;
 
 /** What the events of a deployment say, one after the other. */
 export class Course {
+  seq = 0;
+  facts = {};
+  steps = [];
+  output = [];
+  said = 0;
+  began = null;
+  finished = null;
+  unknown = false;
+
   constructor(id) {
     this.id = id;
-    this.seq = 0;
-    this.facts = {};
-    this.steps = [];
-    this.output = [];
-    this.said = 0;
-    this.began = null;
-    this.finished = null;
-    this.unknown = false;
   }
 
   add(event) {
@@ -29,7 +30,7 @@ export class Course {
     const [kind, end] = event.event.split("_");
     if (event.event === "started") this.facts = event;
     else if (event.event === "output") {
-      this.output.push(event);
+      if (this.output.push(event) > OUTPUT_MOST) this.output.shift();
       this.said += 1;
     } else if (event.event === "finished") {
       this.finished = event;
@@ -40,28 +41,26 @@ export class Course {
       const step = this.steps.findLast((one) => one.kind === kind && one.name === (event.hook ?? event.step) && one.ms === null);
       if (step) Object.assign(step, {state: end, ms: event.ms ?? at - step.began, problem: event.problem});
     }
-    if (this.output.length > OUTPUT_MOST) this.output.shift();
   }
 }
 
-/** The part of the page that shows one. Its parts are drawn apart: what came of it is read aloud when that changes, and
- * a person who reads the output of a hook is not disturbed by the steps, which move all the time. */
+/** The panel that shows one. Its parts are drawn apart: who reads the output of a hook is not disturbed by the steps,
+ * which move all the time. */
 export class Shown {
+  turn = new AbortController();
+  newest = null;
+  outcome = part("span", {role: "status"});
+  when = part("span");
+  problems = part();
+  steps = part();
+  output = part();
+  facts = part();
+  none = quiet("None yet");
+
   constructor({base, signal}) {
     this.base = base;
-    this.ended = signal;
-    this.turn = new AbortController();
-    this.newest = null;
-    this.outcome = part("span", {role: "status"});
-    this.when = part("span");
-    this.problems = part();
-    this.steps = part();
-    this.output = part();
-    this.facts = part();
-    this.none = el("p", {class: "quiet"}, "None yet");
-    this.panel = panel("deployment", "Deployment", this.none, el("p", {class: "outcome"}, this.outcome.node, this.when.node),
-      ...[this.problems, this.steps, this.output, this.facts].map((one) => one.node));
-    this.section = this.panel.section;
+    this.section = panel("deployment", "Deployment", this.none, el("p", {class: "outcome"}, this.outcome.node, this.when.node),
+      ...[this.problems, this.steps, this.output, this.facts].map((one) => one.node)).section;
     signal.addEventListener("abort", () => this.turn.abort());
   }
 
@@ -77,24 +76,22 @@ export class Shown {
     const {signal} = (this.turn = new AbortController());
     const course = new Course(id);
     if (scroll) this.section.scrollIntoView({block: "start"});
-    let told = "";
-    const redraw = () => this.draw(course, told);
+    let wrong = "";
+    const redraw = () => this.draw(course, wrong);
     const ticking = setInterval(() => course.seq && redraw(), 250);
     signal.addEventListener("abort", () => clearInterval(ticking));
     while (!signal.aborted && !course.finished) {
       try {
         for await (const event of lines(`${this.base}/deployments/${encodeURIComponent(id)}/events?after=${course.seq}`, signal)) {
           course.add(event);
-          told = "";
+          wrong = "";
         }
       } catch (problem) {
         if (signal.aborted) return;
-        if (!(problem instanceof Problem)) throw problem;
-        told = problem.members.title;
-        if (problem.members.code === "unknown_deployment") {
-          course.unknown = true;
-          break;
-        }
+        const {title, code} = told(problem);
+        wrong = title;
+        course.unknown = code === "unknown_deployment";
+        if (course.unknown) break;
       }
       redraw();
       if (!course.finished) await rest(1000, signal);
@@ -103,21 +100,21 @@ export class Shown {
     if (!signal.aborted) redraw();
   }
 
-  draw(course, told) {
+  draw(course, wrong) {
     const {id, facts: known, finished, steps, output} = course;
     const outcome = finished?.outcome;
     this.none.hidden = true;
     this.outcome.show([id, outcome, course.unknown, known.kind, known.version, finished?.ms], () => [
-      badge(outcome ?? (course.unknown ? "not known" : "under way"), outcome ? KINDS[outcome] ?? "plain" : course.unknown ? "plain" : "going"), " ",
+      course.unknown ? badge("not known", "plain") : state(outcome), " ",
       known.kind === "rollback" ? "rollback to " : "", name(known.version ?? "", "version"), finished?.ms !== undefined && ` in ${duration(finished.ms)}`]);
     this.when.show([id, course.began, known.by], () => [course.began && [", ", age(course.began)], known.by && [" by ", name(known.by)]]);
-    this.problems.show([id, told, finished?.problem, finished?.warning], () => [
-      told && el("p", {class: "problem warn"}, visible(told)),
+    this.problems.show([id, wrong, finished?.problem, finished?.warning], () => [
+      wrong && el("p", {class: "problem warn"}, visible(wrong)),
       finished?.problem && problemOf(finished.problem, "bad", id),
       finished?.warning && problemOf(finished.warning, "warn", id)]);
     const now = finished ? Date.parse(finished.time) : Math.max(clock(), ...steps.map((one) => one.began));
     this.steps.show([id, course.seq, course.unknown, finished ? 0 : Math.floor(Date.now() / 250)], () =>
-      steps.length ? drawSteps(steps, {began: course.began, now}) : el("p", {class: "quiet"}, finished || course.unknown ? "Its steps are not kept any more." : "It has not begun yet."));
+      steps.length ? drawSteps(steps, {began: course.began, now}) : quiet(finished || course.unknown ? "Its steps are not kept any more." : "It has not begun yet."));
     this.output.show([id, course.said, Boolean(finished)], () => output.length > 0 && el("details", {open: !finished || outcome !== "done", "data-key": `output-${id}`},
       el("summary", {"data-key": "output"}, `Output of hooks and steps (${course.said > output.length ? `the last ${output.length} of ${course.said}` : output.length} lines)`),
       el("pre", {tabindex: "0", "aria-label": "Output", "data-key": `lines-${id}`}, output.map((one) => `${visible(one.source)}: ${visible(one.text)}\n`).join(""))));

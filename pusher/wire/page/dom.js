@@ -2,6 +2,7 @@
 // be called `<img onerror=...>`, and is then shown as that.
 
 const SVG = "http://www.w3.org/2000/svg";
+const KEPT = "details[data-key], pre[data-key]";
 
 /** An HTML element. A function among the attributes listens to the event of its name: `{click: f}`. */
 export const el = (name, attributes = {}, ...children) =>
@@ -15,10 +16,10 @@ export const svg = (name, attributes = {}, ...children) =>
  * and is as open and as far scrolled as it was. What was scrolled to its end stays at its end. */
 export function fill(node, ...children) {
   const focused = node.contains(document.activeElement) ? document.activeElement.dataset?.key : undefined;
-  const left = new Map([...node.querySelectorAll("details[data-key], pre[data-key]")].map((one) =>
+  const left = new Map([...node.querySelectorAll(KEPT)].map((one) =>
     [one.dataset.key, {open: one.open, top: one.scrollTop, end: atEnd(one)}]));
   node.replaceChildren(...flat(children));
-  for (const one of left.size ? node.querySelectorAll("details[data-key], pre[data-key]") : []) {
+  for (const one of left.size ? node.querySelectorAll(KEPT) : []) {
     const {open, top, end} = left.get(one.dataset.key) ?? {};
     if (one.localName === "details") one.open = open ?? one.open;
     else one.scrollTop = end ? one.scrollHeight : top ?? 0;
@@ -67,6 +68,9 @@ export function table(caption, heads, rows) {
 /** Facts, a line each: pairs of a word and what there is; what is null, false or "" is left out. */
 export const facts = (pairs) =>
   el("dl", {}, pairs.filter(([, value]) => value || value === 0).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+
+/** What is no news. */
+export const quiet = (text) => el("p", {class: "quiet"}, text);
 
 /** A state in a word and a colour: the word is enough for those who see no colours. */
 export const badge = (word, kind) => el("span", {class: `badge ${kind}`}, word);

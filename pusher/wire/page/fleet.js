@@ -1,18 +1,16 @@
 // A fleet, from the reports in its repository: the release that spreads, its waves, how many hosts stand where, and
 // by name those of which a person should know.
 
-import {ask, Problem, rest, seen} from "./api.js";
+import {ask, rest, seen, told} from "./api.js";
 import {drawProblem} from "./app.js";
-import {badge, el, facts, panel, svg, table} from "./dom.js";
-import {age, KINDS, long, name, visible} from "./words.js";
+import {badge, el, facts, panel, quiet, svg, table} from "./dom.js";
+import {age, long, name, state} from "./words.js";
 
 const EVERY_MS = 5000;
 
 export class Fleet {
-  constructor() {
-    this.panel = panel("fleet", "Fleet");
-    this.section = this.panel.section;
-  }
+  panel = panel("fleet", "Fleet");
+  section = this.panel.section;
 
   async run() {
     for (;;) {
@@ -21,8 +19,7 @@ export class Fleet {
         const found = await ask("/fleet", {signal: AbortSignal.timeout(120_000)});
         this.panel.show(found, drawn);
       } catch (problem) {
-        if (!(problem instanceof Problem)) throw problem;
-        this.panel.show(problem.members, drawProblem);
+        this.panel.show(told(problem), drawProblem);
       }
       await rest(EVERY_MS);
     }
@@ -36,20 +33,21 @@ function drawn({channel, hosts, unwell, counts, named, left_out}) {
         facts([["channel", [name(channel.app), " ", name(channel.name)]], ["since", age(channel.created, "")], ["expires", age(channel.expires, "")],
           ["stops at", `${channel.max_failed} failed`], ["in no wave", channel.none]]),
         el("ol", {class: "waves", "aria-label": "Waves"}, channel.waves.map((one) => wave(one, channel.open)))]
-      : el("p", {class: "quiet"}, "The channel names nothing yet."),
+      : quiet("The channel names nothing yet."),
     el("p", {role: "status"}, `${hosts.toLocaleString("en")} hosts, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")),
-    table("Hosts by version and state", ["Live", "State", "Hosts"], counts.map((one) => ({cells: [name(one.version, "version"), badge(one.state, KINDS[one.state] ?? "plain"), one.hosts]}))),
+    table("Hosts by version and state", ["Live", "State", "Hosts"], counts.map((one) => ({cells: [name(one.version, "version"), state(one.state), one.hosts]}))),
     table("Hosts", ["Host", "State", "Live", "Reported", "Why"], named.map((one) => ({class: one.unwell && "unwell", cells: [
-      name(one.host), badge(one.state, KINDS[one.state] ?? "plain"), name(one.version ?? "", "version"), one.reported && age(one.reported, ""), long(one.why, `why ${one.host}`)]}))),
-    left_out > 0 && el("p", {class: "quiet"}, `and ${left_out.toLocaleString("en")} more: pusher fleet status`),
+      name(one.host), state(one.state), name(one.version ?? "", "version"), one.reported && age(one.reported, ""), long(one.why, `why ${one.host}`)]}))),
+    left_out > 0 && quiet(`and ${left_out.toLocaleString("en")} more: pusher fleet status`),
   ];
 }
 
 function wave({number, current = 0, unwell = 0, others = 0}, open) {
   const all = current + unwell + others;
+  const share = (count) => `${all ? (count / all) * 100 : 0}%`;
   let x = 0;
   const part = (count, kind) => {
-    const rect = svg("rect", {x: `${all ? (x / all) * 100 : 0}%`, width: `${all ? (count / all) * 100 : 0}%`, height: 8, class: `bar ${kind}`});
+    const rect = svg("rect", {x: share(x), width: share(count), height: 8, class: `bar ${kind}`});
     x += count;
     return rect;
   };

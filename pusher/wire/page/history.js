@@ -1,41 +1,40 @@
 // All deployments of an app, from the records of its history. The newest are read first; the others when somebody
 // looks for them. However many there are, the page holds 25 rows of them.
 
-import {batches, lines, Problem} from "./api.js";
-import {badge, el, fill, panel, table} from "./dom.js";
-import {age, duration, KINDS, long, name} from "./words.js";
+import {batches, lines, told} from "./api.js";
+import {el, fill, panel, table} from "./dom.js";
+import {age, duration, long, name, state} from "./words.js";
 
 const ROWS = 25;
 const FIRST_RECORDS = 400;
 const LAST_EVENT = 999_999_999;
 
 export class History {
+  known = new Map();
+  rows = [];
+  last = null; // the number of the last record that was read
+  whole = false;
+  page = 0;
+  wanted = "";
+
   constructor({base, path, signal, chosen}) {
     this.base = base;
     this.path = path;
     this.ended = signal;
     this.chosen = chosen;
-    this.known = new Map();
-    this.rows = [];
-    this.last = null; // the number of the last record that was read
-    this.whole = false;
-    this.page = 0;
-    this.wanted = "";
     this.filter = el("input", {type: "search", placeholder: "Version, outcome, name ...", "aria-label": "Look for", "data-key": "filter",
       input: () => this.look(this.filter.value)});
     this.said = el("span", {"aria-live": "polite"});
     this.newer = el("button", {class: "small", click: () => this.turn(-1)}, "Newer");
     this.older = el("button", {class: "small", click: () => this.turn(1)}, "Older");
-    this.body = el("div", {});
-    this.panel = panel("history", "History", el("p", {class: "tools"}, this.filter, " ", this.newer, " ", this.older, " ", this.said), this.body);
-    this.section = this.panel.section;
+    this.body = el("div");
+    this.section = panel("history", "History", el("p", {class: "tools"}, this.filter, " ", this.newer, " ", this.older, " ", this.said), this.body).section;
   }
 
   /** Take in the newest deployments, with their reasons, and how many records there are. */
   newest(deployments, head) {
-    for (const one of deployments ?? []) {
-      this.put(one.deployment, {kind: one.kind, version: one.version, release: one.release, by: one.by, outcome: one.outcome,
-        started: Date.parse(one.started), ms: one.ms, problem: one.problem ?? null});
+    for (const {deployment, started, ...one} of deployments ?? []) {
+      this.put(deployment, {problem: null, ...one, started: Date.parse(started)});
     }
     this.last ??= Math.max(0, (head?.records ?? 0) - FIRST_RECORDS);
     this.whole ||= this.last === 0;
@@ -81,7 +80,7 @@ export class History {
       await this.read(0);
     } catch (problem) {
       this.whole = false;
-      if (!(problem instanceof Problem)) throw problem;
+      told(problem);
     }
   }
 
@@ -103,7 +102,7 @@ export class History {
     this.drawn = now;
     fill(this.body, shown.length > 0 && table("Deployments", ["Version", "Outcome", "Took", "Began", "By", "Reason"], shown.map((one) => ({cells: [
       el("button", {class: "link", click: () => this.chosen(one.id), "data-key": one.id, title: one.id}, one.kind === "rollback" ? "back to " : "", name(one.version, "version")),
-      badge(one.outcome ?? "under way", one.outcome ? KINDS[one.outcome] ?? "plain" : "going"),
+      state(one.outcome),
       el("span", {class: "ms"}, duration(one.ms)), age(one.started), name(one.by), one.problem?.title && el("span", {class: "reason"}, long(one.problem.title, `why ${one.id}`))]}))));
     this.reasons(shown);
   }
@@ -118,7 +117,7 @@ export class History {
           if (event.problem) this.put(one.id, {problem: {title: event.problem.title}});
         }
       } catch (problem) {
-        if (!(problem instanceof Problem)) throw problem;
+        told(problem); // it is shown without a reason
       }
     }
     if (this.stale) this.draw();

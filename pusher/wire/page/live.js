@@ -5,11 +5,9 @@ import {age, bytes, duration, long, name, visible} from "./words.js";
 
 /** What the app answered to its health check. Only a change is read aloud, not each answer. */
 export class Health {
-  constructor() {
-    this.state = part("span", {role: "status"});
-    this.answer = part("small");
-    this.node = el("span", {class: "health"}, this.state.node, " ", this.answer.node);
-  }
+  state = part("span", {role: "status"});
+  answer = part("small");
+  node = el("span", {class: "health"}, this.state.node, " ", this.answer.node);
 
   show({healthy, why, ms, asked}) {
     this.state.show([healthy, why], () => healthy ? badge("healthy", "good")
@@ -22,8 +20,7 @@ export class Health {
 export function drawLive(status, {health, room, again, actions}) {
   const {live, previous} = status;
   const troubles = [
-    status.trouble && ["bad", "It does not run", status.trouble],
-    live && !status.running && !status.trouble && ["bad", "It does not run", "no process serves"],
+    (status.trouble || (live && !status.running)) && ["bad", "It does not run", status.trouble || "no process serves"],
     status.drift && ["bad", "Drift", `${status.drift}: the live release is not as it was signed`],
     status.history?.problem && ["bad", "The history was changed", status.history.problem],
     ...(status.warnings ?? []).map((one) => ["warn", "Warning", one]),

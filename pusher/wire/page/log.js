@@ -1,8 +1,8 @@
-// The app's own log, as it is written. Old lines go when there are many: the page stays quick for days. What a person
-// reads stays where it is: they scroll back, and it does not follow until they are at the end again.
+// The app's own log, as it is written. Old lines go when there are many: the page stays quick for days. Who scrolls
+// back reads there in peace: it follows again from the end on.
 
-import {lines, Problem, rest, seen} from "./api.js";
-import {atEnd, el, fill, panel} from "./dom.js";
+import {lines, rest, seen} from "./api.js";
+import {atEnd, el, fill, panel, quiet} from "./dom.js";
 import {visible} from "./words.js";
 
 const FIRST = 200;
@@ -11,21 +11,21 @@ const MOST_READ = 5000;
 const BURST_MS = 300;
 
 export class Log {
+  unit = "";
+  names = "";
+  wanted = FIRST;
+  newest = null; // the last line shown, as it came
+  turn = new AbortController();
+
   constructor({path, signal}) {
     this.path = path;
     this.ended = signal;
-    this.unit = "";
-    this.names = "";
-    this.wanted = FIRST;
-    this.newest = null; // the last line shown, as it came
-    this.turn = new AbortController();
-    this.choice = el("select", {"aria-label": "Unit", change: () => this.begin({unit: this.choice.value, wanted: FIRST})}, el("option", {value: ""}, "all units"));
+    this.choice = el("select", {"aria-label": "Unit", change: () => this.begin({unit: this.choice.value, wanted: FIRST})});
     this.follows = el("input", {type: "checkbox", checked: true, id: "log-follow", change: () => this.stay()});
     this.earlier = el("button", {class: "small", click: () => this.begin({unit: this.unit, wanted: this.wanted < MOST ? MOST : MOST_READ})}, "Earlier lines");
     this.lines = el("div", {class: "log", role: "log", tabindex: "0", "aria-label": "Log", "aria-live": "off", scroll: () => this.scrolled()});
-    this.state = el("p", {class: "quiet"}, "Reading ...");
-    this.panel = panel("log", "Log", el("p", {class: "tools"}, this.choice, " ", this.earlier, " ", el("label", {for: "log-follow"}, this.follows, " keep to the end")), this.lines, this.state);
-    this.section = this.panel.section;
+    this.state = quiet("Reading ...");
+    this.section = panel("log", "Log", el("p", {class: "tools"}, this.choice, " ", this.earlier, " ", el("label", {for: "log-follow"}, this.follows, " keep to the end")), this.lines, this.state).section;
   }
 
   /** Which units there are to choose from. */
@@ -89,8 +89,7 @@ export class Log {
       }
       this.state.textContent = "The agent ended the log. It is read again soon.";
     } catch (problem) {
-      if (signal.aborted) this.state.textContent = "Reading ...";
-      else this.state.textContent = problem instanceof Problem ? visible(problem.members.title) : String(problem);
+      this.state.textContent = signal.aborted ? "Reading ..." : visible(problem.members?.title ?? problem);
     }
     clearTimeout(waiting);
     if (came.length) show();
@@ -99,11 +98,10 @@ export class Log {
   add(came) {
     if (!came.length) return;
     this.newest = JSON.stringify(came.at(-1));
-    const stays = this.follows.checked;
     this.lines.append(...came.map(drawn));
-    const most = Math.max(stays ? MOST : MOST_READ, this.wanted);
+    const most = Math.max(this.follows.checked ? MOST : MOST_READ, this.wanted);
     while (this.lines.childElementCount > most) this.lines.firstElementChild.remove();
-    if (stays) this.lines.scrollTop = this.lines.scrollHeight;
+    this.stay();
   }
 }
 

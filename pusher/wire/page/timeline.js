@@ -1,6 +1,6 @@
 // Pictures of time, as SVG. Widths are in percent and heights in pixels: text stays readable on any screen.
 
-import {el, svg} from "./dom.js";
+import {el, quiet, svg} from "./dom.js";
 import {age, duration, visible} from "./words.js";
 
 const SHOWN = 60;
@@ -9,7 +9,7 @@ const HIGH = 72;
 /** The newest deployments, the newest at the right: a bar each, as high as it took long, in the colour of its outcome. */
 export function drawTimeline(rows, chosen) {
   const shown = rows.slice(0, SHOWN).reverse();
-  if (!shown.length) return el("p", {class: "quiet"}, "None yet");
+  if (!shown.length) return quiet("None yet");
   const longest = Math.max(...shown.map((one) => one.ms ?? 0), 1);
   const wide = 100 / Math.max(shown.length, 24);
   const bars = shown.map((one, at) => {
@@ -23,7 +23,7 @@ export function drawTimeline(rows, chosen) {
   return [
     svg("svg", {class: "timeline", width: "100%", height: HIGH, role: "img", "aria-label": label},
       svg("line", {x1: 0, x2: "100%", y1: HIGH - 0.5, y2: HIGH - 0.5, class: "axis"}), bars),
-    el("p", {class: "quiet ends"}, el("span", {}, age(shown[0].started)), el("span", {}, `highest: ${duration(longest)}`), el("span", {}, age(shown.at(-1).started))),
+    el("p", {class: "quiet ends"}, [age(shown[0].started), `highest: ${duration(longest)}`, age(shown.at(-1).started)].map((one) => el("span", {}, one))),
   ];
 }
 

@@ -1,7 +1,7 @@
 // Numbers and times in words, and texts of strangers made visible.
 
-import {lookedAt, now} from "./api.js";
-import {el} from "./dom.js";
+import {clocks, now} from "./api.js";
+import {badge, el} from "./dom.js";
 
 const LONG = 300;
 const STEPS = [[60, "s"], [60, "min"], [24, "h"], [Infinity, "d"]];
@@ -16,7 +16,7 @@ export function duration(ms) {
 
 /** A time, as its age by the clock of the host that is looked at, or of `host`; the time itself is its title. It ages
  * by itself. */
-export function age(when, host = lookedAt()) {
+export function age(when, host = clocks.looked) {
   const at = typeof when === "number" ? when : /^\d{4}-\d\d-\d\dT/.test(when) ? Date.parse(when) : NaN;
   if (!Number.isFinite(at)) return null;
   const iso = new Date(at).toISOString();
@@ -59,11 +59,13 @@ export function long(text, key, most = LONG) {
 /** A name of a stranger, isolated, so that it turns nothing around it. */
 export const name = (text, kind = "") => el("bdi", {class: kind}, visible(text));
 
-/** The colour of an outcome or a state. */
-export const KINDS = {
+const KINDS = {
   done: "good", good: "good", current: "good", failed: "bad", stuck: "bad", refused: "bad", unproved: "bad", silent: "bad",
-  unreachable: "bad", withdrawn: "warn", held: "warn", stale: "warn", ahead: "warn", candidate: "plain",
+  unreachable: "bad", withdrawn: "warn", held: "warn", stale: "warn", ahead: "warn",
 };
+
+/** An outcome or a state, in its colour; without one, it goes on. */
+export const state = (word) => badge(word ?? "under way", word ? KINDS[word] ?? "plain" : "going");
 
 setInterval(() => {
   if (document.hidden) return;
