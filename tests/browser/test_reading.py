@@ -129,7 +129,7 @@ async def test_the_output_of_a_hook_can_be_read_while_the_deployment_goes_on(bro
             # Closed, it stays closed.
             await browser.click("#deployment summary")
             one.publish(Happened.OUTPUT, source="before-symlink", text="table 102")
-            await browser.says("(103 lines)", "#deployment summary")
+            await browser.says("lines: 103", "#deployment summary")
             assert not await browser.run("return document.querySelector('#deployment details').open")
             assert await browser.run("return document.activeElement.localName") == "summary"
 

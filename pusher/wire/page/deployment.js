@@ -116,7 +116,7 @@ export class Shown {
     this.steps.show([id, course.seq, course.unknown, finished ? 0 : Math.floor(Date.now() / 250)], () =>
       steps.length ? drawSteps(steps, {began: course.began, now}) : quiet(finished || course.unknown ? "Its steps are not kept any more." : "It has not begun yet."));
     this.output.show([id, course.said, Boolean(finished)], () => output.length > 0 && el("details", {open: !finished || outcome !== "done", "data-key": `output-${id}`},
-      el("summary", {"data-key": "output"}, `Output of hooks and steps (${course.said > output.length ? `the last ${output.length} of ${course.said}` : output.length} lines)`),
+      el("summary", {"data-key": "output"}, `Output of hooks and steps, lines: ${course.said > output.length ? `the last ${output.length} of ${course.said}` : output.length}`),
       el("pre", {tabindex: "0", "aria-label": "Output", "data-key": `lines-${id}`}, output.map((one) => `${visible(one.source)}: ${visible(one.text)}\n`).join(""))));
     this.facts.show([id, known.release, known.previous], () =>
       facts([["id", el("code", {}, visible(id))], ["release", known.release], ["before it", known.previous]]));
