@@ -3,9 +3,10 @@
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,29 @@ def test_closing_ends_a_wait_under_way_and_every_later_one(watching: Watching, t
         assert not waiting.result(timeout=DEADLINE_S)
     (tmp_path / "file").touch()
     assert not watch.wait()
+
+
+def test_a_closed_watch_keeps_nothing_of_the_kernel_although_somebody_keeps_it(tmp_path: Path) -> None:
+    def instances() -> set[str]:
+        found = set()
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):
+                if "inotify" in os.readlink(f"/proc/self/fd/{number}"):
+                    found.add(number)
+        return found
+
+    before = instances()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    watch = Watch({folder: None}, step_s=0.01)
+    made = instances() - before
+    assert len(made) == 1
+    watch.close()
+    deadline = time.monotonic() + DEADLINE_S
+    while made & instances() and time.monotonic() < deadline:
+        time.sleep(0.01)  # its thread ends by itself
+    assert not made & instances()
+    assert not watch.wait()
+    os.close(folder)
 
 
 def test_a_name_that_is_not_utf_8_breaks_a_watch_and_a_new_one_works(watching: Watching, tmp_path: Path) -> None:

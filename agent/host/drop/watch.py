@@ -43,7 +43,7 @@ class Watch:
             self._identities = _identities(self._open)
             self._notify = RustNotify(list(self._ignores), False, False, 0, False, False)
         except (OSError, WatchfilesRustInternalError) as error:
-            self.close()
+            self._let_go()
             raise OSError(str(error)) from error
 
     def covers(self, folders: Iterable[int]) -> bool:
@@ -58,7 +58,9 @@ class Watch:
         while True:
             try:
                 news = self._notify.watch(_DEBOUNCE_MS, self._step_ms, _TIMEOUT_MS, self._closed)
-            except WatchfilesRustInternalError as error:
+            except RuntimeError as error:  # a WatchfilesRustInternalError, or a closed one
+                if self._closed.is_set():
+                    return False
                 raise OSError(str(error)) from error
             if self._closed.is_set():
                 return False
@@ -66,8 +68,13 @@ class Watch:
                 return True
 
     def close(self) -> None:
-        """End `wait`, within a step. Idempotent."""
+        """End `wait`, within a step, and give the kernel its watch back. Idempotent."""
         self._closed.set()
+        # Not left to the end of this object: an error of it keeps it, and the kernel gives a user 128 of them.
+        self._notify.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         while self._open:
             os.close(self._open.pop())
 
