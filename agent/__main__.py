@@ -10,7 +10,7 @@ from agent.admin.output import Output
 from pusher.wire import Problem, Refused
 
 _USAGE, _OUR_BUG, _INTERRUPTED = 2, 3, 130
-LIBRARIES = ("aiohttp", "prometheus_client", "pydantic", "structlog", "watchfiles", "yarl")
+LIBRARIES = ("aiohttp", "inotify_simple", "prometheus_client", "pydantic", "structlog", "yarl")
 """What the extra `agent` installs."""
 
 

@@ -7,7 +7,6 @@ waiting. Timers run only while something waits for a condition the kernel cannot
 import asyncio
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,15 +44,12 @@ class Wakeup:
         self._woken = asyncio.Event()
         self._watch: Watch | None = None
         self._unwatched = False
-        # A thread of its own: a watch keeps it for as long as it lasts, and the agent's threads are for bundles.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"watch {path.name}")
         self._listening: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Stop watching; return when the thread has ended. Idempotent."""
+        """Stop watching. Idempotent."""
         self._end_watch()
         await asyncio.gather(*self._listening, return_exceptions=True)
-        self._thread.shutdown(wait=False)
 
     def wake(self) -> None:
         """End the `wait` under way, or the next one."""
@@ -102,15 +98,8 @@ class Wakeup:
             self._log.info("drop_rewatched")
 
     async def _listen(self, watch: Watch) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while self._watch is watch and await loop.run_in_executor(self._thread, watch.wait):
-                self.wake()
-        except OSError as error:
-            self._log.debug("drop_watch_broken", problem=str(error))
-            if self._watch is watch:
-                self._end_watch()
-            self.wake()  # the next scan makes another watch
+        while self._watch is watch and await watch.wait():
+            self.wake()
 
     def _end_watch(self) -> None:
         if self._watch is not None:
