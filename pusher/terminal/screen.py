@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _REDRAW_S = 0.1
 _LINKS_MOST = 5
+_SCREEN_LINES = 20
 
 
 class Screen:
@@ -187,12 +188,19 @@ class _Nowhere(io.StringIO):
 
 
 def print_problem(problem: Problem, *, host: str = "") -> None:
-    """Print a problem to standard error: what, why, what to do; last the output of other programs."""
+    """Print a problem to standard error: what, why, what to do; last the output of other programs.
+
+    After an output that fills a screen, what and why come once more: a person looks at the end first.
+    """
     text = sentence(problem)
     prefix = f"{host}: " if host and not text.startswith(f"{host} ") else ""
-    lines = [Line(f"pusher: {printable(prefix + text)}", Tone.BAD)]
+    said = Line(f"pusher: {printable(prefix + text)}", Tone.BAD)
+    lines = [said]
     if problem.hint:
         lines.append(Line(f"  {printable(problem.hint)}"))
     if problem.output:
-        lines += [Line(""), *map(Line, printable(problem.output).rstrip("\n").split("\n"))]
+        output = printable(problem.output).rstrip("\n").split("\n")
+        lines += [Line(""), *map(Line, output)]
+        if len(output) > _SCREEN_LINES:
+            lines += [Line(""), said]
     Screen(sys.stderr).draw(lines)

@@ -218,6 +218,14 @@ def test_an_error_ends_with_the_output_of_others(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "pusher: A hook failed: exit code 3\n  Mend it\n\nx\\x07\nlast\n"
 
 
+def test_after_a_screen_of_output_an_error_says_once_more_what_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    for count in (20, 21):
+        output = "line\n" * count
+        print_problem(Failed(Code.HOOK_FAILED, "A hook failed", hint="Mend it", output=output))
+        once_more = "\npusher: A hook failed\n" if count > 20 else ""
+        assert capsys.readouterr().err == f"pusher: A hook failed\n  Mend it\n\n{output}{once_more}"
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [("No", "pusher: web1: No\n"), ("web1 cannot be reached", "pusher: web1 cannot be reached\n")],
