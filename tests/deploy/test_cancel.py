@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tests.deploy.embedded_place import alive
 from tests.deploy.test_stopping import doing, until, version_that_waits
 from tests.host import APP, Host, wsgi
 
@@ -21,6 +22,22 @@ async def test_a_cancelled_deployment_is_taken_back_and_names_who_wanted_that(ho
     assert answer["detail"] == "nothing live had been changed, and nothing was"
     assert host.state() == before
     await host.deploy(wsgi("v3"), "v3")  # the agent goes on
+
+
+async def test_a_candidate_that_hangs_in_its_import_is_gone_when_its_deployment_was_cancelled(host: Host):
+    await host.deploy(wsgi("v1"), "v1")
+    records = host.layout.run / APP
+    # The candidate of v1 ends a moment later, and only runner and app are left.
+    await until(lambda: asyncio.to_thread(lambda: len([*records.iterdir()]) == 2))
+    before = {*records.iterdir()}
+    hangs = f"import time\nopen({str(host.root / 'hangs')!r}, 'w').close()\ntime.sleep(60)\n"
+    sending = asyncio.create_task(host.send(wsgi("v2") | {"app.py": hangs}, "v2"))
+    await until(lambda: asyncio.to_thread((host.root / "hangs").exists))
+    (candidate,) = (path for path in {*records.glob("*.pid")} - before)
+    assert (await host.request("POST", f"/apps/{APP}/cancel"))[0] == 202
+    assert (await sending)[1]["code"] == "interrupted"
+    assert not alive(int(candidate.stem))
+    assert {*records.iterdir()} == before
 
 
 async def test_a_deployment_tells_its_signer_and_what_each_step_took(host: Host):

@@ -125,6 +125,27 @@ async def test_a_process_that_ignores_term_is_killed() -> None:
     assert await child.end(patience_s=0.1) == "signal 9 (KILL)"
 
 
+async def test_a_process_that_ignores_term_is_killed_also_by_a_task_that_was_cancelled() -> None:
+    child = await start("trap '' TERM; echo; while :; do sleep 0.01; done", asyncio.Event())
+    how: list[str] = []
+
+    async def end_at_last() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            how.append(await child.end(patience_s=0.1))
+
+    task = asyncio.create_task(end_at_last())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    try:
+        assert how == ["signal 9 (KILL)"]
+    finally:
+        child.kill()
+        await child.wait()
+
+
 async def test_a_program_that_is_not_there_is_an_oserror() -> None:
     with pytest.raises(FileNotFoundError):
         await process.run(
