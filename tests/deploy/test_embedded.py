@@ -7,6 +7,8 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,30 @@ async def test_a_candidate_that_did_well_is_dismissed_without_waiting(place: Pla
         candidate.dismiss()
         await service.stop()
         assert not alive(candidate.child.pid)
+        assert place.recorded() == []
+
+
+async def test_a_candidate_whose_caller_is_cancelled_while_it_is_recorded_is_gone(place: Place) -> None:
+    started: list[process.Child] = []
+    free = threading.Event()
+
+    async def start(*argv: Any, **how: Any) -> process.Child:
+        started.append(await process.start(*argv, **how))
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))  # what is written from now on has to wait
+        loop.run_in_executor(None, free.wait)
+        return started[0]
+
+    place.start = start
+    async with place.running() as service:
+        trying = asyncio.create_task(service.try_out(place.release("v1")))
+        await until(lambda: started)
+        await asyncio.sleep(0)
+        trying.cancel()
+        asyncio.get_running_loop().call_later(0.05, free.set)
+        await asyncio.wait([trying])
+        assert trying.cancelled()
+        assert not alive(started[0].pid)
         assert place.recorded() == []
 
 

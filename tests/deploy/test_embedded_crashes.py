@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import textwrap
@@ -66,6 +67,21 @@ async def test_an_app_that_cannot_be_restarted_is_retried_until_it_can(place: Pl
         await until(lambda: len(clock.pauses) > 2)
         assert service.running() is None
         (placed.path / "hidden").rename(program)
+        assert (await place.ask())["version"] == "v1"
+
+
+async def test_an_app_comes_back_when_there_were_no_descriptors_for_a_while(place: Place) -> None:
+    place.clock = clock = Impatient()
+    async with place.running() as service:
+        first = await service.restart(place.release("v1"))
+        await well(first)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            os.kill(first.child.pid, signal.SIGKILL)
+            await until(lambda: len(clock.pauses) > 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert (await place.ask())["version"] == "v1"
 
 

@@ -27,8 +27,13 @@ def record(folder: Path, pid: int) -> None:
 
 
 def forget(folder: Path, pid: int) -> None:
-    """Remove the record of a process that has ended. Blocking. Idempotent. Raises: OSError."""
-    volatile.remove(folder / f"{pid}.pid")
+    """Remove the record of a process that has ended. Blocking. Idempotent. Never raises.
+
+    A record that stays does no harm, for a process is known by more than its id. An error would: what waits for
+    the end of an app to start it again would wait for ever.
+    """
+    with suppress(OSError):
+        volatile.remove(folder / f"{pid}.pid")
 
 
 def end_recorded(folder: Path, *, patience_s: float) -> list[int]:

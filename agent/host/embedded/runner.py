@@ -8,6 +8,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from agent.host.run import process
 from agent.host.run.process import Child, until_pid_ends
@@ -123,7 +124,8 @@ class AppProcess:
         return await self.wait()
 
     async def _until_over(self) -> str:
-        await until_pid_ends(self.pid)
+        with suppress(OSError):  # without a descriptor left, what the runner says must do
+            await until_pid_ends(self.pid)
         await self._gone(self.pid)
         while not self.runner.ended():
             if self.runner.status is not None and self.runner.status.pid != self.pid:

@@ -127,7 +127,12 @@ class Embedded:
                 await asyncio.to_thread(volatile.remove, path)
                 raise
             self._others.add(main)
-            await main.record()
+            try:
+                await main.record()
+            except BaseException:
+                # Cancelled: nobody would learn of it, and end it.
+                await main.end()
+                raise
             return main
 
     async def restart(self, placed: Placed) -> Main:
@@ -184,7 +189,8 @@ class Embedded:
         return await self._app_of(runner, placed, sock)
 
     async def _start_runner(self, placed: Placed, sock: socket.socket) -> Main:
-        runner = RunnerProcess()
+        with _explained(placed):
+            runner = RunnerProcess()
         try:
             launch = await self._prepare_runner(placed, report=runner.theirs.fileno())
             with _explained(placed):

@@ -94,7 +94,10 @@ class Worker:
 
     async def _start(self, placed: Placed) -> Main:
         """Raises: Failed(start_not_found, service_failed, app_exited)."""
-        runner = RunnerProcess()
+        try:
+            runner = RunnerProcess()
+        except OSError as error:
+            raise self._not_started(placed, str(error), "") from error
         try:
             launch = await self._prepare(placed, report=runner.theirs.fileno())
             child = await process.start(
@@ -111,14 +114,19 @@ class Worker:
             raise
         runner.attach(child)
         self._runner = runner
-        status = await runner.ready(deadline_s=_READY_S)
-        if status is None or status.release != placed.release:
-            how = await child.end(patience_s=self._instance.config.drain_s)
-            why = f"`current` points at {status.release}" if status else f"its runner ended: {how}"
-            raise self._not_started(placed, why, child.tail())
-        for pid in (child.pid, status.pid):
-            with suppress(OSError):  # a full disk must not keep it from running; a second safeguard is missing
-                await asyncio.to_thread(orphans.record, self._folder, pid)
+        try:
+            status = await runner.ready(deadline_s=_READY_S)
+            if status is None or status.release != placed.release:
+                how = await child.end(patience_s=self._instance.config.drain_s)
+                why = f"`current` points at {status.release}" if status else f"its runner ended: {how}"
+                raise self._not_started(placed, why, child.tail())
+            for pid in (child.pid, status.pid):
+                with suppress(OSError):  # a full disk must not keep it from running; a second safeguard is missing
+                    await asyncio.to_thread(orphans.record, self._folder, pid)
+        except BaseException:
+            # Cancelled as well, by `end`: until this returns, nobody else knows the process.
+            await child.end(patience_s=self._instance.config.drain_s)
+            raise
         self._how = ""
         self._main = Main(
             placed,
