@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
 
 def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
     """`run`: one step after the other, until it is done, or stands still because hosts have failed."""
-    said = ""
+    said, overtaken = "", False
     while True:
         seen, signed = _seen(arguments, settings, hosts=True)
         document = signed.document
@@ -83,12 +83,18 @@ def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -
                 raise _braked(step)
             if step.step is Step.OPEN:
                 _put(arguments, settings, seen, signed, replace(document, rollout=_opened(document.rollout)))
+                overtaken = False
                 continue
         except Refused as problem:
-            if problem.code is not Code.CHANNEL_CHANGED:
+            # Another machine runs the same rollout, or somebody has published: go on from that. Twice running,
+            # something else is wrong: a cache, for example, that shows what was there before.
+            if problem.code is not Code.CHANNEL_CHANGED or (overtaken and arguments.once):
                 raise
-            # Another machine runs the same rollout, or somebody has published: go on from that.
+            if overtaken:
+                time.sleep(arguments.every)
+            overtaken = True
             continue
+        overtaken = False
         if step.step is Step.DONE:
             return 0
         if step.step is Step.STANDS and step.hosts:

@@ -7,14 +7,14 @@ Invariant: every host of the inventory is in the result once. Of several reports
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, TypeVar
 
 from pusher.fleet.host_key import is_signed
 from pusher.fleet.inventory import Member
 from pusher.fleet.proved import Proved
 from pusher.repository.store import Found
-from pusher.wire import Problem, WireError
+from pusher.wire import Code, Problem, WireError
 from pusher.wire.channel import report_name, split_signed
 from pusher.wire.report import REPORT_BYTES, Report
 
@@ -26,11 +26,23 @@ _PART = 50
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What is known of one host: its report, or why there is none that counts (empty: it never sent one)."""
+    """What is known of one host: its report, or why there is none that counts (empty: it never sent one).
+
+    `unread`: a place where its reports may lie did not answer, so there may be a later one.
+    """
 
     name: str
     report: Report | None
     why: str = ""
+    unread: bool = False
+
+
+class _Contents(NamedTuple):
+    """The reports of one host, wherever they lie. `problem`: no place answered; `unread`: one did not."""
+
+    contents: list[bytes]
+    problem: Problem | None
+    unread: bool
 
 
 class Reports(Protocol):
@@ -55,25 +67,27 @@ def read_reports(
     """
     proved = proved or Proved()
 
-    def read(member: Member) -> tuple[list[bytes], Problem | None]:
-        contents, problem, answered = [], None, False
+    def read(member: Member) -> _Contents:
+        contents, problem, answered, unread = list[bytes](), None, False, False
         for repository in repositories:
             try:
                 found = repository.read(report_name(app, member.name), most=REPORT_BYTES)
                 answered = True
             except Problem as error:
                 problem = error
+                # What is too large to be a report was read all the same, and counts for nothing.
+                unread = unread or error.code is not Code.LIMIT_EXCEEDED
                 continue
             if found is not None:
                 contents.append(found.content)
-        return contents, None if answered else problem
+        return _Contents(contents, None if answered else problem, unread)
 
     found = _in_parts(read, members, threads=_AT_ONCE)
-    problems = [problem for _, problem in found]
+    problems = [one.problem for one in found]
     if members and all(problems):
         raise problems[0]  # type: ignore[misc]  # none of them is None
 
-    def check(one: tuple[Member, tuple[list[bytes], Problem | None]]) -> Heard:
+    def check(one: tuple[Member, _Contents]) -> Heard:
         return _newest(*one, app=app, channel=channel, proved=proved)
 
     # To verify is work, without any waiting: more threads than processors get in each other's way.
@@ -112,18 +126,15 @@ def _in_parts(call: Callable[[_Given], _Found], given: Sequence[_Given], *, thre
         return [one for part in pool.map(lambda part: [call(one) for one in part], parts) for one in part]
 
 
-def _newest(
-    member: Member, found: tuple[list[bytes], Problem | None], *, app: str, channel: str, proved: Proved
-) -> Heard:
+def _newest(member: Member, found: _Contents, *, app: str, channel: str, proved: Proved) -> Heard:
     """The newest report of one host among what was found of it."""
-    contents, problem = found
-    best = Heard(member.name, None, str(problem) if problem else "")
-    for content in contents:
+    best = Heard(member.name, None, str(found.problem or ""))
+    for content in found.contents:
         heard = check_report(content, member, app=app, channel=channel, proved=proved)
         newer = heard.report and (best.report is None or heard.report.created > best.report.created)
         if newer or (best.report is None and heard.report is None):
             best = heard
-    return best
+    return replace(best, unread=found.unread)
 
 
 def is_silent(heard: Heard, *, now: int, silent_s: float) -> bool:

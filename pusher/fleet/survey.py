@@ -19,9 +19,20 @@ from pusher.repository.address import open_repository
 from pusher.repository.bell import is_bus, ring
 from pusher.repository.brake import is_braked
 from pusher.repository.channel import Channels, SignedChannel
-from pusher.repository.store import Repository
+from pusher.repository.store import Found, Repository
 from pusher.terminal.screen import print_problem
 from pusher.wire.channel import Channel, report_name
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A place with reports that does not answer."""
+
+    problem: Unreachable | Usage
+
+    def read(self, name: str, *, most: int) -> Found | None:
+        """Raises: the problem with the place."""
+        raise self.problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,9 @@ def survey(settings: Settings, channel: str, *, signers: Path | None = None, hos
 
 
 def _bus(settings: Settings, members: Sequence[Member], *, app: str) -> list[Reports]:
-    """The reports in NATS, if bells ring there. Where it does not answer, that is said: its hosts look silent."""
+    """The reports in NATS, if bells ring there. Where it does not answer, that is said: its hosts look silent, and
+    no wave opens.
+    """
     if not is_bus(settings.bell) or not members:
         return []
     from pusher.repository.nats_bus import fetch_reports  # here: it needs a library that others have no use for
@@ -83,4 +96,4 @@ def _bus(settings: Settings, members: Sequence[Member], *, app: str) -> list[Rep
         return [fetch_reports(settings.bell, names, credentials=settings.bell_credentials_file)]
     except (Unreachable, Usage) as problem:
         print_problem(problem)
-        return []
+        return [_Unread(problem)]

@@ -6,19 +6,21 @@ the first that fits:
 
 1. The brake is set, or the channel is paused: it stands still.
 2. `max_failed` hosts have failed: set the brake.
-3. A host of the open waves is heard of and not current: wait for it. If none of them is heard of: wait, for that
-   proves nothing.
-4. There is another wave: open it. Else: it is done.
+3. A host of the open waves is heard of and not current: wait for it.
+4. What is heard proves nothing: wait. No host of the open waves is heard of; or a place with reports does not
+   answer, so that a later word may lie there. Before another wave opens, a host of each open one must be heard of,
+   and one that names hosts must name one of the inventory.
+5. There is another wave: open it. Else: it is done.
 
 Silent hosts are named and block nothing: one that is off catches up by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pusher.fleet.standing import SILENT, UNPROVED, Place
-from pusher.wire.channel import Channel, wave_of
+from pusher.wire.channel import Channel, Rollout, wave_of
 
 
 class Step(StrEnum):
@@ -59,6 +61,21 @@ def next_step(document: Channel, found: Sequence[Place], *, braked: bool) -> Nex
         return Next(Step.WAIT, f"{len(late)} of {len(begun)} are not current yet", late, silent)
     if begun and len(silent) == len(begun):
         return Next(Step.WAIT, "no host of the open waves is heard of", silent, silent)
+    if unread := tuple(one.name for one in begun if one.heard is not None and one.heard.unread):
+        return Next(Step.WAIT, "a place with reports does not answer", unread, silent)
     if rollout.open < len(rollout.waves):
+        if why := _unproved(rollout, number, silent):
+            return Next(Step.WAIT, why, silent, silent)
         return Next(Step.OPEN, f"all {len(begun) - len(silent)} that are heard of are current", (), silent)
     return Next(Step.DONE, f"all {len(begun) - len(silent)} that are heard of are current", (), silent)
+
+
+def _unproved(rollout: Rollout, number: Mapping[str, int | None], silent: Collection[str]) -> str:
+    """Which open wave proves nothing, and why; empty, if each does. `number` is the wave of each host."""
+    for at, wave in enumerate(rollout.waves[: rollout.open], 1):
+        there = {name for name, wave_ in number.items() if wave_ == at}
+        if there and there <= {*silent}:
+            return f"no host of wave {at} is heard of"
+        if isinstance(wave, tuple) and not {*wave} & number.keys():
+            return f"wave {at} names no host of the inventory"
+    return ""

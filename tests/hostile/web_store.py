@@ -77,7 +77,7 @@ class FaultyHandler(Silent, BaseHTTPRequestHandler):
         there = objects.get(self.path)
         match, none = self.headers.get("If-Match"), self.headers.get("If-None-Match")
         holds = not (match and (there is None or match != self.tag(there))) and not (none and there is not None)
-        if not holds and "ignores conditions" not in faults:
+        if (not holds and "ignores conditions" not in faults) or "always changed" in faults:
             return 412
         if "keeps nothing" not in faults:
             objects[self.path] = content[: len(content) // 2] if "halves" in faults else content

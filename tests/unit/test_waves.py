@@ -14,6 +14,8 @@ from pusher.repository.brake import is_braked, release_brake, set_brake
 from pusher.repository.folder import Folder
 from pusher.wire.channel import BundleObject, Channel, ChannelRelease, Rollout, Target, report_name, split_signed
 from pusher.wire.report import Named
+from tests.hostile.web_store import storing
+from tests.ports import free_port
 from tests.publishing import APP, Publisher
 from tests.reporting import Reporting
 from tests.unit.scripted_agent import Run
@@ -44,7 +46,7 @@ def fleet(*states: str) -> list[Place]:
         (("current", "held", "waiting", "waiting"), {}, Step.WAIT, ("web2",)),
         (("current", "failed", "waiting", "waiting"), {}, Step.BRAKE, ("web2",)),
         (("current", "failed", "waiting", "waiting"), {"max_failed": 2}, Step.WAIT, ("web2",)),
-        (("current", "current", "silent", "waiting"), {"open": 2}, Step.OPEN, ()),
+        (("current", "current", "silent", "waiting"), {"open": 2}, Step.WAIT, ("web3",)),
         (("current", "current", "current", "current"), {"open": 3}, Step.DONE, ()),
         (("current", "current", "current", "silent"), {"open": 3}, Step.DONE, ()),
         (("current", "current", "waiting", "waiting"), {"state": "paused"}, Step.STANDS, ()),
@@ -56,6 +58,13 @@ def test_the_first_rule_that_fits_decides(
     found = next_step(document(**members), fleet(*states), braked=False)
     assert (found.step, found.hosts) == (step, hosts)
     assert next_step(document(**members), fleet(*states), braked=True).step is Step.STANDS
+
+
+def test_a_wave_that_names_no_host_of_the_inventory_proves_nothing() -> None:
+    found = next_step(document(), [Place("web4", "waiting")], braked=False)
+    assert (found.step, found.why) == (Step.WAIT, "wave 1 names no host of the inventory")
+    small = replace(document(), rollout=Rollout(waves=(1, 100)))  # nobody drew a place in 1 %
+    assert next_step(small, [Place("web4", "waiting")], braked=False).step is Step.OPEN
 
 
 @given(
@@ -73,6 +82,9 @@ def test_no_wave_opens_over_a_failure_over_a_late_host_or_over_silence(
         assert not braked
         assert {*begun} <= {"current", "silent"}
         assert "current" in begun
+    if found.step is Step.OPEN:
+        assert "current" in states[:2]
+        assert wave == 1 or states[2] == "current"
         assert states.count("failed") < most
     if states.count("failed") >= most and not braked:
         assert found.step is Step.BRAKE
@@ -142,6 +154,53 @@ def test_a_run_opens_wave_after_wave(pusher: Run, published: Publisher, hosts: l
     assert now(published).rollout.open == 2
     report(published, web2, "current")
     assert pusher("rollout", "run") == 0
+
+
+@pytest.mark.parametrize("faulty", ["unreadable", "bus"])
+def test_no_wave_opens_while_a_place_with_reports_does_not_answer(
+    pusher: Run,
+    published: Publisher,
+    hosts: list[Reporting],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    faulty: str,
+) -> None:
+    web1, web2 = hosts
+    assert pusher("rollout", "next") == 0
+    report(published, web1, "current")
+    report(published, web2, "current")
+    config, path = project / "pusher.toml", published.folder / report_name(APP, "web2")
+    before, content = config.read_text(), path.read_bytes()
+    if faulty == "bus":
+        config.write_text(f'{before}bell = "nats://127.0.0.1:{free_port()}"\n')
+    else:
+        path.unlink()
+        path.mkdir()  # what cannot be read; of root, nothing else could not
+    assert pusher("rollout", "run", "--once") == 0
+    assert "wait, a place with reports does not answer" in capsys.readouterr().out
+    config.write_text(before)
+    if path.is_dir():
+        path.rmdir()
+        path.write_bytes(content)
+    assert pusher("rollout", "run", "--once") == 0
+    assert "done" in capsys.readouterr().out
+
+
+def test_a_run_that_is_overtaken_again_and_again_is_told_so(
+    pusher: Run, publisher: Publisher, hosts: list[Reporting], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with storing() as store:
+        config = project / "pusher.toml"
+        config.write_text(config.read_text().replace('"repo"', f'"{store.address}"'))
+        assert pusher("publish", "v1", "--waves", "web1,100%") == 0
+        content = store.objects["/channels/flask-demo/stable"]
+        release = Channel.from_bytes(split_signed(content)[0]).target.release
+        wanted = Named(release.manifest, release.version)
+        good = hosts[0].signed(state="current", wanted=wanted, live=wanted, attempt=1)
+        store.objects[f"/{report_name(APP, 'web1')}"] = good
+        store.faults.add("always changed")
+        assert pusher("rollout", "run", "--once") == 4
+        assert "was changed meanwhile" in capsys.readouterr().err
 
 
 def test_who_waits_for_a_person_and_what_that_person_does_is_said(
