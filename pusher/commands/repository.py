@@ -6,18 +6,28 @@ publish that is under way has written bundles which no channel names yet.
 
 import argparse
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 
 from pusher.commands.command import Command
 from pusher.commands.options import add_options, count
 from pusher.config import load
 from pusher.repository.address import open_repository
-from pusher.repository.releases import put_releases, read_releases
+from pusher.repository.releases import list_name, put_releases, read_releases
 from pusher.repository.store import Item, Repository
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount
-from pusher.wire import Code, Refused, WireError
-from pusher.wire.channel import CHANNEL_BYTES, BundleObject, Channel, object_name, split_signed
+from pusher.wire import Code, Refused, WireError, check_app
+from pusher.wire.channel import (
+    CHANNEL_BYTES,
+    BundleObject,
+    Channel,
+    channel_name,
+    check_channel,
+    object_name,
+    split_signed,
+)
+from pusher.wire.text import check_sha256
 
 _YOUNG_S = 24 * 3600
 _KEEP = 10
@@ -42,10 +52,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
-    documents = list(_documents(repository))
+    documents, apps, bundles = list(_documents(repository)), _apps(repository), repository.names("bundles/")
+    if not documents and not apps and not bundles:
+        what = f"{repository.address} has nothing in it"
+        raise Refused(Code.WRONG_CHANNEL, what, hint="Is it the right address? `pusher publish` makes one")
     named = {one.sha256 for document in documents for one in _bundles(document)}
     bases = {one.base for document in documents for one in _bundles(document)}
-    for app in _apps(repository):
+    for app in apps:
         known = read_releases(repository, app)
         kept = [
             one
@@ -56,7 +69,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         if not arguments.dry_run:
             put_releases(repository, known, kept)
     gone = [
-        *_old(repository.names("bundles/"), kept_names={object_name(one) for one in named}),
+        *_old(filter(_is_bundle, bundles), kept_names={object_name(one) for one in named}),
         *_old(repository.unfinished()),
     ]
     for item in gone:
@@ -82,12 +95,13 @@ COMMAND = Command(
 def _documents(repository: Repository) -> Iterator[Channel]:
     """Every channel of the repository. One that cannot be read could name anything: then nothing is removed."""
     for item in repository.names("channels/"):
-        found = repository.read(item.name, most=CHANNEL_BYTES)
-        if found is None:
-            continue
         try:
+            _, app, channel = item.name.split("/")
+            found = repository.read(channel_name(check_app(app), check_channel(channel)), most=CHANNEL_BYTES)
+            if found is None:
+                continue
             yield Channel.from_bytes(split_signed(found.content)[0])
-        except WireError as error:
+        except ValueError as error:  # a WireError is one
             raise Refused(
                 Code.CHANNEL_MALFORMED,
                 f"{item.name} cannot be read, so nothing is removed",
@@ -102,10 +116,23 @@ def _bundles(document: Channel) -> Iterator[BundleObject]:
 
 
 def _apps(repository: Repository) -> list[str]:
-    names = [item.name.removeprefix("releases/") for item in repository.names("releases/")]
-    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+    """The apps with a list of releases."""
+    found = []
+    for item in repository.names("releases/"):
+        app = item.name.removeprefix("releases/").removesuffix(".json")
+        with suppress(WireError):  # what a person put there
+            if list_name(check_app(app)) == item.name:
+                found.append(app)
+    return found
 
 
-def _old(items: list[Item], *, kept_names: Collection[str] = ()) -> Iterator[Item]:
+def _is_bundle(item: Item) -> bool:
+    digest = item.name.removeprefix("bundles/").removesuffix(".tar.zst")
+    with suppress(WireError):
+        return object_name(check_sha256(digest)) == item.name
+    return False
+
+
+def _old(items: Iterable[Item], *, kept_names: Collection[str] = ()) -> Iterator[Item]:
     old = time.time() - _YOUNG_S
     yield from (item for item in items if item.name not in kept_names and item.modified < old)

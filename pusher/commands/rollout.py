@@ -214,8 +214,12 @@ def _opened(rollout: Rollout) -> Rollout:
 
 
 def _older(seen: Survey, document: Channel, *, version: str) -> Target:
-    """The release to go back to: of this version, or the newest before the wanted one. Raises: Refused."""
-    wanted = document.target.release
+    """The release to go back to: of this version, or the one before the wanted one. Raises: Refused."""
+    wanted, before = document.target.release, document.before
+    if not version and before is not None and before.release.created < wanted.created:
+        # Not the newest in the list: that may have been in another channel only, or in none.
+        full = next(one for one in before.bundles if not one.base)
+        return _target(seen, Listed(before.release, full))
     known = read_releases(seen.repository, document.app).releases
     older = [one for one in known if one.release.created < wanted.created]
     chosen = [one for one in older if not version or one.release.version == version]

@@ -7,6 +7,7 @@ lock each other out by flock(2), on NFS too.
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,17 +75,30 @@ class Folder:
             raise self._cannot("remove", name, error) from error
 
     def names(self, prefix: str) -> list[Item]:
-        """As in the port. Hidden files are none of ours, or are being written."""
+        """As in the port. Hidden files are none of ours, or are being written. A link leads to what is meant."""
+
+        def failed(error: OSError) -> None:
+            # What cannot be looked into is not empty: somebody may remove what seems to be named nowhere.
+            if not isinstance(error, FileNotFoundError):
+                raise self._cannot("list", prefix, error) from error
+
         found = []
         top = self._path / prefix
-        for folder, folders, files in os.walk(top if top.is_dir() else top.parent):
+        for folder, folders, files in os.walk(
+            top if top.is_dir() else top.parent, onerror=failed, followlinks=True
+        ):
             folders[:] = sorted(one for one in folders if not one.startswith("."))
             for one in files:
                 path = Path(folder, one)
                 name = path.relative_to(self._path).as_posix()
-                if not one.startswith(".") and name.startswith(prefix) and path.is_file():
-                    state = path.stat()
-                    found.append(Item(name, state.st_size, state.st_mtime))
+                if not one.startswith(".") and name.startswith(prefix):
+                    try:
+                        state = path.stat()
+                    except OSError as error:
+                        failed(error)
+                        continue
+                    if stat.S_ISREG(state.st_mode):
+                        found.append(Item(name, state.st_size, state.st_mtime))
         return sorted(found)
 
     def unfinished(self) -> list[Item]:

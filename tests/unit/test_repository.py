@@ -290,6 +290,54 @@ def test_prune_removes_what_a_publish_has_left_that_was_cut_off_and_nothing_else
     assert pusher("channel", "show", "--repository", REPO) == 0
 
 
+def test_prune_sees_channels_that_lie_behind_a_link(pusher: Run, repository: Folder, project: Path) -> None:
+    for version in ("v1", "v2", "v3"):
+        assert pusher("publish", version, "--to", REPO, "--channel", "old" if version == "v1" else "new") == 0
+    top, named = repository_path(repository), document(repository, "old")
+    (top / "channels/flask-demo").rename(project / "elsewhere")
+    (top / "channels/flask-demo").symlink_to(project / "elsewhere")
+    for item in repository.names("bundles/"):
+        os.utime(top / item.name, (0, 0))
+    assert pusher("repository", "prune", "--repository", REPO, "--keep", "1") == 0
+    assert all((top / object_name(one.sha256)).exists() for one in named.target.bundles)
+
+
+def test_prune_removes_nothing_where_it_cannot_look(pusher: Run, repository: Folder, project: Path) -> None:
+    for version in ("v1", "v2"):
+        assert pusher("publish", version, "--to", REPO) == 0
+    top = repository_path(repository)
+    everything = repository.names("bundles/")
+    for item in everything:
+        os.utime(top / item.name, (0, 0))
+    (top / "channels/flask-demo").rename(project / "elsewhere")
+    (top / "channels/loop").symlink_to(top / "channels")  # of root, nothing else could not be read
+    assert pusher("repository", "prune", "--repository", REPO, "--keep", "1") == 2
+    assert len(repository.names("bundles/")) == len(everything)
+
+
+def test_prune_removes_bundles_and_nothing_that_a_person_put_beside_them(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in ("v1", "v2"):
+        assert pusher("publish", version, "--to", REPO) == 0
+    top = repository_path(repository)
+    for name in ("bundles/READ ME.txt", "releases/a copy.json"):
+        (top / name).touch()
+        os.utime(top / name, (0, 0))
+    assert pusher("repository", "prune", "--repository", REPO) == 0
+    assert (top / "bundles/READ ME.txt").exists()
+    (top / "channels/flask-demo/a copy").touch()
+    assert pusher("repository", "prune", "--repository", REPO) == 4
+    assert "nothing is removed" in capsys.readouterr().err
+
+
+def test_a_repository_that_is_not_there_is_not_pruned(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("repository", "prune", "--repository", "typo") == 4
+    assert "typo has nothing in it" in capsys.readouterr().err
+
+
 def test_a_list_of_releases_that_names_another_bundle_is_noticed(pusher: Run, repository: Folder) -> None:
     for version in ("v1", "v2"):
         assert pusher("publish", version, "--to", REPO) == 0

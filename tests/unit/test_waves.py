@@ -292,6 +292,14 @@ def test_a_fleet_goes_back_to_the_release_before_or_to_a_named_one(pusher: Run, 
     assert pusher("rollout", "next", "--to", "v1") == 2
 
 
+def test_a_fleet_does_not_go_back_to_what_was_only_in_another_channel(pusher: Run, publisher: Publisher) -> None:
+    assert pusher("publish", "v1") == 0
+    assert pusher("publish", "v2", "--channel", "beta") == 0
+    assert pusher("publish", "v1", "--as", "v3") == 0
+    assert pusher("rollout", "rollback") == 0
+    assert now(publisher).target.release.version == "v1"
+
+
 def test_without_a_channel_there_is_nothing_to_roll_out(pusher: Run, publisher: Publisher) -> None:
     for action in ("run", "next", "retry", "pause", "resume", "rollback"):
         assert pusher("rollout", action) == 4
