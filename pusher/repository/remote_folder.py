@@ -28,24 +28,32 @@ _PATH = re.compile(r"/[A-Za-z0-9._+/~-]*", re.ASCII)
 _ABSENT, _CHANGED, _CUT_OFF = 44, 45, 46
 
 _READ = '[ -e "$1" ] || exit 44; exec cat "$1"'
+_READ_SMALL = '[ -e "$1" ] || exit 44; exec head -c "$2" "$1"'
 _FOLDER = '[ -d "$1" ] || mkdir "$1" || exit 1; exec mkdir -p "$2"'
 _REPLACE = """
 mkdir -p "${1%/*}" && exec 9>"${1%/*}/.${1##*/}.lock" && flock 9 || exit 1
 now=$( [ -e "$1" ] && sha256sum <"$1" | cut -c 1-64 )
 [ "$now" = "$2" ] || exit 45
 cat >"${1%/*}/.${1##*/}.new" && [ "$(sha256sum <"${1%/*}/.${1##*/}.new" | cut -c 1-64)" = "$3" ] || exit 46
-sync "${1%/*}/.${1##*/}.new" && mv "${1%/*}/.${1##*/}.new" "$1"
+sync "${1%/*}/.${1##*/}.new" && mv "${1%/*}/.${1##*/}.new" "$1" && exec sync "${1%/*}"
 """
 """The digest is compared because `cat` sees an end like any other where a connection breaks off."""
 _SYNC = 'exec sync -- "$1" "${1%/*}"'
 _REMOVE = 'exec rm -f -- "$1"'
 _NAMES = """
-cd "$1" || exit 44
-exec find . -name '.?*' -prune -o -type f -printf '%s %T@ %P\\n'
+[ -e "$1" ] || exit 44
+cd "$1" || exit 1
+exec find -L . -name '.?*' -prune -o -type f -printf '%s %T@ %P\\0'
 """
+"""Through links, as for a folder here: what lies behind one is not nowhere."""
 _ALL = """
-cd "$1" || exit 44
-exec find . -type f -printf '%s %T@ %P\\n'
+[ -e "$1" ] || exit 44
+cd "$1" || exit 1
+exec find . -type f -printf '%s %T@ %P\\0'
+"""
+_SOCKETS_BYTES = 60
+"""So long may the path of the folder for sockets be: some systems allow a socket's path 104 bytes, and ssh makes it
+longer at first.
 """
 
 
@@ -55,21 +63,24 @@ class RemoteFolder:
     def __init__(self, host: Ssh, path: str, *, ssh: str) -> None:
         port = f":{host.port}" if host.port else ""
         user = f"{host.user}@" if host.user else ""
-        self.address = f"ssh://{user}{host.host}{port}{path}"
+        name = f"[{host.host}]" if ":" in host.host else host.host
+        self.address = f"ssh://{user}{name}{port}{path}"
         if not _PATH.fullmatch(path) or ".." in path.split("/"):
             raise Usage(f"{self.address} is no repository", why="its folder is not a plain absolute path")
         self._path = path
         self._target = f"{user}{host.host}"
-        sockets = tempfile.mkdtemp(prefix="pusher-ssh-")
-        # Options of the user's own come first, and win (ssh_config(5)).
-        shared = ("ControlMaster=auto", f"ControlPath={sockets}/%C", "ControlPersist=60")
-        port = f" -p {host.port}" if host.port else ""
-        self._shell = " ".join([f"{ssh}{port}", *(f"-o {one}" for one in shared)])
-        weakref.finalize(self, _hang_up, (*shlex.split(self._shell), "-O", "exit", "--", self._target), sockets)
+        self._rsync_target = f"{user}{name}"
+        self._shell = f"{ssh} -p {host.port}" if host.port else ssh
+        if sockets := _sockets():
+            # Options of the user's own come first, and win (ssh_config(5)).
+            shared = ("ControlMaster=auto", f"ControlPath={sockets}/c", "ControlPersist=60")
+            self._shell = " ".join([self._shell, *(f"-o {one}" for one in shared)])
+            argv = (*shlex.split(self._shell), "-O", "exit", "--", self._target)
+            weakref.finalize(self, _hang_up, argv, sockets)
 
     def read(self, name: str, *, most: int) -> Found | None:
         """As in the port."""
-        done = self._run(_READ, self._place(name))
+        done = self._run(_READ_SMALL, self._place(name), str(most + 1))
         if done.returncode == _ABSENT:
             return None
         self._check(done, "read", name)
@@ -85,8 +96,11 @@ class RemoteFolder:
             assert process.stdout is not None  # noqa: S101 - for the type
             out = process.stdout
             first = out.read(_PIECE)
-            if not first and process.wait() == _ABSENT:
-                raise missing(name)
+            if not first:
+                done = self._reached(subprocess.CompletedProcess(argv, process.wait()))
+                if done.returncode == _ABSENT:
+                    raise missing(name)
+                self._check(done, "read", name)
 
             def pieces() -> Iterator[bytes]:
                 yield first
@@ -105,7 +119,7 @@ class RemoteFolder:
         self._check(self._run(_FOLDER, self._path, place.rpartition("/")[0]), "make the folder of", name)
         argv = ("rsync", "--partial-dir=.partial", "--chmod=F644", "-e", self._shell, "--", str(file))
         try:
-            done = subprocess.run((*argv, f"{self._target}:{place}"), capture_output=True, check=False)
+            done = subprocess.run((*argv, f"{self._rsync_target}:{place}"), capture_output=True, check=False)
         except OSError as error:
             why = error.strerror or str(error)
             raise Usage("rsync cannot be run", why=why, hint="Install rsync on this machine") from error
@@ -140,7 +154,7 @@ class RemoteFolder:
             return []
         self._check(done, "list", self._path)
         found = []
-        for line in done.stdout.decode(errors="replace").splitlines():
+        for line in done.stdout.decode(errors="replace").split("\0")[:-1]:
             size, modified, name = line.split(" ", 2)
             found.append(Item(name, int(size), float(modified)))
         return sorted(found)
@@ -161,6 +175,9 @@ class RemoteFolder:
             done = subprocess.run(argv, input=given, stdout=subprocess.PIPE, check=False, env=os.environ)
         except OSError as error:
             raise Usage(f"{argv[0]} cannot be run", why=error.strerror or str(error)) from error
+        return self._reached(done)
+
+    def _reached(self, done: "subprocess.CompletedProcess[bytes]") -> "subprocess.CompletedProcess[bytes]":
         if done.returncode == 255:
             hint = "See the output of ssh above"
             raise Unreachable(f"{self._target} cannot be reached", why="ssh ended with exit status 255", hint=hint)
@@ -175,6 +192,18 @@ class RemoteFolder:
             said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
             why = said[-1] if said else f"exit status {done.returncode}, see the output above"
             raise Failed(Code.UPLOAD_BROKEN, f"Could not {verb} {name} in {self.address}", why=why)
+
+
+def _sockets() -> str:
+    """A new folder for the socket of the shared connection; empty, if there is no place for one.
+
+    Its path is plain: it becomes a part of a command, which ssh and rsync read each in its own way.
+    """
+    for folder in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a name of its own
+        if _PATH.fullmatch(folder) and len(folder) < _SOCKETS_BYTES:
+            with suppress(OSError):
+                return tempfile.mkdtemp(prefix="pusher-ssh-", dir=folder)
+    return ""
 
 
 def _hang_up(argv: Sequence[str], sockets: str) -> None:

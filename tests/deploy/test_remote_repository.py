@@ -1,5 +1,8 @@
 """A repository on another machine, by a real sshd, flock and rsync."""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -112,6 +115,74 @@ def test_a_release_is_published_there(repository: RemoteFolder, tmp_path: Path) 
     publisher.name(publisher.put({"app.py": "v2", "requirements.txt": ""}, "v2"))
     assert (tmp_path / f"repo/channels/{APP}/stable").stat().st_size > 500
     assert len(list((tmp_path / "repo/bundles").iterdir())) == 3
+
+
+def test_a_host_is_named_by_its_address_too(server: Server, tmp_path: Path) -> None:
+    server.admit("")
+    # The address of IPv6 is spelled, and 127.0.0.1 is reached, for a machine may have no IPv6.
+    ssh = f"{server.ssh} -o HostName=127.0.0.1 -o HostKeyAlias=[127.0.0.1]:{server.port}"
+    repository = RemoteFolder(Ssh("::1", USER, server.port, ""), f"{tmp_path}/repo", ssh=ssh)
+    assert repository.address == f"ssh://{USER}@[::1]:{server.port}{tmp_path}/repo"
+    repository.replace("channels/a", b"x", tag=None)
+    (tmp_path / "source").write_bytes(b"content")
+    assert repository.put("bundles/one", tmp_path / "source")
+    assert (tmp_path / "repo/bundles/one").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("folder", ["a b", "it's", "50%", "long" * 30])
+def test_temporary_files_may_lie_in_any_folder(server: Server, tmp_path: Path, folder: str) -> None:
+    server.admit("")
+    (tmp_path / folder).mkdir()
+    (tmp_path / "source").write_bytes(b"content")
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom pusher.transport.hosts import Ssh\n"
+        "from pusher.repository.remote_folder import RemoteFolder\nuser, port, repo, ssh, file = sys.argv[1:]\n"
+        "there = RemoteFolder(Ssh('127.0.0.1', user, int(port), ''), repo, ssh=ssh)\n"
+        "there.put('bundles/one', Path(file))\nprint(there.read('bundles/one', most=10).content)"
+    )
+    words = (USER, str(server.port), f"{tmp_path}/repo", server.ssh, str(tmp_path / "source"))
+    environment = os.environ | {"TMPDIR": str(tmp_path / folder)}
+    done = subprocess.run(
+        (sys.executable, "-c", script, *words), env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "b'content'\n", done.stderr
+
+
+def test_what_cannot_be_looked_at_is_not_called_absent(repository: RemoteFolder, tmp_path: Path) -> None:
+    (tmp_path / "repo").touch()
+    with pytest.raises(Failed, match="Could not list"):
+        repository.names("")
+    (tmp_path / "repo").unlink()
+    repository.replace("channels/a/b", b"x", tag=None)
+    (tmp_path / "repo/channels/a/loop").symlink_to(tmp_path / "repo/channels")
+    with pytest.raises(Failed, match="Could not list"):
+        repository.names("channels/")
+    (tmp_path / "repo/channels/a/loop").unlink()
+    (tmp_path / "repo/channels/a").rename(tmp_path / "elsewhere")
+    (tmp_path / "repo/channels/a").symlink_to(tmp_path / "elsewhere")
+    assert [one.name for one in repository.names("channels/")] == ["channels/a/b"]
+
+
+def test_a_stream_that_cannot_be_read_is_no_empty_one(
+    repository: RemoteFolder, server: Server, tmp_path: Path
+) -> None:
+    repository.replace("channels/a", b"x", tag=None)
+    (tmp_path / "repo/bundles/one").mkdir(parents=True)
+    with pytest.raises(Failed, match="Could not read"), repository.stream("bundles/one"):
+        pass
+    nowhere = RemoteFolder(Ssh("127.0.0.1", USER, free_port(), ""), "/repo", ssh=server.ssh)
+    with pytest.raises(Unreachable), nowhere.stream("bundles/one"):
+        pass
+
+
+def test_no_more_of_a_large_object_is_read_than_was_asked_for(
+    repository: RemoteFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    repository.replace("channels/a", b"x", tag=None)
+    with (tmp_path / "repo/channels/b").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Refused, match="too large"):
+        repository.read("channels/b", most=10)
 
 
 def test_what_cannot_be_written_or_reached_is_named(server: Server, tmp_path: Path) -> None:
