@@ -29,19 +29,20 @@ class Retention:
     async def delete_surplus(self, *, live: str | None, previous: str | None = None) -> None:
         """Delete the releases that retention does not keep; `previous` was live until now.
 
-        Raises: Failed; the rest goes the next time.
+        Raises: Failed; the rest goes the next time. Refused, if it is unknown where a rollback would go: then
+        nothing is deleted.
         """
         layout = self.store.layout
         releases = await self.journal.releases(self.app)
         targets = rollback_targets(releases, live=live)
-        _, revoked = await asyncio.to_thread(self.revocations.until_allowed, targets)
+        _, revoked = await asyncio.to_thread(self.revocations.until_allowed, targets, sure=True)
         for one in surplus(releases, live=live, keep=self.keep, revoked=revoked, previous=previous):
             path, trash = layout.release(one.id), layout.trash(one.id)
             await asyncio.to_thread(self.disk.remove, path, trash=trash, op="cleanup.release")
             await self.journal.forget(self.app, one.id)
 
     async def make_room(self, *, size: int, files: int) -> None:
-        """Delete the surplus now, if a release of so many bytes and files would not fit. Raises: Failed.
+        """Delete the surplus now, if a release of so many bytes and files would not fit. Raises: Failed, Refused.
 
         The clean-up comes only after a success. Releases that fail pile up until then, and may be what fills the
         disk.

@@ -2,7 +2,8 @@
 
 Invariant: the target is intact, its keys still count, its venv runs or can be made anew, and it is not the live
 release. If the caller named none, it was confirmed good, and nobody rolled back from it. A damaged release is not
-passed over: that would go further back than asked. One whose keys have ended is, and the caller learns of it.
+passed over, nor is one whose keys cannot be checked now: that would go further back than asked. One whose keys
+have ended is, and the caller learns of it.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ async def target(
 ) -> tuple[Release, Problem | None]:
     """The release to roll back to (`to`, or the newest rollback target), and what was passed over for it.
 
-    `to` is an id, or a version that one release here has, or one good one. Raises: Refused.
+    `to` is an id, or a version that one release here has, or one good one. Raises: Refused; Failed(timed_out).
     """
     releases = await journal.releases(app)
     live = await asyncio.to_thread(store.live)
@@ -52,7 +53,7 @@ async def target(
         raise Refused(Code.UNKNOWN_RELEASE, what, why=why, hint=hint)
     revoked: list[str] = []
     for at, one in enumerate(candidates):
-        if why := await asyncio.to_thread(revocations.why, one.id):
+        if why := await asyncio.to_thread(revocations.why, one.id, sure=True):
             _log.warning("release_revoked", app=app, release=one.id, why=why)
             revoked.append(f"the keys of release {one.id} ({one.version}) ended: {why}")
             continue

@@ -58,6 +58,25 @@ async def test_a_rollback_never_goes_to_a_release_whose_key_was_removed(stolen: 
         assert await host.serving() == "v1"
 
 
+async def test_a_rollback_goes_no_further_back_because_keys_cannot_be_checked_now(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+):
+    for version in ("v1", "v2"):
+        await host.deploy(wsgi(version), version)
+    with host.layout.allowed_signers.open("a") as file:
+        file.write("# changed, so what was verified before is verified once more\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")  # as where no process can be started for a moment
+        status, refused = await host.rollback()
+        assert (status, refused["title"]) == (409, "The signature could not be verified"), refused
+        _, listed = await host.request("GET", "/releases")
+        assert [bool(one["revoked"]) for one in listed["releases"]] == [True, True]
+    _, listed = await host.request("GET", "/releases")
+    assert [bool(one["revoked"]) for one in listed["releases"]] == [False, False]
+    assert (await host.rollback())[0] == 200
+    assert await host.serving() == "v1"
+
+
 async def test_a_revoked_key_signs_no_more_and_its_releases_stay_away(stolen: str, host_off: Host):
     krl = host_off.root / "etc/pusher-agent/revoked"
     text = host_off.layout.agent_toml.read_text()

@@ -9,6 +9,7 @@ from agent.core.releases import Release, Standing
 from agent.core.signing import SigningRules
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.releases.revocations import Revocations
+from pusher.wire import Refused
 from tests.hostile.envelopes import Keys
 
 MANIFEST = b"{}"
@@ -90,3 +91,15 @@ def test_the_first_release_that_is_not_revoked_is_found_with_those_before_it(app
     assert (first, [*revoked]) == (releases[1], [NEW])
     assert app.revocations.until_allowed(releases[:1])[0] is None
     assert [*app.revocations.among(releases)] == [NEW]
+
+
+def test_what_could_not_be_found_out_for_a_moment_is_asked_again(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.allowed.write_text(f"alice {app.public}\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        assert "ssh-keygen cannot be run" in app.revocations.why(OLD)
+        with pytest.raises(Refused, match="could not be verified"):
+            app.revocations.why(OLD, sure=True)
+    assert app.revocations.why(OLD) == ""

@@ -3,6 +3,9 @@
 Invariant: a release counts as revoked unless its own signatures, kept beside it, are verified against the files as
 they are now. Only time stands still: validity periods are checked for the moment of its acceptance, so a key that
 merely expired does not end its releases. The live release, and the return to it, are no business of this (ADR 15).
+
+Where it cannot be found out, because no process can be started, say, nothing is deleted for that, and no rollback
+goes further back.
 """
 
 import hashlib
@@ -14,7 +17,10 @@ from agent.core.layout import AppLayout, metadata_folder
 from agent.core.releases import Release
 from agent.core.signing import SigningRules
 from agent.host.bundle.signatures import TrustFiles, verify_all
-from pusher.wire import MANIFEST_NAME, SIGNATURE_NAME, LimitError, Problem, split_signatures
+from pusher.wire import MANIFEST_NAME, SIGNATURE_NAME, Code, LimitError, Problem, split_signatures
+
+_UNKNOWN = frozenset({Code.CONFIGURATION, Code.TIMED_OUT})
+"""The problems of this host with verifying anything: they say nothing about a release."""
 
 
 class Revocations:
@@ -33,8 +39,11 @@ class Revocations:
         self._known: dict[bytes, str] = {}
         self._digest = b""
 
-    def why(self, release: str) -> str:
-        """Why a release may not be rolled back to; empty if it may."""
+    def why(self, release: str, *, sure: bool = False) -> str:
+        """Why a release may not be rolled back to; empty if it may.
+
+        If that cannot be found out, it may not. Raises: Refused, Failed, with `sure` instead.
+        """
         if release in self._allowed:
             return ""
         folder = metadata_folder(self._layout.release(release))
@@ -49,8 +58,10 @@ class Revocations:
         try:
             verify_all(manifest, signatures, files=self._files, rules=self._rules_of(signatures), at=release)
         except Problem as problem:
-            if problem.outcome == "refused":
+            if problem.code not in _UNKNOWN:
                 self._known[key] = problem.why
+            elif sure:
+                raise
             return problem.why
         self._known[key] = ""
         return ""
@@ -59,11 +70,13 @@ class Revocations:
         """The revoked ones among some releases, by id, with the reason."""
         return {one.id: why for one in releases if (why := self.why(one.id))}
 
-    def until_allowed(self, releases: Iterable[Release]) -> tuple[Release | None, dict[str, str]]:
-        """The first release that is not revoked, and those before it, by id, with the reason."""
+    def until_allowed(
+        self, releases: Iterable[Release], *, sure: bool = False
+    ) -> tuple[Release | None, dict[str, str]]:
+        """The first release that is not revoked, and those before it, by id, with the reason. `sure`: as `why`."""
         revoked: dict[str, str] = {}
         for one in releases:
-            why = self.why(one.id)
+            why = self.why(one.id, sure=sure)
             if not why:
                 return one, revoked
             revoked[one.id] = why
