@@ -7,7 +7,7 @@ before it begins, so after a power cut it is not run a second time; a time that 
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
@@ -105,16 +105,28 @@ class EmbeddedTimer:
                 continue
             try:
                 await self._run()
-                # What came up while it ran is left out, as systemd does.
-                self._next = await self._next_time(self._record.since)
             except Problem as problem:
-                _log.error("timer_failed", app=self._app, timer=self.name, problem=str(problem))
-                self._next = await self._next_time(self._clock.now())
+                self._log_failure(problem)
+            # What came up while it ran is left out, as systemd does.
+            self._next = await self._coming_time()
+
+    async def _coming_time(self) -> int | None:
+        """The time of the next run. If it cannot be told now, it is asked for until it can: nobody else would."""
+        while True:
+            try:
+                return await self._next_time(self._record.since)
+            except Problem as problem:
+                self._log_failure(problem)
+            await self._clock.sleep(_LONGEST_SLEEP_S)
 
     async def _run(self) -> None:
-        began = self._clock.now()
+        before, began = self._record, self._clock.now()
         self._record = _Record(since=began, last=began)
-        await asyncio.to_thread(self._write)
+        try:
+            await asyncio.to_thread(self._write)
+        except Problem as problem:
+            self._record = replace(before, since=began, ending=f"it was not run: {problem}")
+            raise
         self._runs = True
         try:
             ending = await self._run_live()
@@ -123,9 +135,12 @@ class EmbeddedTimer:
         finally:
             self._runs = False
         self._record = _Record(since=self._clock.now(), last=began, ending=ending or "exit code 0")
-        await asyncio.to_thread(self._write)
         log = _log.warning if ending else _log.info
         log("timer_done", app=self._app, timer=self.name, ending=self._record.ending)
+        await asyncio.to_thread(self._write)
+
+    def _log_failure(self, problem: Problem) -> None:
+        _log.error("timer_failed", app=self._app, timer=self.name, problem=str(problem))
 
     async def _run_live(self) -> str:
         """Run the command with the live release; how it ended, empty if well."""
@@ -164,7 +179,9 @@ class EmbeddedTimer:
         """What is kept of it; a timer that is new counts from now on. Blocking. Raises: Failed."""
         try:
             kept = json.loads(self._file.read_text("utf-8"))
-            return _Record(since=int(kept["since"]), last=kept["last"], ending=str(kept["ending"]))
+            # A clock that was ahead and is right again must not let the timer rest until then, as in systemd.
+            since = min(int(kept["since"]), self._clock.now())
+            return _Record(since=since, last=kept["last"], ending=str(kept["ending"]))
         except (OSError, ValueError, KeyError, TypeError):
             self._record = _Record(since=self._clock.now())
             self._write()
