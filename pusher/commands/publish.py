@@ -128,6 +128,12 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     screen.line(
         f"{app} {manifest.version} is in the channel {made.channel}, for {who if first != 100 else 'all hosts'}"
     )
+    if before is None:
+        # An address or a name with a mistake in it is a new one, too.
+        screen.line(
+            f"{made.channel} is a new channel of {app} in {repository.address}: hosts follow it once "
+            "`pusher-agent subscribe` names it there"
+        )
     if is_braked(repository, app, made.channel):
         screen.line("The brake is set: no host begins. To go on: pusher rollout resume")
     return 0

@@ -42,7 +42,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every",
         type=lambda text: count(text, least=1, most=3_600, of="a number of seconds"),
-        default=_EVERY_S,
         metavar="SECONDS",
         help=f"run: how often to look (default {_EVERY_S})",
     )
@@ -60,6 +59,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     if arguments.to and arguments.action != "rollback":
         raise Usage("--to is for rollback")
+    if (arguments.once or arguments.every is not None) and arguments.action != "run":
+        raise Usage("--once and --every are for run")
     if arguments.action != "pause":  # what stops a rollout must not wait for anything
         confirm(
             arguments, settings, doing=f"does `rollout {arguments.action}` for the channel {arguments.channel}"
@@ -69,7 +70,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
 
 def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
     """`run`: one step after the other, until it is done, or stands still because hosts have failed."""
-    said, overtaken = "", False
+    said, overtaken, every = "", False, arguments.every or _EVERY_S
     while True:
         seen, signed = _seen(arguments, settings, hosts=True)
         document = signed.document
@@ -91,7 +92,7 @@ def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -
             if problem.code is not Code.CHANNEL_CHANGED or (overtaken and arguments.once):
                 raise
             if overtaken:
-                time.sleep(arguments.every)
+                time.sleep(every)
             overtaken = True
             continue
         overtaken = False
@@ -101,7 +102,7 @@ def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -
             raise _braked(step)
         if arguments.once:
             return 0
-        time.sleep(arguments.every)
+        time.sleep(every)
 
 
 def _next(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:

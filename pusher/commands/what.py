@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pusher.bundle.source import BundleFile, Folder, locate
 from pusher.config import Settings
+from pusher.errors import Usage
 
 if TYPE_CHECKING:
     from pusher.bundle.tree import Tree
@@ -13,13 +14,18 @@ if TYPE_CHECKING:
 
 def chosen(arguments: argparse.Namespace, settings: Settings, *, dirty: bool = False) -> Folder | BundleFile:
     """What the arguments of `add_what` name. `dirty`: also without that argument. Raises: Usage."""
-    return locate(
+    found = locate(
         arguments.what,
         source=settings.source,
         root=settings.root,
         named=arguments.named,
         dirty=dirty or arguments.dirty,
     )
+    for option in ("build_wheels", "relock"):
+        if isinstance(found, BundleFile) and getattr(arguments, option, False):
+            hint = "Name that option when you pack it: pusher pack"
+            raise Usage(f"--{option.replace('_', '-')} changes nothing: {found.path} is packed already", hint=hint)
+    return found
 
 
 class Ready(NamedTuple):

@@ -4,7 +4,10 @@ Invariant: the inventory is the denominator. A host that is not in it counts for
 one that is in it and silent is named. Format: OpenSSH's allowed_signers (ssh-keygen(1)), a host a line.
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +69,12 @@ def adopt(file: Path, public: str, *, name: str = "") -> str:
     except (ValueError, WireError) as error:
         hint = "Give it what `pusher-agent identity` prints on that host"
         raise Usage("This is no host's key", why=str(error), hint=hint) from error
+    with _locked(file.parent):
+        return _added(file, name, key, f'{name} namespaces="{REPORT_NAMESPACE}" {kind} {blob}\n')
+
+
+def _added(file: Path, name: str, key: bytes, line: str) -> str:
+    """Add the line of a host; what was done. Raises: Usage."""
     text = _text(file)
     known = {one.name: one for one in read_inventory(file)} if text.strip() else {}
     if (before := known.get(name)) is not None:
@@ -75,7 +84,6 @@ def adopt(file: Path, public: str, *, name: str = "") -> str:
             f"{name} is in {file} with another key",
             hint="Was it installed anew? Then remove its line first. If not, somebody else uses its name",
         )
-    line = f'{name} namespaces="{REPORT_NAMESPACE}" {kind} {blob}\n'
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         aside.write_text(encoding="utf-8", data=text + ("\n" if text and not text.endswith("\n") else "") + line)
@@ -83,6 +91,24 @@ def adopt(file: Path, public: str, *, name: str = "") -> str:
     except OSError as error:
         raise Usage(f"{file} cannot be written", why=error.strerror or str(error)) from error
     return f"{file}: {name} belongs to the fleet"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else adds a host meanwhile: of two who do, one host would be gone. Where no folder can be locked, the
+    write that follows says why.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _text(file: Path) -> str:

@@ -19,8 +19,12 @@ def open_repository(address: str, *, ssh: str = "ssh", credentials: str = "") ->
         hint = 'Name one with --to, --repository, PUSHER_REPOSITORY, or repository = "..." in pusher.toml'
         raise Usage("No repository is named", hint=hint)
     scheme, mark, rest = address.partition("://")
-    if not mark or scheme == "file":
-        return Folder(Path(rest if mark else address))
+    if not mark:
+        return Folder(Path(address))
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise Usage(f"{address} needs an absolute path", hint="For example: file:///srv/repository")
+        return Folder(Path(rest))
     if scheme == "ssh":
         where, slash, path = rest.partition("/")
         host = parse_address(f"ssh://{where}")

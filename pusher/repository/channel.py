@@ -98,7 +98,9 @@ class Channels:
                 why=f"it was signed at {format_timestamp(document.created)}; {format_timestamp(seen)} was seen",
                 hint=f"Was the repository restored from a backup? Then remove {self._file(app, channel)}",
             )
-        self._remember(document)
+        # Anybody may have signed it: what is remembered of a far future would lock out the true ones.
+        if document.created <= self._now() + _AHEAD_MOST_MS:
+            self._remember(document)
         return SignedChannel(document, found, signer)
 
     def put(self, document: Channel, *, key: str, before: SignedChannel | None, days: int) -> Channel:
@@ -108,12 +110,13 @@ class Channels:
         """
         now = self._now()
         created = now if before is None else max(now, before.document.created + 1)
-        if created > now + _AHEAD_MOST_MS:
+        if before is not None and created > now + _AHEAD_MOST_MS:
+            by = f"by {before.signer.key_type} {before.signer.fingerprint}"
             raise Refused(
                 Code.FROM_THE_FUTURE,
                 "The channel document in the repository was signed in the future",
-                why=f"it says {format_timestamp(created - 1)}; here it is {format_timestamp(now)}",
-                hint="Set the clock of this machine",
+                why=f"it was signed at {format_timestamp(created - 1)}, {by}; here it is {format_timestamp(now)}",
+                hint="Set the clock of this machine; or, if that is no key of yours, remove the document",
             )
         made = replace(document, created=created, expires=created + days * _DAY_MS)
         raw = made.to_bytes()

@@ -23,8 +23,9 @@ class Folder:
     """The repository in a folder. It is made by the first `put` or `replace`; its parent must exist."""
 
     def __init__(self, path: Path) -> None:
-        self.address = str(path)
-        self._path = path
+        # Absolute, for what is remembered of it: another project may have a folder of the same name.
+        self._path = path if path.is_absolute() else Path(os.path.abspath(path))
+        self.address = str(self._path)
 
     def read(self, name: str, *, most: int) -> Found | None:
         """As in the port."""

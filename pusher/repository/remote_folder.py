@@ -52,8 +52,8 @@ cd "$1" || exit 1
 exec find . -type f -printf '%s %T@ %P\\0'
 """
 _SOCKETS_BYTES = 60
-"""So long may the path of the folder for sockets be: some systems allow a socket's path 104 bytes, and ssh makes it
-longer at first.
+"""So long may the path of the folder for sockets be: some systems allow a socket's path 104 bytes, and ssh adds to
+it at first.
 """
 
 

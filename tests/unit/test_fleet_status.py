@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,23 @@ def test_a_status_without_a_channel_says_what_hosts_say(
     code, out = status(pusher, capsys)
     assert code == 5
     assert "current" in out
+
+
+def test_hosts_that_are_adopted_at_the_same_time_are_all_there(tmp_path: Path, web1: Reporting) -> None:
+    key = web1.identity.public().split()[1]
+    file, start = tmp_path / "fleet.allowed", threading.Barrier(16)
+
+    def add(at: int) -> None:
+        start.wait()
+        adopt(file, f"ssh-ed25519 {key} web{at}")
+
+    threads = [threading.Thread(target=add, args=(at,)) for at in range(16)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(read_inventory(file)) == 16
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["fleet.allowed"]
 
 
 def test_hosts_are_adopted_by_the_command(pusher: Run, project: Path, web1: Reporting) -> None:

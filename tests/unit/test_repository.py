@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -336,6 +337,61 @@ def test_a_repository_that_is_not_there_is_not_pruned(
 ) -> None:
     assert pusher("repository", "prune", "--repository", "typo") == 4
     assert "typo has nothing in it" in capsys.readouterr().err
+
+
+def test_two_repositories_of_the_same_name_in_two_projects_are_not_taken_for_one(
+    pusher: Run, repository: Folder, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    shutil.copytree(project, project / "second", ignore=shutil.ignore_patterns(REPO))
+    monkeypatch.chdir(project / "second")
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    monkeypatch.chdir(project)
+    assert pusher("channel", "renew", "--repository", REPO) == 0
+
+
+def test_a_document_of_somebody_else_does_not_keep_the_true_one_from_being_read(
+    pusher: Run, repository: Folder, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    file = repository_path(repository) / "channels/flask-demo/stable"
+    content, far = file.read_bytes(), int(time.time() * 1000) + 365 * DAY_S * 1000
+    raw = replace(document(repository), created=far, expires=far + 1).to_bytes()
+    make_key(project / "other")
+    file.write_bytes(join_signed(raw, sign(raw, key=str(project / "other"), namespace=CHANNEL_NAMESPACE)))
+    assert pusher("channel", "show", "--repository", REPO) == 0
+    capsys.readouterr()
+    assert pusher("channel", "renew", "--repository", REPO) == 4
+    assert "signed in the future" in (said := capsys.readouterr().err)
+    assert "by ssh-ed25519 SHA256:" in said
+    file.write_bytes(content)
+    assert pusher("channel", "renew", "--repository", REPO) == 0
+
+
+def test_a_channel_that_is_new_is_said_to_be(
+    pusher: Run, repository: Folder, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = f"stable is a new channel of flask-demo in {project / REPO}"
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    assert new in capsys.readouterr().out
+    assert pusher("publish", "v2", "--to", REPO) == 0
+    assert "new channel" not in capsys.readouterr().out
+    assert pusher("publish", "v2", "--to", f"file://{REPO}") == 2
+    assert "absolute path" in capsys.readouterr().err
+
+
+def test_options_that_would_change_nothing_are_wrong_usage(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("pack", "v1", "-o", "v1.tar.zst") == 0
+    for word in ("--build-wheels", "--relock"):
+        assert pusher("publish", "v1.tar.zst", "--to", REPO, word) == 2
+        assert "is packed already" in capsys.readouterr().err
+    assert not repository_path(repository).exists()
+    assert pusher("publish", "v1.tar.zst", "--to", REPO, "--waves", "web1,100%") == 0
+    for words in (("next", "--once"), ("retry", "--every", "9")):
+        assert pusher("rollout", *words, "--repository", REPO) == 2
+    assert document(repository).rollout.open == 1
 
 
 def test_a_list_of_releases_that_names_another_bundle_is_noticed(pusher: Run, repository: Folder) -> None:
