@@ -215,6 +215,41 @@ async def test_a_bell_that_never_stops_or_never_works_is_asked_less_and_less(bro
     assert rung == (0 if broken else pytest.approx(mirror.asked, abs=1))
 
 
+class Hurried(PatientClock):
+    """A clock that can be set forward. No pause lasts."""
+
+    passed = 0.0
+
+    def elapsed(self) -> float:
+        return self.passed
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+
+
+async def test_a_proxy_that_gives_up_waiting_makes_no_bell_deaf() -> None:
+    clock, asked = Hurried(), 0
+
+    class Proxied(Chatty):
+        async def bell(self, name: str) -> bool:
+            nonlocal asked
+            await asyncio.sleep(0)
+            asked, clock.passed = asked + 1, clock.passed + 60  # nginx: proxy_read_timeout
+            raise Unreachable("504 Gateway Timeout")
+
+    mirrors: list[Mirror] = [Proxied()]  # type: ignore[list-item]
+    reader = ChannelReader(APP, CHANNEL, mirrors=mirrors, files=None, subscribed=None, now=clock.now,  # type: ignore[arg-type]
+                           shuffle=lambda order: None)  # fmt: skip
+    bell = Bell(BELL, reader=reader, clock=clock, chance=lambda: 0.5)
+    bell.start(lambda: None)
+    async with asyncio.timeout(10):
+        while asked < 20:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0)
+    await bell.stop()
+    assert max(clock.pauses) < 2
+
+
 @pytest.fixture
 def nginx(publisher: Publisher, tmp_path: Path) -> Iterator[str]:
     """Debian's nginx with the configuration of the package, except for its folder and its port."""

@@ -130,3 +130,26 @@ async def test_where_no_mirror_answers_for_the_brake_nothing_begins(publisher: P
         await host.until("unreachable")
         assert not host.live
         assert "fetch" not in mirrors[0].asked
+
+
+async def test_a_bug_in_a_report_does_not_end_the_subscription(publisher: Publisher) -> None:
+    class Buggy(Observed):
+        async def put(self, name: str, content: bytes) -> None:
+            self.asked.append("put")
+            raise RuntimeError("a bug")
+
+    mirror = Buggy(publisher.folder)
+    async with following(host_of(publisher, [mirror])) as host:
+        await host.polled()
+        await publisher.publish(FILES, "v1")
+        await host.polled()
+        assert host.live == "v1"
+    assert mirror.asked.count("put") > 1
+
+
+async def test_a_folder_that_may_not_be_looked_into_has_no_word_about_the_brake(as_nobody: Path) -> None:
+    folder = LocalFolder(as_nobody)
+    assert not await folder.exists(brake_name(APP, CHANNEL))
+    (as_nobody / "brakes").mkdir(mode=0o000)
+    with pytest.raises(Unreachable, match="Permission denied"):
+        await folder.exists(brake_name(APP, CHANNEL))

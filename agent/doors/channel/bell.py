@@ -20,6 +20,8 @@ _AT_ONCE_S = 1.0
 """An answer that comes faster than this is one that nobody had to wait for."""
 _APART_S = 0.5
 """All hosts hear it at the same moment. They read within this time."""
+_HELD_S = 30.0
+"""A question that was held for longer was one to a bell, however it ended: a proxy may give up waiting."""
 
 
 _log = structlog.get_logger()
@@ -77,6 +79,8 @@ class Bell:
                     self._say(None)
                 except Problem as problem:
                     self._say(problem)
+                    if self._clock.elapsed() - began >= _HELD_S:
+                        pauses.reset()
                     continue
                 if self._clock.elapsed() - began >= _AT_ONCE_S:
                     pauses.reset()

@@ -181,8 +181,12 @@ class Subscription:
     async def _report(self) -> None:
         if self._reporter is None:
             return
-        with suppress(Problem):  # a journal that cannot be read is reported where it is needed
-            await self._reporter.report(self._result, await self._live())
+        try:
+            with suppress(Problem):  # a journal that cannot be read is reported where it is needed
+                await self._reporter.report(self._result, await self._live())
+        except Exception as error:
+            # A bug of ours, as in `_follow`: a fleet would rather miss a report than a host.
+            await asyncio.to_thread(self._log.error, "report_broken", exc_info=error)
 
     async def _live(self) -> Named | None:
         """The release that is live."""

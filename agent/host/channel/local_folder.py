@@ -26,7 +26,7 @@ class LocalFolder:
 
     async def exists(self, name: str) -> bool:
         """As in the port."""
-        return await asyncio.to_thread((self._path / name).exists)
+        return await asyncio.to_thread(self._exists, name)
 
     async def fetch(self, name: str, into: Partial) -> None:
         """As in the port."""
@@ -42,6 +42,15 @@ class LocalFolder:
 
     async def close(self) -> None:
         """As in the port."""
+
+    def _exists(self, name: str) -> bool:
+        try:
+            (self._path / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self._unreachable(name, error) from error
+        return True
 
     def _read(self, name: str, most: int) -> bytes:
         try:
