@@ -260,6 +260,8 @@ def test_the_file_that_decides_is_the_first_of_a_known_order(folder: Path):
         ("requirements.txt", "fastapi[standard]>=0.115  # with uvicorn\n"),
         ("requirements.txt", "FastAPI [ all ]\n"),
         ("pyproject.toml", 'dependencies = [\n    "fastapi[email, standard]>=0.141.1,<1.0.0",\n]\n'),
+        ("pyproject.toml", '[project]\ndependencies = ["redis", "fastapi[standard]"]\n'),
+        ("pyproject.toml", '[tool.poetry.dependencies]\nfastapi = {extras = ["standard"], version = "^0.115"}\n'),
     ],
 )
 def test_fastapi_as_its_documents_have_it_installed_brings_its_server(
@@ -269,6 +271,21 @@ def test_fastapi_as_its_documents_have_it_installed_brings_its_server(
     assert {"fastapi", "uvicorn"} <= {*named_packages(tmp_path)}
     (tmp_path / name).write_text(text.replace("standard", "email").replace("all", "email"))
     assert "uvicorn" not in named_packages(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "server"),
+    [("litestar[standard]", "uvicorn"), ("quart>=0.20", "hypercorn"), ("python-fasthtml", "uvicorn")],
+)
+def test_a_framework_that_brings_its_server_needs_no_other(line: str, server: str, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(f"{line}\n")
+    assert server in named_packages(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[project\n", "project = 1\n", "[project]\ndependencies = 1\n", "tool = []\n"])
+def test_a_pyproject_that_is_none_names_no_package(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert not {"fastapi", "uvicorn"} & {*named_packages(tmp_path)}
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(
