@@ -18,9 +18,9 @@ NOW = int(time.time() * 1000)
 class Reporting:
     """A host with a key, which signs whatever a test wants."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, *, identity: type[Identity] = Identity) -> None:
         self.name = name
-        self.identity = Identity(folder / name, host=name, disk=Disk())
+        self.identity = identity(folder / name, host=name, disk=Disk())
         self.identity.ensure()
         self.member = Member(name, public_bytes(self.identity.public().split()[1]))
 

@@ -8,16 +8,18 @@ thousand signatures.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pusher.fleet.standing import Place, counts, is_unwell
+from pusher.fleet.standing import NO_VERSION, Place, by_urgency, counts, is_unwell
 from pusher.fleet.survey import Survey
 from pusher.wire import format_timestamp
 from pusher.wire.channel import Channel, wave_of
 
 EVERY_S = 5.0
 _NAMED_MOST = 200
+_NAMED_ALL = 50
+"""In so small a fleet every host is named. In a larger one, those that are well would only hide the others."""
 _RESTS = 5
 """How many times longer than it took nothing is read."""
 
@@ -45,23 +47,35 @@ class Fleet:
 
 def fleet_document(seen: Survey) -> dict[str, Any]:
     """What was found, for the page."""
-    unwell = [one for one in seen.places if is_unwell(one)]
-    others = [one for one in seen.places if not is_unwell(one)]
-    named = [*unwell, *sorted(others, key=lambda one: one.state == "current")]
+    named = [_place(one) for one in _named(seen.places)]
     return {
         "channel": _channel(seen.document, seen) if seen.document else None,
         "hosts": len(seen.places),
-        "unwell": len(unwell),
+        "unwell": sum(map(is_unwell, seen.places)),
         "counts": [
-            {"version": version, "state": state, "hosts": number} for version, state, number in counts(seen.places)
+            {"version": None if version == NO_VERSION else version, "state": state, "hosts": number}
+            for version, state, number in counts(seen.places)
         ],
-        "named": [_place(one) for one in named[:_NAMED_MOST]],
-        "left_out": max(0, len(named) - _NAMED_MOST),
+        "named": named,
+        "left_out": len(seen.places) - len(named),
     }
 
 
+def _named(places: Sequence[Place]) -> Iterator[Place]:
+    """Those that are named, the worst first. Each bad state has its share: a thousand that failed must not hide
+    the one that is silent."""
+    ordered = by_urgency(places)
+    share = _NAMED_MOST // max(1, len({one.state for one in ordered if is_unwell(one)}))
+    met, named = Counter[str](), 0
+    for one in ordered:
+        met[one.state] += 1
+        if met[one.state] <= share if is_unwell(one) else named < _NAMED_ALL:
+            named += 1
+            yield one
+
+
 def _channel(document: Channel, seen: Survey) -> dict[str, Any]:
-    rollout, manifest = document.rollout, document.target.release.manifest
+    rollout, manifest, now = document.rollout, document.target.release.manifest, time.time() * 1000
     waves: dict[int, Counter[str]] = {}
     for one in seen.places:
         wave = wave_of(rollout, manifest=manifest, host=one.name)
@@ -70,7 +84,7 @@ def _channel(document: Channel, seen: Survey) -> dict[str, Any]:
         "app": document.app,
         "name": document.channel,
         "version": document.target.release.version,
-        "state": "braked" if seen.braked else document.state,
+        "state": "expired" if document.expires <= now else "braked" if seen.braked else document.state,
         "created": format_timestamp(document.created),
         "expires": format_timestamp(document.expires),
         "open": rollout.open,
@@ -79,7 +93,7 @@ def _channel(document: Channel, seen: Survey) -> dict[str, Any]:
             {"number": number, "of": len(rollout.waves), **waves.get(number, {})}
             for number in range(1, len(rollout.waves) + 1)
         ],
-        "none": sum(waves.get(0, {}).values()),
+        "none": sum(waves.get(0, {}).values()) or None,
     }
 
 
@@ -88,12 +102,11 @@ def _kind(place: Place) -> str:
 
 
 def _place(place: Place) -> dict[str, Any]:
-    report = place.heard.report if place.heard else None
+    # When it reported is left out: hosts report all the time, and of one that is silent `why` says since when.
     return {
         "host": place.name,
         "state": place.state,
         "unwell": is_unwell(place),
         "version": place.version or None,
         "why": place.why,
-        "reported": format_timestamp(report.created) if report else None,
     }

@@ -15,6 +15,9 @@ from pusher.wire.channel import Channel
 SILENT, UNSEEN, UNPROVED = "silent", "unseen", "unproved"
 """States that no host reports: nothing heard; another document is known there; a report that does not count."""
 
+NO_VERSION = "-"
+"""Counted as the version of a host that has none."""
+
 _AHEAD_MS = 5 * 60_000
 """So much ahead of ours a host's clock may be without a word: a host accepts as much of a publisher."""
 
@@ -23,6 +26,8 @@ _EXIT_CODES = {
     4: ("refused", "held", "ahead", "stale", UNPROVED),
     5: (SILENT, "unreachable"),
 }
+
+_WORST = [state for states in _EXIT_CODES.values() for state in states]
 
 WHY = {
     "held": "a person made another release live there; it follows the next one, or `pusher rollout retry`",
@@ -50,7 +55,7 @@ def places(document: Channel | None, heard: Sequence[Heard], *, now: int) -> lis
 
 def counts(found: Sequence[Place]) -> list[tuple[str, str, int]]:
     """Version, state and number of hosts, the most first."""
-    counted = Counter((one.version or "-", one.state) for one in found)
+    counted = Counter((one.version or NO_VERSION, one.state) for one in found)
     return [(version, state, number) for (version, state), number in counted.most_common()]
 
 
@@ -67,7 +72,16 @@ def exit_code(found: Sequence[Place]) -> int:
 
 def is_unwell(place: Place) -> bool:
     """Whether a person should know of this host by name."""
-    return any(place.state in bad for bad in _EXIT_CODES.values())
+    return place.state in _WORST
+
+
+def by_urgency(found: Sequence[Place]) -> list[Place]:
+    """The same places, those first that a person should look at first; the current ones last."""
+
+    def urgency(place: Place) -> int:
+        return _WORST.index(place.state) if is_unwell(place) else len(_WORST) + (place.state == "current")
+
+    return sorted(found, key=urgency)
 
 
 def _place(document: Channel | None, heard: Heard, *, now: int) -> Place:

@@ -8,9 +8,6 @@ the publish to the last report `current` in the repository, and the servers' pro
 
 import argparse
 import asyncio
-import base64
-import ctypes
-import ctypes.util
 import gc
 import hashlib
 import json
@@ -40,7 +37,6 @@ from agent.core.signing import SigningRules
 from agent.deploy.admission import Admission, VerifiedManifest
 from agent.deploy.deployer import Send
 from agent.host.bundle.signatures import TrustFiles, verify_all
-from agent.host.channel.identity import Identity
 from agent.host.channel.nats_bus import NatsBus
 from agent.host.channel.signed import read_channel
 from agent.host.channel.web import Web
@@ -50,9 +46,10 @@ from pusher.repository.bell import ring
 from pusher.repository.nats_bus import fetch_reports
 from pusher.wire import File, Manifest, Problem, WireError, parse_index_line
 from pusher.wire.channel import Rollout, report_name, split_signed, subject
-from pusher.wire.report import REPORT_BYTES, REPORT_NAMESPACE, Report
+from pusher.wire.report import REPORT_BYTES, Report
 from tests.bench.listening import Passing, listening
 from tests.host import make_key
+from tests.library_keys import LibraryIdentity
 from tests.nats_cluster import Cluster
 from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
@@ -63,56 +60,6 @@ NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 BUS = "bus"
 TICKS = os.sysconf("SC_CLK_TCK")
 FILES, CHANGED, SIZE = 100, 5, 20_000
-
-
-class LibraryIdentity(Identity):
-    """A host's key that signs by OpenSSL: on one machine, a thousand ssh-keygen would be measured instead."""
-
-    def ensure(self) -> None:
-        self.secret = hashlib.sha256(self._host.encode()).digest()
-
-    def sign(self, document: bytes) -> bytes:
-        digest = hashlib.sha512(document).digest()
-        fields = (REPORT_NAMESPACE.encode(), b"", b"sha512", digest)
-        message = b"SSHSIG" + b"".join(map(_string, fields))
-        public, signature = _ed25519(self.secret, message)
-        key = _string(b"ssh-ed25519") + _string(public)
-        whole = _string(b"ssh-ed25519") + _string(signature)
-        blob = (
-            b"SSHSIG"
-            + (1).to_bytes(4, "big")
-            + b"".join(map(_string, (key, REPORT_NAMESPACE.encode(), b"", b"sha512", whole)))
-        )
-        armored = base64.encodebytes(blob)
-        return b"-----BEGIN SSH SIGNATURE-----\n" + armored + b"-----END SSH SIGNATURE-----\n"
-
-
-def _string(value: bytes) -> bytes:
-    return len(value).to_bytes(4, "big") + value
-
-
-@cache
-def _libcrypto() -> ctypes.CDLL:
-    """Once a process: to find it, Python starts another program."""
-    library = ctypes.CDLL(ctypes.util.find_library("crypto") or "")
-    for name in ("EVP_PKEY_new_raw_private_key", "EVP_MD_CTX_new"):
-        getattr(library, name).restype = ctypes.c_void_p
-    return library
-
-
-def _ed25519(secret: bytes, message: bytes) -> tuple[bytes, bytes]:
-    """Public key and signature (EVP_DigestSign(3))."""
-    library = _libcrypto()
-    key = ctypes.c_void_p(library.EVP_PKEY_new_raw_private_key(1087, None, secret, ctypes.c_size_t(32)))
-    public, size = ctypes.create_string_buffer(32), ctypes.c_size_t(32)
-    library.EVP_PKEY_get_raw_public_key(key, public, ctypes.byref(size))
-    context = ctypes.c_void_p(library.EVP_MD_CTX_new())
-    library.EVP_DigestSignInit(context, None, None, None, key)
-    made, length = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
-    library.EVP_DigestSign(context, made, ctypes.byref(length), message, ctypes.c_size_t(len(message)))
-    library.EVP_MD_CTX_free(context)
-    library.EVP_PKEY_free(key)
-    return public.raw, made.raw
 
 
 @cache

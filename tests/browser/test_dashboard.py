@@ -68,7 +68,7 @@ async def test_a_rollback_needs_the_version_typed_and_is_seen_to_its_end(browser
     await host.deploy(wsgi("v1"), "v1")
     await host.deploy(wsgi("v2"), "v2")
     await browser.open(run.address)
-    await browser.click("#hosts a")
+    await browser.click("#hosts tbody tr:nth-child(1) a")
     await browser.says("v2", "#live .big")
     await browser.click("#live button.danger")
     disabled = "document.querySelector('dialog button.danger').disabled"
@@ -100,7 +100,7 @@ async def test_a_rollback_from_what_is_not_live_any_more_is_refused(browser: Bro
     await host.deploy(wsgi("v1"), "v1")
     await host.deploy(wsgi("v2"), "v2")
     await browser.open(f"{run.address}")
-    await browser.click("#hosts a")
+    await browser.click("#hosts tbody tr:nth-child(1) a")
     await browser.says("v2", "#live .big")
     await browser.click("#live button.danger")
     await host.deploy(wsgi("v3"), "v3")
@@ -147,7 +147,7 @@ async def test_what_a_host_says_is_shown_as_text_whatever_it_is(browser: Browser
             await browser.says(MARKUP, "#hosts")
             await browser.resize(*NARROW)
             assert await browser.run("return document.documentElement.scrollWidth") <= NARROW[0]
-            await browser.click("#hosts a")
+            await browser.click("#hosts tbody tr:nth-child(1) a")
             await browser.says(MARKUP, "#live .big")
             await browser.says(MARKUP, "#releases")
             await browser.click("#live button.danger")
@@ -183,7 +183,9 @@ async def test_a_fleet_is_shown_by_waves_and_its_unwell_hosts_by_name(
     async with dashboard(*words, home=tmp_path) as run:
         await browser.open(run.address)
         await browser.says("4 hosts, 2 unwell", "#fleet")
-        waves = await browser.run("return [...document.querySelectorAll('.waves li')].map(e => e.innerText)")
+        waves = await browser.run(
+            "return [...document.querySelectorAll('[aria-label=Waves] li')].map(e => e.innerText)"
+        )
         assert waves == ["Wave 1: 1 of 2, 1 unwell", "Wave 2, closed: 0 of 2, 1 unwell"]
         rows = await browser.run(
             "return [...[...document.querySelectorAll('#fleet table')].pop().querySelectorAll('tbody tr')]"

@@ -32,13 +32,9 @@ export async function ask(path, options = {}) {
   }
 }
 
-/** The objects of an answer that comes line by line, as they come. Throws: Problem, also when it breaks off. */
-export async function* lines(path, signal, opened) {
-  for await (const some of batches(path, signal, opened)) yield* some;
-}
-
-/** The same, as many at a time as have come together: for answers of thousands of lines. */
-export async function* batches(path, signal, opened = () => {}) {
+/** The objects of an answer that comes line by line, as many at a time as have come. Throws: Problem, also when it
+ * breaks off. */
+export async function* lines(path, signal, opened = () => {}) {
   const response = await got(path, {signal});
   opened();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -6,7 +6,7 @@ import {ask, clocks, rest, seen, told} from "./api.js";
 import {AppView, drawProblem} from "./app.js";
 import {badge, el, fill, panel, part, table} from "./dom.js";
 import {Fleet} from "./fleet.js";
-import {age, decoded, long, name, span, state, visible} from "./words.js";
+import {age, decoded, long, many, name, span, state, tally, visible} from "./words.js";
 
 const OPENED_EVERY_MS = 5000;
 const REFUSED_EVERY_MS = 15_000;
@@ -91,7 +91,7 @@ function drawHosts(all) {
     (host.asked && !host.problem && host.apps.length ? host.apps : [null]).map((app) => ({host, place, app, rank: rank(host, app)})));
   rows.sort((one, other) => one.rank - other.rank || one.place - other.place);
   const unwell = rows.filter((one) => one.rank === 0).length;
-  summary.show([all.length, unwell], () => [`${many(all.length, "host")}, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")]);
+  summary.show([all.length, unwell], () => tally(all.length, unwell));
   return table("Hosts", ["Host", "App", "Live", "Since", "State", "Last deployment"], rows.map(drawRow));
 }
 
@@ -104,8 +104,6 @@ function rank(host, app) {
 }
 
 const hasFailed = ({last}) => ["failed", "stuck"].includes(last?.outcome);
-
-const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 
 function drawRow({host, place, app, rank}) {
   if (!host.asked) return {cells: [name(host.name), null, null, null, badge("being asked", "plain"), null]};

@@ -82,8 +82,8 @@ export class Shown {
     signal.addEventListener("abort", () => clearInterval(ticking));
     while (!signal.aborted && !course.finished) {
       try {
-        for await (const event of lines(`${this.base}/deployments/${encodeURIComponent(id)}/events?after=${course.seq}`, signal)) {
-          course.add(event);
+        for await (const some of lines(`${this.base}/deployments/${encodeURIComponent(id)}/events?after=${course.seq}`, signal)) {
+          some.forEach((event) => course.add(event));
           wrong = "";
         }
       } catch (problem) {

@@ -1,7 +1,7 @@
 // All deployments of an app, from the records of its history. The newest are read first; the others when somebody
 // looks for them. However many there are, the page holds 25 rows of them.
 
-import {batches, lines, told} from "./api.js";
+import {lines, told} from "./api.js";
 import {el, fill, panel, table} from "./dom.js";
 import {age, duration, long, name, state} from "./words.js";
 
@@ -43,7 +43,7 @@ export class History {
 
   /** Read the records that are new. Throws: Problem. */
   async read(after = this.last) {
-    for await (const some of batches(`${this.path}/history?after=${after}`, this.ended)) some.forEach((one) => this.take(one));
+    for await (const some of lines(`${this.path}/history?after=${after}`, this.ended)) some.forEach((one) => this.take(one));
     this.draw();
   }
 
@@ -103,17 +103,17 @@ export class History {
     fill(this.body, shown.length > 0 && table("Deployments", ["Version", "Outcome", "Took", "Began", "By", "Reason"], shown.map((one) => ({cells: [
       el("button", {class: "link", click: () => this.chosen(one.id), "data-key": one.id, title: one.id}, one.kind === "rollback" ? "back to " : "", name(one.version, "version")),
       state(one.outcome),
-      el("span", {class: "ms"}, duration(one.ms)), age(one.started), name(one.by), one.problem?.title && el("span", {class: "reason"}, long(one.problem.title, `why ${one.id}`))]}))));
+      el("span", {class: "ms"}, duration(one.ms)), age(one.started), name(one.by), one.problem?.title && long(one.problem.title, `why ${one.id}`)]}))));
     this.reasons(shown);
   }
 
-  /** Ask for the reasons of those that failed: the records have only what stands for them. */
+  /** Ask for the reasons of those that failed: records have none. */
   async reasons(shown) {
     for (const one of shown) {
       if (!one.outcome || one.outcome === "done" || one.problem || one.asked) continue;
       one.asked = true;
       try {
-        for await (const event of lines(`${this.base}/deployments/${encodeURIComponent(one.id)}/events?after=${LAST_EVENT}`, this.ended)) {
+        for await (const [event] of lines(`${this.base}/deployments/${encodeURIComponent(one.id)}/events?after=${LAST_EVENT}`, this.ended)) {
           if (event.problem) this.put(one.id, {problem: {title: event.problem.title}});
         }
       } catch (problem) {

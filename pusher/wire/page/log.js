@@ -83,8 +83,8 @@ export class Log {
         this.state.textContent = "Follows.";
         if (!this.newest) this.lines.replaceChildren();
       };
-      for await (const line of lines(`${this.path}/logs?lines=${this.wanted}&follow=1${unit}`, signal, opened)) {
-        came.push(line);
+      for await (const some of lines(`${this.path}/logs?lines=${this.wanted}&follow=1${unit}`, signal, opened)) {
+        came.push(...some);
         waiting ||= setTimeout(show, again ? BURST_MS : 30);  // not an animation frame: hidden pages have none
       }
       this.state.textContent = "The agent ended the log. It is read again soon.";

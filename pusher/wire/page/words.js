@@ -23,6 +23,12 @@ export function age(when, host = clocks.looked) {
   return el("time", {datetime: iso, title: iso.replace("T", " ").replace(/\.\d+Z/, " UTC"), "data-host": host}, aged(at, host));
 }
 
+/** A number of things: `1 host`, `1,000 hosts`. */
+export const many = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
+
+/** How many hosts there are, and are not well. */
+export const tally = (hosts, unwell) => [`${many(hosts, "host")}, `, unwell ? badge(`${unwell} unwell`, "bad") : badge("all well", "good")];
+
 /** Bytes: `1.4 GB`. */
 export function bytes(count) {
   const units = ["B", "kB", "MB", "GB", "TB"];
