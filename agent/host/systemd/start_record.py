@@ -12,7 +12,7 @@ from agent.host.ports import Placed
 from agent.host.releases.store import ReleaseStore
 from agent.host.storage import volatile
 from agent.host.storage.errors import explained
-from pusher.wire import Code, Failed, WireError
+from pusher.wire import Failed, WireError
 
 
 def now_us() -> int:
@@ -47,13 +47,15 @@ def started_release(record: Path, started_us: int, *, store: ReleaseStore) -> Pl
 
 
 def point_candidate(link: Path, release: Path) -> None:
-    """Point the link that the preflight unit starts from at a release. Blocking. Raises: Failed(disk_error)."""
+    """Point the link that the preflight unit starts from at a release. Blocking.
+
+    Raises: Failed(disk_full, disk_error).
+    """
     try:
-        volatile.point(link, str(release))
-    except OSError as error:
-        raise Failed(
-            Code.DISK_ERROR,
-            f"Could not point {link}",
-            why=str(error),
-            hint="`pusher-agent app apply NAME` as root makes its folder",
-        ) from error
+        with explained("point", link):
+            volatile.point(link, str(release))
+    except Failed as problem:
+        if link.parent.is_dir():
+            raise
+        hint = "`pusher-agent app apply NAME` as root makes its folder"
+        raise Failed(problem.code, problem.what, why=problem.why, hint=hint) from problem
