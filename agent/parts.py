@@ -91,6 +91,7 @@ def make_parts(
         journal=journal,
         clock=clock,
         listener=status_line.happened,
+        ending=service.ending,
     )
     admission = Admission(
         name,

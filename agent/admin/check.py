@@ -35,6 +35,7 @@ from agent.host.setup.config_files import (
 from agent.host.setup.rights import hindrance
 from agent.host.storage.journal import SCHEMAS
 from agent.host.storage.snapshot import snapshot
+from agent.host.systemd import outage
 from agent.host.systemd.journalctl import logged_heads
 from agent.host.systemd.one_off import run_in_unit
 from agent.host.systemd.unit_files import disagreement, established, known_units
@@ -126,6 +127,7 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFil
         yield from _check_keys(name, config, layout, trust=trust)
         if service == "systemd":
             yield from _check_units(name, config, layout)
+            yield from _check_service(name, config, layout)
             yield from _check_writing(name, config, layout)
 
 
@@ -299,6 +301,18 @@ def _check_units(name: str, config: AppConfig, layout: HostLayout) -> Iterator[F
         return
     hint = f"{different}; run `pusher-agent app apply {name}`, as root"
     yield not different, f"{name}: {hint if different else 'its units agree with its file'}"
+
+
+def _check_service(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+    """Whether the live release serves, as systemd sees it. That somebody stopped it is said, and no mistake."""
+    if ReleaseStore(AppLayout(layout.beneath(config.path))).live() is None:
+        return
+    with suppress(Problem):  # no systemd runs here: an image is being built
+        found, drop_ins = outage.answer(name, answer_of(outage.question(name)))
+        if found:
+            yield not found.failing, f"{name}: it does not serve: {found.why}"
+        elif drop_ins:
+            yield True, f"{name}: {Units.of(name).service} is changed by {', '.join(drop_ins)}"
 
 
 def _check_rule(apps: Apps, layout: HostLayout) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ it. `take_back` alone undoes anything, whether a step has just failed or an agen
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -41,10 +41,14 @@ _Result = TypeVar("_Result")
 _log = structlog.get_logger()
 
 
+async def _never() -> bool:
+    return False
+
+
 class Executor:
     """Carries out the deployments of one app, one at a time. `listener` is called with each event of theirs.
 
-    `build` runs the build steps of a deployment's release.
+    `build` runs the build steps of a deployment's release. `ending` says whether the host is going down.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Executor:
         journal: Journal,
         clock: Clock,
         listener: Callable[[Attempt, Event], None] = lambda _, __: None,
+        ending: Callable[[], Awaitable[bool]] = _never,
     ) -> None:
         self._steps = steps
         self._hooks = hooks
@@ -65,6 +70,7 @@ class Executor:
         self._journal = journal
         self._clock = clock
         self._listener = listener
+        self._ending = ending
 
     def begin(
         self, attempt: Attempt, *, verified: VerifiedManifest | None = None, warning: Problem | None = None
@@ -91,7 +97,8 @@ class Executor:
     async def carry_out(self, deployment: Deployment, *, bundle: Bundle | None = None, start: int = 0) -> None:
         """Do the items of the plan from `start` on. What fails before the commit is taken back.
 
-        What fails after it (the clean-up, its hooks) is reported, and does not change the outcome.
+        What fails after it (the clean-up, its hooks) is reported, and does not change the outcome. What fails
+        after the switch because the host is going down is left as it is, for the recovery at its next start.
         """
         deployment.subscribe(self._listener)
         inputs = Inputs(bundle=bundle)
@@ -101,6 +108,8 @@ class Executor:
             except Exception as error:
                 problem = await _problem(error, deployment)
                 if deployment.phase is not Phase.COMMITTED:
+                    if await self._left(deployment, problem):
+                        return
                     await self.take_back(deployment, problem, failed=_name(item))
                     return
                 _bound(deployment).warning("cleanup_incomplete", problem=str(problem))
@@ -125,6 +134,8 @@ class Executor:
             if step is Step.SWITCH:
                 await self._run_return_hooks(RETURN_BEFORE, deployment)
             if (second := await self._undo(step, deployment)) is not None:
+                if await self._left(deployment, second):
+                    return
                 await self._finish(deployment, Signal.NOT_UNDONE, _stuck(problem, second))
                 return
             if step is Step.SWITCH:
@@ -216,6 +227,17 @@ class Executor:
             return problem
         deployment.happened(Happened.UNDO_DONE, step=step, ms=self._ms(began))
         return None
+
+    async def _left(self, deployment: Deployment, problem: Problem) -> bool:
+        """Whether the host is going down, which explains the problem. Then nothing more is tried: older releases
+        would fail as well, and the deployment would end as stuck."""
+        if deployment.phase in (Phase.VERIFIED, Phase.DISCARDING) or not await self._ending():
+            return False
+        todo = "recover at the next start"
+        _bound(deployment).warning(
+            "deployment_left", why="the host is going down", problem=str(problem), todo=todo
+        )
+        return True
 
     async def _run_return_hooks(self, hooks: Sequence[Hook], deployment: Deployment) -> None:
         """Run the hooks of a return. A hook that fails, or a bug of ours, must not stop the return."""

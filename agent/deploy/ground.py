@@ -76,8 +76,8 @@ class Ground:
         return None
 
     async def warnings(self) -> list[str]:
-        """What people should know although the app serves: what refuses its next deployment, how its file is
-        not in force, and whether it comes back after a reboot."""
+        """What people should know: why the live release does not serve, what refuses its next deployment, how its
+        file is not in force, and whether it comes back after a reboot."""
         found = []
         try:
             await asyncio.to_thread(self.check)
@@ -86,12 +86,21 @@ class Ground:
         if differs := await asyncio.to_thread(self._differs):
             found.append(f"not in force: {differs}")
         try:
-            if not await self._service.wanted():
+            out = await self._outage()
+            if out:
+                found.append(f"it does not serve: {out}")
+            elif not await self._service.wanted():
                 app = self._place.app
                 found.append(f"it is disabled, and stays down after a reboot: systemctl enable {app}.socket {app}")
         except Problem as problem:
             found.append(str(problem))
         return found
+
+    async def _outage(self) -> str:
+        """Why the live release does not serve; empty if it does."""
+        if self._service.running() is not None or await asyncio.to_thread(self._store.live) is None:
+            return ""
+        return await self._service.outage()
 
     async def drift(self) -> str | None:
         """The first difference between the live release and what was signed; None while that is not known.

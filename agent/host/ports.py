@@ -121,6 +121,15 @@ class Service(Protocol):
         """
         ...
 
+    async def outage(self) -> str:
+        """Why nothing of the app serves, and what to do; empty if something does, or is about to. What was started
+        without the agent is found first. Raises: Failed(service_failed)."""
+        ...
+
+    async def ending(self) -> bool:
+        """Whether the host is going down, and its apps with it: what fails now says nothing about a release."""
+        ...
+
     def adopt(self, config: AppConfig) -> None:
         """Use this configuration from the next start on. Its address, folder and user are those of now."""
         ...

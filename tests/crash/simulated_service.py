@@ -110,6 +110,12 @@ class SimulatedService:
     async def wanted(self) -> bool:
         return True
 
+    async def outage(self) -> str:
+        return ""
+
+    async def ending(self) -> bool:
+        return False
+
     async def try_out(self, placed: Placed) -> SimulatedMain:
         if not await asyncio.to_thread((placed.path / "venv/.complete").is_file):
             raise Failed(Code.START_NOT_FOUND, f"Release {placed.release} has no venv")

@@ -54,6 +54,18 @@ cleanup:die -> ... cleanup:die | cleanup => done, new
 """
 """Each step of a deploy fails, is stopped, and dies. `switched` is the moment after the link was flipped."""
 
+HALT = """
+preflight:halt -> ... preflight:halt preflight:undo dependencies:undo link-shared:undo unpack:undo => failed, old
+switch:halt -> ... switch:halt | processes:undo confirm:undo restart:undo switch:undo => failed, old
+restart:halt -> ... restart:halt | restart confirm processes commit cleanup => done, new
+confirm:halt -> ... confirm:halt | restart confirm processes commit cleanup => done, new
+processes:halt -> ... processes:halt | restart confirm processes commit cleanup => done, new
+cleanup:halt -> ... cleanup:halt => done, new
+confirm:fail switch:undo:halt -> ... confirm:fail processes:undo confirm:undo restart:undo switch:undo:halt |
+    processes:undo confirm:undo restart:undo switch:undo => failed, old
+"""
+"""A step of a deploy, or an undo, fails because the host is going down: with its app, or with systemd itself."""
+
 ROLLBACK = """
 -> preflight switch restart confirm processes commit cleanup => done, old
 preflight:fail -> preflight:fail preflight:undo => failed, new
@@ -337,6 +349,11 @@ async def test_a_rollback_is_carried_out_and_taken_back_in_this_order(line: str,
 
 @pytest.mark.parametrize("line", [*lines(RETURN), *lines(DISCARD)])
 async def test_what_is_being_taken_back_is_taken_back_to_its_end_unless_an_undo_fails(line: str, tmp_path: Path):
+    await check(Kind.DEPLOY, line, tmp_path, table=DEPLOY)
+
+
+@pytest.mark.parametrize("line", lines(HALT))
+async def test_what_fails_because_the_host_is_going_down_is_ended_after_its_next_start(line: str, tmp_path: Path):
     await check(Kind.DEPLOY, line, tmp_path, table=DEPLOY)
 
 

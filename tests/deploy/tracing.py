@@ -1,8 +1,9 @@
 """Deployments of recorded steps and hooks, cut somewhere, and what was done as one line of text.
 
 Executor, recovery, hooks, journal (SQLite), plans and phases are the real ones. A cut is a word of the trace and
-what happens there: `fail` (it fails), `stop` (the agent is told to stop meanwhile), `stop-after` (at its end) or
-`die` (the agent dies; the next one does what stands behind `|`). The line ends with how the deployment ended, and
+what happens there: `fail` (it fails), `stop` (the agent is told to stop meanwhile), `stop-after` (at its end),
+`halt` (it fails because the host is going down) or `die` (the agent dies). After the last two, the next agent does
+what stands behind `|`. The line ends with how the deployment ended, and
 which release is live then.
 """
 
@@ -73,6 +74,7 @@ class Place:
         self._builds = hooks
         self.journal = RecordedJournal(folder / "journal.sqlite", self)
         self._cuts = cuts
+        self._halting = False
         self._deployment: Deployment | None = None
         self._hooks = folder / "hooks"
         for release in {OLD, self.attempt.previous or OLD}:
@@ -97,6 +99,9 @@ class Place:
             await executor.carry_out(self._deployment)
         except Died:
             await self._restart_agent()
+        if self._halting and self._deployment.outcome is None:
+            self._halting = False
+            await self._restart_agent()
 
     async def end(self) -> str:
         """How it ended, and what is live."""
@@ -110,7 +115,8 @@ class Place:
         """Record a word, and cut there if that is wanted. Raises: Failed, Died."""
         how = self._cuts.pop(word, "")
         self.words.append(f"{word}:{how}" if how else word)
-        if how == "fail":
+        self._halting |= how == "halt"
+        if how in ("fail", "halt"):
             raise Failed(Code.INTERNAL, f"{word} fails")
         if how == "die":
             raise Died
@@ -161,8 +167,17 @@ class Place:
         steps = {step: RecordedStep(step, self) for step in Step}
         hooks = Hooks(self.store, self._hooks, RecordedRunner(self), clock)
         return Executor(
-            steps=steps, hooks=hooks, build=self._build, store=self.store, journal=self.journal, clock=clock
+            steps=steps,
+            hooks=hooks,
+            build=self._build,
+            store=self.store,
+            journal=self.journal,
+            clock=clock,
+            ending=self._ending,
         )
+
+    async def _ending(self) -> bool:
+        return self._halting
 
 
 class RecordedStep:

@@ -213,9 +213,50 @@ def test_an_app_that_root_has_stopped_for_good_stays_stopped_and_can_be_started_
     live.machine.run("systemctl", "disable", "--now", *both)
     live.machine.run("systemctl", "restart", "pusher-agent")
     live.machine.until(lambda: "ok" in live.machine.says("curl", "-sS", "agent:9000/healthz"))
-    assert live.curl("/status")["running"] is False
+    status = live.curl("/status")
+    assert (status["running"], len(status["warnings"])) == (False, 1), status
+    assert status["warnings"][0].endswith(f": systemctl enable --now {' '.join(both)}")
     assert [live.says("is-active", unit) for unit in both] == ["inactive", "inactive"]
     live.machine.run("systemctl", "enable", "--now", *both)
     assert live.version() == version
     live.machine.until(lambda: live.curl("/status")["running"] is True, seconds=40, what="the agent seeing it")
     assert live.deploy("v2")["outcome"] == "done"
+
+
+def test_an_app_that_was_stopped_by_hand_is_said_to_be_with_the_command_that_starts_it(live: Server) -> None:
+    both = f"{APP}.socket {APP}.service"
+    live.machine.run("systemctl", "stop", *both.split())
+    said = f"it does not serve: it was stopped: systemctl start {both}"
+    assert live.curl("/status")["warnings"] == [said]
+    check = live.machine.run("pusher-agent", "check", check=False)
+    assert f"ok    {APP}: {said}" in check.stdout
+    live.machine.run("systemctl", "start", *both.split())
+    status = live.curl("/status")
+    assert (status["running"], status["warnings"]) == (True, []), "what root started is found by who asks"
+
+
+def test_a_drop_in_that_keeps_every_release_from_starting_is_named_and_what_was_live_stays_current(
+    live: Server,
+) -> None:
+    live.deploy("v1")
+    live.deploy("v2")
+    file = live.machine.root / f"etc/systemd/system/{APP}.service.d/override.conf"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("[Service]\nExecStartPre=/bin/sh -c 'echo the licence server is away; exit 1'\n")
+    try:
+        live.machine.run("systemctl", "daemon-reload")
+        stuck = live.send("v3")
+        assert stuck["outcome"] == "stuck", stuck
+        assert "the licence server is away" in stuck["output"]
+        status = live.curl("/status")
+        assert (status["live"]["version"], status["running"]) == ("v2", False)
+        named = f"the unit is changed by /etc/systemd/system/{APP}.service.d/override.conf"
+        assert named in status["warnings"][0]
+        assert named in live.machine.says("pusher-agent", "check")
+    finally:
+        file.unlink()
+        file.parent.rmdir()
+        live.machine.run("systemctl", "daemon-reload")
+    live.machine.until(lambda: live.curl("/status")["running"], seconds=20)
+    assert live.version() == "v2"
+    live.deploy("v3")

@@ -1,6 +1,7 @@
 """The runner under systemd: releases change over without a pause, and whatever is killed comes back by itself."""
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,10 +174,27 @@ def test_a_server_that_goes_down_in_the_middle_of_a_reload_comes_back_on_what_is
     live.machine.until(lambda: live.curl("/status").get("deploying", 1) is None, seconds=60)
     live.machine.until(lambda: live.curl("/status")["running"] is True, seconds=30)
     current = (live.machine.root / f"opt/{APP}/current").readlink()
-    assert live.version() == (live.machine.root / f"opt/{APP}" / current / "REVISION").read_text().strip()
+    assert live.version() == (live.machine.root / f"opt/{APP}" / current / "REVISION").read_text().split()[0]
     release = live.curl("/status")["live"]
     assert (release["release"], release["version"]) == (current.name, live.version())
     assert live.says("is-active", UNIT) == "active"
+    # That everything on a host ends says nothing about its releases: none is gone back to.
+    assert (live.version(), live.curl("/releases")["deployments"][0]["outcome"]) == (version, "done")
+
+
+def test_a_release_whose_predecessor_dies_while_it_starts_is_started_anew(live: Server, tmp_path: Path) -> None:
+    live.machine.run("rm", "-f", "/srv/started")
+    versions.write(tmp_path, "heir", before=STARTS_LATE)
+    posting = ("curl", "-sS", "-X", "POST", "-T", live.pack("heir", source=tmp_path), f"agent:9000{DEPLOYMENTS}")
+    with live.machine.running(*posting) as sending:
+        live.machine.until(
+            lambda: "starts as process" in live.says("show", "--property=StatusText", UNIT), seconds=60
+        )
+        live.machine.run("kill", "-9", str(live.runner()))
+        live.machine.run("touch", "/srv/started")
+        assert sending.stdout
+        assert json.loads(sending.stdout.read())["outcome"] == "done"
+    assert live.version() == "heir"
 
 
 async def test_an_app_under_the_unit_from_before_goes_over_at_its_next_deployment_and_no_request_fails(

@@ -57,6 +57,10 @@ class RecordingService(SimulatedService):
         self.words: list[str] = []
         self.mains: list[SimulatedMain] = []
         self.refusal: Refused | None = None
+        self.broken = self.halting = False
+
+    async def ending(self) -> bool:
+        return self.halting
 
     async def reserve(self) -> None:
         self.words.append("reserve")
@@ -70,6 +74,8 @@ class RecordingService(SimulatedService):
 
     async def restart(self, placed: Placed) -> SimulatedMain:
         self.words.append(f"restart {placed.version}")
+        if self.broken:
+            raise Failed(Code.SERVICE_FAILED, "Nothing starts here")
         return await super().restart(placed)
 
     async def mend(self) -> None:
@@ -428,6 +434,25 @@ async def test_if_no_release_answers_the_undo_of_switch_is_stuck(switched: App) 
     with pytest.raises(Stuck, match="No release of app answers") as caught:
         await switched.switch().undo(attempt(), switched.lines.append)
     assert caught.value.why.startswith(f"{V1} was brought back, and ")  # v0 is damaged, and was not tried
+
+
+async def test_if_no_release_answers_what_was_live_stays_current_and_not_an_older_one(switched: App) -> None:
+    switched.service.broken = True
+    with pytest.raises(Stuck, match="No release of app answers") as caught:
+        await switched.switch().undo(attempt(), switched.lines.append)
+    assert switched.live() == (f"./releases/{V1}", "venvs/key-v1")
+    assert switched.service.words == ["restart v1", "restart v0", "restart v1"]
+    assert switched.lines[-1].endswith(f"; {V1} stays current")
+    assert caught.value.why.startswith(f"{V1} was brought back, and ")
+    assert "`pusher logs`" in caught.value.hint, "there is no output to look at"
+
+
+async def test_while_the_host_is_going_down_no_older_release_is_tried(switched: App) -> None:
+    switched.service.broken = switched.service.halting = True
+    with pytest.raises(Stuck):
+        await switched.switch().undo(attempt(), switched.lines.append)
+    assert switched.live() == (f"./releases/{V1}", "venvs/key-v1")
+    assert (switched.service.words, switched.lines) == (["restart v1"], [])
 
 
 async def test_after_a_first_deployment_the_undo_of_switch_leaves_nothing_live(switched: App) -> None:

@@ -39,6 +39,10 @@ def test_the_commands_are_these() -> None:
         ("LoadState=not-found", "its unit is not-found"),
         ("Result=success\nActiveState=inactive\nSubState=dead", "it is inactive (dead)"),
         ("Result=success\nExecMainCode=1\nExecMainStatus=0", "exit code 0"),
+        (
+            "Result=exit-code\nActiveState=activating\nSubState=auto-restart",
+            "a command of its unit has failed before its own (ExecStartPre=, ExecCondition=)",
+        ),
     ],
 )
 def test_an_end_is_described_in_words(properties: str, why: str) -> None:

@@ -41,6 +41,7 @@ class Switch:
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         """Bring back the previous release; if it does not answer, the newest intact rollback target before it.
+        If none answers, the previous release is current all the same.
 
         What was live a moment ago comes back, even if its keys have ended.
         Others come back only if their keys still count. Raises: Stuck, if none answers.
@@ -53,18 +54,24 @@ class Switch:
         problem = await self._bring_back(attempt.previous)
         tried = attempt.previous
         for other in rollback_targets(await self.journal.releases(attempt.app), live=attempt.previous):
-            if problem is None:
+            if problem is None or await self.service.ending():
                 break
             if other.id != attempt.release and not await asyncio.to_thread(self._hindrance, other.id):
                 line(f"release {tried} does not come back ({problem}); trying {other.id}")
                 tried = other.id
                 problem = await self._bring_back(tried)
+        if problem is not None and tried != attempt.previous:
+            # An operator who mends the host must not find an older app there than the one they know.
+            line(f"release {tried} does not come back ({problem}); {attempt.previous} stays current")
+            tried = attempt.previous
+            problem = await self._bring_back(tried)
         if problem is not None:
+            first = "Look at the output below" if problem.output else "`pusher logs` says more"
             raise Stuck(
                 Code.NOT_UNDONE,
                 f"No release of {attempt.app} answers any more",
                 why=f"{tried} was brought back, and {problem}",
-                hint="Look at the output below, mend what the app needs, then deploy or roll back --to a release",
+                hint=f"{first}. Mend what the app needs, then deploy or roll back --to a release",
                 output=problem.output,
             )
         await self._bring_processes_back(tried, line)

@@ -110,6 +110,14 @@ class Embedded:
         """Always: root has no other way to disable the app than to stop the agent."""
         return True
 
+    async def outage(self) -> str:
+        """Nothing: only the agent starts and stops the app here, and says itself why that did not work."""
+        return ""
+
+    async def ending(self) -> bool:
+        """Never, as far as this adapter knows: its apps end after the agent, not beside it."""
+        return False
+
     def adopt(self, config: AppConfig) -> None:
         self._config = config
 

@@ -705,9 +705,13 @@ def end_as(status: int) -> None:
 
 def ask(pid: int) -> bool:
     """Have the runner `pid` reload; returns when it has, whether it worked."""
-    runner = os.pidfd_open(pid)
     signal.pthread_sigmask(signal.SIG_BLOCK, {DONE, FAILED})
-    signal.pidfd_send_signal(runner, RELOAD)
+    try:
+        runner = os.pidfd_open(pid)
+        signal.pidfd_send_signal(runner, RELOAD)
+    except ProcessLookupError:
+        say("nothing is reloaded: the runner has ended")
+        return False
     while True:
         gone = select.select([runner], [], [], 0)[0]
         received = signal.sigtimedwait({DONE, FAILED}, 0.5)

@@ -22,6 +22,7 @@ from agent.host.ports import Clock, Placed
 from agent.host.releases.store import ReleaseStore
 from agent.host.systemd import systemctl
 from agent.host.systemd.journalctl import journal_of
+from agent.host.systemd.outage import outage
 from agent.host.systemd.process import UnitMain
 from agent.host.systemd.readiness import check_environment, check_ready
 from agent.host.systemd.start_record import point_candidate, started_release, write_start_record
@@ -96,11 +97,19 @@ class Systemd:
         states = await systemctl.states_of(self._units.socket, self._units.service)
         if not all(state.disabled for state in states.values()):
             return True
-        async with self._lock:
-            if self._serving is None and (found := await self._find_running()):
-                self._serving = found
-                self._watch()
+        await self._find()
         return False
+
+    async def outage(self) -> str:
+        if self._lock.locked():
+            return ""
+        states = await systemctl.states_of(self._units.service, self._units.socket)
+        await self._find()
+        found = outage(self._app, service=states[self._units.service], socket=states[self._units.socket])
+        return found.why if found and self.running() is None else ""
+
+    async def ending(self) -> bool:
+        return await systemctl.host_ends()
 
     def adopt(self, config: AppConfig) -> None:
         """Nothing to do: root applies a file, and the agent starts anew."""
@@ -181,7 +190,7 @@ class Systemd:
         if state.runner is None or await asyncio.to_thread(self._changed, state):
             _log.info("restart_without_overlap", app=self._app, why="it runs with an older configuration")
             return await self._starter.start_public(placed)
-        return await self._starter.reload(placed)
+        return await self._starter.reload(placed, run=state.invocation)
 
     def _changed(self, state: State) -> bool:
         return changed_since(state.started_us, self._units.service, self._config, host=self._host)
@@ -213,6 +222,16 @@ class Systemd:
 
     async def _leave_public(self, wait: bool) -> None:
         await systemctl.control("stop", self._units.service, deadline_s=START_S + self._config.drain_s, wait=wait)
+
+    async def _find(self) -> None:
+        """Know what systemd, or root by hand, has started meanwhile. A status must not wait for a restart."""
+        if self._lock.locked():
+            return
+        async with self._lock:
+            if self.running() is None and (found := await self._find_running()):
+                self._stop_watching()
+                self._serving = found
+                self._watch()
 
     def _watch(self) -> None:
         self._watcher = asyncio.create_task(self._follow())

@@ -86,10 +86,11 @@ class Starter:
             state = await self.start(placed, service)
         return state
 
-    async def reload(self, placed: Placed) -> State:
+    async def reload(self, placed: Placed, *, run: str) -> State:
         """Have the runner start the release and then end what served before. Raises: Failed, if that serves on.
 
-        If the unit was stopped meanwhile, or its socket, both are started.
+        If the unit was stopped meanwhile, or its socket, both are started. So they are if `run`, the invocation
+        that was asked, has ended: what served before has crashed, which says nothing about this release.
         """
         await asyncio.to_thread(find_start, placed.run.start, release=placed.path)
         asked_us, unit = now_us(), self._units.service
@@ -102,6 +103,9 @@ class Starter:
         states = await systemctl.states_of(unit, self._units.socket)
         state = states[unit]
         if state.active in _STOPPED or states[self._units.socket].active != "active":
+            return await self.start_public(placed)
+        if refusal and (state.invocation != run or state.active != "active"):
+            _log.warning("reload_lost", app=self._app, why=state.why)
             return await self.start_public(placed)
         runner = state.runner
         if refusal is None and runner and runner.release == placed.release and runner.started_us >= asked_us:
@@ -141,7 +145,8 @@ class Starter:
         begun = state.started_us >= asked_us
         # systemd never ran what it could not set up, but the log of that attempt names the missing file.
         tried = begun or (refusal is not None and _UNAVAILABLE in refusal.why)
-        log = await systemctl.log_of(state.invocation) if tried else ""
+        # Else a command that comes first may have failed (ExecStartPre=). Of an earlier run, nothing is shown.
+        log = await systemctl.log_of(state.invocation, since_us=0 if tried else asked_us)
         # The result of an earlier run does not explain why there was no new one.
         own_result = (begun and state.result not in ("", "success")) or "limit-hit" in state.result
         raise Failed(

@@ -22,7 +22,7 @@ LINES = 200
 _PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Result", "NeedDaemonReload", "InvocationID"),
     *("UnitFileState", "MainPID", "ExecMainCode", "ExecMainStatus", "ExecMainStartTimestampMonotonic"),
-    "StatusText",
+    *("DropInPaths", "StatusText"),
 )
 _ENVIRONMENT = {"PATH": CLEAN_PATH, "LANG": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 _QUERY_S = 15.0
@@ -74,6 +74,7 @@ class State:
     started_us: int
     disabled: bool
     runner: RunnerStatus | None = None
+    drop_ins: tuple[str, ...] = ()
 
     @property
     def app_pid(self) -> int:
@@ -92,6 +93,8 @@ class State:
             return "it is masked" if self.load == "masked" else f"its unit is {self.load}"
         if self.result in _RESULTS:
             return _RESULTS[self.result]
+        if not self.status and not self.exited and self.result == "exit-code":
+            return "a command of its unit has failed before its own (ExecStartPre=, ExecCondition=)"
         if not self.status and not self.exited:
             return f"it is {self.active} ({self.sub})"
         how = process.how_it_ended(self.status if self.exited else -self.status)
@@ -107,6 +110,11 @@ def control_argv(verb: str, *units: str, wait: bool = True) -> tuple[str, ...]:
 def show_argv(*units: str) -> tuple[str, ...]:
     """Show the properties of units: a block for each, in the same order (systemctl(1))."""
     return ("systemctl", "show", f"--property={','.join(_PROPERTIES)}", "--", *units)
+
+
+def host_argv() -> tuple[str, ...]:
+    """Say in one word how the whole host is (systemctl(1), is-system-running)."""
+    return ("systemctl", "is-system-running")
 
 
 def timers_argv(*units: str) -> tuple[str, ...]:
@@ -151,6 +159,15 @@ async def states_of(*units: str) -> dict[str, State]:
 async def state_of(unit: str) -> State:
     """The state of one unit. Raises: Failed(service_failed), if systemd does not answer."""
     return (await states_of(unit))[unit]
+
+
+async def host_ends() -> bool:
+    """Whether systemd is shutting the host down. If it does not answer, that is not said: the bus may be lost."""
+    try:
+        _, said = await _run(host_argv(), _QUERY_S)
+    except OSError:
+        return False
+    return said.strip() == "stopping"
 
 
 async def timers_of(*units: str) -> dict[str, tuple[int | None, int | None]]:
@@ -208,6 +225,7 @@ def parse_state(block: str) -> State:
         started_us=_number(values, "ExecMainStartTimestampMonotonic"),
         disabled=values.get("UnitFileState") in ("disabled", "masked"),
         runner=parse_status(values.get("StatusText", "")),
+        drop_ins=tuple(path for path in values.get("DropInPaths", "").split() if path.startswith("/etc/")),
     )
 
 

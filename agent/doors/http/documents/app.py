@@ -72,7 +72,7 @@ class Status(Document):
     drift: str | None = Field(
         description="The first difference between the live release and what was signed; null while it is read"
     )
-    warnings: list[str] = Field(description="What people should know although the app serves")
+    warnings: list[str] = Field(description="What people should know beside that")
     newest_created: Time | None = Field(description="`created` of the newest manifest that was accepted")
     deploying: Facts | None = Field(description="The deployment that is under way")
     last: Past | None = Field(description="The last deployment")
