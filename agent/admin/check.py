@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import os
 import pwd
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -250,7 +251,7 @@ def _check_shared(name: str, config: AppConfig, layout: HostLayout) -> Iterator[
             if path.is_symlink():
                 check_target(path)
                 if path.lstat().st_uid != 0 and read_agent(layout).service == "systemd":
-                    owned = f"sudo ln -sfn {os.readlink(path)} {path}"
+                    owned = f"sudo ln -sfn {shlex.quote(os.readlink(path))} {path}"
                     why = f"{one} is a link that root has not made, so the app may not write there"
                     yield False, f"{name}: {why}: {owned}"
             if one in config.shared_paths and path.exists() and not path.is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.admin.app_file import AppOptions, add_app_options, app_options, app_text, toml_text, unchecked
 from agent.admin.command import Command
-from agent.admin.trust import add_signer, signer_line
+from agent.admin.trust import add_signer, check_named, signer_line
 from agent.core.config.host import parse_agent
 from agent.core.layout import HostLayout
 from agent.host.storage.disk import Disk
@@ -39,13 +39,17 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
             why="it keeps everything beneath one",
             hint="Name it: pusher-agent init --root DIR. A server gets its agent by the Debian package",
         )
+    check_named(arguments.who, arguments.trust)
+    options = app_options(arguments)
+    if options != AppOptions() and not arguments.app:
+        raise Refused(Code.BAD_REQUEST, "There are options of an app, and no app", hint="Name it: --app NAME")
     for line in init(
         layout,
         disk=Disk(),
         trust=arguments.trust,
         who=arguments.who,
         app=arguments.app,
-        options=app_options(arguments),
+        options=options,
         address=arguments.local,
     ):
         print(line)

@@ -1,11 +1,13 @@
 """The standard streams of `pusher-agent`. They may be full, closed from the start, or lose their reader.
 
-Invariant: a stream that cannot be written ends no work half way. What it cannot take is dropped.
+Invariant: a stream that cannot be written ends no work half way. What it cannot take is dropped. What an app can
+put into a message, such as where a link of its own leads, is no command to the terminal.
 """
 
 import io
 import locale
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,6 +15,11 @@ from pusher.wire import Code, Failed
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+
+# C0 without tab and newline, DEL, C1; and what reorders or hides text: bidirectional controls, line and paragraph
+# separators.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Output:
@@ -54,7 +61,15 @@ class _Forgiving(io.FileIO):
             return memoryview(data).nbytes
 
 
+class _Printable(io.TextIOWrapper):
+    """Text in which each control character is written as an escape."""
+
+    def write(self, text: str, /) -> int:
+        super().write(_CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text))
+        return len(text)
+
+
 def _text(file: io.FileIO, before: TextIO | None) -> TextIO:
     encoding = locale.getencoding() if sys.flags.utf8_mode or before is None else before.encoding
     # A character that the terminal's encoding lacks must not end a command whose work is done.
-    return io.TextIOWrapper(io.BufferedWriter(file), encoding, errors="backslashreplace", line_buffering=True)
+    return _Printable(io.BufferedWriter(file), encoding, errors="backslashreplace", line_buffering=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.admin.app_file import toml_text
 from agent.admin.app_setup import config_of, run
 from agent.admin.command import Command
-from agent.admin.trust import add_signer, signer_line
+from agent.admin.trust import add_signer, check_named, signer_line
 from agent.core.config.app import AppConfig, parse_app
 from agent.core.layout import HostLayout
 from agent.core.units import AGENT
@@ -42,10 +42,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
     app, disk = arguments.name, Disk()
+    check_named(arguments.who, arguments.trust)
     agent, config, file = read_agent(layout), config_of(layout, arguments.name), layout.app_toml(arguments.name)
     line = signer_line(arguments.trust, arguments.who, namespace=CHANNEL_NAMESPACE) if arguments.trust else ""
     text = with_subscription(
-        file.read_text(),
+        file.read_text("utf-8"),
         repository=[_address(one) for one in arguments.repository],
         channel=arguments.channel or config.subscribe.channel,
     )

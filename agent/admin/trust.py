@@ -65,6 +65,12 @@ def signer_line(key: Path, who: str, *, namespace: str = SIGNATURE_NAMESPACE) ->
     return trust_line(text, principal=principal, namespace=namespace).rstrip("\n")
 
 
+def check_named(who: str, key: Path | None) -> None:
+    """Raises: Refused, for the name of a signer without a key: nobody would be trusted."""
+    if who and key is None:
+        raise Refused(Code.BAD_REQUEST, f"{who} is trusted by no key", hint="Name one: --trust KEY.pub")
+
+
 def add_signer(disk: Disk, file: Path, line: str) -> str:
     """Add a line to allowed_signers, if it is not there yet; returns what was done."""
     if line in signer_lines(file):

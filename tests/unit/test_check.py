@@ -4,6 +4,7 @@ import os
 import pwd
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -272,6 +273,22 @@ def test_check_reports_shared_files_that_the_app_cannot_use(open_folder: Path, k
         in uploads
     )
     assert f"flask-demo: .env: nobody may not read {shared}/.env (-rw-r----- root:root); run `chgrp nogroup" in env
+
+
+def test_check_prints_nothing_that_a_terminal_or_a_shell_would_obey(root: Path, key: Path):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    file, layout = HostLayout(root).app_toml("flask-demo"), HostLayout(root)
+    file.write_text(f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"\nshared_paths = ["uploads"]\n')
+    shared = AppLayout(layout.beneath("/opt/flask-demo")).shared
+    shared.mkdir()
+    # The folder is the app's, so its user chooses where the link leads.
+    (shared / "uploads").symlink_to("/nowhere; id\x1b[2J\x1b]0;owned\x07\n\u202edeb")
+    done = subprocess.run(
+        (sys.executable, "-m", "agent", "check", "--root", str(root)), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert "mkdir -p '/nowhere; id" in done.stdout
+    assert not {"\x1b", "\x07", "\u202e"} & {*done.stdout}
 
 
 def test_check_without_a_root_points_to_init(root: Path, capsys):

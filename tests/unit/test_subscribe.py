@@ -102,3 +102,13 @@ def test_a_file_in_which_more_would_change_is_left_to_a_person(root: Path) -> No
 def test_an_app_that_is_not_there_is_refused(root: Path) -> None:
     with pytest.raises(Refused, match="no app nothing"):
         run(["subscribe", "nothing", "/srv/repo", "--root", str(root)])
+
+
+def test_an_option_that_would_change_nothing_is_refused(root: Path) -> None:
+    before = file(root).read_bytes()
+    for words in (["subscribe", "shop", "/srv/repo", "--as", "ci"], ["init", "--as", "ci"]):
+        with pytest.raises(Refused, match=r"--trust KEY\.pub"):
+            run([*words, "--root", str(root)])
+    with pytest.raises(Refused, match="--app NAME"):
+        run(["init", "--listen", "127.0.0.1:8001", "--root", str(root)])
+    assert file(root).read_bytes() == before

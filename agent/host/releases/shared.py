@@ -4,6 +4,7 @@ Invariant: this only reads. What cannot be seen from here (a home, for the agent
 """
 
 import os
+import shlex
 from pathlib import Path
 
 from pusher.wire import Code, Failed
@@ -20,7 +21,8 @@ def check_target(link: Path, *, fstab: Path = _FSTAB, mounts: Path = _MOUNTS) ->
     if away := _unmounted(target, fstab=fstab, mounts=mounts):
         why, hint = f"{link} -> {target}, and {away} is not mounted", f"Mount it, as root: mount {away}"
     else:
-        why, hint = f"{link} -> {target}, which does not exist", f"Make it, as root: mkdir -p {target}"
+        why = f"{link} -> {target}, which does not exist"
+        hint = f"Make it, as root: mkdir -p {shlex.quote(target)}"
     raise Failed(Code.SHARED_FILE_MISSING, f"The shared path {link.name} leads nowhere", why=why, hint=hint)
 
 
