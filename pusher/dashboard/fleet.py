@@ -13,7 +13,7 @@ from typing import Any
 
 from pusher.fleet.standing import NO_VERSION, Place, by_urgency, counts, is_unwell
 from pusher.fleet.survey import Survey
-from pusher.wire import format_timestamp
+from pusher.wire import Problem, format_timestamp
 from pusher.wire.channel import Channel, wave_of
 
 EVERY_S = 5.0
@@ -32,16 +32,21 @@ class Fleet:
         self._every_s = every_s
         self._lock = threading.Lock()
         self._next = 0.0
-        self._found: dict[str, Any] = {}
+        self._found: dict[str, Any] | Problem = {}
 
     def read(self) -> dict[str, Any]:
         """How the fleet stands. Raises: Problem, if its repository cannot be read."""
         with self._lock:
             began = time.monotonic()
             if began >= self._next:
-                self._found = fleet_document(self._survey())
+                try:
+                    self._found = fleet_document(self._survey())
+                except Problem as problem:
+                    self._found = problem
                 ended = time.monotonic()
                 self._next = ended + max(self._every_s, _RESTS * (ended - began))
+            if isinstance(self._found, Problem):
+                raise self._found.with_traceback(None)  # it is raised for each look
             return self._found
 
 

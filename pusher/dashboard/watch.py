@@ -12,7 +12,7 @@ from typing import Any
 from pusher.dashboard.connections import Connections
 from pusher.fleet.history import check_history
 from pusher.transport.client import Client
-from pusher.wire import Problem
+from pusher.wire import Code, Failed, Problem
 
 EVERY_S = 0.6
 _LOOKED_S = 15.0
@@ -89,6 +89,10 @@ class Watch:
                 found["problem"] = problem.to_document()
             except KeyboardInterrupt:
                 return
+            except Exception as error:
+                # A bug of ours. Without a word, the last that was seen would stand there as if it were so.
+                bug = Failed(Code.INTERNAL, "The dashboard met a bug of its own", why=repr(error)[:200])
+                found["problem"] = bug.to_document()
             with self._changed:
                 now = {**self._found[place], **found}
                 if now != self._found[place]:
