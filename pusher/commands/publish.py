@@ -11,7 +11,7 @@ from dataclasses import replace
 from pusher.bundle.archive import Payload, read_bundle
 from pusher.bundle.manifest import make_manifest
 from pusher.bundle.signed_manifest import SignedManifest, sign_manifest
-from pusher.bundle.source import Folder
+from pusher.bundle.source import BundleFile, Folder
 from pusher.bundle.tree import dangling
 from pusher.commands.command import Command
 from pusher.commands.confirm import add_confirm, confirm
@@ -28,10 +28,10 @@ from pusher.config import Settings, load
 from pusher.fleet.survey import open_channels
 from pusher.repository.address import open_repository
 from pusher.repository.brake import is_braked
-from pusher.repository.channel import SignedChannel
-from pusher.repository.releases import put_release, read_releases
+from pusher.repository.channel import AHEAD_MOST_MS, SignedChannel
+from pusher.repository.releases import list_name, put_release, read_releases
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import amount, byte_count
+from pusher.terminal.text import amount, byte_count, moment
 from pusher.wire import Code, Manifest, Refused, WireError, format_timestamp
 from pusher.wire.channel import Channel, Rollout, Target, Wave, check_waves
 
@@ -91,7 +91,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     channels = open_channels(settings, repository, signers=arguments.signers)
     found = chosen(arguments, settings)
     confirm(arguments, settings, doing=f"publishes {found.name} in the channel {arguments.channel}")
-    app = settings.app_name() if isinstance(found, Folder) else read_bundle(found.path).manifest.app
+    app = settings.app_name() if isinstance(found, Folder) else _app_of(found, arguments.app)
     before, known = channels.read(app, arguments.channel), read_releases(repository, app)
     newest = max([one.release.created for one in known.releases] + _created(before), default=0)
     payload: Payload
@@ -157,7 +157,16 @@ def _packed(
     for note in notes:
         screen.line(note)
     screen.dangling(dangling(tree))
-    created = max(int(time.time() * 1000), newest + 1)
+    now = int(time.time() * 1000)
+    created = max(now, newest + 1)
+    if created > now + AHEAD_MOST_MS:
+        # The list of releases is not signed: who can write it must not get a release that counts for years.
+        raise Refused(
+            Code.FROM_THE_FUTURE,
+            "The repository has a release from the future",
+            why=f"it was signed at {format_timestamp(newest)}; here it is {format_timestamp(now)}",
+            hint=f"Set the clock of this machine; or, if that is right, remove {list_name(settings.app_name())}",
+        )
     manifest = make_manifest(
         tree,
         app=settings.app_name(),
@@ -170,6 +179,17 @@ def _packed(
         requires_python=requires,
     )
     return manifest, sign_manifest(manifest, tree, key=settings.key), tree
+
+
+def _app_of(found: BundleFile, named: str | None) -> str:
+    """The app of a bundle that hosts can still deploy. Raises: Refused, also if another app was named."""
+    manifest = read_bundle(found.path).manifest
+    if named and named != manifest.app:
+        raise Refused(Code.WRONG_APP, f"{found.path} is a bundle of {manifest.app}, not of {named}")
+    if manifest.expires <= time.time() * 1000:
+        when = moment(format_timestamp(manifest.expires))
+        raise Refused(Code.EXPIRED, f"{found.path} has expired", why=f"on {when} UTC", hint="Pack it again")
+    return manifest.app
 
 
 def _created(before: SignedChannel | None) -> list[int]:

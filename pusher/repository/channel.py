@@ -25,7 +25,8 @@ from pusher.wire.channel import (
 )
 
 _DAY_MS = 24 * 3600 * 1000
-_AHEAD_MOST_MS = 5 * 60 * 1000
+AHEAD_MOST_MS = 5 * 60 * 1000
+"""So far ahead of a clock a time may be that somebody has signed: hosts accept as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Channels:
                 hint=f"Was the repository restored from a backup? Then remove {self._file(app, channel)}",
             )
         # Anybody may have signed it: what is remembered of a far future would lock out the true ones.
-        if document.created <= self._now() + _AHEAD_MOST_MS:
+        if document.created <= self._now() + AHEAD_MOST_MS:
             self._remember(document)
         return SignedChannel(document, found, signer)
 
@@ -110,7 +111,7 @@ class Channels:
         """
         now = self._now()
         created = now if before is None else max(now, before.document.created + 1)
-        if before is not None and created > now + _AHEAD_MOST_MS:
+        if before is not None and created > now + AHEAD_MOST_MS:
             by = f"by {before.signer.key_type} {before.signer.fingerprint}"
             raise Refused(
                 Code.FROM_THE_FUTURE,

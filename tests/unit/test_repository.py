@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pusher.bundle.archive import write_bundle
 from pusher.bundle.sign import sign
 from pusher.errors import Usage
 from pusher.repository.address import open_repository
@@ -22,6 +24,7 @@ from pusher.repository.store import Found
 from pusher.wire import Refused
 from pusher.wire.channel import CHANNEL_NAMESPACE, Channel, join_signed, object_name, split_signed
 from tests.host import make_key
+from tests.publishing import Publisher
 from tests.unit.scripted_agent import Run
 
 REPO = "repo"
@@ -366,6 +369,41 @@ def test_a_document_of_somebody_else_does_not_keep_the_true_one_from_being_read(
     assert "by ssh-ed25519 SHA256:" in said
     file.write_bytes(content)
     assert pusher("channel", "renew", "--repository", REPO) == 0
+
+
+def test_a_list_that_somebody_wrote_gets_no_signature_for_the_far_future(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    file, before = repository_path(repository) / "releases/flask-demo.json", document(repository)
+    content = file.read_bytes()
+    file.write_bytes(re.sub(rb'"created":"20', b'"created":"21', content))
+    assert pusher("publish", "v2", "--to", REPO) == 4
+    assert "from the future" in capsys.readouterr().err
+    assert document(repository) == before
+    file.write_bytes(content)
+    assert pusher("publish", "v2", "--to", REPO) == 0
+
+
+def test_a_bundle_that_has_expired_is_not_published(
+    pusher: Run, repository: Folder, project: Path, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past = int(time.time() * 1000) - 1
+    publisher = Publisher(project / REPO, key=key)
+    _, signed, tree = publisher.signed({"app.py": "v1"}, "v1", created=past - 1000, expires=past)
+    (project / "old.tar.zst").write_bytes(b"".join(write_bundle(signed, tree.contents())))
+    assert pusher("publish", "old.tar.zst", "--to", REPO) == 4
+    assert "has expired" in capsys.readouterr().err
+    assert not repository_path(repository).exists()
+
+
+def test_a_bundle_of_another_app_than_the_one_that_is_named_is_not_published(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("pack", "v1", "-o", "v1.tar.zst") == 0
+    assert pusher("publish", "v1.tar.zst", "--to", REPO, "--app", "other") == 4
+    assert "is a bundle of flask-demo" in capsys.readouterr().err
+    assert not repository_path(repository).exists()
 
 
 def test_a_channel_that_is_new_is_said_to_be(
