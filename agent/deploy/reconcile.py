@@ -27,10 +27,14 @@ async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journ
 
     No deployment may be unfinished. An adopted release counts as a candidate, which only a rollback by name
     reaches; if it is live, it has shown that it is good. Raises: Failed, if the folder of releases is missing
-    although the journal knows some.
+    although the journal knows some; or, when all else is done, for a tree that cannot be deleted.
     """
+    undeleted = []
     for half_built in await asyncio.to_thread(store.unfinished):
-        await asyncio.to_thread(disk.discard, half_built, op="reconcile.discard")
+        try:
+            await asyncio.to_thread(disk.discard, half_built, op="reconcile.discard")
+        except Failed as problem:
+            undeleted.append(problem)
     known = {one.id for one in await journal.releases(app)}
     if known and not await asyncio.to_thread(os.path.isdir, store.layout.releases):
         raise Failed(
@@ -61,6 +65,8 @@ async def reconcile(app: str, *, store: ReleaseStore, disk: Disk, journal: Journ
         await journal.forget(app, gone)
     if live is not None and (venv := found[live].venv if live in found else ""):
         await asyncio.to_thread(disk.flip, store.layout.shared_venv, live_venv_target(venv), op="reconcile.venv")
+    if undeleted:
+        raise undeleted[0]
 
 
 def _add(store: ReleaseStore, live: str, disk: Disk) -> None:

@@ -29,17 +29,23 @@ class Retention:
     async def delete_surplus(self, *, live: str | None, previous: str | None = None) -> None:
         """Delete the releases that retention does not keep; `previous` was live until now.
 
-        Raises: Failed; the rest goes the next time. Refused, if it is unknown where a rollback would go: then
-        nothing is deleted.
+        Raises: Failed, for the first that cannot be deleted, when the others are; it is tried again the next time.
+        Refused, if it is unknown where a rollback would go: then nothing is deleted.
         """
         layout = self.store.layout
         releases = await self.journal.releases(self.app)
         targets = rollback_targets(releases, live=live)
         _, revoked = await asyncio.to_thread(self.revocations.until_allowed, targets, sure=True)
+        problems = []
         for one in surplus(releases, live=live, keep=self.keep, revoked=revoked, previous=previous):
             path, trash = layout.release(one.id), layout.trash(one.id)
-            await asyncio.to_thread(self.disk.remove, path, trash=trash, op="cleanup.release")
-            await self.journal.forget(self.app, one.id)
+            try:
+                await asyncio.to_thread(self.disk.remove, path, trash=trash, op="cleanup.release")
+                await self.journal.forget(self.app, one.id)
+            except Failed as problem:
+                problems.append(problem)  # what only root can delete must not keep all others for ever
+        if problems:
+            raise problems[0]
 
     async def make_room(self, *, size: int, files: int) -> None:
         """Delete the surplus now, if a release of so many bytes and files would not fit. Raises: Failed, Refused.

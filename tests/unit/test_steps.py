@@ -348,6 +348,31 @@ async def test_cleanup_deletes_what_retention_does_not_keep_and_keeps_venvs_that
     await step.undo(attempt(), app.lines.append)
 
 
+async def test_one_release_that_cannot_be_deleted_keeps_no_other_and_no_venv(app: App) -> None:
+    """As where root ran Python in a release, and left a folder that only root can empty."""
+
+    class Rooted(Disk):
+        def remove(self, path: Path, *, trash: Path, op: str) -> None:
+            if path.name == V0:
+                raise Failed(Code.DISK_ERROR, f"Could not delete {trash}", why="Permission denied")
+            super().remove(path, trash=trash, op=op)
+
+    live, previous = "20261123020057Z", V2
+    for release in (V0, V1, previous, live):
+        await asyncio.to_thread(app.release, release, f"v{release}")
+    known = [Release(id=one, version="v", standing=Standing.GOOD, created=1) for one in (V0, V1, previous, live)]
+    await app.journal.adopt("app", known)
+    app.layout.staging.mkdir()
+    venvs = ScriptedVenvs(app.layout)
+    retention = Retention("app", 1, app.store, Rooted(), app.journal, app.revocations)
+    step = Cleanup(app.store, retention, cast("Venvs", venvs), app.journal)
+    with pytest.raises(Failed, match="Could not delete"):
+        await step.do(replace(attempt(), release=live, previous=previous), Inputs(), app.lines.append)
+    assert sorted(os.listdir(app.layout.releases)) == [V0, previous, live]
+    assert [one.id for one in await app.journal.releases("app")] == [V0, previous, live]
+    assert venvs.pruned
+
+
 # --- preflight
 
 

@@ -25,11 +25,13 @@ class Cleanup:
     journal: Journal
 
     async def do(self, attempt: Attempt, inputs: Inputs, line: Lines) -> None:
-        await self.retention.delete_surplus(live=attempt.release, previous=attempt.previous)
-        # Journal and disk both: if a link cannot be read just now, the journal still knows its venv.
-        known = {one.venv for one in await self.journal.releases(attempt.app)}
-        await asyncio.to_thread(self.venvs.prune, known | await asyncio.to_thread(self.store.venvs))
-        await self.journal.trim(attempt.app)
+        try:
+            await self.retention.delete_surplus(live=attempt.release, previous=attempt.previous)
+        finally:
+            # Journal and disk both: if a link cannot be read just now, the journal still knows its venv.
+            known = {one.venv for one in await self.journal.releases(attempt.app)}
+            await asyncio.to_thread(self.venvs.prune, known | await asyncio.to_thread(self.store.venvs))
+            await self.journal.trim(attempt.app)
 
     async def undo(self, attempt: Attempt, line: Lines) -> None:
         return
