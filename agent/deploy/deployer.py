@@ -176,7 +176,7 @@ class Deployer:
         manifest = verified.manifest
         self._lock.acquire(by=request.by, doing=f"deploying {manifest.version}")
         try:
-            await self._recovery.close_ended()
+            await self._recovery.make_way()
             parts = await self._in_force.read(holding=True)
             async with self._asked() as ready:
                 await parts.admission.check(verified, retry=await self._tried(verified))
@@ -203,7 +203,7 @@ class Deployer:
     async def _roll_back(self, request: Rollback) -> Deployment:
         self._lock.acquire(by=request.by, doing="rolling back")
         try:
-            await self._recovery.close_ended()
+            await self._recovery.make_way()
             if request.leaving is not None:
                 await rollback.check_live(self._app, request.leaving, store=self._store)
             parts, unread = await self._parts_for_rollback()

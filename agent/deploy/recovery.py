@@ -59,6 +59,7 @@ class AppRecovery:
         self._not_recovered = ""
         self._not_started = ""
         self._retrying: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
 
     @property
     def trouble(self) -> str:
@@ -84,12 +85,16 @@ class AppRecovery:
         if not await self._ensure_running():
             self._retrying = asyncio.create_task(self._retry(), name=f"start {self._app}")
 
-    async def close_ended(self) -> None:
-        """Write down the end of deployments that ended while the journal could not be written.
+    async def make_way(self) -> None:
+        """Let what is left from before come to its end: a deployment begins, and its caller holds the lock.
 
-        This comes before anything else begins. A later start would take such a deployment for interrupted, and
-        undo it over what went live since. Raises: Failed, while the journal still cannot be written.
+        A retry that is under way ends first: it would start what was live when it began. Then the end of
+        deployments that ended while the journal could not be written is written down. A later start would take
+        such a deployment for interrupted, and undo it over what went live since. Raises: Failed, while the journal
+        still cannot be written.
         """
+        async with self._starting:
+            pass  # with the lock of the app held, no other begins
         for record in await self._journal.unfinished(self._app):
             await self._close(record)
 
@@ -173,5 +178,6 @@ class AppRecovery:
         pauses = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while True:
             await self._clock.sleep(pauses.next())
-            if not self._lock.held and await self._ensure_running():
-                return
+            async with self._starting:
+                if not self._lock.held and await self._ensure_running():
+                    return

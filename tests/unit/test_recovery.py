@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from agent.core.layout import AppLayout
+from agent.core.releases import Release, Standing
 from agent.deploy.executor import Executor
 from agent.deploy.lock import DeploymentLock
 from agent.deploy.recovery import AppRecovery
@@ -63,6 +64,26 @@ class Failing:
             self.times -= 1
             raise Failed(Code.SERVICE_FAILED, "It did not start")
         self.started.set()
+
+
+class Slow(Failing):
+    """A service that fails once; systemd is slow to say whether the app is wanted the next time."""
+
+    def __init__(self) -> None:
+        super().__init__(times=1)
+        self.asked, self.says, self.restarts = asyncio.Event(), asyncio.Event(), list[str]()
+        self.questions = 0
+
+    async def wanted(self) -> bool:
+        self.questions += 1
+        if self.questions == 2:
+            self.asked.set()
+            await self.says.wait()
+        return True
+
+    async def restart(self, placed: Any) -> None:
+        self.restarts.append(placed.release)
+        await super().restart(placed)
 
 
 class Worn(Disk):
@@ -145,3 +166,32 @@ async def test_a_running_app_does_not_hide_that_something_else_is_wrong(
     assert one.trouble.startswith(f"Could not delete {store.layout.staging}/half-built")
     one.went_live()
     assert one.trouble == ""
+
+
+async def test_what_cannot_be_deleted_does_not_keep_the_rest_from_being_reconciled(
+    store: ReleaseStore, journal: Journal
+) -> None:
+    (store.layout.staging / "half-built").mkdir(parents=True)
+    lost = Release(id="20261122000000Z", version="v0", standing=Standing.GOOD, created=1)
+    await journal.adopt("app", [lost])
+    one = recovery(store, journal, Failing(times=0), disk=Worn())
+    await one.recover()
+    assert one.trouble.startswith(f"Could not delete {store.layout.staging}/half-built")
+    assert await journal.releases("app") == []
+
+
+async def test_a_retry_that_has_begun_ends_before_a_deployment_begins(
+    store: ReleaseStore, journal: Journal
+) -> None:
+    """It would start what was live when it began, beside what the deployment makes live."""
+    service, lock = Slow(), DeploymentLock("app")
+    lock.acquire(by="alice", doing="deploying v2")  # the clock releases it at the third pause
+    one = recovery(store, journal, service, lock=lock)
+    await one.recover()
+    await service.asked.wait()
+    lock.acquire(by="alice", doing="deploying v2")
+    asyncio.get_running_loop().call_later(0.05, service.says.set)
+    async with asyncio.timeout(20):
+        await one.make_way()
+    assert service.restarts == [RELEASE, RELEASE], "it has ended, and did not begin later"
+    assert service.started.is_set()
