@@ -194,6 +194,6 @@ async def recorded(record: Record, *, journal: Journal, clock: Clock) -> Deploym
         # The history drops old events; how the deployment ended stays.
         problem = {"problem": record.problem} if record.problem else {}
         facts = {**deployment.summary(), "outcome": record.phase.value}
-        deployment.happened(Happened.FINISHED, **facts, ms=record.finished - record.started, **problem)
+        deployment.happened(Happened.FINISHED, **facts, ms=record.ms, **problem)
     deployment.mark_consumed()
     return deployment

@@ -291,7 +291,7 @@ def _deployment(record: Record) -> dict[str, Any]:
         "outcome": record.phase.value if record.finished is not None else None,
         "by": attempt.by,
         "started": format_timestamp(record.started),
-        "ms": None if record.finished is None else record.finished - record.started,
+        "ms": record.ms,
     }
     if record.problem:
         members["problem"] = record.problem

@@ -70,6 +70,15 @@ async def test_a_deploy_adds_a_candidate_and_moves_the_newest_accepted_time(jour
     ]
 
 
+async def test_a_deployment_takes_no_negative_time_when_the_clock_is_set_back_meanwhile(journal):
+    await begin(journal, attempt())
+    (record,) = await journal.history("flask-demo", most=1)
+    assert record.ms is None
+    await journal.finish(attempt(), Phase.DONE, now=NOW - 3_600_000, problem=None)
+    (record,) = await journal.history("flask-demo", most=1)
+    assert record.ms == 0
+
+
 async def test_a_rollback_adds_no_release_and_does_not_touch_the_newest_accepted_time(journal):
     await journal.begin(attempt(kind=Kind.ROLLBACK), manifest="", created=0, now=NOW)
     assert await journal.releases("flask-demo") == []

@@ -39,6 +39,11 @@ class Record:
     finished: int | None
     problem: dict[str, Any] | None
 
+    @property
+    def ms(self) -> int | None:
+        """How long it took; None while it runs, 0 if the clock was set back meanwhile."""
+        return None if self.finished is None else max(0, self.finished - self.started)
+
 
 def begin(db: sqlite3.Connection, attempt: Attempt, *, manifest: str, now: int) -> None:
     """Add a deployment, in the transaction that is open."""
