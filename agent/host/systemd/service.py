@@ -137,8 +137,8 @@ class Systemd:
     async def restart(self, placed: Placed) -> UnitMain:
         async with self._lock:
             self._stop_watching()
-            await asyncio.to_thread(write_start_record, self._start_record, placed.release)
             try:
+                await asyncio.to_thread(write_start_record, self._start_record, placed.release)
                 main = self._main(placed, await self._change_over(placed))
             except Problem:
                 self._watch()  # the release before may still run: the caller checks that
