@@ -53,6 +53,13 @@ def test_a_key_that_is_like_no_other_gets_the_list():
     assert "listen" in refusal("zzzzzz = 1").hint
 
 
+@pytest.mark.parametrize("text", ["[dependencies]\nindex_url", '[[dependencies.indexes]]\nname = "own"\nurl'])
+def test_an_index_whose_address_cannot_be_read_is_refused(text):
+    problem = refusal(f'{text} = "https://[::1/simple"')
+    assert "'https://[::1/simple'" in problem.what
+    assert "Invalid IPv6 URL" in problem.why
+
+
 def test_a_wrong_type_is_not_converted():
     problem = refusal('keep_releases = "5"')
     assert "'keep_releases' is '5'" in problem.what

@@ -174,6 +174,8 @@ def test_a_wheel_counts_only_where_it_fits_and_its_package_is_needed():
         (HEAD + "requires-python = 3\npackages = []", "3 is not a text"),
         ("a = " + "[" * 100_000, "recursion"),
         ("a." * 100_000 + "a = 1", f"more than {DOTS_MOST} dots"),
+        ("lock-version = " + "9" * 5_000, "4300 digits"),
+        ("lock-version = 0x" + "f" * 9_000, "more than 1,000 digits"),
         ("packages = nothing", "Invalid value"),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ from agent.core.config.values import (
     HeaderValue,
     HttpStatus,
     IndexName,
+    IndexUrl,
     LabelName,
     ListenAddress,
     NotEmpty,
@@ -59,7 +60,7 @@ class Index(Table):
     """
 
     name: IndexName
-    url: str = Field(pattern=r"^https?://\S+$")
+    url: IndexUrl = Field(pattern=r"^https?://\S+$")
     packages: list[PackageName] = []
 
 
@@ -68,7 +69,7 @@ class Dependencies(Table):
 
     requirements: SharedPath = "requirements.txt"
     python: PythonSetting = ""
-    index_url: str = ""
+    index_url: IndexUrl = ""
     indexes: list[Index] = []
     credentials_file: str = ""
     find_links: list[str] = []

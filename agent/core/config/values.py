@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -124,6 +125,17 @@ def _window(text: str) -> str:
 
 
 Window = Annotated[str, AfterValidator(_window)]
+
+
+def _index_url(address: str) -> str:
+    try:
+        urlsplit(address)
+    except ValueError as error:
+        raise ValueError(f'an address like "https://packages.example.com/simple" is needed: {error}') from error
+    return address
+
+
+IndexUrl = Annotated[str, AfterValidator(_index_url)]
 
 
 def _repository(address: str) -> str:
