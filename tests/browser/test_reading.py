@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 
 from agent.doors.http.server import HttpDoor
-from pusher.wire import Code, Happened, LogLine, Refused
-from tests.browser.browser import NARROW, Browser
+from pusher.wire import Code, Happened, LogLine, Refused, format_timestamp
+from tests.browser.browser import FAST, NARROW, Browser
 from tests.deploy.simulated_agent import TIME, SimulatedApp, SimulatedDeployment, opened, until
 
-FAST = "const late = window.setTimeout; window.setTimeout = (f, ms, ...a) => late(f, ms / 50, ...a);"
-"""What the page does in a minute, it does in about a second."""
 COUNTED = """
 window.listeners = 0;
 const add = EventTarget.prototype.addEventListener, remove = EventTarget.prototype.removeEventListener;
@@ -223,6 +221,21 @@ async def test_a_long_reason_is_shown_shortly_and_whole_to_who_opens_it(browser:
             assert await browser.run("return document.querySelector('#live details').open")
             await browser.resize(*NARROW)
             assert await browser.run("return document.documentElement.scrollWidth") <= NARROW[0]
+
+
+async def test_a_reason_of_ten_thousand_letters_without_a_space_widens_no_table(browser: Browser):
+    async with opened("shop", drain_s=0.1) as (door, agent):
+        row = {"deployment": "shop-1", "kind": "deploy", "version": "v2", "release": "R", "outcome": "failed"}
+        row |= {"by": "alice", "started": format_timestamp(TIME), "ms": 5, "problem": {"title": 10_000 * "x"}}
+
+        async def releases() -> dict[str, Any]:
+            return {"releases": [], "deployments": [row]}
+
+        agent.apps["shop"].releases = releases  # type: ignore[method-assign]
+        await browser.open(f"http://{door.address}/")
+        await browser.says("xxx", "#history")
+        table = "document.querySelector('#history .table')"
+        assert await browser.run(f"return {table}.scrollWidth <= {table}.clientWidth")
 
 
 async def test_an_app_that_root_adds_appears_on_the_page(fast: Browser):

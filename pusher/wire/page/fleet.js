@@ -1,5 +1,5 @@
-// A fleet, from the reports in its repository: how many hosts stand where, the release that spreads, its waves, and
-// by name the hosts of which a person should know.
+// A fleet, from the reports in its repository: how many hosts stand where, what spreads in waves, and by name
+// those of which a person should know.
 
 import {ask, rest, seen, told} from "./api.js";
 import {drawProblem} from "./app.js";

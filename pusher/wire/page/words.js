@@ -23,7 +23,7 @@ export function age(when, host = clocks.looked) {
   return el("time", {datetime: iso, title: iso.replace("T", " ").replace(/\.\d+Z/, " UTC"), "data-host": host}, aged(at, host));
 }
 
-/** A number of things: `1 host`, `1,000 hosts`. */
+/** `1 host`, `1,000 hosts`. */
 export const many = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
 
 /** How many hosts there are, and are not well. */
