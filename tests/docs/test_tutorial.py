@@ -1,7 +1,6 @@
 """docs/tutorial/first-releases.md, typed as it stands there: every command works, and says what the page shows."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -10,27 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.documents import REPOSITORY, blocks
+from tests.docs.documents import REPOSITORY
+from tests.docs.transcripts import steps, unseen
 from tests.ports import free_port
 
 FOLDER = "/tmp/first-releases"
 SET_UP = "make venv\nsource .venv/bin/activate\n"
-VOLATILE = (
-    (r"\b\d+(?:\.\d+)? m?s\b", "SOME TIME"),
-    (r"\S+ \(uid \d+\)", "SOMEBODY"),
-    (r"\b\d{14}Z|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "A MOMENT"),
-    (r"\bnow\b|\b\d+ min ago", "AN AGE"),
-    (r"\s+", " "),
-)
-"""What differs from run to run."""
-
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(240)]
-
-
-def stable(line: str) -> str:
-    for pattern, word in VOLATILE:
-        line = re.sub(pattern, word, line)
-    return line.strip()
 
 
 def typed(commands: list[str], *, checkout: Path, end: str) -> list[tuple[str, int]]:
@@ -64,13 +49,8 @@ def test_the_tutorial_works_as_it_is_written(tmp_path: Path, uv_cache: Path, fla
     for ours, theirs in ((str(folder), FOLDER), (str(free_port()), "9000"), (str(free_port()), "8000")):
         assert theirs in text
         text = text.replace(theirs, ours)
-    found = blocks(text)
-    assert found[0] == ("", SET_UP)
-    shown = [
-        (block, found[at][1] if at < len(found) and found[at][0] == "text" else "")
-        for at, (language, block) in enumerate(found[1:], 2)
-        if not language
-    ]
+    (set_up, _), *shown = steps(text)
+    assert set_up == SET_UP
     # The wheels are in the agent's cache: tests download them once.
     shown.insert(1, (f"mkdir -p root/var/cache && cp -r {uv_cache} root/var/cache/pusher-agent\n", ""))
 
@@ -79,9 +59,7 @@ def test_the_tutorial_works_as_it_is_written(tmp_path: Path, uv_cache: Path, fla
     assert len(said) == len(shown), said[-1:]
     for (command, lines), (output, code) in zip(shown, said, strict=True):
         assert code == 0, f"{command}\n{output}"
-        seen = stable(output)
-        for line in lines.splitlines():
-            assert stable(line) in seen, f"{command}\n{output}"
+        assert not unseen(lines, output), f"{command}\n{output}"
     assert not folder.exists()
     commands = sum(len(command.replace("\\\n", "").splitlines()) for command, _ in shown) - 1
     assert commands <= 50  # a person types for ten minutes, and reads

@@ -1,17 +1,23 @@
-"""The way from a bare server to v3 and back, taken from docs/how-to/operating.md and typed as it stands there."""
+"""The ways from a bare server to v3 and back, typed as they stand in docs/how-to/operating.md, and in
+docs/tutorial/atelier.md, to its clean-up.
+"""
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from tests.docs.documents import blocks
+from tests.docs.transcripts import steps, unseen
 from tests.system.machine import machine
-from tests.system.server import REPOSITORY, Server, binds, prepare
+from tests.system.server import APP, REPOSITORY, Server, binds, prepare
 from tests.system.ssh import Ssh
 
 USER = "deploy"
@@ -21,12 +27,11 @@ exec /usr/bin/{name} -F {config} "$@"
 """
 
 
-def blocks(heading: str) -> list[str]:
-    """The indented commands of a section of the guide, a block each."""
+def section(heading: str) -> list[str]:
+    """The commands of a section of the guide, a block each."""
     text = (REPOSITORY / "docs/how-to/operating.md").read_text()
-    section = re.split(r"^## ", text, flags=re.M)
-    found = next(one for one in section if one.startswith(heading))
-    return re.findall(r"^```\n(.*?)^```$", found, re.M | re.S)
+    found = next(one for one in re.split(r"^## ", text, flags=re.M) if one.startswith(heading))
+    return [block for block, _ in steps(found)]
 
 
 class Workstation:
@@ -52,7 +57,11 @@ class Workstation:
             "PATH": path,
         }
 
-    def type(self, commands: str) -> str:
+    def type_on(self, name: str, commands: str) -> str:
+        """Type a block of commands on a server, and say yes to what they ask; what they say."""
+        return self.type(f"ssh {name} {shlex.quote(f'bash -ec {shlex.quote(commands)}')}", answers="y\n" * 9)
+
+    def type(self, commands: str, *, answers: str = "") -> str:
         """Type a block of commands; what they say."""
         done = subprocess.run(
             ("bash", "-e", "-o", "pipefail", "-c", commands),
@@ -61,48 +70,111 @@ class Workstation:
             capture_output=True,
             text=True,
             timeout=120,
-            stdin=subprocess.DEVNULL,
+            input=answers,
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
         return done.stdout
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory, package: Path, uv_cache: Path) -> Iterator[Server]:
+def host(tmp_path_factory: pytest.TempPathFactory, package: Path, uv_cache: Path) -> Iterator[Server]:
     """A server with Debian, and a user who may use sudo."""
     folder = tmp_path_factory.mktemp("guide")
-    with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as host:
-        host.run("useradd", "--create-home", "--shell", "/bin/bash", USER)
-        (host.root / "etc/sudoers.d").mkdir(exist_ok=True)
-        (host.root / "etc/sudoers.d/deploy").write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
-        yield Server(host, folder=folder, uv_cache=uv_cache, package=package)
+    with machine(folder / "web1", "web1", prepare=prepare, options=binds()) as found:
+        found.run("useradd", "--create-home", "--shell", "/bin/bash", USER)
+        (found.root / "etc/sudoers.d").mkdir(exist_ok=True)
+        (found.root / "etc/sudoers.d/deploy").write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
+        yield Server(found, folder=folder, uv_cache=uv_cache, package=package)
 
 
-def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(
-    bare: Server, package: Path, flask_venv: Path, tmp_path: Path
-) -> None:
-    build, install, deploy, workshop = blocks("From a bare server")
-    typed = sum(len(block.splitlines()) for block in (build, install, deploy, workshop))
-    assert typed <= 15  # as many as a person types from a bare server to v3 and back, twice
-    began = time.monotonic()
-    (tmp_path / "ssh").mkdir()
-    ssh = Ssh(tmp_path / "ssh")
-    ssh.open(bare.machine, users=(USER,))
-    workstation = Workstation(tmp_path, ssh, package)
+class Begun(NamedTuple):
+    """A server on which the agent was installed as the guide says it."""
 
+    server: Server
+    workstation: Workstation
+    before: str
+    """What `traces` found when there was nothing of ours."""
+    typed: list[str]
+    said: str
+    took_s: float
+
+
+@pytest.fixture(scope="module")
+def begun(host: Server, package: Path, flask_venv: Path, tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    """What both ways begin with, typed once: to install the package takes longer than all that follows."""
+    folder = tmp_path_factory.mktemp("workstation")
+    (folder / "ssh").mkdir()
+    ssh = Ssh(folder / "ssh")
+    ssh.open(host.machine, users=(USER,))
+    workstation = Workstation(folder, ssh, package)
+    before, began = traces(host), time.monotonic()
+    build, install, *_ = section("From a bare server")
     # The package has been built, and wheels that the host would download are in its cache: it has no way out.
     first, copied = build.splitlines()
     assert first == "make deb"
     workstation.type(copied)
-    workstation.type(f"ssh web1 bash -e <<'END'\n{install}END\n")
-    bare.fill_cache()
+    said = workstation.type_on("web1", install)
+    host.fill_cache()
+    return Begun(host, workstation, before, [build, install], said, time.monotonic() - began)
 
+
+def test_the_workshop_in_french_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(begun: Begun) -> None:
+    text = (REPOSITORY / "docs/tutorial/atelier.md").read_text()
+    [settings] = [block for language, block in blocks(text) if language == "toml"]
+    (set_up, _), (build, _), (install, installed), *rest, _ = steps(text)
+    assert set_up == "make venv\nsource .venv/bin/activate\n"
+    assert [build, install] == begun.typed
+    assert not unseen(installed, begun.said), begun.said
+    (begun.workstation.checkout / "pusher.toml").write_text(settings)
+    for commands, shown in rest:
+        here = commands.startswith("pusher ")
+        said = begun.workstation.type(commands) if here else begun.workstation.type_on("web1", commands)
+        assert not unseen(shown, said), f"{commands}\n{said}"
+    assert begun.server.version() == "v3"
+
+
+def test_the_guide_leads_from_a_bare_server_to_v3_and_back_as_it_is_written(begun: Begun) -> None:
+    server, workstation = begun.server, begun.workstation
+    _, _, deploy, workshop = whole = section("From a bare server")
+    typed = sum(len(block.splitlines()) for block in whole)
+    assert typed <= 15  # as many as a person types from a bare server to v3 and back, twice
+    began = time.monotonic()
     assert workstation.type(deploy).count(" is live on web1") == 4
-    assert bare.version() == "v2"
-    said = workstation.type(f"ssh web1 bash -e <<'END'\n{workshop}END\n")
+    assert server.version() == "v2"
+    said = workstation.type_on("web1", workshop)
     assert "current -> ./releases/" in said
     assert "active (running)" in said
     assert "0.0.0.0:8000" in said
     assert '{"version":"v2"}' in said
-    assert bare.version() == "v1"
-    print(f"\nfrom a bare server to v3 and back: {typed} commands, {time.monotonic() - began:.0f} s")
+    assert server.version() == "v1"
+    took_s = begun.took_s + time.monotonic() - began
+    print(f"\nfrom a bare server to v3 and back: {typed} commands, {took_s:.0f} s")
+
+
+def test_the_last_words_of_the_workshop_in_french_leave_nothing_on_the_server(begun: Begun) -> None:
+    *_, (commands, shown) = steps((REPOSITORY / "docs/tutorial/atelier.md").read_text())
+    said = begun.workstation.type_on("web1", commands)
+    assert not unseen(shown, said), said
+    assert traces(begun.server) == begun.before
+
+
+def traces(server: Server) -> str:
+    """What there is of ours on a server: files, units, users and groups."""
+    files = (
+        "find",
+        "/etc",
+        "/opt",
+        "/run",
+        "/usr",
+        "/var",
+        "(",
+        "-name",
+        "*pusher*",
+        "-o",
+        "-name",
+        f"*{APP}*",
+        ")",
+    )
+    found = [server.machine.says(*files, "-not", "-path", "*/dist-packages/*", "-not", "-path", "/var/log/*")]
+    found += [server.machine.says("grep", "-E", f"pusher|{APP}", f"/etc/{name}") for name in ("passwd", "group")]
+    return "\n".join(found)
