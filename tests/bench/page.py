@@ -6,31 +6,28 @@ import os
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent.core.phases import Phase
 from agent.core.plan import Attempt, Kind
 from agent.host.storage.journal import Journal
-from pusher.fleet.inventory import adopt
 from pusher.wire import Code, Failed
-from pusher.wire.channel import Rollout, report_name
+from pusher.wire.channel import Rollout
 from pusher.wire.page import AGENT_FILES, AGENT_START, DASHBOARD_FILES, DASHBOARD_START
-from pusher.wire.report import Named
 from tests.browser.browser import Browser, browsing
 from tests.browser.dashboards import dashboard
+from tests.browser.fleets import Fleet
 from tests.browser.pictures import FIRST, PAGE, ready
 from tests.deploy.simulated_agent import opened
 from tests.host import APP, Host, make_key, running, wsgi
 from tests.publishing import Publisher
-from tests.reporting import Reporting
 
 ROUNDS = 5
 ROWS = 10_000
 WATCHED = 50
+REST_S = 30
 
 
 async def main() -> int:
@@ -124,38 +121,40 @@ async def many_hosts(browser: Browser, folder: Path) -> None:
 
 
 async def a_fleet(browser: Browser, folder: Path, *, hosts: int) -> None:
-    """A fleet, from its reports."""
+    """A fleet, from its reports: seen, at rest, and when all of them report anew."""
     await asyncio.to_thread(make_key, folder / "key")
-    publisher = await asyncio.to_thread(partial(Publisher, folder / "repo", key=folder / "key"))
-    await asyncio.to_thread(publisher.trust, folder / "signers")
-    target = await asyncio.to_thread(publisher.put, {"app.py": ""}, "v5")
-    await asyncio.to_thread(partial(publisher.name, target, rollout=Rollout(waves=(1, 10, 100), open=2)))
-    await asyncio.to_thread(report, folder, publisher, Named(target.release.manifest, "v5"), hosts)
-    words = ("--repository", str(publisher.folder), "--signers", str(folder / "signers"), "--app", APP)
-    async with dashboard(*words, home=folder) as run:
+    fleet = await asyncio.to_thread(begun, folder, hosts)
+    async with dashboard(*fleet.words, home=folder) as run:
         began = time.monotonic()
         await browser.open(run.address)
         await browser.says(f"{hosts:,} hosts", "#fleet", within_s=120)
         print(f"a fleet of {hosts:,} shown after {time.monotonic() - began:.2f} s")
+        before = processor_s(run.process.pid)
+        await asyncio.sleep(REST_S)
+        busy = (processor_s(run.process.pid) - before) / REST_S
+        print(f"a look at it takes {100 * busy:.1f} % of a core of the machine that serves the page")
+        live = {"state": "current", "live": fleet.wanted}
+        await asyncio.to_thread(fleet.report, {f"web{at:05}": live for at in range(hosts)})
+        began = time.monotonic()
+        await browser.says(f"current {hosts:,} on v2", "#fleet", within_s=120)
+        print(f"{hosts:,} new reports shown after {time.monotonic() - began:.2f} s")
 
 
-def report(folder: Path, publisher: Publisher, wanted: Named, hosts: int) -> None:
-    """Let every host say how it stands; each hundredth has failed. Blocking."""
-    (folder / "hosts").mkdir()
+def begun(folder: Path, hosts: int) -> Fleet:
+    """A fleet that has reported; each hundredth host has failed. Blocking."""
+    publisher = Publisher(folder / "repo", key=folder / "key")
+    fleet = Fleet(folder, publisher, Rollout(waves=(1, 10, 100), open=2))
+    names = [f"web{at:05}" for at in range(hosts)]
+    fleet.adopt(*names)
+    failed = {"state": "failed", "problem": {"title": "app:app does not import"}}
+    fleet.report({name: {"state": "waiting"} if at % 100 else failed for at, name in enumerate(names)})
+    return fleet
 
-    def one(at: int) -> str:
-        host = Reporting(folder / "hosts", f"web{at:05}")
-        members: dict[str, Any] = {"state": "current" if at % 3 else "waiting"}
-        if at % 100 == 0:
-            members = {"state": "failed", "problem": {"title": "app:app does not import"}}
-        path = publisher.folder / report_name(APP, host.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(host.signed(wanted=wanted, attempt=1, live=wanted, **members))
-        return host.identity.public()
 
-    with ThreadPoolExecutor(4) as pool:
-        for public in pool.map(one, range(hosts)):
-            adopt(folder / "fleet.allowed", public)
+def processor_s(pid: int) -> float:
+    """What a process has had of the processors until now."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":
