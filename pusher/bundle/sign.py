@@ -37,15 +37,17 @@ def sign(
     key: str = "",
     environment: Mapping[str, str] | None = None,
     namespace: str = SIGNATURE_NAMESPACE,
+    agent_s: float = _DEADLINE_S,
 ) -> bytes:
     """The armored signature over exactly these bytes, by default as a release.
 
     `key` is the file of a private key, or of a public key whose private half an ssh-agent holds. If empty: the
     first key of the ssh-agent, else the first of ~/.ssh/id_*. May ask the user for a passphrase or a touch.
+    `agent_s` is how long the ssh-agent may take to list its keys.
     Raises: Usage, if there is no such key; Failed, if ssh-keygen does not sign.
     """
     environment = os.environ if environment is None else environment
-    with _key_file(key, environment) as file:
+    with _key_file(key, environment, agent_s=agent_s) as file:
         # Its standard error goes to the terminal: the user must see "touch your key" while it waits.
         done = _run(sign_argv(file, namespace=namespace), document, environment, stderr=None, deadline_s=None)
     if done.returncode != 0 or not done.stdout.startswith(_ARMOR[0].encode()):
@@ -170,13 +172,13 @@ def _hint(file: Path, environment: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _key_file(key: str, environment: Mapping[str, str]) -> Iterator[Path]:
+def _key_file(key: str, environment: Mapping[str, str], *, agent_s: float = _DEADLINE_S) -> Iterator[Path]:
     if key:
         if not os.access(key, os.R_OK):
             raise Usage(f"The key {key} cannot be read", hint=_HOW_TO_NAME_ONE)
         _check_key(Path(key))
         yield Path(key)
-    elif public := _first_of_agent(environment):
+    elif public := _first_of_agent(environment, agent_s):
         with _written(public, "key.pub") as file:
             yield file
     else:
@@ -199,11 +201,11 @@ def _check_key(file: Path) -> None:
     raise Usage(f"{file} is no private key", why="it is in no form that ssh-keygen writes", hint=_HOW_TO_NAME_ONE)
 
 
-def _first_of_agent(environment: Mapping[str, str]) -> bytes:
+def _first_of_agent(environment: Mapping[str, str], agent_s: float) -> bytes:
     """The first public key of the ssh-agent that can sign a bundle; empty if there is none."""
     if not environment.get("SSH_AUTH_SOCK"):
         return b""
-    listed = _run(("ssh-add", "-L"), b"", environment)
+    listed = _run(("ssh-add", "-L"), b"", environment, deadline_s=agent_s)
     if listed.returncode != 0:
         return b""
     return next((line for line in listed.stdout.splitlines(keepends=True) if line[:7] != b"ssh-dss"), b"")
@@ -238,6 +240,11 @@ def _run(
             timeout=deadline_s,
             check=False,
         )
+    except subprocess.TimeoutExpired as error:
+        # A forwarded ssh-agent, for example, whose connection is dead.
+        hint = "Name a key file with --key, or start an ssh-agent anew" if argv[0] == "ssh-add" else ""
+        why = f"it did not end within {deadline_s:g} s"
+        raise Usage(f"{argv[0]} does not answer", why=why, hint=hint) from error
     except OSError as error:
         hint = "Install the OpenSSH client (Debian: openssh-client)"
         raise Usage(f"{argv[0]} cannot be run", why=error.strerror or str(error), hint=hint) from error

@@ -29,8 +29,15 @@ def ring(address: str, app: str, channel: str, *, credentials: str = "") -> None
     url = f"{address.rstrip('/')}/ring/{app}/{channel}"
     try:
         request = urllib.request.Request(url, data=b"changed\n", method="POST")  # noqa: S310 - checked by settings
-        with urllib.request.urlopen(request, timeout=_DEADLINE_S) as response:  # noqa: S310
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=_DEADLINE_S) as response:
             response.read(1024)
     except (OSError, ValueError, urllib.error.URLError) as error:
         hint = "Hosts notice it at their next poll. Correct `bell` in pusher.toml"
         raise Unreachable(f"The bell {url} could not be rung", why=str(error), hint=hint) from error
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """An answer that leads elsewhere is an error: to follow it, the library would only read what is there."""
+
+    def redirect_request(self, *arguments: object, **others: object) -> None:
+        """None: it is not followed."""

@@ -15,8 +15,9 @@ import pytest
 
 from pusher.bundle.archive import write_bundle
 from pusher.bundle.sign import sign
-from pusher.errors import Usage
+from pusher.errors import Unreachable, Usage
 from pusher.repository.address import open_repository
+from pusher.repository.bell import ring
 from pusher.repository.channel import Channels
 from pusher.repository.folder import Folder
 from pusher.repository.releases import find_release, read_releases
@@ -24,6 +25,7 @@ from pusher.repository.store import Found
 from pusher.wire import Refused
 from pusher.wire.channel import CHANNEL_NAMESPACE, Channel, join_signed, object_name, split_signed
 from tests.host import make_key
+from tests.hostile.web_store import FaultyHandler, storing
 from tests.publishing import Publisher
 from tests.unit.scripted_agent import Run
 
@@ -404,6 +406,20 @@ def test_a_bundle_of_another_app_than_the_one_that_is_named_is_not_published(
     assert pusher("publish", "v1.tar.zst", "--to", REPO, "--app", "other") == 4
     assert "is a bundle of flask-demo" in capsys.readouterr().err
     assert not repository_path(repository).exists()
+
+
+def test_a_bell_that_leads_elsewhere_was_not_rung() -> None:
+    with storing() as there, storing() as here:
+        there.objects["/"] = b"a page"
+
+        class Redirecting(FaultyHandler):
+            def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
+                self.answer(301, headers={"Location": f"{there.address}/"})
+
+        here.RequestHandlerClass = Redirecting
+        with pytest.raises(Unreachable, match="could not be rung"):
+            ring(here.address, "flask-demo", "stable")
+        assert not there.asked
 
 
 def test_a_channel_that_is_new_is_said_to_be(

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -156,6 +157,14 @@ def test_without_any_key_the_error_says_how_to_make_one(no_agent: dict[str, str]
 def test_an_ssh_agent_that_is_gone_counts_as_none(no_agent: dict[str, str]) -> None:
     with pytest.raises(Usage, match="No key to sign with was found"):
         sign.sign(DOCUMENT, environment=no_agent | {"SSH_AUTH_SOCK": "/nonexistent"})
+
+
+def test_an_ssh_agent_that_does_not_answer_is_named(no_agent: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "agent"))
+        silent.listen()
+        with pytest.raises(Usage, match="ssh-add does not answer"):
+            sign.sign(DOCUMENT, environment=no_agent | {"SSH_AUTH_SOCK": str(tmp_path / "agent")}, agent_s=0.5)
 
 
 def test_a_passphrase_is_asked_for_by_ssh_askpass(no_agent: dict[str, str], tmp_path: Path) -> None:
