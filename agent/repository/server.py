@@ -47,6 +47,7 @@ _PIECE = 256 * 1024
 class _Watch:
     """A document that somebody waits for."""
 
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     waiters: int = 0
     task: asyncio.Task[None] | None = None
@@ -221,19 +222,21 @@ class RepositoryServer:
         if document is None:
             raise web.HTTPNotFound
         known = request.headers.get("If-None-Match", "")
-        with self._watched(document) as changed:
+        with self._watched(document) as watch:
+            # What changes before this is found here, and what changes afterwards by the watch.
+            await watch.begun.wait()
             found = await asyncio.to_thread(self._objects.stamp, document)
             if found == known or not found:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), self._bell_s)
+                    await asyncio.wait_for(watch.changed.wait(), self._bell_s)
                 found = await asyncio.to_thread(self._objects.stamp, document)
         if found == known or not found:
             return web.Response(status=304)
         return web.Response(text="changed\n", headers={"ETag": found, "Cache-Control": "no-cache"})
 
     @contextmanager
-    def _watched(self, document: str) -> Iterator[asyncio.Event]:
-        """Set when the document changes. It is watched while anybody waits for it.
+    def _watched(self, document: str) -> Iterator[_Watch]:
+        """The watch of a document, which is watched while anybody waits for it.
 
         Then it is forgotten: anybody may ask for any name.
         """
@@ -243,7 +246,7 @@ class RepositoryServer:
             watch.task = asyncio.create_task(self._watch(document, watch))
         watch.waiters += 1
         try:
-            yield watch.changed
+            yield watch
         finally:
             watch.waiters -= 1
             if not watch.waiters and watch.task is not None:
@@ -252,6 +255,7 @@ class RepositoryServer:
 
     async def _watch(self, document: str, watch: _Watch) -> None:
         before = await asyncio.to_thread(self._objects.stamp, document)
+        watch.begun.set()
         while True:
             await asyncio.sleep(self._check_s)
             if await asyncio.to_thread(self._objects.stamp, document) != before:

@@ -113,6 +113,29 @@ async def test_a_bell_waits_and_then_says_that_nothing_has_changed(publisher: Pu
             await mirror.bell("bells/no")
 
 
+async def test_no_change_gets_lost_while_a_question_for_the_bell_begins(tmp_path: Path) -> None:
+    class Changing(Objects):
+        """Whose document changes after it was first looked at."""
+
+        looks = 0
+
+        def stamp(self, name: str) -> str:
+            self.looks += 1
+            return '"first"' if self.looks == 1 else '"second"'
+
+    server = RepositoryServer(Changing(tmp_path), host="127.0.0.1", port=0, bell_s=60, check_s=0.01)
+    port = await server.start()
+    try:
+        async with (
+            asyncio.timeout(10),
+            aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+            session.get(f"/{BELL}", headers={"If-None-Match": '"first"'}) as answer,
+        ):
+            assert (answer.status, answer.headers["ETag"]) == (200, '"second"')
+    finally:
+        await server.stop()
+
+
 async def test_names_that_nobody_asks_for_any_more_are_forgotten(publisher: Publisher) -> None:
     server = RepositoryServer(Objects(publisher.folder), host="127.0.0.1", port=0, bell_s=0.05, check_s=0.01)
     port = await server.start()
