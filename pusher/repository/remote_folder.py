@@ -155,8 +155,13 @@ class RemoteFolder:
         self._check(done, "list", self._path)
         found = []
         for line in done.stdout.decode(errors="replace").split("\0")[:-1]:
-            size, modified, name = line.split(" ", 2)
-            found.append(Item(name, int(size), float(modified)))
+            try:
+                size, modified, name = line.split(" ", 2)
+                found.append(Item(name, int(size), float(modified)))
+            except ValueError as error:
+                hint = "Often .bashrc there prints something. ssh to it with the command `true` must print nothing"
+                what, why = f"Could not list {self.address}", "something there writes before the list"
+                raise Failed(Code.UPLOAD_BROKEN, what, why=why, hint=hint) from error
         return sorted(found)
 
     def _place(self, name: str) -> str:

@@ -175,6 +175,18 @@ def test_a_stream_that_cannot_be_read_is_no_empty_one(
         pass
 
 
+def test_a_shell_that_greets_is_named(server: Server, tmp_path: Path) -> None:
+    server.admit("")
+    greeting = tmp_path / "ssh"
+    greeting.write_text(f'#!/bin/sh\necho Welcome\nexec {server.ssh} "$@"\n')
+    greeting.chmod(0o755)
+    (tmp_path / "repo/channels/a").mkdir(parents=True)
+    (tmp_path / "repo/channels/a/b").touch()
+    there = RemoteFolder(Ssh("127.0.0.1", USER, server.port, ""), f"{tmp_path}/repo", ssh=str(greeting))
+    with pytest.raises(Failed, match="prints something"):
+        there.names("")
+
+
 def test_no_more_of_a_large_object_is_read_than_was_asked_for(
     repository: RemoteFolder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
