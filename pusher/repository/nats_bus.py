@@ -156,7 +156,7 @@ def _options(address: str, credentials: str) -> dict[str, Any]:
         hint = "Install it: pip install 'pusher-agent[nats]', or pipx inject pusher-agent 'nats-py[nkeys]'"
         raise Usage(f"{address} needs the library nats-py", why=str(error), hint=hint) from error
     # The library closes TLS in a way that asyncio complains about on the terminal, each time.
-    logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
+    logging.getLogger("asyncio").addFilter(_is_no_complaint)
     options: dict[str, Any] = {}
     if any(one.startswith("tls://") for one in _servers(address)):
         options["tls"] = tls = SeenContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -171,6 +171,10 @@ def _options(address: str, credentials: str) -> dict[str, Any]:
     elif secret:
         options["nkeys_seed_str"] = secret.strip()
     return options
+
+
+def _is_no_complaint(record: logging.LogRecord) -> bool:
+    return "eof_received" not in str(record.msg)
 
 
 def _run(doing: Any, address: str) -> None:

@@ -1,6 +1,7 @@
 """Publishing into a folder: bundles first, the channel last, and nobody's word is lost."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,12 +21,14 @@ from pusher.repository.address import open_repository
 from pusher.repository.bell import ring
 from pusher.repository.channel import Channels
 from pusher.repository.folder import Folder
+from pusher.repository.nats_bus import fetch_reports
 from pusher.repository.releases import find_release, read_releases
 from pusher.repository.store import Found
 from pusher.wire import Refused
 from pusher.wire.channel import CHANNEL_NAMESPACE, Channel, join_signed, object_name, split_signed
 from tests.host import make_key
 from tests.hostile.web_store import FaultyHandler, storing
+from tests.ports import free_port
 from tests.publishing import Publisher
 from tests.unit.scripted_agent import Run
 
@@ -420,6 +423,15 @@ def test_a_bell_that_leads_elsewhere_was_not_rung() -> None:
         with pytest.raises(Unreachable, match="could not be rung"):
             ring(here.address, "flask-demo", "stable")
         assert not there.asked
+
+
+def test_to_ask_again_and_again_leaves_nothing_behind() -> None:
+    found = []
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            fetch_reports(f"nats://127.0.0.1:{free_port()}", ["reports/flask-demo/web1"])
+        found.append(len(logging.getLogger("asyncio").filters))
+    assert found[0] == found[1]
 
 
 def test_a_channel_that_is_new_is_said_to_be(
