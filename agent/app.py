@@ -149,5 +149,7 @@ def _ground(
 
         return disagreement(name, config, host=host.layout)
 
-    place = Place(name, host.layout.hooks(name), partial(unrunnable, user=in_force.parts.config.user))
+    place = Place(
+        name, host.layout.hooks(name), host.layout.state, partial(unrunnable, user=in_force.parts.config.user)
+    )
     return Ground(place, store=store, service=supervisor.service, clock=host.machine.clock, differs=differs)

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from agent.admin import agent_unit, door_unit, notify_files
+from agent.admin import agent_unit, app_unit, door_unit, notify_files
 from agent.admin.app_setup import answer_of
 from agent.admin.command import Command, no_options
 from agent.core.config.app import AppConfig
@@ -33,10 +33,10 @@ from agent.host.setup.config_files import (
     read_apps,
     signer_lines,
 )
-from agent.host.setup.rights import hindrance
+from agent.host.setup.rights import foreign, hindrance
 from agent.host.storage.journal import SCHEMAS
+from agent.host.storage.room import shortage
 from agent.host.storage.snapshot import snapshot
-from agent.host.systemd import outage
 from agent.host.systemd.journalctl import logged_heads
 from agent.host.systemd.one_off import run_in_unit
 from agent.host.systemd.unit_files import disagreement, established, known_units
@@ -106,6 +106,9 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
     yield from _check_apps(apps, layout, service=service, trust=trust)
     yield from _check_histories(layout, logged_heads(since=agent.since) if service == "systemd" else {})
     if service == "systemd":
+        if os.geteuid() == 0:
+            files = (layout.agent_toml, layout.allowed_signers, *map(layout.app_toml, apps.usable))
+            yield from ((False, found) for found in map(foreign, files) if found)
         with suppress(Problem):  # no systemd runs here: an image is being built
             yield from ((False, found) for found in agent_unit.findings(answer_of(agent_unit.SHOW)))
         yield from ((False, found) for found in door_unit.findings(agent, layout))
@@ -120,7 +123,7 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFil
     for clash in clashes(apps.usable):
         yield False, f"{clash.sentence}; change one of them in {layout.apps}: until then the agent uses neither"
     for name, config in apps.usable.items():
-        for check in (_check_host, _check_live, _check_releases, _check_venvs, _check_shared):
+        for check in (_check_room, _check_host, _check_live, _check_releases, _check_venvs, _check_shared):
             try:
                 yield from check(name, config, layout)
             except OSError as error:
@@ -128,8 +131,15 @@ def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFil
         yield from _check_keys(name, config, layout, trust=trust)
         if service == "systemd":
             yield from _check_units(name, config, layout)
-            yield from _check_service(name, config, layout)
+            yield from app_unit.findings(name, config, layout)
             yield from _check_writing(name, config, layout)
+
+
+def _check_room(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
+    """Whether a release and the journal have room, if their folders are there."""
+    for path in (layout.beneath(config.path), layout.state):
+        if path.exists() and (short := shortage(path)):
+            yield False, f"{name}: {short}"
 
 
 def _check_host(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
@@ -302,18 +312,6 @@ def _check_units(name: str, config: AppConfig, layout: HostLayout) -> Iterator[F
         return
     hint = f"{different}; run `pusher-agent app apply {name}`, as root"
     yield not different, f"{name}: {hint if different else 'its units agree with its file'}"
-
-
-def _check_service(name: str, config: AppConfig, layout: HostLayout) -> Iterator[Finding]:
-    """Whether the live release serves, as systemd sees it. That somebody stopped it is said, and no mistake."""
-    if ReleaseStore(AppLayout(layout.beneath(config.path))).live() is None:
-        return
-    with suppress(Problem):  # no systemd runs here: an image is being built
-        found, drop_ins = outage.answer(name, answer_of(outage.question(name)))
-        if found:
-            yield not found.failing, f"{name}: it does not serve: {found.why}"
-        elif drop_ins:
-            yield True, f"{name}: {Units.of(name).service} is changed by {', '.join(drop_ins)}"
 
 
 def _check_rule(apps: Apps, layout: HostLayout) -> Iterator[Finding]:

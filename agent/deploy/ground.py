@@ -6,6 +6,7 @@ Invariant: this only reads. What would make a deployment fail after something li
 import asyncio
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import structlog
 from agent.core.plan import HOOK_NAMES
 from agent.host.ports import Clock, Service
 from agent.host.releases.store import ReleaseStore
+from agent.host.storage.room import shortage
 from pusher.wire import Code, Problem, Refused
 
 _FRESH_S = 60.0
@@ -25,13 +27,15 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one app lies: the folder of the host's own hooks, and what says why its user cannot run a path.
+    """Where one app lies: the folder of the host's own hooks, the agent's own folder, and what says why the app's
+    user cannot run a path.
 
     `unrunnable` says nothing if the user can, and raises KeyError if there is no such user.
     """
 
     app: str
     hooks: Path
+    state: Path
     unrunnable: Callable[[Path], str]
 
 
@@ -85,6 +89,8 @@ class Ground:
             found.append(str(problem))
         if differs := await asyncio.to_thread(self._differs):
             found.append(f"not in force: {differs}")
+        if short := await asyncio.to_thread(self._shortage):
+            found.append(short)
         try:
             out = await self._outage()
             if out:
@@ -139,6 +145,14 @@ class Ground:
             _log.warning("release_drifted", app=self._place.app, release=live, difference=found)
         self._drift = (live, self._clock.elapsed(), found)
         return found
+
+    def _shortage(self) -> str:
+        """Where the app or the agent has no room left; empty if both have. Blocking."""
+        for path in (self._store.layout.path, self._place.state):
+            with suppress(OSError):  # before a first deployment it may not be there
+                if short := shortage(path):
+                    return short
+        return ""
 
     def _unrunnable(self, path: Path) -> str:
         try:

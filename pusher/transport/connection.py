@@ -45,6 +45,13 @@ _FORBIDDEN_THERE = "administratively prohibited"
 _FORBIDDEN_HINT = "{}: `AllowTcpForwarding local` in sshd_config, and a key that may"
 
 
+_SILENT_HINT = (
+    "If ssh gets to {}, its agent does not start, or is still ending what a crash interrupted. "
+    "There: systemctl status pusher-agent, and journalctl -u pusher-agent -n 20"
+)
+"""systemd holds the door, so a connection is made also while no agent is there to answer."""
+
+
 class Connection:
     """The connection to the agent of one host. Only `abandon` may be called from another thread. `close` it.
 
@@ -265,6 +272,8 @@ class Connection:
                 hint = f"Start it on {self.host.name}: sudo systemctl start pusher-agent.socket pusher-agent"
             elif _FORBIDDEN_THERE in why:
                 hint = _FORBIDDEN_HINT.format("There")
+            elif isinstance(error, TimeoutError):
+                hint = _SILENT_HINT.format(self.host.name)
             else:
                 hint = self._ssh_hint(address)
         return Unreachable(what.format(self.host.name), why=why or str(error), hint=hint)

@@ -59,7 +59,7 @@ def test_a_hook_of_the_host_that_the_app_may_not_run_is_found_first(tmp_path: Pa
     hook.write_text("#!/bin/sh\n")
     hook.parent.chmod(0o755)
     app, service = AppLayout(tmp_path / "app"), cast("Service", None)
-    place = Place("shop", hook.parent, partial(unrunnable, user="nobody"))
+    place = Place("shop", hook.parent, tmp_path, partial(unrunnable, user="nobody"))
     ground = Ground(place, store=ReleaseStore(app), service=service, clock=SystemClock(), differs=str)
     for path, verb in ((hook, "run"), (hook.parent, "enter")):
         path.chmod(0o700)

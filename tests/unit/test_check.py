@@ -126,6 +126,21 @@ def test_check_compares_the_units_with_the_files_of_the_apps(root: Path, key: Pa
     assert "`pusher-agent app apply flask-demo`, as root" in bad
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_check_finds_what_decides_about_the_host_and_is_not_roots_alone(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    layout = HostLayout(root)
+    layout.agent_toml.write_text('service = "systemd"\n')
+    os.chown(layout.app_toml("flask-demo"), 65534, 0)
+    layout.allowed_signers.chmod(0o664)
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    said = capsys.readouterr().out
+    assert f"run `chown root {layout.app_toml('flask-demo')}` as root" in said
+    assert f"run `chmod go-w {layout.allowed_signers}` as root" in said
+    assert f"{layout.agent_toml} is not" not in said
+
+
 def test_check_reports_a_missing_or_incomplete_polkit_rule_and_its_fix(root: Path, key: Path, capsys):
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     layout = HostLayout(root)

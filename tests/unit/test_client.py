@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from pusher.errors import Unreachable
 from pusher.fleet.background import Background
 from pusher.transport import connection
 from pusher.transport.client import Client
-from pusher.transport.hosts import Host, Loopback
+from pusher.transport.hosts import Host, Loopback, Ssh
 from pusher.wire import Code, Event, Failed, Happened, Refused
 from tests.unit.scripted_door import Exchange, ScriptedDoor, answer, events, note, refusal, silence
 
@@ -213,6 +214,17 @@ def test_an_upload_that_stalls_ends_at_its_deadline() -> None:
         with pytest.raises(Unreachable, match="web1 cannot be reached: no answer in time"):
             client.status()
         client.close()
+
+
+def test_who_gets_no_answer_through_ssh_is_told_how_to_see_whether_the_agent_starts(tmp_path: Path) -> None:
+    deaf = tmp_path / "ssh"
+    deaf.write_text("#!/bin/sh\nexec sleep 60\n")
+    deaf.chmod(0o755)
+    client = Client(Host("web1", Ssh(host="web1")), ssh=str(deaf), answer_s=0.2)
+    with pytest.raises(Unreachable, match="no answer in time") as caught:
+        client.status()
+    client.close()
+    assert "systemctl status pusher-agent" in caught.value.hint
 
 
 def test_an_error_while_packing_ends_the_upload_unfinished(door: ScriptedDoor, client: Client) -> None:

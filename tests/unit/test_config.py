@@ -96,6 +96,10 @@ def test_an_error_of_toml_is_named_with_its_line():
     assert "line 1" in problem.why
 
 
+def test_a_file_that_an_editor_began_with_a_byte_order_mark_is_read():
+    assert parse_app("\ufeffkeep_releases = 3\n", file="app.toml", app="app").keep_releases == 3
+
+
 def test_the_host_has_a_loopback_door_and_limits():
     agent = parse_agent('name = "web1"\n[limits]\nfiles = 10', file="x")
     assert agent.door.address == "127.0.0.1:9000"

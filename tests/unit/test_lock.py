@@ -5,7 +5,7 @@ import os
 import pytest
 
 from agent.host.storage.lock import Lock
-from pusher.wire import Code, Refused
+from pusher.wire import Code, Failed, Refused
 
 
 def test_a_second_agent_learns_which_process_has_the_root(tmp_path):
@@ -30,3 +30,8 @@ def test_the_lock_dies_with_its_holder(tmp_path):
     survivor.acquire()
     survivor.release()
     assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_lock_that_cannot_be_opened_is_no_bug_and_says_why(tmp_path):
+    with pytest.raises(Failed, match=f"Could not open {tmp_path}/away/lock: No such file"):
+        Lock(tmp_path / "away/lock").acquire()

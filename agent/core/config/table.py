@@ -69,7 +69,7 @@ _FORMS = {
 
 def _toml(text: str, file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # some editors begin a file with it
     except tomllib.TOMLDecodeError as error:
         raise Refused(Code.CONFIGURATION, f"{file} is not TOML", why=str(error)) from error
 

@@ -16,6 +16,23 @@ _LETTERS = ((_READ, "r"), (_WRITE, "w"), (_ENTER, "x"))
 _ACCESS_LIST = "system.posix_acl_access"  # acl(5)
 
 
+def foreign(path: Path) -> str:
+    """Why others than root can change a file that must be root's, and which command mends that.
+
+    Empty if only root can, or `path` does not exist. Blocking.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    at = shlex.quote(str(path))
+    if found.st_uid != 0:
+        return f"{path} is not root's, so its owner decides what runs here; run `chown root {at}` as root"
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"{path} can be changed by others than root; run `chmod go-w {at}` as root"
+    return ""
+
+
 def hindrance(path: Path, *, user: str) -> str:
     """Why `user` cannot read the file at `path`, or write to the folder there, and which command mends that.
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from agent.host.storage.errors import explained
 from pusher.wire import Code, Refused
 
 
@@ -18,8 +19,9 @@ class Lock:
         self._file = -1
 
     def acquire(self) -> None:
-        """Take the lock; never wait. Raises: Refused(busy), naming the process that has it; OSError."""
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        """Take the lock; never wait. Raises: Refused(busy), naming the process that has it; Failed(disk_error)."""
+        with explained("open", self._path):
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

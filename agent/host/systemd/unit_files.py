@@ -83,6 +83,8 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
         text = file.read_text("utf-8")
     except PermissionError:
         return f"{file} cannot be read by the agent: run `chmod 0644 {file}` as root"
+    except FileNotFoundError:
+        return f"{file} is gone: put it back, then run `pusher-agent app apply {app}` as root"
     except (OSError, UnicodeDecodeError) as error:
         return f"{file} cannot be read: {error}"
     try:
