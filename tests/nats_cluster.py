@@ -1,6 +1,8 @@
 """Three NATS servers with JetStream on loopback, with TLS and nkeys, as operators run them."""
 
 import asyncio
+import base64
+import json
 import os
 import ssl
 import subprocess
@@ -128,3 +130,40 @@ def make_seed(file: Path) -> str:
     seed: Any = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
     file.write_text(f"{bytes(seed).decode()}\n")
     return bytes(nkeys.from_seed(bytearray(seed)).public_key).decode()
+
+
+def make_creds(file: Path) -> str:
+    """A new user of a new account of a new operator: the user's `.creds` into a file; what a server is told."""
+    keys: list[Any] = [
+        nkeys.from_seed(bytearray(nkeys.encode_seed(os.urandom(32), kind)))
+        for kind in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER)
+    ]
+    operator, account, user = keys
+    unlimited = dict.fromkeys(("subs", "data", "payload"), -1)
+    limits = {**unlimited, **dict.fromkeys(("imports", "exports", "conn", "leaf"), -1), "wildcards": True}
+    account_token = _token(operator, account, {"type": "account", "version": 2, "limits": limits})
+    user_token = _token(account, user, {"type": "user", "version": 2, "pub": {}, "sub": {}, **unlimited})
+    file.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{user_token}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{bytes(user.seed).decode()}\n------END USER NKEY SEED------\n"
+    )
+    return (
+        f"operator: {_token(operator, operator, {'type': 'operator', 'version': 2})}\nresolver: MEMORY\n"
+        f"resolver_preload: {{ {_public(account)}: {account_token} }}\n"
+    )
+
+
+def _token(issuer: Any, subject: Any, claims: dict[str, Any]) -> str:
+    """A JWT as NATS has them."""
+    head = {"typ": "JWT", "alg": "ed25519-nkey"}
+    body = {"iss": _public(issuer), "sub": _public(subject), "name": "test", "iat": 1_700_000_000, "nats": claims}
+    signed = ".".join(_base64(json.dumps(part).encode()) for part in (head, body))
+    return f"{signed}.{_base64(issuer.sign(signed.encode()))}"
+
+
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _public(key: Any) -> str:
+    return bytes(key.public_key).decode().rstrip("=")

@@ -87,19 +87,17 @@ class Place:
         # Wheels are downloaded once a run, not once a row.
         shutil.rmtree(self.root / "var/cache/pusher-agent")
         (self.root / "var/cache/pusher-agent").symlink_to(self._cache)
-        with self._log.open("wb") as log:
-            argv = (BIN / "pusher-agent", "serve", "--root", self.root)
-            self._agent = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT)
-        try:
-            _until_answered(self._agent, self._door, "/healthz")
-        except BaseException:
-            self.__exit__()
-            raise
+        self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._agent is not None:
             _end(self._agent)
+
+    def restart(self) -> None:
+        """Let the agent begin anew, with what its files say now."""
+        self.__exit__()
+        self._start()
 
     def send(self, what: str | Path, *, to: str = "") -> Cost:
         """`pusher send`, the whole command."""
@@ -134,6 +132,23 @@ class Place:
             if line.startswith(f"{member}:"):
                 return int(line.split()[1]) * 1024
         raise Unmeasured(f"the kernel does not say {member}")
+
+    def agent_memory_at_rest(self) -> tuple[int, int]:
+        """The memory of the agent's own process in bytes, and what of it no other process shares."""
+        lines = self._proc("smaps_rollup").read_text().splitlines()[1:]
+        sizes = {name.strip(":"): int(size) * 1024 for name, size, *_ in map(str.split, lines)}
+        return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
+
+    def publish(self, what: str | Path, repository: Path) -> Cost:
+        """`pusher publish`, the whole command."""
+        return self._pusher("publish", what, "--to", repository, "--app", APP, "--source", self.sources)
+
+    def subscribe(self, repository: Path, **settings: str) -> None:
+        """Let the app follow the channel, from the next `restart` on; these are its settings besides."""
+        trust = ("--trust", self._key.with_suffix(".pub"))
+        run(BIN / "pusher-agent", "subscribe", APP, repository, *trust, "--root", self.root)
+        with (self.root / f"etc/pusher-agent/apps/{APP}.toml").open("a") as file:
+            file.writelines(f'{name} = "{value}"\n' for name, value in settings.items())
 
     def scrape(self) -> float:
         """Seconds of one scrape of the metrics, its connection included."""
@@ -182,6 +197,16 @@ class Place:
             yield f"unix:{relay.path}", lambda: relay.count
         finally:
             relay.close()
+
+    def _start(self) -> None:
+        with self._log.open("wb") as log:
+            argv = (BIN / "pusher-agent", "serve", "--root", self.root)
+            self._agent = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT)
+        try:
+            _until_answered(self._agent, self._door, "/healthz")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _pusher(self, *arguments: str | Path) -> Cost:
         own = {"PUSHER_KEY": str(self._key), "XDG_CACHE_HOME": str(self._own_cache)}

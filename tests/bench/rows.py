@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.booted import booted
+from tests.bench.following import following
 from tests.bench.pauses import pause, server_pause
 from tests.bench.place import BIN, Place, run
 from tests.bench.ports import port
@@ -274,6 +275,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         version,
         rest,
         scrape,
+        following,
         pause,
         servers,
         port,

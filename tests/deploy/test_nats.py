@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +15,7 @@ from agent.core.config.app import Subscribe
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.channel.mirror import Unreachable
 from agent.host.channel.nats_bus import NatsBus
+from agent.host.channel.nkey import Libcrypto
 from pusher.errors import Unreachable as NoAnswer
 from pusher.errors import Usage
 from pusher.fleet.host_key import public_bytes
@@ -28,7 +29,7 @@ from pusher.wire import Problem, Refused
 from pusher.wire.channel import bell_name, report_name
 from pusher.wire.report import REPORT_BYTES, Named
 from tests.host import Host, running, wsgi
-from tests.nats_cluster import SERVER, Cluster, make_seed
+from tests.nats_cluster import SERVER, Cluster, make_creds, make_seed
 from tests.object_store import BUCKET, credentials, storing, variables
 from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
@@ -288,11 +289,53 @@ async def test_a_server_that_is_not_the_named_one_or_does_not_know_us_is_not_use
         "stranger": NatsBus(servers, ca_file=cluster.authority, credentials=tmp_path / "stranger"),
         "no key": NatsBus(servers, ca_file=cluster.authority),
         "no authority": NatsBus(servers, credentials=cluster.host),
-        "bad seed": NatsBus(servers, ca_file=cluster.authority, credentials=tmp_path / "bad"),
+        "bad seed": NatsBus(
+            servers, ca_file=cluster.authority, credentials=tmp_path / "bad", libcrypto=no_libcrypto
+        ),
     }[wrong]
     with pytest.raises(Unreachable, match="cannot be reached"):
         await bus.bell(BELL)
     await bus.close()
+
+
+def no_libcrypto() -> Libcrypto:
+    """As in an interpreter that has TLS within itself: nats-py signs by another library."""
+    raise OSError
+
+
+@pytest.mark.parametrize("libcrypto", [Libcrypto, no_libcrypto])
+@pytest.mark.parametrize("kind", ["nkey", "creds"])
+async def test_a_host_shows_who_it_is_with_and_without_libcrypto(
+    tmp_path: Path, kind: str, libcrypto: Callable[[], Libcrypto]
+) -> None:
+    """Also where a server lets in those who say nothing: such a one may not listen to the bell here."""
+    config, port = tmp_path / "conf", free_port()
+    if kind == "nkey":
+        public = await asyncio.to_thread(make_seed, tmp_path / "credentials")
+        config.write_text(
+            "no_auth_user: nobody\nauthorization { users: [\n"
+            f'  {{ nkey: {public}, permissions: {{ subscribe: ["pusher.bells.>"] }} }}\n'
+            '  { user: nobody, password: "", permissions: { subscribe: [] } }\n] }\n'
+        )
+    else:
+        config.write_text(make_creds(tmp_path / "credentials"))
+    argv = (SERVER, "-a", "127.0.0.1", "-p", str(port), "-c", str(config))
+    server = await asyncio.to_thread(subprocess.Popen, argv, stderr=subprocess.DEVNULL)
+    bus = NatsBus([f"nats://127.0.0.1:{port}"], credentials=tmp_path / "credentials", libcrypto=libcrypto)
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await bus.bell(BELL)
+                    break
+                except Unreachable as problem:
+                    if "has no such bell" in str(problem):
+                        raise
+                    await asyncio.sleep(0.05)
+    finally:
+        await bus.close()
+        server.kill()
+        server.wait()
 
 
 async def test_a_server_that_takes_the_encryption_away_is_not_used(trusting: Cluster) -> None:
@@ -322,9 +365,15 @@ async def test_a_server_that_takes_the_encryption_away_is_not_used(trusting: Clu
 
 
 async def test_a_file_that_cannot_be_read_is_named(cluster: Cluster, tmp_path: Path) -> None:
-    bus = NatsBus(["tls://localhost:1"], ca_file=tmp_path / "none")
-    with pytest.raises(Refused, match="cannot be read"):
-        await bus.bell(BELL)
+    (tmp_path / "bad").write_text("SUAXX")
+    for authority, given in (("none", None), (None, "none"), (None, "bad")):
+        bus = NatsBus(
+            ["tls://localhost:1"],
+            ca_file=tmp_path / authority if authority else None,
+            credentials=tmp_path / given if given else None,
+        )
+        with pytest.raises(Refused, match="cannot be read"):
+            await bus.bell(BELL)
     with pytest.raises(Usage, match="cannot be read"):
         ring(cluster.addresses, APP, CHANNEL, credentials=str(tmp_path / "none"))
 

@@ -8,12 +8,13 @@ library itself would try every two seconds for ever). The library is imported on
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.host.channel.mirror import Unreachable
+from agent.host.channel.nkey import Libcrypto, Nkey, read_credentials
 from pusher.wire import Code, Refused, WireError
 from pusher.wire.channel import subject
 
@@ -51,12 +52,18 @@ class NatsBus:
     """
 
     def __init__(
-        self, servers: Sequence[str], *, ca_file: Path | None = None, credentials: Path | None = None
+        self,
+        servers: Sequence[str],
+        *,
+        ca_file: Path | None = None,
+        credentials: Path | None = None,
+        libcrypto: Callable[[], Libcrypto] = Libcrypto,
     ) -> None:
         self.address = servers[0]
         self._servers = list(servers)
         self._ca_file = ca_file
         self._credentials = credentials
+        self._libcrypto = libcrypto
         self._client: Client | None = None
         self._listening: set[str] = set()
         self._rung = asyncio.Event()
@@ -107,8 +114,7 @@ class NatsBus:
             return self._client
 
     async def _connect(self) -> "Client":
-        kind, options = await asyncio.to_thread(self._options)
-        client: Client = kind()
+        client, options = await asyncio.to_thread(self._prepared)
         try:
             async with asyncio.timeout(_CONNECT_S):
                 await client.connect(
@@ -157,10 +163,10 @@ class NatsBus:
         if "permissions violation" in str(error).lower():
             self._denied = error
 
-    def _options(self) -> tuple[type, dict[str, Any]]:
-        """The class of the connection, and how it is opened. Blocking. Raises: Refused."""
+    def _prepared(self) -> "tuple[Client, dict[str, Any]]":
+        """A connection, and how it is opened. Blocking. Raises: Refused."""
         try:
-            from nats.aio.client import Client, RawCredentials
+            from nats.aio.client import Client
         except ImportError as error:
             raise Refused(
                 Code.CONFIGURATION,
@@ -170,6 +176,7 @@ class NatsBus:
             ) from error
         # The library closes TLS in a way that asyncio complains about in the log, each time.
         logging.getLogger("asyncio").addFilter(_is_no_complaint)
+        client = Client()
         options: dict[str, Any] = {}
         try:
             if any(one.startswith("tls://") for one in self._servers):
@@ -179,15 +186,26 @@ class NatsBus:
                 else:
                     tls.load_default_certs()
             if self._credentials is not None:
-                text = self._credentials.read_text("utf-8")
-                if text.startswith("-----BEGIN"):
-                    options["user_credentials"] = RawCredentials(text)
-                else:
-                    options["nkeys_seed_str"] = text.strip()
-        except (OSError, UnicodeDecodeError) as error:
+                options |= self._signing(client, self._credentials.read_text("utf-8"))
+        except (OSError, ValueError) as error:
             what = f"What {self.address} needs cannot be read"
             raise Refused(Code.CONFIGURATION, what, why=str(error)[:_SHOWN]) from error
-        return Client, options
+        return client, options
+
+    def _signing(self, client: "Client", credentials: str) -> dict[str, Any]:
+        """The options of a connection that signs what the server asks. Raises: ValueError."""
+        seed, token = read_credentials(credentials)
+        try:
+            key = Nkey(seed, library=self._libcrypto())
+        except (OSError, AttributeError):  # an interpreter with a TLS of its own
+            from nats.aio.client import RawCredentials
+
+            return {"user_credentials": RawCredentials(credentials)} if token else {"nkeys_seed_str": seed}
+        # What the library sets with a seed that it signs with itself; there are no options for them. Without the
+        # first, one is nobody where servers let in nobody as well (`no_auth_user`).
+        client._auth_configured = True
+        client._public_nkey = key.public()
+        return {"signature_cb": key.sign} | ({"user_jwt_cb": token.encode} if token else {})
 
 
 def _is_no_complaint(record: logging.LogRecord) -> bool:
