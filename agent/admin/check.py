@@ -109,6 +109,9 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
         if os.geteuid() == 0:
             files = (layout.agent_toml, layout.allowed_signers, *map(layout.app_toml, apps.usable))
             yield from ((False, found) for found in map(foreign, files) if found)
+        with suppress(KeyError):  # the agent has no user here
+            read = (hindrance(file, user=AGENT) for file in (layout.agent_toml, layout.allowed_signers))
+            yield from ((False, found) for found in read if found)
         with suppress(Problem):  # no systemd runs here: an image is being built
             yield from ((False, found) for found in agent_unit.findings(answer_of(agent_unit.SHOW)))
         yield from ((False, found) for found in door_unit.findings(agent, layout))

@@ -1,5 +1,7 @@
 """What root sets up for an app, and takes down again."""
 
+import json
+
 import pytest
 
 from tests.system.server import APP, Server
@@ -148,3 +150,14 @@ def test_a_typo_in_the_file_blocks_no_rollback_after_a_restart_of_the_agent(live
     assert f"the units of {APP} are up to date" in run("pusher-agent", "app", "apply", APP).stdout
     live.machine.until(lambda: live.curl("/status").get("warnings") == [])
     live.deploy("v3")
+
+
+def test_trusted_keys_that_the_agent_cannot_read_are_found_before_a_deployment_is_refused(server: Server) -> None:
+    file = "/etc/pusher-agent/allowed_signers"
+    server.machine.run("chmod", "0600", file)
+    try:
+        said = server.machine.says("pusher-agent", "check")
+        assert f"BAD   pusher-agent may not read {file}" in said
+        assert f"Run `chmod 0644 {file}` as root" in json.dumps(server.send("v1"))
+    finally:
+        server.machine.run("chmod", "0644", file)

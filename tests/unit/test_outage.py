@@ -75,6 +75,8 @@ def test_an_app_that_does_not_stay_up_fails_and_files_that_change_its_unit_are_n
 
 
 def test_a_socket_that_does_not_open_is_the_reason() -> None:
+    assert said(LOOPS, f"{FAILED}resources") == said(DEAD, f"{FAILED}resources")
+    assert said(RUNS, f"{FAILED}resources") == ("", False)
     why, failing = said(DEAD, f"{FAILED}resources")
     assert failing
     assert why.startswith("web.socket does not open: systemd could not set it up. journalctl -u web.socket -n 20")

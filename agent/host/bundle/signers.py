@@ -119,7 +119,7 @@ def _listed(allowed_signers: Path) -> list[str]:
             Code.CONFIGURATION,
             "Signatures cannot be verified",
             why=f"{allowed_signers} cannot be read: {error.strerror}",
-            hint="Let the agent's user read it",
+            hint=f"Run `chmod 0644 {allowed_signers}` as root",
         ) from error
     lines = [line.strip() for line in text.split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]

@@ -39,6 +39,11 @@ def outage(app: str, *, service: State, socket: State) -> Outage | None:
         return Outage(
             f"{' and '.join(masked)} cannot start, masked by root: systemctl unmask {names}, then {start}"
         )
+    if socket.active == "failed" and not service.pid:  # without it, the service cannot stay up
+        log = f"journalctl -u {units.socket} -n 20 says why"
+        return Outage(
+            f"{units.socket} does not open: {socket.why}{_changed(socket)}. {log}; then {start}", failing=True
+        )
     if looped or service.active == "failed":
         then = (
             "systemd tries again and again" if looped else f"then systemctl restart {units.socket} {units.service}"
@@ -46,11 +51,6 @@ def outage(app: str, *, service: State, socket: State) -> Outage | None:
         log = f"journalctl -u {units.service} -n 50 says more"
         return Outage(
             f"{units.service} does not stay up: {service.why}{_changed(service)}. {log}; {then}", failing=True
-        )
-    if socket.active == "failed":
-        log = f"journalctl -u {units.socket} -n 20 says why"
-        return Outage(
-            f"{units.socket} does not open: {socket.why}{_changed(socket)}. {log}; then {start}", failing=True
         )
     if service.active != "inactive":
         return None
