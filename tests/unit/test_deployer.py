@@ -150,7 +150,7 @@ class App:
             store=store,
             service=service,
             ground=Ground(
-                Place("app", root / "hooks", lambda path: ""),
+                Place("app", root / "hooks", root, lambda path: ""),
                 store=store,
                 service=service,
                 clock=CLOCK,
