@@ -35,7 +35,14 @@ class UvFailed(Exception):
     def reason(self) -> str:
         """Its last error in one line, with the cause."""
         parts = re.findall(r"^(?:error|\s*cause|\s*╰─▶|\s*Caused by): *(.+)", self.said, re.M)
-        return ": ".join(parts[:2]) if parts else (self.said.strip().splitlines() or ["uv failed"])[-1]
+        parts = [*parts[:2], *_wrong_toml(self.said)]
+        return ": ".join(parts) or (self.said.strip().splitlines() or ["uv failed"])[-1]
+
+
+def _wrong_toml(said: str) -> tuple[str, ...]:
+    """What is wrong in a TOML file: uv says where, draws that with bars, and says below what it is."""
+    below = said.partition("TOML parse error")[2].splitlines()[1:]
+    return tuple(line.strip() for line in below if line.strip() and "|" not in line)[:1]
 
 
 def uv_binary() -> str:

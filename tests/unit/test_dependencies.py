@@ -288,6 +288,13 @@ def test_a_pyproject_that_is_none_names_no_package(text: str, tmp_path: Path) ->
     assert not {"fastapi", "uvicorn"} & {*named_packages(tmp_path)}
 
 
+def test_a_pyproject_that_uv_cannot_use_is_refused_with_what_is_wrong_in_it(tmp_path: Path) -> None:
+    """`TOML parse error at line 1, column 1`, where only the version was missing."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "shop"\ndependencies = []\n')
+    with pytest.raises(Usage, match=r"the required `project\.version` field is neither set nor present"):
+        prepare(tmp_path, wanted=Dependencies())
+
+
 def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
