@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from agent.core.advice import advise
+
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _FRAME = re.compile(r'^ *File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<name>.*))?$')
+_MARKS = re.compile(r" +[\^~]+")
 _ERROR = re.compile(r"^(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$")
 _PREFIX = re.compile(r"^(?:\[\d{4}-\d\d-\d\d [\d:]{8} [+-]\d{4}\] \[\d+\] \[[A-Z]+\] |(?:ERROR|INFO|WARNING): +)")
 """What gunicorn and uvicorn write before each of their lines."""
@@ -21,8 +24,11 @@ _NOISE = re.compile(
     r"Booting worker with pid: \d+|Starting gunicorn [\d.]+|Listening at: .*|Using worker: \w+|"
     r"Control socket listening at .*|Child process \[\d+\] died|"
     r"Started (parent|server|child) process \[\d+\]|Waiting for (application startup|child process).*|"
-    r"Application startup failed\. Exiting\.|Stopping (parent|reloader) process.*|Uvicorn running on .*"
+    r"Application startup failed\. Exiting\.|Stopping (parent|reloader) process.*|Uvicorn running on .*|"
+    r"St(art|opp)(ing|ed) [\w@.-]+\.service - .*|[\w@.-]+\.service: (Main process exited, code=exited, .*|"
+    r"Killing process \d+ \(.*\) with signal SIGKILL\.|Failed with result 'exit-code'\.)"
 )
+"""What servers and systemd say about starting and ending. systemd calls exit code 3 NOTIMPLEMENTED."""
 _SAYS = (
     re.compile(r"Failed to find (?:attribute|application object) .*"),
     re.compile(r"Error loading ASGI app\. .*"),
@@ -35,11 +41,12 @@ _OWN_FRAMES_MOST = 12
 
 
 class Cause(NamedTuple):
-    """Why it did not start. `what` and `why` are for a problem, `output` is what to show of what it wrote."""
+    """Why it did not start. `what`, `why` and `hint` are for a problem; `output` is what to show of its lines."""
 
     what: str
     why: str
     output: str
+    hint: str = ""
 
 
 class Loop(NamedTuple):
@@ -68,7 +75,8 @@ def find_cause(written: str, *, release: str, start: Sequence[str]) -> Cause | N
         at = f" ({_place(own[-1][0], release)})" if own else ""
         what = f"{app} does not import" if _is_import(chosen) else "The app raised an error while it started"
         shown = [_shown(frame, release) for frame in own[-_OWN_FRAMES_MOST:]]
-        return Cause(what, f"{chosen.error}{at}", "\n".join([*_rest(lines), *shown, chosen.error]))
+        hint = advise(chosen.error, frames=[frame[0] for frame in chosen.frames])
+        return Cause(what, f"{chosen.error}{at}", "\n".join([*_rest(lines), *shown, chosen.error]), hint)
     for line in lines:
         if any(pattern.fullmatch(line) for pattern in _SAYS):
             return Cause(f"{app} does not import", line, "")
@@ -94,7 +102,7 @@ def without_noise(written: str) -> str:
 def _from_a_beginning(lines: Sequence[str]) -> Sequence[str]:
     """The lines without the end of a traceback whose beginning is not among them: only the last ones are kept."""
     frames, at = _frames(lines, 0)
-    return lines[at + 1 :] if frames else lines
+    return lines[at + 1 :] if frames or any(map(_MARKS.fullmatch, lines[:at])) else lines
 
 
 def _app(start: Sequence[str]) -> str:

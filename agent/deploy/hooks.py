@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.ending import find_cause
 from agent.core.plan import Attempt
 from agent.deploy.deployment import Deployment
 from agent.host.ports import Clock, HookRunner
@@ -93,12 +94,18 @@ class Hooks:
         if not ending:
             deployment.happened(Happened.HOOK_DONE, hook=name, origin=hook.origin, ms=ms)
             return
+        written = "\n".join(tail)
+        cause = find_cause(written, release=folder.name, start=())
+        hints = (
+            "What it did outside of the release is not undone; its output is below",
+            cause.hint if cause else "",
+        )
         problem = Failed(
             Code.HOOK_FAILED,
             f"The {hook.origin}'s hook {name} failed" if hook.path is not _SHELL else "The release command failed",
-            why=ending,
-            hint="What it did outside of the release is not undone; its output is below",
-            output="\n".join(tail),
+            why=f"{ending}: {cause.why}" if cause else ending,
+            hint=". ".join(filter(None, hints)),
+            output=written,
         )
         deployment.happened(
             Happened.HOOK_FAILED, hook=name, origin=hook.origin, ms=ms, problem=problem.to_document()

@@ -105,6 +105,10 @@ async def test_the_release_command_runs_by_a_shell_before_the_app_is_tried_out(f
     status, answer = await free.send(wsgi("v2"), "v2", run=run)
     assert (status, answer["code"], answer["title"]) == (422, "hook_failed", "The release command failed"), answer
     assert (answer["detail"], answer["output"]) == ("exit code 3", "no table")
+    run = RunSection(start=START, release="python -c 'import os; os.environ[\"TOKEN\"]'")
+    _, answer = await free.send(wsgi("v3"), "v3", run=run)
+    assert answer["detail"] == "exit code 1: KeyError: 'TOKEN'"
+    assert "The app's environment has no TOKEN: set it in the `environment_file`" in answer["hint"]
     assert await free.serving() == "v1"
 
 

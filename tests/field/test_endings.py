@@ -21,6 +21,7 @@ def test_a_module_that_is_not_there() -> None:
         "app:app does not import",
         "ModuleNotFoundError: No module named 'shop' (app.py:10)",
         "  File \"app.py\", line 10, in <module>\n    import shop\nModuleNotFoundError: No module named 'shop'",
+        "Is shop in the release, or among its dependencies?",
     )
 
 
@@ -96,11 +97,67 @@ def test_the_end_of_a_traceback_is_not_shown_beside_the_whole_one() -> None:
     whole = f"Traceback (most recent call last):\n{frame}TypeError: unhashable type: 'dict'\n"
     found = find_cause(f"{end}Exception in ASGI application\n{whole}" + whole, release=RELEASE, start=START)
     assert found is not None
+    assert found == find_cause(
+        f"    ^^~~^\nTypeError: x\nException in ASGI application\n{whole}" + whole, release=RELEASE, start=START
+    )
     assert found.why == "TypeError: unhashable type: 'dict' (app.py:16)"
     assert found.output == (
         'Exception in ASGI application\n  File "app.py", line 16, in home\n    return render()\n'
         "TypeError: unhashable type: 'dict'"
     )
+
+
+def test_what_systemd_says_of_an_end_is_no_part_of_the_reason() -> None:
+    """`status=3/NOTIMPLEMENTED` made me look for a method that my app lacks."""
+    text = (
+        "Starting shop-preflight.service - Candidate of shop, tried out by pusher-agent...\n"
+        "Started shop-preflight.service - Candidate of shop, tried out by pusher-agent.\n"
+        "cache is warm\n"
+        "shop-preflight.service: Main process exited, code=exited, status=3/NOTIMPLEMENTED\n"
+        "shop-preflight.service: Killing process 1451 (python3) with signal SIGKILL.\n"
+        "shop-preflight.service: Failed with result 'exit-code'.\n"
+    )
+    assert without_noise(text) == "cache is warm"
+    killed = "shop.service: A process of this unit has been killed by the OOM killer.\n"
+    assert without_noise(killed + "shop.service: Failed with result 'oom-kill'.") != ""
+
+
+FROZEN = '  File "<frozen os>", line 679, in __getitem__\n'
+VARIABLE = "The app's environment has no {}: set it in the `environment_file` of the app's file"
+WRITES = (
+    "The app cannot write to its release. A folder that it writes to belongs into `shared_paths` in the app's file"
+)
+
+
+@pytest.mark.parametrize(
+    ("end", "hint"),
+    [
+        (f"{FROZEN}KeyError: 'SERVER_NAME'", VARIABLE.format("SERVER_NAME")),
+        ("decouple.UndefinedValueError: KEY not found. Declare it as envvar", VARIABLE.format("KEY")),
+        (
+            "django.core.exceptions.ImproperlyConfigured: Set the SECRET_KEY environment variable",
+            VARIABLE.format("SECRET_KEY"),
+        ),
+        ('environs.exceptions.EnvError: Environment variable "TOKEN" not set', VARIABLE.format("TOKEN")),
+        ("pydantic_core._pydantic_core.ValidationError: 2 validation errors for Settings", "Settings that are"),
+        ("OSError: [Errno 30] Read-only file system: '/opt/shop/releases/1/.data'", WRITES),
+        ("sqlite3.OperationalError: attempt to write a readonly database", WRITES),
+        (
+            "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) unable to open database file",
+            "Is its folder there, and may the app write to it?",
+        ),
+        (f"{FROZEN}KeyError: 'PORT'", "A program that opens a port of its own needs `listen_via"),
+        ("KeyError: 'SERVER_NAME'", ""),
+        ("ValueError: x", ""),
+    ],
+)
+def test_an_error_that_says_what_the_app_misses_comes_with_what_to_do(end: str, hint: str) -> None:
+    """The first send of an app that needs a variable, or a folder to write to: where do I put it?"""
+    text = f'Traceback (most recent call last):\n  File "/opt/shop/releases/{RELEASE}/app.py", line 3, in f\n{end}'
+    found = find_cause(text, release=RELEASE, start=START)
+    assert found is not None
+    assert found.hint.startswith(hint)
+    assert bool(found.hint) == bool(hint)
 
 
 def test_workers_that_end_again_and_again_are_told_once() -> None:

@@ -8,7 +8,6 @@ from agent.host.ports import Placed
 from pusher.wire import Code, Failed
 
 _CLEAN_END = "exit code 0"
-_ABSENT = "No module named "
 
 
 def ended(placed: Placed, *, why: str, written: str) -> Failed:
@@ -62,8 +61,4 @@ def caused(placed: Placed, code: Code, written: str) -> Failed | None:
     cause = find_cause(written, release=placed.release, start=placed.run.start)
     if cause is None:
         return None
-    hint = ""
-    if _ABSENT in cause.why:
-        module = cause.why.partition(_ABSENT)[2].split("'")[1:2]
-        hint = f"Is {module[0]} in the release, or among its dependencies?" if module else ""
-    return Failed(code, cause.what, why=cause.why, hint=hint, output=cause.output)
+    return Failed(code, cause.what, why=cause.why, hint=cause.hint, output=cause.output)

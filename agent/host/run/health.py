@@ -207,16 +207,16 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 
 async def _fail_unhealthy(running: Running, finding: Finding, *, when: str) -> NoReturn:
     written = without_noise(await running.tail())
-    placed, why, body = running.placed, finding.why, finding.body
+    placed, why, body, hint = running.placed, finding.why, finding.body, finding.hint
     # An error of the app's own is the reason, and its log has it once for each time it was asked.
     if finding.answered and (cause := find_cause(written, release=placed.release, start=placed.run.start)):
-        why, written = f"{why}; its log says {cause.why}", cause.output
+        why, written, hint = f"{why}; its log says {cause.why}", cause.output, cause.hint or hint
         body = "" if "Traceback (most recent" in body else body  # the same once more
     output = f"{body}\n\n{written}" if body and written else body or written
     raise Failed(
         Code.APP_UNHEALTHY,
         f"Release {placed.release} was not healthy{when}",
         why=why,
-        hint=finding.hint,
+        hint=hint,
         output=output,
     )
