@@ -29,6 +29,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     from pusher.dependencies.named import named_packages
+    from pusher.run.procfile import read_procfile
     from pusher.run.section import run_section
 
     folder = Path(arguments.folder)
@@ -39,7 +40,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         raise Usage(f"{file} exists already", hint="Edit it, or move it away")
     app = _app_name(arguments.app or folder.resolve().name, given=bool(arguments.app))
     said = run_section(folder, RunSection(), packages=named_packages(folder))
-    text = "".join(f"{line}\n" for line in _lines(app, arguments.key, arguments.host, said))
+    procfile = bool(read_procfile(folder))
+    text = "".join(f"{line}\n" for line in _lines(app, arguments.key, arguments.host, said, by_procfile=procfile))
     try:
         write_whole(file, [text.encode()])
     except OSError as error:
@@ -70,7 +72,8 @@ def _app_name(name: str, *, given: bool) -> str:
         raise Usage("The name of the app is not valid", why=str(error), hint="Name it: --app NAME") from error
 
 
-def _lines(app: str, key: str, hosts: list[str], said: "Said") -> Iterator[str]:
+def _lines(app: str, key: str, hosts: list[str], said: "Said", *, by_procfile: bool) -> Iterator[str]:
+    """The file. `by_procfile`: a Procfile says how the version runs, and is read anew at each send."""
     yield f"app = {_toml(app)}"
     yield (
         f"key = {_toml(key)}" if key else '# key = "~/.ssh/id_ed25519"   # without it, --key says which key signs'
@@ -85,8 +88,17 @@ def _lines(app: str, key: str, hosts: list[str], said: "Said") -> Iterator[str]:
     if not members:
         yield "# [run]"
         yield f"# start = {_toml(said.then or 'gunicorn -w 2 app:app')}"
+        if not said.then:
+            yield "# or a program that opens a port of its own, at 127.0.0.1 and where the variable PORT says:"
+            yield '# start = "python main.py --port=$PORT"'
+            yield '# listen_via = "port"'
         return
-    yield from _table("run", members)
+    if not by_procfile:
+        yield from _table("run", members)
+        return
+    # Written as it counts, this would count more than the Procfile, whatever is changed there later.
+    yield "# The Procfile says how the app runs. A key that is written here counts more than it:"
+    yield from (f"# {line}".rstrip() for line in _table("run", members))
 
 
 def _table(name: str, members: Mapping[str, object]) -> Iterator[str]:

@@ -169,13 +169,20 @@ def _dependencies(tree: Tree, statuses: Mapping[str, Mapping[str, Any]]) -> dict
     return found
 
 
+_HOW = (
+    'Write into pusher.toml, under [run]: start = "COMMAND". A program that opens a port of its own needs '
+    'listen_via = "port" there too, and listens at 127.0.0.1 and the port in the variable PORT, as with '
+    'start = "python main.py --port=$PORT"'
+)
+
+
 def _check_started(said: "Said", statuses: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises: Usage, for a version that no server could serve, on hosts that leave that to it."""
     if said.lacking and statuses and all(status.get("host_start") == "" for status in statuses.values()):
         raise Usage(
             "Nothing was sent: the version cannot be started",
             why=said.note.partition("; ")[2],
-            hint='Or write into pusher.toml, under [run]: start = "COMMAND"',
+            hint='Or write into pusher.toml, under [run]: start = "COMMAND"' if said.then else _HOW,
         )
 
 

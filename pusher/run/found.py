@@ -29,6 +29,7 @@ _FACTORIES = ("create_app", "make_app")
 _FILES = ("wsgi", "asgi", "app", "main", "application", "server", "api", "run", "manage", "web", "site")
 _NAMES = ("app", "application", "api", "asgi", "wsgi", "server")
 _WORKERS = ("-w", "2")
+_DEFAULT = "gunicorn"
 _FILES_MOST = 2_000
 _ROOT_ROUTE = re.compile(r"""\(\s*["']/["']|path\(\s*r?["']\^?\$?["']""")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "*")
@@ -40,7 +41,8 @@ _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["']\s*,\s*["']([\w.]+)["']""")
 class Found(NamedTuple):
     """A run section that was found, and why, as a sentence. The section is empty if nothing was found.
 
-    `lacking` is the package to add, if only a web server is missing; `then` is how it is started with that.
+    `lacking` is a package without which no host could start it, unless the host or the version says how; `then` is
+    how it is started with that.
     """
 
     section: RunSection
@@ -64,7 +66,11 @@ def find_run(folder: Path, packages: Collection[str]) -> Found:
         return streamlit
     app = _django(folder, packages) or _module(folder)
     if app is None:
-        return Found(RunSection(), "no Flask, Django, FastAPI or other application was found in it")
+        why = "no Flask, Django, FastAPI or other application was found in it"
+        if not packages or _DEFAULT in packages:
+            return Found(RunSection(), why)
+        why += f", and {_DEFAULT}, by which a host starts such a version, is not among its dependencies"
+        return Found(RunSection(), why, lacking=_DEFAULT)
     words = _command(app, packages)
     if words is None:
         needed = "uvicorn" if app.asgi else "gunicorn"

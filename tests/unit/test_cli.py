@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +150,50 @@ def test_init_writes_what_it_found_and_what_would_start_if_a_server_were_there(
     (shop / "requirements.txt").write_text("flask\ngunicorn\n")
     assert pusher("init", str(shop)) == 0
     assert "\n[run]\nstart = \"gunicorn -w 2 'shop:create_app()'\"\n" in (shop / "pusher.toml").read_text()
+
+
+def test_init_leaves_to_a_procfile_what_that_says(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is changed in the Procfile later is meant."""
+    shop = project / "shop"
+    shop.mkdir()
+    (shop / "Procfile").write_text("web: gunicorn shop:app\nworker: huey_consumer shop.huey\n")
+    assert pusher("init", str(shop)) == 0
+    assert "start: gunicorn shop:app (Procfile)\n" in capsys.readouterr().out
+    written = (shop / "pusher.toml").read_text()
+    assert "run" not in tomllib.loads(written)
+    assert '# [run]\n# start = "gunicorn shop:app"\n' in written
+    assert '# [run.processes.worker]\n# start = "huey_consumer shop.huey"\n' in written
+
+
+def test_init_says_how_a_program_with_a_server_of_its_own_is_started(project: Path, pusher: Run) -> None:
+    own = project / "own"
+    own.mkdir()
+    (own / "main.py").write_text("from aiohttp import web\nweb.run_app(web.Application())\n")
+    (own / "requirements.txt").write_text("aiohttp\n")
+    assert pusher("init", str(own)) == 0
+    written = (own / "pusher.toml").read_text()
+    assert written.endswith('# start = "python main.py --port=$PORT"\n# listen_via = "port"\n')
+
+
+@pytest.mark.parametrize(("start", "code"), [("", 2), ("python main.py", 0)])
+def test_a_version_that_no_host_can_start_is_not_sent_unless_the_host_says_how(
+    start: str, code: int, door: ScriptedDoor, pusher: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was sent, and its dependencies were installed, before the host found no gunicorn in them."""
+    (project / "app-src/v3/app.py").write_text("from aiohttp import web\nweb.run_app(web.Application())\n")
+    (project / "app-src/v3/pyproject.toml").write_text(
+        '[project]\nname = "shop"\nversion = "1"\ndependencies = ["aiohttp"]\n'
+    )
+    door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"host_start": start}))
+    assert pusher("send", "v3", "--host", door.address) == code
+    said = capsys.readouterr().err
+    assert (
+        ("Nothing was sent: the version cannot be started" in said)
+        == ('listen_via = "port"' in said)
+        == bool(code)
+    )
 
 
 def live_with(last: Bundle) -> Script:

@@ -137,6 +137,7 @@ def test_what_is_not_certain_is_not_guessed(
     [
         ({"shop/__init__.py": FACTORY}, "gunicorn", "gunicorn -w 2 'shop:create_app()'"),
         ({"main.py": FASTAPI}, "uvicorn", "uvicorn main:api --fd 3"),
+        ({"main.py": "web.run_app(app)\n"}, "gunicorn", ""),
     ],
 )
 def test_where_only_a_server_is_missing_it_is_said_how_that_would_be_started(
