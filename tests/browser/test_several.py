@@ -1,5 +1,6 @@
 """`pusher dashboard` of hosts that are not as they should be, and a page of a run that has ended."""
 
+import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -97,6 +98,26 @@ async def test_a_host_that_refuses_is_told_from_one_that_cannot_be_reached_with_
             assert await browser.run("return document.activeElement.localName") == "summary"
             await browser.resize(*NARROW)
             assert await browser.run("return document.documentElement.scrollWidth") <= NARROW[0]
+
+
+async def test_nobody_is_called_well_who_has_not_answered_yet(browser: Browser, tmp_path: Path):
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1024):
+            pass
+        writer.close()
+
+    silent = await asyncio.start_server(listen, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with silent, opened("shop", drain_s=0.1) as (door, agent):
+        says(agent.apps["shop"])
+        (tmp_path / "pusher.toml").write_text(
+            f'[hosts.web1]\naddress = "http://{door.address}"\n[hosts.web2]\naddress = "http://127.0.0.1:{port}"\n'
+        )
+        async with dashboard(home=tmp_path) as run:
+            await browser.open(run.address)
+            await browser.says("v2", "#hosts")
+            await browser.says("being asked", "#hosts")
+            assert "all well" not in await browser.text("#hosts")
 
 
 async def test_who_leaves_a_question_is_where_they_were(browser: Browser, tmp_path: Path):

@@ -91,7 +91,7 @@ function drawHosts(all) {
     (host.asked && !host.problem && host.apps.length ? host.apps : [null]).map((app) => ({host, place, app, rank: rank(host, app)})));
   rows.sort((one, other) => one.rank - other.rank || one.place - other.place);
   const unwell = rows.filter((one) => one.rank === 0).length;
-  summary.show([all.length, unwell], () => tally(all.length, unwell));
+  if (unwell || all.every((one) => one.asked)) summary.show([all.length, unwell], () => tally(all.length, unwell));
   return table("Hosts", ["Host", "App", "Live", "Since", "State", "Last deployment"], rows.map(drawRow));
 }
 

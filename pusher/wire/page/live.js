@@ -49,7 +49,6 @@ export function drawLive(status, {health, room, again, actions}) {
   ];
 }
 
-/** Workers and timers. */
 export const drawRuns = ({processes = [], timers = []}) => [
   processes.length > 0 && table("Workers", ["Worker", "State", "Version", "Process"], processes.map((one) => ({cells: [
     name(one.name), [badge(one.running ? "runs" : "down", one.running ? "good" : "bad"), one.why && long(one.why, `why ${one.name}`)],
@@ -60,7 +59,6 @@ export const drawRuns = ({processes = [], timers = []}) => [
     one.next && age(one.next)]}))),
 ];
 
-/** How full the disk is. */
 export function drawRoom(disk) {
   if (!disk) return null;
   const {free, total} = disk;
