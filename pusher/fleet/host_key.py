@@ -1,8 +1,9 @@
 """The signature of a host's report, checked in this process: a fleet has thousands.
 
 Invariant: the envelope is compared byte by byte with the only one that this key, namespace and hash can have, so
-there is nothing in it to misread. The 64 bytes that are left are verified by OpenSSL's libcrypto, or by
-ssh-keygen where there is none. Formats: PROTOCOL.sshsig of OpenSSH; RFC 8709 (ssh-ed25519); RFC 8032.
+there is nothing in it to misread. The 64 bytes that are left are verified by libsodium, where the library for
+NATS has brought it, for it takes half the time; else by OpenSSL's libcrypto, or by ssh-keygen where there is none.
+Formats: PROTOCOL.sshsig of OpenSSH; RFC 8709 (ssh-ed25519); RFC 8032.
 """
 
 import base64
@@ -10,6 +11,7 @@ import binascii
 import ctypes
 import ctypes.util
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -58,7 +60,10 @@ def is_signed(document: bytes, signature: bytes, *, key: bytes) -> bool:
     if len(blob) != len(envelope) + _SIGNATURE_BYTES or not blob.startswith(envelope):
         return False
     signed = _signed(hashlib.sha512(document).digest())
-    found = _by_libcrypto(signed, blob[-_SIGNATURE_BYTES:], key)
+    signature_bytes = blob[-_SIGNATURE_BYTES:]
+    found = _by_libsodium(signed, signature_bytes, key)
+    if found is None:
+        found = _by_libcrypto(signed, signature_bytes, key)
     if found is None:
         line = f"{KEY_TYPE} {base64.b64encode(_KEY_PREFIX + key).decode()}"
         return verified_by_key(document, signature, key=line, namespace=REPORT_NAMESPACE)
@@ -66,7 +71,8 @@ def is_signed(document: bytes, signature: bytes, *, key: bytes) -> bool:
 
 
 def forget_library() -> None:
-    """Look for the library anew."""
+    """Look for the libraries anew."""
+    _libsodium.cache_clear()
     _libcrypto.cache_clear()
 
 
@@ -78,6 +84,27 @@ def _envelope(key: bytes) -> bytes:
 def _signed(digest: bytes) -> bytes:
     """What is signed: not the document, but a structure with its digest."""
     return _BEFORE_DIGEST + digest
+
+
+@cache
+def _libsodium() -> Callable[[bytes, bytes], bytes] | None:
+    """What opens a signed message, and raises ValueError or CryptoError if it is not signed."""
+    try:
+        from nacl.bindings import crypto_sign_open
+    except (ImportError, OSError):
+        return None
+    return crypto_sign_open
+
+
+def _by_libsodium(message: bytes, signature: bytes, key: bytes) -> bool | None:
+    """Whether the signature holds; None without the library. It also refuses keys that prove nothing."""
+    opened = _libsodium()
+    if opened is None:
+        return None
+    try:
+        return opened(signature + message, key) == message
+    except Exception:  # its own kinds, which are not there without it
+        return False
 
 
 class _Libcrypto(NamedTuple):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -69,12 +70,14 @@ def test_a_hosts_key_is_made_once_and_signs_reports_alone(tmp_path: Path) -> Non
         Identity(tmp_path / "none", host="x", disk=Disk()).sign(b"")
 
 
-@pytest.mark.parametrize("libcrypto", [True, False])
+@pytest.mark.parametrize("library", ["libsodium", "libcrypto", "none"])
 def test_only_the_signature_of_this_key_over_this_document_counts(
-    web1: Reporting, web2: Reporting, libcrypto: bool, monkeypatch: pytest.MonkeyPatch
+    web1: Reporting, web2: Reporting, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With OpenSSL's library and without it."""
-    if not libcrypto:
+    """With each library, and without any."""
+    if library != "libsodium":
+        monkeypatch.setitem(sys.modules, "nacl.bindings", None)
+    if library == "none":
         monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     host_key.forget_library()
     document = b'{"a":1}'
