@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -50,7 +50,7 @@ from pusher.wire.report import REPORT_BYTES, Report
 from tests.bench.listening import Passing, listening
 from tests.host import make_key
 from tests.library_keys import LibraryIdentity
-from tests.nats_cluster import Cluster
+from tests.nats_cluster import NODES, Cluster
 from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.subscribed_host import SubscribedHost
@@ -285,21 +285,25 @@ def stored(cluster: Cluster, manifest: str, hosts: int) -> int:
     return sum(is_current(one.content, manifest) for one in contents if one)
 
 
-def until_stored(cluster: Cluster, manifest: str, times: list[float], *, limit_s: float = 60) -> list[float]:
+def until_stored(
+    cluster: Cluster, manifest: str, times: list[float], *, spent: Callable[[], float], limit_s: float = 60
+) -> tuple[list[float], float]:
     """The times at which reports passed, once all of them are stored; the last is then when they were seen to be.
+    And what the servers had spent before the last look: to read all reports is no part of a release.
 
     A host puts its report again until it is told that it is stored: while a leader is chosen, what passes is not.
     Those that are not stored within the limit are missing.
     """
     deadline, kept, looks = time.monotonic() + limit_s, 0, 0
     while True:
+        before = spent()
         with suppress(Problem):  # without a leader, nothing can be read
             kept = stored(cluster, manifest, len(times))
         if kept == len(times) or time.monotonic() > deadline:
             break
         looks += 1
         time.sleep(1)
-    return [*times[:-1], time.monotonic()] if looks and kept == len(times) else times[:kept]
+    return [*times[:-1], time.monotonic()] if looks and kept == len(times) else times[:kept], before
 
 
 def is_current(content: bytes, manifest: str) -> bool:
@@ -336,7 +340,8 @@ def measure(
         with ExitStack() as opened:
             running = [opened.enter_context(server(folder)) for server in servers]
             cluster = opened.enter_context(nats(folder)) if bus else None
-            passing = opened.enter_context(listening(cluster)) if cluster else None
+            heard_at = (asyncio.run(cluster.leader()) + 1) % NODES if cluster else 0
+            passing = opened.enter_context(listening(cluster, heard_at)) if cluster else None
             nodes = [("", one.pid) for one in cluster.processes] if cluster else []
             with hosts_running(folder, [one[0] for one in running], hosts=hosts, processes=processes) as clients:
                 wait(folder, first.release.manifest, hosts, limit_s=300, passing=passing)
@@ -349,7 +354,13 @@ def measure(
                 leader = asyncio.run(cluster.leader()) if cluster else 0
                 left = running + [one for at, one in enumerate(nodes) if at != leader] if cluster else running
                 left = running[:-1] if kill and not cluster else left
-                before = sum(processor_s(one[1]) for one in left)
+                if cluster and leader == heard_at:
+                    raise RuntimeError("the bucket has another leader now, and reports are heard at it")
+
+                def used(left: Sequence[tuple[str, int]] = left) -> float:
+                    return sum(processor_s(one[1]) for one in left)
+
+                before, before_web = used(), used(running)
                 clients_before = sum(map(processor_s, clients))
                 began = time.monotonic()
                 publisher.name(second, rollout=Rollout())
@@ -365,15 +376,19 @@ def measure(
                     for process in family(running[-1][1]):
                         os.kill(process, signal.SIGKILL)
                 times = wait(folder, second.release.manifest, hosts, limit_s=120, passing=passing)
+                spent = used() - before
                 if cluster:
-                    times = until_stored(cluster, second.release.manifest, times)
-                spent = sum(processor_s(one[1]) for one in left) - before
+                    times, after = until_stored(cluster, second.release.manifest, times, spent=used)
+                    spent = after - before
+                web_spent = used(running) - before_web if cluster else 0.0
                 clients_spent = sum(map(processor_s, clients)) - clients_before
     last, median = (times[at] - began if times else 0.0 for at in (-1, len(times) // 2))
     lost = hosts - len(times)
     met = not lost and last <= goal_s
+    shares = f" ({1000 * web_spent / hosts:4.2f} of it the web server's)" if bus else ""
     print(
-        f"{title:<44} {median:6.1f} / {last:5.1f} s   {lost} lost   {1000 * spent / hosts:5.2f} ms a host   "
+        f"{title:<44} {median:6.1f} / {last:5.1f} s   {lost} lost   {1000 * spent / hosts:5.2f} ms a host"
+        f"{shares}   "
         f"(the hosts themselves: {1000 * clients_spent / hosts:4.0f} ms each)   "
         f"idle {100 * idle:4.1f} %   delta {delta} bytes   goal {goal_s:g} s: {'met' if met else 'NOT MET'}",
         flush=True,

@@ -20,38 +20,35 @@ class Passing:
     def __init__(self) -> None:
         self.last: dict[str, bytes] = {}
 
-    async def listen(self, cluster: Cluster, *, ready: threading.Event, end: asyncio.Event) -> None:
-        """At each server: one of them may be killed."""
+    async def listen(self, cluster: Cluster, at: int, *, ready: threading.Event, end: asyncio.Event) -> None:
+        """At one server, which may not be killed: what listens is work for the servers, which is measured."""
 
         async def heard(message: Any) -> None:
             self.last[message.subject] = message.data
 
-        clients = []
-        for port in cluster.ports:
-            clients.append(client := Client())
-            await client.connect(
-                f"tls://localhost:{port}",
-                tls=ssl.create_default_context(cafile=str(cluster.authority)),
-                nkeys_seed_str=cluster.watcher.read_text(),
-                allow_reconnect=False,
-                error_cb=quiet,
-            )
-            await client.subscribe(SUBJECTS, cb=heard)
-            await client.flush()
+        client = Client()
+        await client.connect(
+            f"tls://localhost:{cluster.ports[at]}",
+            tls=ssl.create_default_context(cafile=str(cluster.authority)),
+            nkeys_seed_str=cluster.watcher.read_text(),
+            allow_reconnect=False,
+            error_cb=quiet,
+        )
+        await client.subscribe(SUBJECTS, cb=heard)
+        await client.flush()
         ready.set()
         await end.wait()
-        for client in clients:
-            await client.close()
+        await client.close()
 
 
 @contextmanager
-def listening(cluster: Cluster) -> Iterator[Passing]:
-    """The reports that pass while the block runs."""
+def listening(cluster: Cluster, at: int = 0) -> Iterator[Passing]:
+    """The reports that pass while the block runs, as this server hears of them."""
     passing, ready, end = Passing(), threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
     def run() -> None:
-        loop.run_until_complete(passing.listen(cluster, ready=ready, end=end))
+        loop.run_until_complete(passing.listen(cluster, at, ready=ready, end=end))
 
     thread = threading.Thread(target=run)
     thread.start()
