@@ -42,7 +42,8 @@ class UvFailed(Exception):
 def _wrong_toml(said: str) -> tuple[str, ...]:
     """What is wrong in a TOML file: uv says where, draws that with bars, and says below what it is."""
     below = said.partition("TOML parse error")[2].splitlines()[1:]
-    return tuple(line.strip() for line in below if line.strip() and "|" not in line)[:1]
+    words = " ".join(line.strip() for line in below if "|" not in line).split()
+    return (" ".join(words),) if words else ()
 
 
 def uv_binary() -> str:

@@ -250,7 +250,7 @@ def test_a_drop_in_that_keeps_every_release_from_starting_is_named_and_what_was_
         assert "the licence server is away" in stuck["output"]
         status = live.curl("/status")
         assert (status["live"]["version"], status["running"]) == ("v2", False)
-        named = f"the unit is changed by /etc/systemd/system/{APP}.service.d/override.conf"
+        named = f" is changed by /etc/systemd/system/{APP}.service.d/override.conf"
         assert named in status["warnings"][0]
         assert named in live.machine.says("pusher-agent", "check")
     finally:

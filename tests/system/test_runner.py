@@ -179,7 +179,8 @@ def test_a_server_that_goes_down_in_the_middle_of_a_reload_comes_back_on_what_is
     assert (release["release"], release["version"]) == (current.name, live.version())
     assert live.says("is-active", UNIT) == "active"
     # That everything on a host ends says nothing about its releases: none is gone back to.
-    assert (live.version(), live.curl("/releases")["deployments"][0]["outcome"]) == (version, "done")
+    last = live.curl("/releases")["deployments"][0]
+    assert (live.version(), last["outcome"]) == (version, "done"), last
 
 
 def test_a_release_whose_predecessor_dies_while_it_starts_is_started_anew(live: Server, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from inotify_simple import INotify
 from structlog.testing import capture_logs
 
 from agent.doors.drop.wakeup import Wakeup
@@ -178,3 +179,16 @@ async def test_closing_can_be_asked_for_twice_and_leaves_nothing_open(watched: W
     await watched.close()
     await watched.close()
     assert queues() == 0
+
+
+async def test_a_watch_that_is_made_when_nobody_wants_it_any_more_leaves_nothing_open(
+    wakeup: Wakeup, directory: OpenDirectory
+) -> None:
+    INotify().close()
+    before = set(os.listdir("/proc/self/fd"))
+    watching = asyncio.create_task(wakeup.watch(directory, []))
+    await asyncio.sleep(0)
+    watching.cancel()
+    await asyncio.wait([watching])
+    assert watching.cancelled()
+    assert set(os.listdir("/proc/self/fd")) == before

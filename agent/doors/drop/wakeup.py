@@ -7,7 +7,7 @@ waiting. Timers run only while something waits for a condition the kernel cannot
 import asyncio
 import os
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import structlog
@@ -81,11 +81,20 @@ class Wakeup:
         was told what happened in them until now.
         """
         before = self._watch
+        making = asyncio.ensure_future(
+            asyncio.to_thread(_watch, self._path, directory, missing, before, self._step_s)
+        )
         try:
-            watch = await asyncio.to_thread(_watch, self._path, directory, missing, before, self._step_s)
+            watch = await asyncio.shield(making)
         except OSError as error:
             self._lose(error)
             return
+        except asyncio.CancelledError:
+            # The thread goes on, and nobody else would close what it makes.
+            with suppress(OSError):
+                if (watch := await making) is not before:
+                    watch.close()
+            raise
         if watch is not before:
             self._end_watch()
             self._watch = watch
