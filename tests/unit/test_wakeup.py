@@ -192,3 +192,23 @@ async def test_a_watch_that_is_made_when_nobody_wants_it_any_more_leaves_nothing
     await asyncio.wait([watching])
     assert watching.cancelled()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_watch_that_breaks_wakes_and_is_replaced(
+    wakeup: Wakeup, directory: OpenDirectory, path: Path
+) -> None:
+    await wakeup.watch(directory, [])
+    (queue,) = (
+        int(number)
+        for number in os.listdir("/proc/self/fd")
+        if (link := Path(f"/proc/self/fd/{number}")).is_symlink() and "inotify" in os.readlink(link)
+    )
+    os.dup2(directory.descriptor, queue, inheritable=False)  # epoll(7) waits for no folder
+    wakeup.clear()
+    with capture_logs() as logs:
+        await woken(wakeup)
+    assert [entry["event"] for entry in logs] == ["drop_watch_broken"]
+    await wakeup.watch(directory, [])
+    wakeup.clear()
+    (path / "x.tar.zst").touch()
+    await woken(wakeup)

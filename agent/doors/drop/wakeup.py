@@ -107,8 +107,14 @@ class Wakeup:
             self._log.info("drop_rewatched")
 
     async def _listen(self, watch: Watch) -> None:
-        while self._watch is watch and await watch.wait():
-            self.wake()
+        try:
+            while self._watch is watch and await watch.wait():
+                self.wake()
+        except OSError as error:
+            self._log.debug("drop_watch_broken", problem=str(error))
+            if self._watch is watch:
+                self._end_watch()
+            self.wake()  # the next scan makes another watch
 
     def _end_watch(self) -> None:
         if self._watch is not None:

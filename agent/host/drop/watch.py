@@ -63,7 +63,10 @@ class Watch:
         return _identities(folders) == self._identities
 
     async def wait(self) -> bool:
-        """Return true when something may have changed, false when it is closed. One `wait` at a time."""
+        """Return true when something may have changed, false when it is closed. One `wait` at a time.
+
+        Raises: OSError, if this watch is broken: make another one.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(_SILENT_S):
                 await self._changed()
