@@ -13,9 +13,9 @@ from pusher.commands.command import Command
 from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_channel, add_good_for, add_options, count
 from pusher.config import Settings, load
-from pusher.errors import Usage
+from pusher.errors import Unreachable, Usage
 from pusher.fleet.standing import is_unwell
-from pusher.fleet.survey import Survey, ring_bell, survey
+from pusher.fleet.survey import Survey, Told, ring_bell, survey
 from pusher.fleet.waves import Next, Step, next_step
 from pusher.repository.address import open_repository
 from pusher.repository.brake import release_brake, set_brake
@@ -28,6 +28,8 @@ from pusher.wire.channel import Channel, ChannelRelease, Rollout, Target
 
 _EVERY_S = 5
 _NAMED = 8
+_PASSING = frozenset({Code.UPLOAD_BROKEN, Code.OLDER_THAN_ACCEPTED})
+"""What a repository may say for a while: that it cannot now, or what a cache still has."""
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -69,16 +71,23 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
 
 
 def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -> int:
-    """`run`: one step after the other, until it is done, or stands still because hosts have failed."""
-    said, overtaken, every = "", False, arguments.every or _EVERY_S
+    """`run`: one step after the other, until it is done, or stands still because hosts have failed.
+
+    It takes hours, and nobody watches it. So a repository that has answered once is waited for; one that never has
+    may be named wrongly.
+    """
+    said, overtaken, answered, every = "", False, False, arguments.every or _EVERY_S
+    tell, tell_bus = Told(), Told()
     while True:
-        seen, signed = _seen(arguments, settings, hosts=True)
-        document = signed.document
-        step = next_step(document, seen.places, braked=seen.braked)
-        if (line := _sentence(seen, document, step)) != said:
-            screen.line(line)
-            said = line
         try:
+            seen, signed = _seen(arguments, settings, hosts=True, tell=tell_bus)
+            answered = True
+            tell(None)
+            document = signed.document
+            step = next_step(document, seen.places, braked=seen.braked)
+            if (line := _sentence(seen, document, step)) != said:
+                screen.line(line)
+                said = line
             if step.step is Step.BRAKE:
                 set_brake(seen.repository, document.app, document.channel, why=step.why)
                 raise _braked(step)
@@ -86,14 +95,20 @@ def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -
                 _put(arguments, settings, seen, signed, replace(document, rollout=_opened(document.rollout)))
                 overtaken = False
                 continue
-        except Refused as problem:
-            # Another machine runs the same rollout, or somebody has published: go on from that. Twice running,
-            # something else is wrong: a cache, for example, that shows what was there before.
-            if problem.code is not Code.CHANNEL_CHANGED or (overtaken and arguments.once):
+        except Problem as problem:
+            if problem.code is Code.CHANNEL_CHANGED and not (overtaken and arguments.once):
+                # Another machine runs the same rollout, or somebody has published: go on from that. Twice running,
+                # something else is wrong: a cache, for example, that shows what was there before.
+                if overtaken:
+                    time.sleep(every)
+                overtaken = True
+                continue
+            if arguments.once or not answered or not _may_pass(problem):
                 raise
-            if overtaken:
-                time.sleep(every)
-            overtaken = True
+            if tell(problem):
+                screen.line(f"It is tried again every {every} s")
+            said = ""
+            time.sleep(every)
             continue
         overtaken = False
         if step.step is Step.DONE:
@@ -176,10 +191,14 @@ COMMAND = Command(
 
 
 def _seen(
-    arguments: argparse.Namespace, settings: Settings, *, hosts: bool = False
+    arguments: argparse.Namespace,
+    settings: Settings,
+    *,
+    hosts: bool = False,
+    tell: Callable[[Problem | None], object] | None = None,
 ) -> tuple[Survey, SignedChannel]:
     """The fleet as it is now. Raises: Refused, if the channel has no document."""
-    seen = survey(settings, arguments.channel, signers=arguments.signers, hosts=hosts)
+    seen = survey(settings, arguments.channel, signers=arguments.signers, hosts=hosts, tell=tell)
     if seen.signed is None:
         raise _no_channel(seen.repository, settings.app_name(), arguments.channel)
     return seen, seen.signed
@@ -252,6 +271,11 @@ def _sentence(seen: Survey, document: Channel, step: Next) -> str:
 def _names(hosts: Sequence[str]) -> str:
     more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
     return ", ".join(hosts[:_NAMED]) + more
+
+
+def _may_pass(problem: Problem) -> bool:
+    """Whether a problem of a repository that has answered before may end by itself."""
+    return isinstance(problem, Unreachable) or problem.code in _PASSING
 
 
 def _braked(step: Next) -> Problem:

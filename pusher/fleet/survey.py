@@ -3,7 +3,7 @@ stands.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from pusher.repository.brake import is_braked
 from pusher.repository.channel import Channels, SignedChannel
 from pusher.repository.store import Found, Repository
 from pusher.terminal.screen import print_problem
+from pusher.wire import Problem
 from pusher.wire.channel import Channel, report_name
 
 
@@ -51,6 +52,21 @@ class Survey:
         return self.signed.document if self.signed else None
 
 
+class Told:
+    """Prints a problem, unless it said the same before: who looks at a fleet looks every few seconds."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, problem: Problem | None) -> bool:
+        """Whether it was printed now. None: all is well, and the same problem would be a new one."""
+        said, self._last = self._last, str(problem) if problem else ""
+        if problem is None or self._last == said:
+            return False
+        print_problem(problem)
+        return True
+
+
 def open_channels(settings: Settings, repository: Repository, *, signers: Path | None = None) -> Channels:
     """The channels of a repository, which ring the bell in the settings when they have changed."""
 
@@ -69,21 +85,32 @@ def ring_bell(settings: Settings, app: str, channel: str) -> None:
             print_problem(problem)
 
 
-def survey(settings: Settings, channel: str, *, signers: Path | None = None, hosts: bool = True) -> Survey:
-    """Look at a channel, and with `hosts` at its fleet. Raises: Problem."""
+def survey(
+    settings: Settings,
+    channel: str,
+    *,
+    signers: Path | None = None,
+    hosts: bool = True,
+    tell: Callable[[Problem | None], object] | None = None,
+) -> Survey:
+    """Look at a channel, and with `hosts` at its fleet. `tell` hears of a place with reports that does not answer,
+    or None. Raises: Problem.
+    """
     app = settings.app_name()
     members = read_inventory(Path(settings.fleet)) if hosts else []
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
     channels = open_channels(settings, repository, signers=signers)
     signed = channels.read(app, channel)
-    places_of_reports = [repository, *_bus(settings, members, app=app)]
+    places_of_reports = [repository, *_bus(settings, members, app=app, tell=tell or Told())]
     proved = Proved(state_folder() / "reports" / quote(repository.address, safe="") / f"{app}.{channel}")
     heard = read_reports(places_of_reports, members, app=app, channel=channel, proved=proved)
     found = places(signed.document if signed else None, heard, now=int(time.time() * 1000))
     return Survey(repository, channels, signed, found, is_braked(repository, app, channel))
 
 
-def _bus(settings: Settings, members: Sequence[Member], *, app: str) -> list[Reports]:
+def _bus(
+    settings: Settings, members: Sequence[Member], *, app: str, tell: Callable[[Problem | None], object]
+) -> list[Reports]:
     """The reports in NATS, if bells ring there. Where it does not answer, that is said: its hosts look silent, and
     no wave opens.
     """
@@ -93,7 +120,9 @@ def _bus(settings: Settings, members: Sequence[Member], *, app: str) -> list[Rep
 
     names = [report_name(app, one.name) for one in members]
     try:
-        return [fetch_reports(settings.bell, names, credentials=settings.bell_credentials_file)]
+        found = fetch_reports(settings.bell, names, credentials=settings.bell_credentials_file)
     except (Unreachable, Usage) as problem:
-        print_problem(problem)
+        tell(problem)
         return [_Unread(problem)]
+    tell(None)
+    return [found]

@@ -40,6 +40,8 @@ class FaultyHandler(Silent, BaseHTTPRequestHandler):
             self.end_headers()
             while True:
                 self.wfile.write(b"x" * 65536)
+        if "away" in faults:
+            return self.answer(503)
         if "redirects" in faults:
             return self.answer(302, headers={"Location": "http://169.254.169.254/"})
         if content is None:

@@ -1,5 +1,6 @@
 """A rollout: when a wave opens, what stops it, and what a person does with it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pusher.commands import rollout
 from pusher.fleet.inventory import adopt
 from pusher.fleet.standing import Place, counts, exit_code, is_unwell
 from pusher.fleet.waves import Step, next_step
@@ -201,6 +203,119 @@ def test_a_run_that_is_overtaken_again_and_again_is_told_so(
         store.faults.add("always changed")
         assert pusher("rollout", "run", "--once") == 4
         assert "was changed meanwhile" in capsys.readouterr().err
+
+
+class Pauses:
+    """In the place of a command's pauses: what happens in each, one after the other."""
+
+    def __init__(self, *acts: Callable[[], None]) -> None:
+        self.left = [*acts]
+
+    def sleep(self, seconds: float) -> None:
+        self.left.pop(0)()
+
+
+def test_a_run_waits_for_a_repository_that_has_answered(
+    pusher: Run,
+    publisher: Publisher,
+    hosts: list[Reporting],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rollout takes hours, and nobody watches it: no network that fails for a moment may end it."""
+    with storing() as store:
+        config = project / "pusher.toml"
+        config.write_text(config.read_text().replace('"repo"', f'"{store.address}"'))
+        assert pusher("publish", "v1", "--waves", "web1,100%") == 0
+        content = store.objects["/channels/flask-demo/stable"]
+        release = Channel.from_bytes(split_signed(content)[0]).target.release
+        wanted = Named(release.manifest, release.version)
+
+        def reports(*states: str) -> None:
+            for one, state in zip(hosts, states, strict=True):
+                raw = one.signed(state=state, wanted=wanted, live=wanted, attempt=1)
+                store.objects[f"/{report_name(APP, one.name)}"] = raw
+
+        def faults(*names: str) -> Callable[[], None]:
+            return lambda: (store.faults.clear(), store.faults.update(names))[0]
+
+        def all_is_well() -> None:
+            store.faults.clear()
+            reports("current", "waiting")
+
+        reports("deploying", "waiting")
+        pauses = Pauses(
+            faults("away"),
+            faults("away"),
+            faults("cuts off"),
+            faults("broken"),
+            all_is_well,  # the next wave
+            lambda: reports("current", "current"),
+        )
+        monkeypatch.setattr(rollout, "time", pauses)
+        assert pusher("rollout", "run") == 0
+        assert not pauses.left
+        said = capsys.readouterr()
+        assert said.err.count("the server answered 503") == 1
+        assert said.out.count("It is tried again every 5 s") == 2
+        assert said.out.count("wait, 1 of 1 are not current yet") == 2
+        assert "done" in said.out
+
+        # The brake too: what has failed must not go on because the network failed as well.
+        assert pusher("rollout", "retry") == 0
+        failed = [one.signed(state="failed", wanted=wanted, live=wanted, attempt=2) for one in hosts]
+        for one, raw in zip(hosts, failed, strict=True):
+            store.objects[f"/{report_name(APP, one.name)}"] = raw
+        store.faults.add("broken")
+        monkeypatch.setattr(rollout, "time", Pauses(store.faults.clear))
+        assert pusher("rollout", "run") == 1
+        assert "/brakes/flask-demo/stable" in store.objects
+
+
+@pytest.mark.parametrize("words", [("run",), ("run", "--once"), ("next",)])
+def test_a_repository_that_never_answered_is_not_waited_for(
+    pusher: Run, publisher: Publisher, project: Path, words: tuple[str, ...]
+) -> None:
+    config = project / "pusher.toml"
+    config.write_text(config.read_text().replace('"repo"', f'"http://127.0.0.1:{free_port()}/repo"'))
+    assert pusher("rollout", *words) == 5
+
+
+@pytest.mark.parametrize("fault", ["redirects", "gone"])
+def test_a_run_ends_at_what_does_not_pass_by_itself(
+    pusher: Run, published: Publisher, project: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    with storing() as store:
+        config = project / "pusher.toml"
+        config.write_text(config.read_text().replace('"repo"', f'"{store.address}"'))
+        path = "/channels/flask-demo/stable"
+        store.objects[path] = (published.folder / path[1:]).read_bytes()
+        pauses = Pauses(store.objects.clear if fault == "gone" else lambda: store.faults.add(fault))
+        monkeypatch.setattr(rollout, "time", pauses)
+        assert pusher("rollout", "run") == 4
+        assert not pauses.left
+
+
+def test_a_place_with_reports_that_is_silent_for_hours_is_named_once(
+    pusher: Run,
+    published: Publisher,
+    hosts: list[Reporting],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    report(published, hosts[0], "current")
+    config = project / "pusher.toml"
+    before = config.read_text()
+    config.write_text(f'{before}bell = "nats://127.0.0.1:{free_port()}"\n')
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rollout, "time", Pauses(lambda: None, lambda: None, stop))
+    assert pusher("rollout", "run") == 130
+    assert capsys.readouterr().err.count("does not answer") == 1
 
 
 def test_who_waits_for_a_person_and_what_that_person_does_is_said(
