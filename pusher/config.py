@@ -29,6 +29,7 @@ _KEYS = {
     "repository": str,
     "credentials_file": str,
     "fleet": str,
+    "signers": str,
     "bell": str,
     "bell_credentials_file": str,
     "hosts": (list, dict),
@@ -95,6 +96,8 @@ class Settings:
     """Logins for web servers, in netrc form."""
     fleet: str = "fleet.allowed"
     """The inventory: the hosts that belong to the fleet."""
+    signers: str = ""
+    """An allowed_signers file: whose channel documents count. Empty: for what is signed, those of the own key."""
     bell: str = ""
     """The web server, or the servers of NATS, whose bell is rung after a publish."""
     bell_credentials_file: str = ""
@@ -169,6 +172,7 @@ def load(
         repository=address if "://" in (address := given.text("repository", "")) else given.path("repository", ""),
         credentials_file=given.path("credentials_file", ""),
         fleet=given.path("fleet", "fleet.allowed"),
+        signers=given.path("signers", ""),
         bell=_bell(given.text("bell", "")),
         bell_credentials_file=given.path("bell_credentials_file", ""),
         hosts=hosts,

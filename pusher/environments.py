@@ -11,7 +11,7 @@ from typing import Any
 from pusher.errors import Usage
 from pusher.toml_table import check_table
 
-OVERRIDES = ("app", "key", "ssh", "repository", "fleet", "bell")
+OVERRIDES = ("app", "key", "ssh", "repository", "fleet", "signers", "bell")
 """The settings that an environment may have of its own."""
 _KEYS = {"hosts": list, "confirm": bool, **dict.fromkeys(OVERRIDES, str)}
 

@@ -40,7 +40,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     if arguments.action == "resume":  # hosts begin; what stops them must not wait for anything
         confirm(arguments, settings, doing=f"does `channel resume` for the channel {name}")
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
-    channels = open_channels(settings, repository, signers=arguments.signers)
+    channels = open_channels(settings, repository)
     before = read_channel(channels, app, name, repository.address)
     if arguments.action != "show":
         document = before.document

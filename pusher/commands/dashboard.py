@@ -88,9 +88,9 @@ COMMAND = Command(
 
 def _fleet(settings: Settings, arguments: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     from pusher.dashboard.fleet import Fleet
-    from pusher.fleet.survey import Told, survey
+    from pusher.fleet.survey import SaidOnce, survey
 
-    return Fleet(partial(survey, settings, arguments.channel, signers=arguments.signers, tell=Told())).read
+    return Fleet(partial(survey, settings, arguments.channel, say=SaidOnce())).read
 
 
 def _limited(screen: Screen) -> Callable[[str], None]:

@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         return 0
     if arguments.file is not None:
         raise Usage(f"status takes no file, and {arguments.file} is one")
-    seen = survey(settings, arguments.channel, signers=arguments.signers)
+    seen = survey(settings, arguments.channel)
     found = seen.places
     shown = [one for one in found if not arguments.state or one.state == arguments.state]
     if arguments.json:

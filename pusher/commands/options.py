@@ -1,7 +1,6 @@
 """The options that several commands have. All but --json are settings (`pusher.config`)."""
 
 import argparse
-from pathlib import Path
 
 from pusher.wire import WireError
 
@@ -50,9 +49,9 @@ def add_channel(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--signers",
-        type=Path,
         metavar="FILE",
-        help="an allowed_signers file: whose documents may be replaced (default: only those of your own key)",
+        help="an allowed_signers file: whose channel documents count (default: to sign anew, only those of your "
+        "own key) (PUSHER_SIGNERS)",
     )
 
 

@@ -88,7 +88,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     settings = load(vars(arguments))
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
-    channels = open_channels(settings, repository, signers=arguments.signers)
+    channels = open_channels(settings, repository)
     found = chosen(arguments, settings)
     confirm(arguments, settings, doing=f"publishes {found.name} in the channel {arguments.channel}")
     app = settings.app_name() if isinstance(found, Folder) else _app_of(found, arguments.app)

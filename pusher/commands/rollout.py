@@ -15,7 +15,7 @@ from pusher.commands.options import add_channel, add_good_for, add_options, coun
 from pusher.config import Settings, load
 from pusher.errors import Unreachable, Usage
 from pusher.fleet.standing import is_unwell
-from pusher.fleet.survey import Survey, Told, ring_bell, survey
+from pusher.fleet.survey import SaidOnce, Survey, ring_bell, survey
 from pusher.fleet.waves import Next, Step, next_step
 from pusher.repository.address import open_repository
 from pusher.repository.brake import release_brake, set_brake
@@ -77,12 +77,12 @@ def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -
     may be named wrongly.
     """
     said, overtaken, answered, every = "", False, False, arguments.every or _EVERY_S
-    tell, tell_bus = Told(), Told()
+    say, say_bus = SaidOnce(), SaidOnce()
     while True:
         try:
-            seen, signed = _seen(arguments, settings, hosts=True, tell=tell_bus)
+            seen, signed = _seen(arguments, settings, hosts=True, say=say_bus)
             answered = True
-            tell(None)
+            say(None)
             document = signed.document
             step = next_step(document, seen.places, braked=seen.braked)
             if (line := _sentence(seen, document, step)) != said:
@@ -105,7 +105,7 @@ def _follow(arguments: argparse.Namespace, settings: Settings, screen: Screen) -
                 continue
             if arguments.once or not answered or not _may_pass(problem):
                 raise
-            if tell(problem):
+            if say(problem):
                 screen.line(f"It is tried again every {every} s")
             said = ""
             time.sleep(every)
@@ -195,10 +195,10 @@ def _seen(
     settings: Settings,
     *,
     hosts: bool = False,
-    tell: Callable[[Problem | None], object] | None = None,
+    say: Callable[[Problem | None], object] | None = None,
 ) -> tuple[Survey, SignedChannel]:
     """The fleet as it is now. Raises: Refused, if the channel has no document."""
-    seen = survey(settings, arguments.channel, signers=arguments.signers, hosts=hosts, tell=tell)
+    seen = survey(settings, arguments.channel, hosts=hosts, say=say)
     if seen.signed is None:
         raise _no_channel(seen.repository, settings.app_name(), arguments.channel)
     return seen, seen.signed

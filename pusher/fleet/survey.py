@@ -52,7 +52,7 @@ class Survey:
         return self.signed.document if self.signed else None
 
 
-class Told:
+class SaidOnce:
     """Prints a problem, unless it said the same before: who looks at a fleet looks every few seconds."""
 
     def __init__(self) -> None:
@@ -67,12 +67,15 @@ class Told:
         return True
 
 
-def open_channels(settings: Settings, repository: Repository, *, signers: Path | None = None) -> Channels:
-    """The channels of a repository, which ring the bell in the settings when they have changed."""
+def open_channels(settings: Settings, repository: Repository) -> Channels:
+    """The channels of a repository, which ring the bell in the settings when they have changed. Where the settings
+    name signers, no document of another counts.
+    """
 
     def rung(app: str, channel: str) -> None:
         ring_bell(settings, app, channel)
 
+    signers = Path(settings.signers) if settings.signers else None
     return Channels(repository, memory=state_folder() / "channels", signers=signers, changed=rung)
 
 
@@ -89,19 +92,18 @@ def survey(
     settings: Settings,
     channel: str,
     *,
-    signers: Path | None = None,
     hosts: bool = True,
-    tell: Callable[[Problem | None], object] | None = None,
+    say: Callable[[Problem | None], object] | None = None,
 ) -> Survey:
-    """Look at a channel, and with `hosts` at its fleet. `tell` hears of a place with reports that does not answer,
+    """Look at a channel, and with `hosts` at its fleet. `say` hears of a place with reports that does not answer,
     or None. Raises: Problem.
     """
     app = settings.app_name()
     members = read_inventory(Path(settings.fleet)) if hosts else []
     repository = open_repository(settings.repository, ssh=settings.ssh, credentials=settings.credentials_file)
-    channels = open_channels(settings, repository, signers=signers)
+    channels = open_channels(settings, repository)
     signed = channels.read(app, channel)
-    places_of_reports = [repository, *_bus(settings, members, app=app, tell=tell or Told())]
+    places_of_reports = [repository, *_bus(settings, members, app=app, say=say or SaidOnce())]
     proved = Proved(state_folder() / "reports" / quote(repository.address, safe="") / f"{app}.{channel}")
     heard = read_reports(places_of_reports, members, app=app, channel=channel, proved=proved)
     found = places(signed.document if signed else None, heard, now=int(time.time() * 1000))
@@ -109,7 +111,7 @@ def survey(
 
 
 def _bus(
-    settings: Settings, members: Sequence[Member], *, app: str, tell: Callable[[Problem | None], object]
+    settings: Settings, members: Sequence[Member], *, app: str, say: Callable[[Problem | None], object]
 ) -> list[Reports]:
     """The reports in NATS, if bells ring there. Where it does not answer, that is said: its hosts look silent, and
     no wave opens.
@@ -122,7 +124,7 @@ def _bus(
     try:
         found = fetch_reports(settings.bell, names, credentials=settings.bell_credentials_file)
     except (Unreachable, Usage) as problem:
-        tell(problem)
+        say(problem)
         return [_Unread(problem)]
-    tell(None)
+    say(None)
     return [found]

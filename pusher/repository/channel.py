@@ -49,8 +49,8 @@ def has_channel(repository: Repository, app: str, channel: str) -> bool:
 class Channels:
     """The channels of one repository. `memory` is a folder with the newest `created` that was seen of each.
 
-    `signers` is an allowed_signers file with the keys that may have signed; without one, only the key that signs
-    now may have signed before. `now` returns milliseconds since 1970;
+    `signers` is an allowed_signers file with the keys that may sign; without one, what anybody has signed is read,
+    and only the key that signs now may have signed before. `now` returns milliseconds since 1970;
     `changed` is called with the app and channel of a document that was put in place.
     """
 
@@ -85,7 +85,10 @@ class Channels:
             document = Channel.from_bytes(raw)
         except WireError as error:
             raise Refused(Code.CHANNEL_MALFORMED, f"{name} cannot be used", why=str(error)) from error
-        signer = signed_by(raw, signature, signers=self._signers, namespace=CHANNEL_NAMESPACE)
+        hint = (
+            "If that key may sign for the channel, add it there. If not, find out who can write to the repository"
+        )
+        signer = self._signed_by(raw, signature, f"{name} was signed by a key that may not do that", hint=hint)
         if (document.app, document.channel) != (app, channel):
             raise Refused(
                 Code.WRONG_CHANNEL,
@@ -122,21 +125,30 @@ class Channels:
         made = replace(document, created=created, expires=created + days * _DAY_MS)
         raw = made.to_bytes()
         signature = sign(raw, key=key, namespace=CHANNEL_NAMESPACE)
-        if before is not None and self._signers is None:
-            ours = signed_by(raw, signature, namespace=CHANNEL_NAMESPACE)
-            if ours.fingerprint != before.signer.fingerprint:
-                raise Refused(
-                    Code.SIGNER_UNKNOWN,
-                    "The channel document in the repository was signed by another key",
-                    why=f"{before.signer.key_type} {before.signer.fingerprint}, not {ours.fingerprint}",
-                    hint="Name that key: --key FILE (publish: --channel-key FILE). Where several may sign: "
-                    "--signers FILE, in the form of allowed_signers",
-                )
+        name_key = "Name that key: --key FILE (publish: --channel-key FILE)"
+        ours = self._signed_by(raw, signature, "This key may not sign for the channel", hint=name_key)
+        if before is not None and self._signers is None and ours.fingerprint != before.signer.fingerprint:
+            raise Refused(
+                Code.SIGNER_UNKNOWN,
+                "The channel document in the repository was signed by another key",
+                why=f"{before.signer.key_type} {before.signer.fingerprint}, not {ours.fingerprint}",
+                hint=f"{name_key}. Where several may sign: `signers` in pusher.toml, or --signers FILE",
+            )
         tag = before.found.tag if before else None
         self._repository.replace(channel_name(made.app, made.channel), join_signed(raw, signature), tag=tag)
         self._remember(made)
         self._changed(made.app, made.channel)
         return made
+
+    def _signed_by(self, raw: bytes, signature: bytes, what: str, *, hint: str) -> Signer:
+        """Who has signed a document. Raises: Refused, with these words, if that key is not among the signers."""
+        try:
+            return signed_by(raw, signature, signers=self._signers, namespace=CHANNEL_NAMESPACE)
+        except Refused as problem:
+            if problem.code is not Code.SIGNER_UNKNOWN:
+                raise
+            why = f"{problem.why} ({self._signers})"
+            raise Refused(problem.code, what, why=why, hint=hint) from problem
 
     def _file(self, app: str, channel: str) -> Path:
         return self._memory / quote(self._repository.address, safe="") / f"{app}.{channel}"

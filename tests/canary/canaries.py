@@ -568,6 +568,12 @@ CANARIES = (
         "if True:",
     ),
     Canary(
+        "tests/unit/test_repository.py::test_a_team_names_its_signers_once_and_no_command_believes_another",
+        "pusher/repository/channel.py",
+        "signers=self._signers, namespace=CHANNEL_NAMESPACE",
+        "namespace=CHANNEL_NAMESPACE",
+    ),
+    Canary(
         "tests/unit/test_repository.py::test_an_older_document_that_somebody_put_back_is_not_renewed",
         "pusher/repository/channel.py",
         "if document.created < seen:",

@@ -75,6 +75,7 @@ def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
         "repository",
         "credentials_file",
         "fleet",
+        "signers",
         "bell",
         "keep_open_s",
     }
@@ -86,7 +87,7 @@ def test_the_keys_of_pusher_toml_stand_there_with_their_variables():
 def test_the_documented_keys_of_pusher_toml_are_those_that_are_read(tmp_path: Path):
     tables = r"hosts\.NAME\.\w+|dependencies\.\w+|run\.\w+"
     files = "credentials_file|bell_credentials_file"
-    keys = rf"{tables}|{files}|app|source|root|key|ssh|repository|fleet|bell|keep_open_s"
+    keys = rf"{tables}|{files}|app|source|root|key|ssh|repository|fleet|signers|bell|keep_open_s"
     found = re.findall(rf"^\| `({keys})` \|", SENDER, re.M)
     top = [key for key in found if "." not in key]
     hosts, dependencies, run = (

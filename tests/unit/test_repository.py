@@ -16,7 +16,10 @@ import pytest
 
 from pusher.bundle.archive import write_bundle
 from pusher.bundle.sign import sign
+from pusher.config import load
 from pusher.errors import Unreachable, Usage
+from pusher.fleet.inventory import adopt
+from pusher.fleet.survey import survey
 from pusher.repository.address import open_repository
 from pusher.repository.bell import ring
 from pusher.repository.channel import Channels
@@ -30,6 +33,7 @@ from tests.host import make_key
 from tests.hostile.web_store import FaultyHandler, storing
 from tests.ports import free_port
 from tests.publishing import Publisher
+from tests.reporting import Reporting
 from tests.unit.scripted_agent import Run
 
 REPO = "repo"
@@ -192,9 +196,49 @@ def test_a_document_by_another_key_is_not_gone_on_from(
     make_key(project / "other")
     assert pusher("channel", "renew", "--repository", REPO, "--key", "other") == 4
     assert "Name that key: --key FILE" in capsys.readouterr().err
-    public = key.with_suffix(".pub").read_text()
-    (project / "signers").write_text(f'ci namespaces="pusher-channel" {public}')
+    lines = [
+        f'ci namespaces="pusher-channel" {one.with_suffix(".pub").read_text()}' for one in (key, project / "other")
+    ]
+    (project / "signers").write_text(lines[0])
+    assert pusher("channel", "renew", "--repository", REPO, "--key", "other", "--signers", "signers") == 4
+    assert "This key may not sign for the channel" in capsys.readouterr().err  # nobody would believe it
+    (project / "signers").write_text("".join(lines))
     assert pusher("channel", "renew", "--repository", REPO, "--key", "other", "--signers", "signers") == 0
+
+
+def test_a_team_names_its_signers_once_and_no_command_believes_another(
+    pusher: Run, repository: Folder, project: Path, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who can write into the repository must not tell a rollout that it is done, nor a person that all is well."""
+    make_key(project / "other")
+    host = Reporting(project, "web1")
+    adopt(project / "fleet.allowed", host.identity.public())
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    forged = channels(Folder(project / "theirs"))
+    forged.put(document(repository), key=str(project / "other"), before=None, days=7)
+    copied = (project / "theirs/channels/flask-demo/stable").read_bytes()
+    (repository_path(repository) / "channels/flask-demo/stable").write_bytes(copied)
+    asks = [("fleet", "status"), ("channel", "show"), ("rollout", "run", "--once")]
+    assert [pusher(*one, "--repository", REPO) for one in asks] == [5, 0, 0]  # nobody has said whose word counts
+    public = key.with_suffix(".pub").read_text()
+    (project / "ci").mkdir()
+    (project / "ci/signers").write_text(f'ci namespaces="pusher-channel" {public}')
+    text = (project / "pusher.toml").read_text()
+    (project / "pusher.toml").write_text(f'signers = "ci/signers"\n{text}')
+    capsys.readouterr()
+    for words in (*asks, ("channel", "renew"), ("rollout", "next"), ("publish", "v2")):
+        assert pusher(*words, "--repository" if words[0] != "publish" else "--to", REPO) == 4
+        said = capsys.readouterr().err
+        assert "channels/flask-demo/stable was signed by a key that may not do that" in said
+        assert "ci/signers" in said
+    seen = survey(replace(load({}, start=project), repository=REPO), "beta")  # what the dashboard shows
+    assert seen.signed is None
+    with pytest.raises(Refused, match="may not do that"):
+        survey(replace(load({}, start=project), repository=REPO), "stable")
+    # The option overrides the file: the other one is asked about here.
+    (project / "theirs.signers").write_text(f"x {(project / 'other.pub').read_text()}")
+    assert pusher("channel", "show", "--repository", REPO, "--signers", "theirs.signers") == 0
+    assert pusher("rollout", "pause", "--repository", REPO) == 0  # what stops works whatever lies there
 
 
 def test_an_older_document_that_somebody_put_back_is_not_renewed(pusher: Run, repository: Folder) -> None:
