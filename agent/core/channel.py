@@ -76,8 +76,9 @@ class TrustedChannel:
 class Mark:
     """The newest document that was accepted for an app and channel, as the journal keeps it. Times in ms.
 
-    `seen` is when this host accepted it. `after` is the newest deployment before its release and attempt were
-    first seen: what people did after that counts.
+    `seen` is when this host first saw a document by which it may begin: of this release and attempt, going, with
+    its wave open; 0: none yet. `after` is the newest deployment before its release and attempt were first seen:
+    what people did after that counts.
     """
 
     created: int
@@ -148,9 +149,16 @@ class Decision:
 
 
 def accept(
-    trusted: TrustedChannel, *, app: str, channel: str, mark: Mark | None, now: int, newest_deployment: str
+    trusted: TrustedChannel,
+    *,
+    app: str,
+    channel: str,
+    host: str,
+    mark: Mark | None,
+    now: int,
+    newest_deployment: str,
 ) -> Mark:
-    """The mark of a document that may be used, from now on the newest one. `now` in ms since 1970.
+    """The mark of a document that may be used here, from now on the newest one. `now` in ms since 1970.
 
     A document that has expired is accepted: it is known to be the newest one, and nothing begins by it.
     Raises: Refused (wrong_app, wrong_channel, from_the_future, older_than_accepted, channel_forked).
@@ -183,12 +191,14 @@ def accept(
         return mark
     wanted = document.target.release.manifest, document.rollout.attempt
     same = mark is not None and wanted == (mark.manifest, mark.attempt)
+    may_begin = document.state == "going" and _is_open(document, host)
     return Mark(
         created=document.created,
         digest=trusted.digest,
         manifest=wanted[0],
         attempt=wanted[1],
-        seen=now,
+        # Not with each document: a channel that is renewed more often than its spread is long would begin nothing.
+        seen=(mark.seen if mark is not None and same and mark.seen else now) if may_begin else 0,
         after=mark.after if mark is not None and same else newest_deployment,
     )
 
@@ -212,9 +222,7 @@ def decide(trusted: TrustedChannel | None, facts: Facts, now: int) -> Decision:
         return _wait(Awaited.PAUSE)
     if facts.braked:
         return _wait(Awaited.BRAKE)
-    wave = wave_of(document.rollout, manifest=manifest, host=facts.host)
-    is_open = wave is not None and wave <= document.rollout.open
-    if not is_open:
+    if not _is_open(document, facts.host):
         if facts.live is not None or document.before is None:
             return _wait(Awaited.WAVE)
         target = document.before
@@ -242,6 +250,12 @@ def spread_left(trusted: TrustedChannel, mark: Mark, *, host: str, now: int) -> 
     document = trusted.document
     part = spread_of(document.rollout, manifest=document.target.release.manifest, host=host)
     return max(0.0, part - max(0, now - mark.seen) / 1000)
+
+
+def _is_open(document: Channel, host: str) -> bool:
+    """Whether the wave of a host is open."""
+    wave = wave_of(document.rollout, manifest=document.target.release.manifest, host=host)
+    return wave is not None and wave <= document.rollout.open
 
 
 def _check_address(document: Channel, *, app: str, channel: str) -> None:

@@ -39,6 +39,7 @@ class Subscribed:
             trusted,
             app=self._app,
             channel=channel,
+            host=self._host,
             mark=before,
             now=self._clock.now(),
             newest_deployment=newest,

@@ -275,7 +275,9 @@ def test_what_failed_with_this_attempt_is_not_begun_by_itself(
 
 
 def accepted(trusted: TrustedChannel, before: Mark | None, now: int = NOW) -> Mark:
-    return accept(trusted, app="shop", channel="stable", mark=before, now=now, newest_deployment="shop-9")
+    return accept(
+        trusted, app="shop", channel="stable", host="web1", mark=before, now=now, newest_deployment="shop-9"
+    )
 
 
 def test_the_first_document_makes_a_mark() -> None:
@@ -290,6 +292,29 @@ def test_the_same_document_again_changes_nothing() -> None:
 def test_a_renewed_document_keeps_what_people_did_in_view() -> None:
     renewed = replace(channel(created=NOW), digest="ee" * 32)
     assert accepted(renewed, mark(after="shop-1")).after == "shop-1"
+
+
+def test_a_channel_that_is_renewed_all_the_time_keeps_no_host_from_beginning() -> None:
+    rollout, before, last = Rollout(spread_s=86_400), accepted(channel(created=NOW - 1), None, NOW - 1), -1
+    for hour in range(25):
+        now = NOW + hour * HOUR
+        renewed = replace(channel(created=now, expires=now + 2 * HOUR, rollout=rollout), digest=f"{hour:064x}")
+        before = accepted(renewed, before, now)
+        last = now
+        assert decide(renewed, host(mark=before), now).awaited in (Awaited.SPREAD, None)
+    assert decide(renewed, host(mark=before), last).state is State.FETCHING
+
+
+def test_the_spread_begins_when_a_host_may_begin_itself() -> None:
+    """Not when the release was published: all hosts of a later wave would begin at the same moment."""
+    closed = accepted(channel(rollout=CLOSED), None, NOW)
+    opened = replace(channel(created=NOW, rollout=replace(CLOSED, open=2)), digest="ee" * 32)
+    assert (closed.seen, accepted(opened, closed, NOW + HOUR).seen) == (0, NOW + HOUR)
+    paused = accepted(channel(state="paused"), None, NOW)
+    resumed = replace(channel(created=NOW), digest="ee" * 32)
+    assert (paused.seen, accepted(resumed, paused, NOW + HOUR).seen) == (0, NOW + HOUR)
+    again = replace(channel(created=NOW, rollout=Rollout(attempt=2)), digest="ee" * 32)
+    assert accepted(again, mark(seen=NOW), NOW + HOUR).seen == NOW + HOUR
 
 
 @pytest.mark.parametrize("newer", [channel(V4, created=NOW), channel(created=NOW, rollout=Rollout(attempt=2))])
