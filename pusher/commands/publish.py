@@ -31,7 +31,7 @@ from pusher.repository.brake import is_braked
 from pusher.repository.channel import AHEAD_MOST_MS, SignedChannel
 from pusher.repository.releases import list_name, put_release, read_releases
 from pusher.terminal.screen import Screen
-from pusher.terminal.text import amount, byte_count, moment
+from pusher.terminal.text import amount, byte_count, moment, some
 from pusher.wire import Code, Manifest, Refused, WireError, format_timestamp
 from pusher.wire.channel import Channel, Rollout, Target, Wave, check_waves
 
@@ -113,6 +113,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         created=0,
         expires=0,
         target=target,
+        # What a person has paused goes on by that person's word, and not because a timer has published.
+        state=before.document.state if before else "going",
         before=_before(before, target),
         rollout=Rollout(
             waves=arguments.waves,
@@ -124,7 +126,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     key = arguments.channel_key or settings.key
     made = channels.put(document, key=key, before=before, days=arguments.good_for)
     first = made.rollout.waves[0]
-    who = f"{first}% of the hosts" if isinstance(first, int) else ", ".join(first)
+    who = f"{first}% of the hosts" if isinstance(first, int) else some(first)
     screen.line(
         f"{app} {manifest.version} is in the channel {made.channel}, for {who if first != 100 else 'all hosts'}"
     )
@@ -134,6 +136,8 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
             f"{made.channel} is a new channel of {app} in {repository.address}: hosts follow it once "
             "`pusher-agent subscribe` names it there"
         )
+    if made.state == "paused":
+        screen.line("The channel is paused: no host begins. To go on: pusher channel resume")
     if is_braked(repository, app, made.channel):
         screen.line("The brake is set: no host begins. To go on: pusher rollout resume")
     return 0

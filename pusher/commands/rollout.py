@@ -6,7 +6,7 @@ still the one that was read. The brake is unsigned, because it can only stop.
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from pusher.commands.command import Command
@@ -23,11 +23,11 @@ from pusher.repository.channel import SignedChannel, has_channel
 from pusher.repository.releases import Listed, find_release, read_releases
 from pusher.repository.store import Repository
 from pusher.terminal.screen import Screen
+from pusher.terminal.text import some
 from pusher.wire import Code, Failed, Problem, Refused
 from pusher.wire.channel import Channel, ChannelRelease, Rollout, Target
 
 _EVERY_S = 5
-_NAMED = 8
 _PASSING = frozenset({Code.UPLOAD_BROKEN, Code.OLDER_THAN_ACCEPTED})
 """What a repository may say for a while: that it cannot now, or what a cache still has."""
 
@@ -263,14 +263,9 @@ def _sentence(seen: Survey, document: Channel, step: Next) -> str:
     # A host that waits for a person would be waited for in vain: its state says so.
     unwell = {one.name: f"{one.name} ({one.state})" for one in seen.places if is_unwell(one)}
     named = [unwell.get(one, one) for one in step.hosts] if step.step is Step.WAIT else step.hosts
-    hosts = f": {_names(named)}" if named else ""
-    silent = f"; silent: {_names(step.silent)}" if step.silent and step.silent != step.hosts else ""
+    hosts = f": {some(named)}" if named else ""
+    silent = f"; silent: {some(step.silent)}" if step.silent and step.silent != step.hosts else ""
     return f"{where}: {step.step.value}, {step.why}{hosts}{silent}"
-
-
-def _names(hosts: Sequence[str]) -> str:
-    more = f" and {len(hosts) - _NAMED} more" if len(hosts) > _NAMED else ""
-    return ", ".join(hosts[:_NAMED]) + more
 
 
 def _may_pass(problem: Problem) -> bool:
@@ -282,6 +277,6 @@ def _braked(step: Next) -> Problem:
     return Failed(
         Code.APP_UNHEALTHY,
         "The rollout has stopped",
-        why=f"{step.why}: {_names(step.hosts)}",
+        why=f"{step.why}: {some(step.hosts)}",
         hint="See: pusher fleet status. Then pusher rollout retry or rollback, or publish a better one",
     )

@@ -110,7 +110,8 @@ class Channels:
     def put(self, document: Channel, *, key: str, before: SignedChannel | None, days: int) -> Channel:
         """Sign a document and put it in the place of `before`. It is newer than that one, and good for `days`.
 
-        Raises: Refused(signer_unknown, from_the_future, channel_changed); Usage, Failed, as `sign`.
+        Raises: Refused(signer_unknown, from_the_future, limit_exceeded, channel_changed); Usage, Failed, as
+        `sign`.
         """
         now = self._now()
         created = now if before is None else max(now, before.document.created + 1)
@@ -134,8 +135,15 @@ class Channels:
                 why=f"{before.signer.key_type} {before.signer.fingerprint}, not {ours.fingerprint}",
                 hint=f"{name_key}. Where several may sign: `signers` in pusher.toml, or --signers FILE",
             )
-        tag = before.found.tag if before else None
-        self._repository.replace(channel_name(made.app, made.channel), join_signed(raw, signature), tag=tag)
+        content, tag = join_signed(raw, signature), before.found.tag if before else None
+        if len(content) > CHANNEL_BYTES:
+            raise Refused(
+                Code.LIMIT_EXCEEDED,
+                "The channel document would be too large",
+                why=f"it has {len(content)} bytes, and nobody reads more than {CHANNEL_BYTES}",
+                hint="Name fewer hosts in --waves, or a percentage",
+            )
+        self._repository.replace(channel_name(made.app, made.channel), content, tag=tag)
         self._remember(made)
         self._changed(made.app, made.channel)
         return made

@@ -15,6 +15,7 @@ from pusher.wire import Problem
 # paragraph separators, lone surrogates.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_NAMED = 8
 _SHORT, _LEFT = 20, 10
 """Characters: what is no longer than the first is not folded, if each other column has the second."""
 
@@ -106,6 +107,12 @@ def byte_count(size: float) -> str:
 def amount(files: int, size: int) -> str:
     """A number of files, and their bytes together."""
     return f"{files} file{'' if files == 1 else 's'}, {byte_count(size)}"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def release_name(release: object) -> str:

@@ -68,7 +68,7 @@ class WebServer:
             self._port = parts.port or (443 if self._secure else 80)
         except ValueError as error:
             raise Usage(f"{address} is no repository", why=str(error)) from error
-        if not self._secure and not _is_here(self._host):
+        if not self._secure and not is_here(self._host):
             why = "without https, others on the way could read the login and change what is sent"
             raise Usage(
                 f"{address} is not used", why=why, hint=f"Use https://{address.partition('://')[2]}, or ssh://"
@@ -230,7 +230,7 @@ class WebServer:
         return parts.hostname, parts.port or 3128
 
 
-def _is_here(host: str) -> bool:
+def is_here(host: str) -> bool:
     """Whether a host is this machine, whatever a name server says."""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -143,6 +143,32 @@ def test_a_channel_is_paused_renewed_and_resumed(pusher: Run, repository: Folder
     assert document(repository).state == "going"
 
 
+def test_what_a_person_has_paused_is_not_resumed_by_who_publishes(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    assert pusher("channel", "pause", "--repository", REPO) == 0
+    capsys.readouterr()
+    assert pusher("publish", "v2", "--to", REPO) == 0
+    assert (document(repository).state, document(repository).target.release.version) == ("paused", "v2")
+    assert "The channel is paused: no host begins. To go on: pusher channel resume" in capsys.readouterr().out
+    assert pusher("channel", "resume", "--repository", REPO) == 0
+    assert document(repository).state == "going"
+
+
+def test_a_document_that_no_host_would_read_replaces_nothing(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"host-{at:05}.example.com" for at in range(4_000)]
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    before = document(repository)
+    assert pusher("publish", "v2", "--to", REPO, "--waves", f"{'+'.join(names)},100%") == 4
+    assert "too large" in capsys.readouterr().err
+    assert document(repository) == before
+    assert pusher("publish", "v2", "--to", REPO, "--waves", f"{'+'.join(names[:100])},100%") == 0
+    assert "host-00007.example.com and 92 more" in capsys.readouterr().out
+
+
 def test_a_channel_is_shown_with_its_signer(
     pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -467,6 +493,25 @@ def test_a_bell_that_leads_elsewhere_was_not_rung() -> None:
         with pytest.raises(Unreachable, match="could not be rung"):
             ring(here.address, "flask-demo", "stable")
         assert not there.asked
+
+
+def test_no_proxy_is_asked_for_a_bell_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look for the bell at itself."""
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    rung: list[str] = []
+
+    class Ringing(FaultyHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server looks for
+            rung.append(self.path)
+            self.answer(202)
+
+    with storing() as here:
+        here.RequestHandlerClass = Ringing
+        ring(here.address, "flask-demo", "stable")
+    assert rung == ["/ring/flask-demo/stable"]
 
 
 def test_to_ask_again_and_again_leaves_nothing_behind() -> None:
