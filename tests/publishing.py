@@ -76,7 +76,8 @@ class Publisher:
     def put(self, files: Mapping[str, str], version: str, **members: Any) -> Target:
         """Store a release; no channel names it yet. Blocking."""
         manifest, signed, tree = self.signed(files, version, **members)
-        return put_release(self.repository, read_releases(self.repository, APP), manifest, signed, tree)
+        known = read_releases(self.repository, APP)
+        return put_release(self.repository, known, manifest, signed, tree).target
 
     def name(self, target: Target, *, days: int = 7, **members: Any) -> Channel:
         """Let the channel name a release; other members are those of the document. Blocking."""

@@ -29,7 +29,7 @@ from pusher.fleet.survey import open_channels
 from pusher.repository.address import open_repository
 from pusher.repository.brake import is_braked
 from pusher.repository.channel import AHEAD_MOST_MS, SignedChannel
-from pusher.repository.releases import list_name, put_release, read_releases
+from pusher.repository.releases import list_name, put_bundles, put_release, read_releases
 from pusher.terminal.screen import Screen
 from pusher.terminal.text import amount, byte_count, moment, some
 from pusher.wire import Code, Manifest, Refused, WireError, format_timestamp
@@ -103,7 +103,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         _check_newer(manifest, before)
     total = amount(manifest.files, manifest.unpacked_size)
     screen.line(f"publishing {app} {manifest.version} to {repository.address}: {total}")
-    target = put_release(repository, known, manifest, signed, payload)
+    target, is_new = put_release(repository, known, manifest, signed, payload)
     for one in target.bundles:
         lacking = next((it.release.version for it in known.releases if it.release.manifest == one.base), "")
         screen.line(f"  {f'for hosts with {lacking}' if one.base else 'in full':<24} {byte_count(one.size):>10}")
@@ -125,6 +125,10 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     )
     key = arguments.channel_key or settings.key
     made = channels.put(document, key=key, before=before, days=arguments.good_for)
+    if not is_new:
+        # What was there may have been old, and nobody's: `repository prune` may have removed it meanwhile. From
+        # now on the channel names it.
+        put_bundles(repository, known, manifest, signed, payload)
     first = made.rollout.waves[0]
     who = f"{first}% of the hosts" if isinstance(first, int) else some(first)
     screen.line(

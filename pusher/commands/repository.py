@@ -1,7 +1,8 @@
 """`pusher repository prune`: remove bundles that no host can need any more.
 
 Invariant: what a channel names stays, and so do the releases that its bundles build on, and all that is young: a
-publish that is under way has written bundles which no channel names yet.
+publish that is under way has written bundles which no channel names yet. Channels are read once more before each
+removal. Who names old bundles anew looks whether they are still there: a lock would not do, for stores have none.
 """
 
 import argparse
@@ -56,25 +57,27 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     if not documents and not apps and not bundles:
         what = f"{repository.address} has nothing in it"
         raise Refused(Code.WRONG_CHANNEL, what, hint="Is it the right address? `pusher publish` makes one")
-    named = {one.sha256 for document in documents for one in _bundles(document)}
+    named = _named(documents)
     bases = {one.base for document in documents for one in _bundles(document)}
     for app in apps:
         known = read_releases(repository, app)
         kept = [
             one
             for at, one in enumerate(known.releases)
-            if at < arguments.keep or one.release.manifest in bases or one.bundle.sha256 in named
+            if at < arguments.keep or one.release.manifest in bases or object_name(one.bundle.sha256) in named
         ]
-        named |= {one.bundle.sha256 for one in kept}
+        named |= {object_name(one.bundle.sha256) for one in kept}
         if not arguments.dry_run:
             put_releases(repository, known, kept)
     gone = [
-        *_old(filter(_is_bundle, bundles), kept_names={object_name(one) for one in named}),
+        *_old(filter(_is_bundle, bundles), kept_names=named),
         *_old(repository.unfinished()),
     ]
-    for item in gone:
+    for item in [*gone]:
         if arguments.dry_run:
             screen.line(f"  {item.name}")
+        elif item.name in _named(_documents(repository)):
+            gone.remove(item)  # meanwhile, somebody has published it again, or gone back to it
         else:
             repository.remove(item.name)
     size = amount(len(gone), sum(item.size for item in gone))
@@ -108,6 +111,11 @@ def _documents(repository: Repository) -> Iterator[Channel]:
                 why=str(error),
                 hint="Publish to that channel again, or remove the file",
             ) from error
+
+
+def _named(documents: Iterable[Channel]) -> set[str]:
+    """The objects that channels name."""
+    return {object_name(one.sha256) for document in documents for one in _bundles(document)}
 
 
 def _bundles(document: Channel) -> Iterator[BundleObject]:

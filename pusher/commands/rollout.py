@@ -168,6 +168,7 @@ def _rollback(arguments: argparse.Namespace, settings: Settings, screen: Screen)
     release_brake(seen.repository, made.app, made.channel)
     ring_bell(settings, made.app, made.channel)
     screen.line(f"The channel {made.channel} of {made.app} goes back to {target.release.version}, on all hosts")
+    find_release(seen.repository, Listed(target.release, target.bundles[0]))  # unless it was pruned meanwhile
     return 0
 
 

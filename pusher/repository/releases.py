@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pusher.bundle.archive import Head, Payload, read_head, write_bundle
 from pusher.bundle.signed_manifest import SignedManifest
@@ -41,6 +41,13 @@ class ReleaseList:
     app: str
     releases: tuple[Listed, ...]
     found: Found | None
+
+
+class Stored(NamedTuple):
+    """A release whose bundles are in the repository. `is_new`: none of them was there before."""
+
+    target: Target
+    is_new: bool
 
 
 def list_name(app: str) -> str:
@@ -74,24 +81,32 @@ def put_releases(repository: Repository, known: ReleaseList, releases: Sequence[
 
 def put_release(
     repository: Repository, known: ReleaseList, manifest: Manifest, signed: SignedManifest, payload: Payload
-) -> Target:
-    """Store a release: its full bundle, and one for hosts with each of the newest releases before it.
+) -> Stored:
+    """Store a release, and let the list of releases have it. As `put_bundles`."""
+    stored = put_bundles(repository, known, manifest, signed, payload)
+    release, full = stored.target.release, stored.target.bundles[0]
+    others = [one for one in known.releases if one.release.manifest != release.manifest]
+    put_releases(repository, known, [Listed(release, full), *others])
+    return stored
 
-    Bundles that are there already are not written again. Then the list of releases has it too.
+
+def put_bundles(
+    repository: Repository, known: ReleaseList, manifest: Manifest, signed: SignedManifest, payload: Payload
+) -> Stored:
+    """Store the bundles of a release: the full one, and one for hosts with each of the newest releases before it.
+
+    Those that are there already are not written again.
     """
     release = ChannelRelease(
         manifest=hashlib.sha256(signed.manifest).hexdigest(), version=manifest.version, created=manifest.created
     )
-    full = _put(repository, signed, payload, base="")
-    bundles = [full]
+    put = [_put(repository, signed, payload, base="")]
     for one in [it for it in known.releases if it.release.manifest != release.manifest][:DELTAS]:
         there = _content(repository, one)
         lacking = frozenset(file.sha256 for file in payload.files if file.sha256 not in there)
         if there and len(lacking) < len({file.sha256 for file in payload.files}):
-            bundles.append(_put(repository, signed, payload, base=one.release.manifest, wanted=lacking))
-    others = [one for one in known.releases if one.release.manifest != release.manifest]
-    put_releases(repository, known, [Listed(release, full), *others])
-    return Target(release, tuple(bundles))
+            put.append(_put(repository, signed, payload, base=one.release.manifest, wanted=lacking))
+    return Stored(Target(release, tuple(bundle for bundle, _ in put)), all(is_new for _, is_new in put))
 
 
 def find_release(repository: Repository, listed: Listed) -> Head:
@@ -123,10 +138,11 @@ def _put(
     *,
     base: str,
     wanted: Collection[str] | None = None,
-) -> BundleObject:
+) -> tuple[BundleObject, bool]:
+    """A bundle, and whether it was not there before."""
     with _written(write_bundle(signed, payload.contents(wanted))) as (file, made):
-        repository.put(object_name(made.sha256), file)
-        return replace(made, base=base)
+        is_new = repository.put(object_name(made.sha256), file)
+        return replace(made, base=base), is_new
 
 
 @contextmanager

@@ -11,21 +11,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pusher.bundle.archive import write_bundle
 from pusher.bundle.sign import sign
+from pusher.commands import repository as repository_command
 from pusher.config import load
 from pusher.errors import Unreachable, Usage
 from pusher.fleet.inventory import adopt
 from pusher.fleet.survey import survey
+from pusher.repository import channel as channel_module
 from pusher.repository.address import open_repository
 from pusher.repository.bell import ring
 from pusher.repository.channel import Channels
 from pusher.repository.folder import Folder
 from pusher.repository.nats_bus import fetch_reports
-from pusher.repository.releases import find_release, read_releases
+from pusher.repository.releases import find_release, put_releases, read_releases
 from pusher.repository.store import Found
 from pusher.wire import Refused
 from pusher.wire.channel import CHANNEL_NAMESPACE, Channel, join_signed, object_name, split_signed
@@ -367,6 +370,52 @@ def test_prune_removes_what_a_publish_has_left_that_was_cut_off_and_nothing_else
     assert not any((top / name).exists() for name in left)
     assert all((top / name).exists() for name in kept)
     assert pusher("channel", "show", "--repository", REPO) == 0
+
+
+def test_prune_keeps_what_a_channel_names_by_now(
+    pusher: Run, repository: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking takes a while, and a fleet that goes back names what is old."""
+    for version in ("v1", "v2", "v3", "v2", "v3"):
+        assert pusher("publish", version, "--to", REPO) == 0
+    for item in repository.names("bundles/"):
+        os.utime(repository_path(repository) / item.name, (0, 0))
+
+    def put_late(*given: Any) -> None:
+        assert pusher("rollout", "rollback", "--to", "v1", "--repository", REPO) == 0
+        put_releases(*given)
+
+    monkeypatch.setattr(repository_command, "put_releases", put_late)
+    assert pusher("repository", "prune", "--repository", REPO, "--keep", "1") == 0
+    named = document(repository).target
+    assert named.release.version == "v1"
+    assert all((repository_path(repository) / object_name(one.sha256)).exists() for one in named.bundles)
+
+
+def test_what_prune_removes_while_it_is_published_again_is_there_afterwards(
+    pusher: Run, repository: Folder, project: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a release goes from one channel to the next, and its key waits for a finger."""
+    assert pusher("pack", "v1", "-o", "v1.tar.zst") == 0
+    for what in ("v1.tar.zst", "v2", "v3"):
+        assert pusher("publish", what, "--to", REPO, "--channel", "beta") == 0
+    pruned: list[int] = []
+
+    def slow(raw: bytes, **given: Any) -> bytes:
+        if not pruned:
+            pruned.append(1)
+            for item in repository.names("bundles/"):
+                os.utime(repository_path(repository) / item.name, (0, 0))
+            (repository_path(repository) / "releases/flask-demo.json").unlink()  # v1 is not among the kept ones
+            pruned[0] = pusher("repository", "prune", "--repository", REPO, "--keep", "1")
+        return sign(raw, **given)
+
+    monkeypatch.setattr(channel_module, "sign", slow)
+    assert pusher("publish", "v1.tar.zst", "--to", REPO) == 0
+    assert pruned == [0]
+    named = document(repository).target
+    assert named.release.version == "v1"
+    assert all((repository_path(repository) / object_name(one.sha256)).exists() for one in named.bundles)
 
 
 def test_prune_sees_channels_that_lie_behind_a_link(pusher: Run, repository: Folder, project: Path) -> None:

@@ -3,18 +3,30 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pusher.bundle.sign import sign
 from pusher.commands import rollout
 from pusher.fleet.inventory import adopt
 from pusher.fleet.standing import Place, counts, exit_code, is_unwell
 from pusher.fleet.waves import Step, next_step
+from pusher.repository import channel as channel_module
 from pusher.repository.brake import is_braked, release_brake, set_brake
 from pusher.repository.folder import Folder
-from pusher.wire.channel import BundleObject, Channel, ChannelRelease, Rollout, Target, report_name, split_signed
+from pusher.wire.channel import (
+    BundleObject,
+    Channel,
+    ChannelRelease,
+    Rollout,
+    Target,
+    object_name,
+    report_name,
+    split_signed,
+)
 from pusher.wire.report import Named
 from tests.hostile.web_store import storing
 from tests.ports import free_port
@@ -405,6 +417,24 @@ def test_a_fleet_goes_back_to_the_release_before_or_to_a_named_one(pusher: Run, 
     assert now(published).target == after.target
     assert pusher("rollout", "rollback", "--to", "v9") == 4
     assert pusher("rollout", "next", "--to", "v1") == 2
+
+
+def test_a_fleet_that_goes_back_to_what_was_just_pruned_is_told(
+    pusher: Run, published: Publisher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = now(published).before
+    assert before
+    [bundle] = before.bundles
+
+    def slow(raw: bytes, **given: Any) -> bytes:
+        (published.folder / object_name(bundle.sha256)).unlink()
+        return sign(raw, **given)
+
+    monkeypatch.setattr(channel_module, "sign", slow)
+    assert pusher("rollout", "rollback") == 4
+    said = capsys.readouterr()
+    assert "goes back to v1, on all hosts" in said.out  # those that keep it
+    assert "Publish that version again" in said.err
 
 
 def test_a_fleet_does_not_go_back_to_what_was_only_in_another_channel(pusher: Run, publisher: Publisher) -> None:
