@@ -12,6 +12,7 @@ from agent.core.config.repository import RepositoryConfig, parse_repository
 from agent.core.layout import HostLayout
 from agent.core.listen import parse_listen
 from agent.host.log import log
+from agent.host.own_process import raise_descriptors
 from agent.host.storage.disk import Disk
 from agent.repository.certificate import Certificate
 from agent.repository.logins import Logins
@@ -53,6 +54,7 @@ def _run(arguments: argparse.Namespace, layout: HostLayout) -> int:
         _check_inventory(Path(config.fleet))
     certificate = _certificate(config)
     log.set_up()
+    raise_descriptors()  # each host keeps a connection open, for the bell
     server = RepositoryServer(
         Objects(folder, fleet=Path(config.fleet) if config.fleet else None),
         host=where[0],

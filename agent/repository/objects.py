@@ -4,6 +4,7 @@ Invariant: a name that is none of a repository's names leads nowhere. A report i
 as an inventory is named.
 """
 
+import threading
 from pathlib import Path
 
 from agent.host.bundle.signers import verify
@@ -23,11 +24,20 @@ class Objects:
     def __init__(self, folder: Path, *, fleet: Path | None = None) -> None:
         self._folder = folder
         self._fleet = fleet
+        self._writing = threading.Lock()
 
     def find(self, name: str) -> Path | None:
         """The file of an object; None if there is none of this name."""
         path = self._folder / name
         return path if kind_of(name) and path.is_file() else None
+
+    def read(self, path: Path) -> bytes | None:
+        """The content of a small object that was found; None if it is gone by now. Raises: Failed."""
+        with explained("read", path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
 
     def stamp(self, name: str) -> str:
         """What changes with the content of an object; empty if there is none."""
@@ -62,6 +72,7 @@ class Objects:
                 why = f"{signer.principal} has"
                 raise Refused(Code.SIGNER_UNKNOWN, f"{report.host} has not signed this", why=why)
         path = self._folder / name
-        with explained("write", path):
+        # A host that was not answered in time may send the next one while this one is written.
+        with self._writing, explained("write", path):
             volatile.make_folder(path.parent)
             volatile.write(path, content.decode())

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +27,7 @@ from agent.repository.server import RepositoryServer
 from pusher.errors import Unreachable as NoAnswer
 from pusher.fleet.inventory import adopt
 from pusher.repository.bell import ring
-from pusher.wire.channel import bell_name, channel_name, report_name
+from pusher.wire.channel import bell_name, brake_name, channel_name, report_name
 from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.reporting import Reporting
@@ -169,6 +171,63 @@ async def test_the_embedded_server_serves_what_a_repository_has_and_nothing_else
         for method, status in {"POST": 405, "PATCH": 405, "DELETE": 403}.items():
             async with session.request(method, bundle) as answer:
                 assert answer.status == status
+
+
+async def test_a_brake_that_cannot_be_read_is_not_called_absent(publisher: Publisher) -> None:
+    """Out of descriptors, or with a broken disk, the server had said "not found": hosts began in spite of it."""
+    brake = brake_name(APP, CHANNEL)
+    (publisher.folder / brake).parent.mkdir(parents=True)
+    (publisher.folder / brake).symlink_to("/proc/self/mem")  # a file that is there, and cannot be read
+    async with embedded(publisher.folder) as address:
+        mirror = Web(address, limits=LIMITS)
+        with pytest.raises(Unreachable, match="answered 500"):
+            await mirror.exists(brake)
+        (publisher.folder / brake).unlink()
+        assert await mirror.exists(brake) is False
+        await mirror.close()
+
+
+async def test_the_embedded_server_holds_more_questions_than_a_shell_allows(publisher: Publisher) -> None:
+    await publisher.publish(files("v1"), "v1")
+    port = free_port()
+    argv = (
+        sys.executable,
+        "-m",
+        "agent",
+        "repository",
+        "serve",
+        publisher.folder,
+        "--listen",
+        f"127.0.0.1:{port}",
+    )
+    command = f"ulimit -Sn 64; exec {shlex.join(map(str, argv))}"
+    server = await asyncio.create_subprocess_exec("sh", "-c", command, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout
+        assert await server.stdout.readline()
+        async with AsyncExitStack() as stack:
+            for _ in range(100):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.callback(writer.close)
+            mirror = Web(f"http://127.0.0.1:{port}", limits=LIMITS)
+            assert await mirror.exists(channel_name(APP, CHANNEL))
+            await mirror.close()
+    finally:
+        server.terminate()
+        await server.wait()
+
+
+async def test_a_report_that_comes_twice_at_once_is_whole(publisher: Publisher, tmp_path: Path) -> None:
+    """As from a host that had no answer in time, and sends the next one."""
+    web1 = await asyncio.to_thread(Reporting, tmp_path, "web1")
+    content, objects, name = (
+        await asyncio.to_thread(web1.signed),
+        Objects(publisher.folder),
+        report_name(APP, "web1"),
+    )
+    many = [asyncio.to_thread(objects.put_report, name, content) for _ in range(200)]
+    await asyncio.gather(*many)
+    assert (publisher.folder / name).read_bytes() == content
 
 
 async def test_only_a_host_of_the_fleet_can_write_its_own_report(publisher: Publisher, tmp_path: Path) -> None:
