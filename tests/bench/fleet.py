@@ -195,7 +195,7 @@ def nginx(folder: Path) -> Iterator[tuple[str, int]]:
     """Debian's nginx with the configuration of packaging/nginx/: its address, and its process."""
     port, place = free_port(), Path(tempfile.mkdtemp(prefix="nginx-", dir=folder))
     site = (REPOSITORY / "packaging/nginx/pusher-repository.conf").read_text(encoding="utf-8")
-    site = site.replace("root /srv/repository;", f"root {folder}/repo;").replace("listen 8180;", f"listen {port};")
+    site = site.replace("root /srv/repository;", f"root {folder}/repo;").replace("8180;", f"{port};")
     (place / "site.conf").write_text(site, encoding="utf-8")
     (place / "nginx.conf").write_text(
         f"user root;\nload_module {NCHAN};\ndaemon off;\npid {place}/pid;\nerror_log {place}/error.log;\n"

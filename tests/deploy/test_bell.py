@@ -340,9 +340,10 @@ def nginx(publisher: Publisher, tmp_path: Path) -> Iterator[str]:
     port = free_port()
     site = (REPOSITORY / "packaging/nginx/pusher-repository.conf").read_text()
     assert site.count("/srv/repository") >= 2
-    site = site.replace("root /srv/repository;", f"root {publisher.folder};").replace(
-        "8180;", f"127.0.0.1:{port};", 1
-    )
+    site = site.replace("root /srv/repository;", f"root {publisher.folder};")
+    for before, here in (("8180", "127.0.0.1"), ("[::]:8180", "[::1]")):
+        assert f"listen {before};" in site
+        site = site.replace(f"listen {before};", f"listen {here}:{port};")
     (tmp_path / "site.conf").write_text(site)
     (tmp_path / "nginx.conf").write_text(
         f"load_module {NCHAN};\ndaemon off;\npid {tmp_path}/nginx.pid;\nerror_log {tmp_path}/error.log;\n"
@@ -382,6 +383,15 @@ async def test_a_host_fetches_when_nginx_rings_and_its_report_arrives(nginx: str
         async with asyncio.timeout(10):
             while not await asyncio.to_thread(report.exists):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
+
+
+async def test_nginx_is_there_for_hosts_that_have_no_other_address_than_one_of_ipv6(
+    nginx: str, publisher: Publisher
+) -> None:
+    await publisher.publish(files("v1"), "v1")
+    mirror = Web(nginx.replace("127.0.0.1", "[::1]"), limits=LIMITS)
+    assert await mirror.exists(channel_name(APP, CHANNEL))
+    await mirror.close()
 
 
 async def test_nginx_serves_a_repository_and_takes_nothing_but_reports(nginx: str, publisher: Publisher) -> None:
