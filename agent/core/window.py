@@ -7,7 +7,7 @@ need not be one of its days.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY_MINUTES = 24 * 60
@@ -34,6 +34,19 @@ class Window:
         if minute >= self.begin:
             return day in self.days
         return minute < self.end and (day - 1) % 7 in self.days
+
+    @property
+    def length_s(self) -> int:
+        """For how many seconds it is open each time."""
+        return ((self.end - self.begin) % _DAY_MINUTES or _DAY_MINUTES) * 60
+
+    def opens_in(self, moment: datetime) -> float:
+        """How many seconds after this local time it opens next. An hour more or less, if clocks change before."""
+        midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        opens = (midnight + timedelta(days=day, minutes=self.begin) for day in range(9))
+        return next(
+            (one - moment).total_seconds() for one in opens if one >= moment and one.weekday() in self.days
+        )
 
 
 def parse_window(text: str) -> Window:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -247,13 +248,30 @@ async def test_outside_of_its_window_nothing_begins(publisher: Publisher) -> Non
     async with following(make_host(publisher)) as host:
         await publisher.publish(files("v1"), "v1")
         await host.until("current", version="v1")
-    from datetime import datetime, timedelta
-
     later = datetime.now().astimezone() + timedelta(hours=2)
     window = f"{later:%H}:00..{later:%H}:59"
     async with following(make_host(publisher, window=window)) as host:
         await publisher.publish(files("v2"), "v2")
         await host.until("waiting", version="v2", awaited="window")
+
+
+async def test_no_window_passes_between_two_polls(publisher: Publisher) -> None:
+    """Who has a bell asks seldom, and a window is short."""
+    async with following(make_host(publisher)) as host:
+        await publisher.publish(files("v1"), "v1")
+        await host.until("current", version="v1")
+    later = datetime.now().astimezone() + timedelta(hours=2)
+    opens = later.replace(minute=0, second=0, microsecond=0)
+    async with following(make_host(publisher, window=f"{later:%H}:00..{later:%H}:10", poll_s=86_400)) as host:
+        clock = host.clock
+        assert isinstance(clock, PatientClock)
+        await publisher.publish(files("v2"), "v2")
+        await host.until("waiting", version="v2", awaited="window")
+        await host.polled()
+        left = opens.timestamp() - clock.now() / 1000
+        assert left - 1 < clock.pauses[-1] < left + 10 * 60
+        clock.shift = int(left + 60) * 1000
+        await host.until("current", version="v2")
 
 
 async def test_a_host_that_is_spread_waits_just_that_long(publisher: Publisher) -> None:

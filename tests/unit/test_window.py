@@ -34,6 +34,24 @@ def test_a_window_contains_its_hours_on_its_days(
 
 
 @pytest.mark.parametrize(
+    ("text", "moment", "opens", "length"),
+    [
+        ("Mon..Fri 02:00..05:00", at(0, 1), at(0, 2), 3),
+        ("Mon..Fri 02:00..05:00", at(0, 2), at(0, 2), 3),
+        ("Mon..Fri 02:00..05:00", at(4, 3), at(7, 2), 3),
+        ("Mon 22:00..04:00", at(0, 23), at(7, 22), 6),
+        ("22:30..22:00", at(0, 22, 15), at(0, 22, 30), 23.5),
+        ("", at(0, 1), at(1, 0), 24),
+    ],
+)
+def test_a_window_says_when_it_opens_and_for_how_long(
+    text: str, moment: datetime, opens: datetime, length: float
+) -> None:
+    window = parse_window(text)
+    assert (window.opens_in(moment), window.length_s) == ((opens - moment).total_seconds(), length * 3600)
+
+
+@pytest.mark.parametrize(
     "text",
     ["always", "02:00", "2:00..3:00", "02:00..02:00", "24:00..02:00", "02:00..25:00", "02:60..03:00",
      "Mon..Foo 02:00..03:00", "Foo 02:00..03:00", "mon 02:00..03:00", "Mon", "Mon  02:00..03:00", "02:00..24:30"],

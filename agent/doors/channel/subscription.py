@@ -239,7 +239,7 @@ class Subscription:
     async def _decide(self, trusted: TrustedChannel, mark: Mark) -> tuple[Decision, Facts]:
         """What to do now. The brake costs a question, which is asked only if something would begin."""
         now = self._clock.now()
-        open_now = self._window.contains(datetime.fromtimestamp(now / 1000).astimezone())
+        open_now = self._window.contains(_local(now))
         # Before the facts: what ends after this is not in them, and is looked at anew.
         self._ended = self._app.status.ended
         self._facts = facts = await self._subscribed.facts(trusted, mark, ours=self._ours, in_window=open_now)
@@ -307,6 +307,10 @@ class Subscription:
         pause = self._settings.poll_s * (0.5 + self._chance())
         if decision.awaited is Awaited.SPREAD:
             pause = min(pause, spread_left(trusted, mark, host=self._host, now=self._clock.now()) + _SETTLED_S)
+        if decision.awaited is Awaited.WINDOW:
+            # Between two polls, it could open and close. Not all hosts begin when it opens.
+            within = min(self._settings.poll_s, self._window.length_s / 2) * self._chance()
+            pause = min(pause, self._window.opens_in(_local(self._clock.now())) + within)
         return pause
 
     async def _wait(self, seconds: float, *, ended: int) -> None:
@@ -347,6 +351,11 @@ class Subscription:
             bad = self._result.state in (State.STALE, State.REFUSED, State.FAILED)
             log = self._log.error if bad else self._log.info
             log("channel_state", state=self._result.state.value, wanted=wanted, **problem)
+
+
+def _local(now: int) -> datetime:
+    """The local time at so many ms since 1970."""
+    return datetime.fromtimestamp(now / 1000).astimezone()
 
 
 def _opened(file: Path) -> tuple[int, int]:
