@@ -5,6 +5,7 @@ Nothing here changes what is live. The names of the threats are those of the TUF
 
 import asyncio
 import json
+import shutil
 import ssl
 import subprocess
 import time
@@ -435,6 +436,26 @@ async def test_a_mirror_that_lies_is_passed_over(
         async with following(host_of(tmp_path, *mirrors)) as host:
             await publisher.publish(files("v1"), "v1")
             await host.until("current", version="v1")
+
+
+async def test_a_mirror_that_is_a_day_behind_is_passed_over(
+    tmp_path: Path, publisher: Publisher, server: RepositoryServer
+) -> None:
+    await publisher.publish(files("v1"), "v1")
+    shutil.copytree(publisher.folder, tmp_path / "behind")
+    await publisher.publish(files("v2"), "v2")
+    async with serving(tmp_path / "behind") as late:
+        mirrors = [Web(one.address, limits=LIMITS) for one in (late, server)]
+        async with following(host_of(tmp_path, *mirrors)) as host:
+            await host.until("current", version="v1")  # it knows no better yet: nobody has told it of v2
+            late.behaviour = only("", lambda: web.Response(status=503))
+            await host.until("current", version="v2")
+            late.behaviour = None
+            await host.polled(2)
+            assert (host.shown()["state"], host.live) == ("current", "v2")
+            server.behaviour = only("", lambda: web.Response(status=503))
+            await host.until("refused", code=Code.OLDER_THAN_ACCEPTED)
+            assert host.live == "v2"
 
 
 # --- keys, certificates, proxies, logins ----------------------------------------------------------------------
