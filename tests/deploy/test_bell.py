@@ -262,15 +262,16 @@ class Chatty:
 
     address = "https://chatty.example"
 
-    def __init__(self, *, broken: bool = False) -> None:
+    def __init__(self, *, broken: bool = False, retry_after_s: float = 0) -> None:
         self.broken = broken
+        self.retry_after_s = retry_after_s
         self.asked = 0
 
     async def bell(self, name: str) -> bool:
         self.asked += 1
         await asyncio.sleep(0)
         if self.broken:
-            raise Unreachable("no bell")
+            raise Unreachable("no bell", retry_after_s=self.retry_after_s)
         return True
 
 
@@ -308,6 +309,20 @@ class Hurried(PatientClock):
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         await asyncio.sleep(0)
+
+
+async def test_a_bell_that_asks_to_be_left_alone_is_left_alone() -> None:
+    mirrors: list[Mirror] = [Chatty(broken=True, retry_after_s=one) for one in (7_200, 1_800)]  # type: ignore[list-item]
+    clock = PatientClock()
+    reader = ChannelReader(APP, CHANNEL, mirrors=mirrors, files=None, subscribed=None, now=clock.now,  # type: ignore[arg-type]
+                           shuffle=lambda order: None)  # fmt: skip
+    bell = Bell(BELL, reader=reader, clock=clock, chance=lambda: 0.5)
+    bell.start(lambda: None)
+    async with asyncio.timeout(10):
+        while not clock.pauses:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0)
+    await bell.stop()
+    assert clock.pauses == [1_800 * 1.05]  # that of the one that asks for the least
 
 
 async def test_a_proxy_that_gives_up_waiting_makes_no_bell_deaf() -> None:

@@ -346,6 +346,29 @@ async def test_a_server_that_asks_to_be_left_alone_is_left_alone(
     assert 7_200 <= clock.pauses[-1] <= 8_000
 
 
+async def test_of_two_mirrors_the_one_that_asks_to_be_left_alone_is_left_alone(
+    tmp_path: Path, publisher: Publisher, server: RepositoryServer
+) -> None:
+    await publisher.publish(files("v1"), "v1")
+    async with serving(publisher.folder) as tired:
+        tired.behaviour = only("", lambda: web.Response(status=503, headers={"Retry-After": "7200"}))
+        mirrors = [Web(one.address, limits=LIMITS) for one in (tired, server)]
+        async with following(host_of(tmp_path, *mirrors)) as host:
+            clock = host.clock
+            assert isinstance(clock, PatientClock)
+            await host.until("current", version="v1")
+
+            def documents() -> int:
+                return sum(name == DOCUMENT for name, _ in tired.asked)
+
+            await host.polled(5)
+            assert documents() == 1
+            tired.behaviour = None
+            clock.shift = 7_201_000
+            await host.polled(2)
+            assert documents() > 1
+
+
 async def test_a_transfer_that_is_cut_off_goes_on_where_it_ended(
     host: SubscribedHost, server: RepositoryServer, publisher: Publisher
 ) -> None:

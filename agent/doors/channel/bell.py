@@ -12,6 +12,7 @@ import structlog
 
 from agent.core.backoff import Backoff
 from agent.doors.channel.reading import ChannelReader
+from agent.host.channel.mirror import Unreachable
 from agent.host.ports import Clock
 from pusher.wire import Problem
 
@@ -72,6 +73,7 @@ class Bell:
     async def _listen(self, rung: Callable[[], None]) -> None:
         pauses = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while True:
+            left_alone: list[float] = []
             for mirror in [self._bus] if self._bus else self._reader.in_turn():
                 began = self._clock.elapsed()
                 try:
@@ -79,6 +81,7 @@ class Bell:
                     self._say(None)
                 except Problem as problem:
                     self._say(problem)
+                    left_alone.append(problem.retry_after_s if isinstance(problem, Unreachable) else 0)
                     if self._clock.elapsed() - began >= _HELD_S:
                         pauses.reset()
                     continue
@@ -89,7 +92,8 @@ class Bell:
                     rung()
                 break
             else:
-                await self._clock.sleep(pauses.next() * (0.5 + self._chance()))
+                pause = pauses.next() * (0.5 + self._chance())
+                await self._clock.sleep(max(pause, min(left_alone, default=0) * (1 + self._chance() / 10)))
                 continue
             if self._clock.elapsed() - began < _AT_ONCE_S:
                 await self._clock.sleep(pauses.next() * (0.5 + self._chance()))

@@ -13,6 +13,7 @@ from agent.deploy.subscribed import Subscribed
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.channel.mirror import Answer, Mirror, Unreachable
 from agent.host.channel.signed import read_channel
+from agent.host.net.outward import LONGEST_S
 from pusher.wire import Code, Problem, Refused, format_timestamp
 from pusher.wire.channel import CHANNEL_BYTES, brake_name, channel_name
 
@@ -54,14 +55,21 @@ class ChannelReader:
         """The object that was accepted last; `_tags` are the names that mirrors have for it."""
         self._tags: dict[str, str] = {}
         self._silent: set[str] = set()
+        self._left_alone: dict[str, int] = {}
+        """Until when mirrors have asked to be left alone (ms)."""
         self.mirror = ""
         """The mirror that answered last."""
 
     def in_turn(self) -> list[Mirror]:
         """The mirrors, in the order in which they are asked now: last those that have not answered since the
-        channel was read last, for each may cost the time that a connection is waited for.
+        channel was read last, for each may cost the time that a connection is waited for. One that asks to be left
+        alone is, as long as there is another.
         """
-        order = list(self._mirrors)
+        now = self._now()
+        # A clock that was set back must not make it wait for longer than any mirror may ask.
+        most = now + int(LONGEST_S * 1000)
+        willing = [one for one in self._mirrors if not now < self._left_alone.get(one.address, 0) <= most]
+        order = willing or list(self._mirrors)
         self._shuffle(order)
         return sorted(order, key=lambda one: one.address in self._silent)
 
@@ -88,8 +96,12 @@ class ChannelReader:
                 self._remember(mirror, answer)
                 return trusted, mark
             except Unreachable as problem:
-                unreachable = problem
                 self._silent.add(mirror.address)
+                if problem.retry_after_s:
+                    self._left_alone[mirror.address] = self._now() + int(problem.retry_after_s * 1000)
+                # The whole pause is that of the one that asks for the least.
+                if unreachable is None or problem.retry_after_s < unreachable.retry_after_s:
+                    unreachable = problem
             except Problem as problem:
                 if problem.code in (Code.DISK_FULL, Code.DISK_ERROR):
                     raise
