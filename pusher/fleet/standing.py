@@ -18,6 +18,9 @@ SILENT, UNSEEN, UNPROVED = "silent", "unseen", "unproved"
 NO_VERSION = "-"
 """Counted as the version of a host that has none."""
 
+_READING = ("refused", "unreachable", "stale")
+"""What a host says of the document that it reads, or cannot read: it counts also where that is not the newest."""
+
 _AHEAD_MS = 5 * 60_000
 """So much ahead of ours a host's clock may be without a word: a host accepts as much of a publisher."""
 
@@ -89,19 +92,23 @@ def _place(document: Channel | None, heard: Heard, *, now: int) -> Place:
     if report is None:
         return Place(heard.name, UNPROVED if heard.why else SILENT, "", heard.why or "it never reported", heard)
     version = report.live.version if report.live else ""
-    if is_silent(heard, now=now, silent_s=document.rollout.silent_s if document else 1_800):
-        return Place(heard.name, SILENT, version, f"for {_span(now - report.created)}", heard)
     why = report.problem.get("title", "")
     if detail := report.problem.get("detail"):
         why = f"{why}: {detail}"
     if report.awaited:
         why = why or f"for its {report.awaited}"
     why = why or WHY.get(report.state, "")
+    if is_silent(heard, now=now, silent_s=document.rollout.silent_s if document else 1_800):
+        # Its last word may say why: of a host whose clock is late, each report looks old.
+        last = f"; at last {report.state}{': ' if why else ''}{why}" if report.state != "current" else ""
+        return Place(heard.name, SILENT, version, f"for {_span(now - report.created)}{last}", heard)
     if (ahead := report.created - now) > _AHEAD_MS:
         # It would not be called silent for that long.
         why = f"{why}{'; ' if why else ''}its clock is {_span(ahead)} ahead of this one"
     if document is not None and not _knows(document, heard):
-        return Place(heard.name, UNSEEN, version, f"{report.state}, by an earlier document", heard)
+        if report.state not in _READING:
+            return Place(heard.name, UNSEEN, version, f"{report.state}, by an earlier document", heard)
+        why = f"{why}; it knows {'an earlier document' if report.wanted else 'no document'}"
     return Place(heard.name, report.state, version, why, heard)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,11 +14,14 @@ from agent.core.config.app import Subscribe
 from agent.host.channel.identity import Identity
 from agent.host.channel.local_folder import LocalFolder
 from agent.host.storage.disk import Disk
+from pusher.config import Settings
 from pusher.errors import Usage
 from pusher.fleet import host_key
 from pusher.fleet.host_key import is_signed, public_bytes
 from pusher.fleet.inventory import Member, adopt, read_inventory
 from pusher.fleet.reports import check_report
+from pusher.fleet.standing import Place, exit_code, is_unwell
+from pusher.fleet.survey import survey
 from pusher.wire import Code, Failed
 from pusher.wire.channel import Rollout, join_signed, report_name
 from pusher.wire.report import REPORT_NAMESPACE, Named
@@ -211,13 +215,69 @@ def test_the_status_counts_every_host_of_the_inventory(
     put(publisher, web2, web2.signed(**good, created=NOW - 7_200_000))
     code, out = status(pusher, capsys, "--state", "silent")
     assert code == 5
-    assert "for 2 h" in out
+    assert "for 2 h\n" in out
+    late = {"state": "refused", "problem": {"title": "Signed in the future", "detail": "here it is 2025"}}
+    put(publisher, web2, web2.signed(**good | late, created=NOW - 7_200_000))
+    assert "for 2 h; at last refused: Signed in the future: here it is 2025" in status(pusher, capsys)[1]
     put(publisher, web2, web1.signed(**good))
     code, out = status(pusher, capsys, "--json")
     assert code == 4
     first, second = map(json.loads, out.splitlines())
     assert (first["host"], first["state"], first["version"]) == ("web1", "current", "v1")
     assert (second["host"], second["state"]) == ("web2", "unproved")
+
+
+async def test_a_host_that_cannot_use_the_newest_document_is_not_called_unseen(
+    publisher: Publisher, project: Path, tmp_path: Path
+) -> None:
+    """It has seen it, and says why it does not follow. Exit code 4, and not the 1 of one that is on its way."""
+    settings = Settings(app=APP, repository=str(publisher.folder), fleet=str(project / "fleet"))
+    host = SubscribedHost(
+        tmp_path / "web1",
+        [LocalFolder(publisher.folder)],
+        signers=tmp_path / "signers",
+        clock=PatientClock(),
+        settings=Subscribe(repository=["https://unused.example"]),
+        reports=True,
+    )
+
+    def distrust() -> None:
+        (tmp_path / "signers").write_text(f"x {(tmp_path / 'stranger.pub').read_text()}")
+
+    def prepare() -> None:
+        host.root.mkdir()
+        host.identity.ensure()
+        adopt(project / "fleet", host.identity.public())
+        make_key(tmp_path / "stranger")
+        distrust()
+
+    await asyncio.to_thread(prepare)
+
+    async def seen() -> Place:
+        await host.polled(2)
+        [place] = (await asyncio.to_thread(survey, settings, "stable")).places
+        return place
+
+    async with following(host):
+        await publisher.publish({"app.py": "v1", "requirements.txt": ""}, "v1")
+        await host.until("refused")
+        place = await seen()
+        assert (place.state, exit_code([place]), is_unwell(place)) == ("refused", 4, True)
+        assert "; it knows no document" in place.why
+        await asyncio.to_thread(publisher.trust, tmp_path / "signers")
+        await host.until("current", version="v1")
+        await asyncio.to_thread(distrust)
+        await publisher.publish({"app.py": "v2", "requirements.txt": ""}, "v2")
+        await host.until("refused")
+        place = await seen()
+        assert (place.state, place.version, exit_code([place])) == ("refused", "v1", 4)
+        assert "; it knows an earlier document" in place.why
+        await asyncio.to_thread(shutil.move, publisher.folder / "channels", tmp_path)
+        await host.until("unreachable")
+        await host.polled()
+        await asyncio.to_thread(shutil.move, tmp_path / "channels", publisher.folder)
+        [place] = (await asyncio.to_thread(survey, settings, "stable")).places
+        assert (place.state, exit_code([place])) == ("unreachable", 5)
 
 
 def test_a_status_without_a_channel_says_what_hosts_say(
