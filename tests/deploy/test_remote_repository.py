@@ -1,6 +1,7 @@
 """A repository on another machine, by a real sshd, flock and rsync."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pusher.errors import Unreachable, Usage
+from pusher.repository import remote_folder
 from pusher.repository.address import open_repository
 from pusher.repository.remote_folder import RemoteFolder
 from pusher.transport.hosts import Ssh
@@ -173,6 +175,26 @@ def test_a_stream_that_cannot_be_read_is_no_empty_one(
     nowhere = RemoteFolder(Ssh("127.0.0.1", USER, free_port(), ""), "/repo", ssh=server.ssh)
     with pytest.raises(Unreachable), nowhere.stream("bundles/one"):
         pass
+
+
+def test_a_connection_that_falls_silent_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a network breaks in the middle of a rollout: nobody closes it then. ssh itself tries another one."""
+    server.admit("")
+    monkeypatch.setattr(remote_folder, "_ALIVE_S", 1)
+    repository = RemoteFolder(Ssh("127.0.0.1", USER, server.port, ""), f"{tmp_path}/repo", ssh=server.ssh)
+    script = """
+    it=$PPID
+    while ! grep -q sshd "/proc/$it/comm"; do it=$(cut -d ' ' -f 4 "/proc/$it/stat"); done
+    echo "$it"
+    """
+    session = int(repository._run(script).stdout)
+    os.kill(session, signal.SIGSTOP)
+    try:
+        assert repository.read("channels/flask-demo/stable", most=100) is None
+    finally:
+        os.kill(session, signal.SIGCONT)
 
 
 def test_a_shell_that_greets_is_named(server: Server, tmp_path: Path) -> None:
