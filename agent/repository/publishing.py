@@ -107,7 +107,7 @@ class Publishing:
         with explained("lock", path):
             self._disk.make_folders(path.parent, op="repository.folder", most=0o755)
             descriptor = os.open(
-                path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+                path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
             )
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         try:

@@ -109,7 +109,7 @@ def _documents(repository: Repository) -> Iterator[Channel]:
                 Code.CHANNEL_MALFORMED,
                 f"{item.name} cannot be read, so nothing is removed",
                 why=str(error),
-                hint="Publish to that channel again, or remove the file",
+                hint="Remove it from the repository; if it is a channel, publish there again",
             ) from error
 
 

@@ -84,7 +84,8 @@ class Channels:
             raw, signature = split_signed(found.content)
             document = Channel.from_bytes(raw)
         except WireError as error:
-            raise Refused(Code.CHANNEL_MALFORMED, f"{name} cannot be used", why=str(error)) from error
+            hint = "Remove it from the repository, and publish again: hosts go on from what they have"
+            raise Refused(Code.CHANNEL_MALFORMED, f"{name} cannot be used", why=str(error), hint=hint) from error
         hint = (
             "If that key may sign for the channel, add it there. If not, find out who can write to the repository"
         )

@@ -4,6 +4,7 @@ Invariant: a reader sees an old object or a new one, whole, also after a power c
 lock each other out by flock(2), on NFS too.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,11 +13,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pusher.errors import Usage
+from pusher.errors import Unreachable, Usage
 from pusher.repository.store import Found, Item, changed_meanwhile, missing, too_large
 from pusher.repository.unfinished import is_cut_off, writer_of
 
 _PIECE = 256 * 1024
+_AWAY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN}
+"""What a network filesystem says whose server does not answer."""
 
 
 class Folder:
@@ -121,7 +124,10 @@ class Folder:
         try:
             self._make_parents(target)
             descriptor = os.open(
-                target.with_name(f".{target.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+                # As the folder beside it: publishers of one group share it.
+                target.with_name(f".{target.name}.lock"),
+                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
+                0o666,
             )
         except OSError as error:
             raise self._cannot("lock", name, error) from error
@@ -152,9 +158,9 @@ class Folder:
         self._path.mkdir(exist_ok=True)  # not its parents: a wrong path is not made
         target.parent.mkdir(parents=True, exist_ok=True)
 
-    def _cannot(self, verb: str, name: str, error: OSError) -> Usage:
-        why = error.strerror or str(error)
-        return Usage(f"Could not {verb} {name} in the repository {self._path}", why=why)
+    def _cannot(self, verb: str, name: str, error: OSError) -> Usage | Unreachable:
+        what, why = f"Could not {verb} {name} in the repository {self._path}", error.strerror or str(error)
+        return Unreachable(what, why=why) if error.errno in _AWAY else Usage(what, why=why)
 
 
 def _lives(process: int) -> bool:

@@ -200,6 +200,44 @@ def test_the_second_of_two_publishers_is_told_to_look_again(pusher: Run, reposit
     assert document(repository).state == "paused"
 
 
+def test_publishers_of_one_group_share_a_folder(pusher: Run, repository: Folder) -> None:
+    before = os.umask(0o002)
+    try:
+        assert pusher("publish", "v1", "--to", REPO) == 0
+    finally:
+        os.umask(before)
+    top = repository_path(repository)
+    locks = list(top.rglob(".*.lock"))
+    assert len(locks) == 2
+    for one in (*locks, *(one.parent for one in locks)):
+        assert one.stat().st_mode & 0o020, one
+
+
+def test_a_network_filesystem_that_does_not_answer_is_unreachable(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    file = repository_path(repository) / "channels/flask-demo/stable"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # an input/output error
+    assert pusher("channel", "show", "--repository", REPO) == 5
+    assert "Could not read channels/flask-demo/stable" in capsys.readouterr().err
+
+
+def test_a_document_that_cannot_be_used_is_removed_and_made_anew(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the message says to do next helps."""
+    assert pusher("publish", "v1", "--to", REPO) == 0
+    file, before = repository_path(repository) / "channels/flask-demo/stable", document(repository)
+    file.write_bytes(b"half")
+    assert pusher("publish", "v2", "--to", REPO) == 4
+    assert "Remove it from the repository, and publish again" in capsys.readouterr().err
+    file.unlink()
+    assert pusher("publish", "v2", "--to", REPO) == 0
+    assert document(repository).created > before.created
+
+
 def test_of_many_publishers_at_once_one_is_first(repository: Folder) -> None:
     results: list[bool] = []
 
