@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -256,6 +257,18 @@ async def test_mix_and_match_of_a_release_and_the_bundle_of_another(
     await stays(host, Code.CONTENT_MISMATCH)
 
 
+@pytest.mark.parametrize(
+    ("members", "code"), [({"hosts": ("web9",)}, Code.WRONG_HOST), ({"app": "other"}, Code.WRONG_APP)]
+)
+async def test_a_release_that_was_signed_for_another_host_or_app(
+    host: SubscribedHost, publisher: Publisher, members: dict[str, Any], code: Code
+) -> None:
+    """Who holds the channel key may name any release that is signed. It goes only where its own signature says."""
+    target = await asyncio.to_thread(publisher.put, files("v2"), "v2", **members)
+    await asyncio.to_thread(publisher.name, target)
+    await stays(host, code)
+
+
 async def test_the_document_of_another_app(host: SubscribedHost, publisher: Publisher, key: Path) -> None:
     put(publisher, await signed(changed(document(publisher), app="other"), key))
     await stays(host, Code.WRONG_APP)
@@ -484,9 +497,13 @@ async def test_a_mirror_that_is_a_day_behind_is_passed_over(
 # --- keys, certificates, proxies, logins ----------------------------------------------------------------------
 
 
-async def test_a_channel_key_that_is_taken_back_counts_no_more(host: SubscribedHost, publisher: Publisher) -> None:
+@pytest.mark.parametrize("purpose", ["pusher-channel", "pusher-release"])
+async def test_a_key_that_is_taken_back_counts_no_more(
+    host: SubscribedHost, publisher: Publisher, purpose: str
+) -> None:
+    """A stolen key of a channel, and one of releases whose holder may still name them."""
     lines = host.signers.read_text().splitlines()
-    host.signers.write_text("\n".join(line for line in lines if "pusher-channel" not in line) + "\n")
+    host.signers.write_text("\n".join(line for line in lines if purpose not in line) + "\n")
     await publisher.publish(files("v2"), "v2")
     await stays(host, Code.SIGNER_UNKNOWN)
 
