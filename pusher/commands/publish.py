@@ -134,6 +134,12 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     screen.line(
         f"{app} {manifest.version} is in the channel {made.channel}, for {who if first != 100 else 'all hosts'}"
     )
+    if manifest.expires < (time.time() + 90 * 24 * 3600) * 1000:
+        # A bundle that was packed to be sent. Hosts that are new then, or go back to it, fetch it as well.
+        until = moment(format_timestamp(manifest.expires))
+        screen.line(
+            f"No host can deploy it after {until} UTC. For longer: pusher pack {manifest.version} --days {_DAYS}"
+        )
     if before is None:
         # An address or a name with a mistake in it is a new one, too.
         screen.line(

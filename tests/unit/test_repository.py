@@ -121,6 +121,19 @@ def test_a_bundle_that_was_packed_before_can_be_published(pusher: Run, repositor
     assert document(repository).target.release.version == "v3"
 
 
+def test_it_is_said_how_long_a_bundle_can_be_deployed_that_was_packed_to_be_sent(
+    pusher: Run, repository: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pusher("pack", "v1", "-o", "short.tar.zst") == 0
+    assert pusher("pack", "v2", "-o", "long.tar.zst", "--days", "365") == 0
+    said = []
+    for what in ("short.tar.zst", "long.tar.zst", "v3"):
+        capsys.readouterr()
+        assert pusher("publish", what, "--to", REPO) == 0
+        said.append("No host can deploy it after" in capsys.readouterr().out)
+    assert said == [True, False, False]
+
+
 def test_a_closed_wave_leaves_new_hosts_with_the_release_that_all_may_have(
     pusher: Run, repository: Folder
 ) -> None:
