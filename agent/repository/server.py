@@ -41,6 +41,7 @@ _STATUS = {
 _UPLOADS_MOST = 4
 _STALL_S = 30.0
 _PIECE = 256 * 1024
+_NOT_CACHED = {"Cache-Control": "no-cache"}
 
 
 @dataclass(slots=True)
@@ -116,8 +117,8 @@ class RepositoryServer:
         name = request.match_info["name"]
         path = await asyncio.to_thread(self._objects.find, name)
         if path is None:
-            raise web.HTTPNotFound
-        headers = {"Content-Type": "application/octet-stream", "Cache-Control": "no-cache"}
+            raise web.HTTPNotFound(headers=_NOT_CACHED)  # a cache would go on without a brake
+        headers = {"Content-Type": "application/octet-stream", **_NOT_CACHED}
         if name.startswith("bundles/"):
             headers["Cache-Control"] = "public, max-age=31536000, immutable"
             return web.FileResponse(path, headers=headers)
@@ -125,7 +126,7 @@ class RepositoryServer:
         # Only what is gone is not there: for a brake, "not found" means that hosts may begin.
         content = await asyncio.to_thread(self._objects.read, path)
         if content is None:
-            raise web.HTTPNotFound
+            raise web.HTTPNotFound(headers=_NOT_CACHED)
         headers["ETag"] = document_tag(content)
         if request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
@@ -232,7 +233,7 @@ class RepositoryServer:
                 found = await asyncio.to_thread(self._objects.stamp, document)
         if found == known or not found:
             return web.Response(status=304)
-        return web.Response(text="changed\n", headers={"ETag": found, "Cache-Control": "no-cache"})
+        return web.Response(text="changed\n", headers={"ETag": found, **_NOT_CACHED})
 
     @contextmanager
     def _watched(self, document: str) -> Iterator[_Watch]:

@@ -25,6 +25,8 @@ _STORED = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED, HTTPStatus.NO
 _COMPARED = (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
 """Answers of a server that has compared; the last one is some object stores' for what is not there."""
 _FRESH = {"Cache-Control": "no-cache"}
+"""Of a question; and of what is put: a store says to caches in front of it what was said with an object."""
+_LASTING = {"Cache-Control": "public, max-age=31536000, immutable"}
 _PROBLEM_BYTES = 16 * 1024
 _SHOWN = 300
 
@@ -63,7 +65,8 @@ class WebFolder:
             return False
         condition = {"If-None-Match": "*"} if before is None else {}
         try:
-            answer = self._server.ask("PUT", name, headers=condition, body=file, most=_PROBLEM_BYTES)
+            headers = {**_LASTING, **condition}
+            answer = self._server.ask("PUT", name, headers=headers, body=file, most=_PROBLEM_BYTES)
         except Unreachable:
             # Perhaps only its answer was lost.
             if self._size(name) == size:
@@ -87,7 +90,8 @@ class WebFolder:
             raise changed_meanwhile(name)
         condition = {"If-Match": self._tag(name, found)} if found else {"If-None-Match": "*"}
         try:
-            answer = self._server.ask("PUT", name, headers=condition, body=content, most=_PROBLEM_BYTES)
+            headers = {**_FRESH, **condition}
+            answer = self._server.ask("PUT", name, headers=headers, body=content, most=_PROBLEM_BYTES)
         except Unreachable:
             if not self._has(name, content):
                 raise

@@ -168,6 +168,8 @@ async def test_the_embedded_server_serves_what_a_repository_has_and_nothing_else
                      "/channels/flask-demo", "/bundles/", "/bells/x", "/reports/flask-demo/.."):  # fmt: skip
             async with session.get(path) as answer:
                 assert answer.status == 404, path
+        async with session.get(f"/{brake_name(APP, CHANNEL)}") as answer:
+            assert (answer.status, answer.headers["Cache-Control"]) == (404, "no-cache")
         for method, status in {"POST": 405, "PATCH": 405, "DELETE": 403}.items():
             async with session.request(method, bundle) as answer:
                 assert answer.status == status
@@ -416,6 +418,8 @@ async def test_nginx_serves_a_repository_and_takes_nothing_but_reports(nginx: st
     async with aiohttp.ClientSession(nginx) as session:
         async with session.get(f"/{channel_name(APP, CHANNEL)}") as answer:
             assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-cache")
+        async with session.get(f"/{brake_name(APP, CHANNEL)}") as answer:
+            assert (answer.status, answer.headers["Cache-Control"]) == (404, "no-cache")
         async with session.get(bundle, headers={"Range": "bytes=10-19"}) as answer:
             assert (answer.status, len(await answer.read())) == (206, 10)
         for path in ("/secret", "/", "/channels/", "/channels/flask-demo/.stable.lock"):

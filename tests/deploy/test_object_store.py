@@ -24,7 +24,7 @@ from pusher.repository.address import open_repository
 from pusher.repository.brake import release_brake, set_brake
 from pusher.repository.object_store import ObjectStore
 from pusher.wire import Code, Problem, Refused
-from pusher.wire.channel import channel_name
+from pusher.wire.channel import channel_name, report_name
 from tests.object_store import BUCKET, credentials, storing, variables
 from tests.publishing import APP, CHANNEL, Publisher
 from tests.subscribed_host import PatientClock, SubscribedHost, following
@@ -87,6 +87,27 @@ def test_it_answers_as_the_port_says(repository: ObjectStore, tmp_path: Path) ->
     repository.remove("bundles/one")
     repository.remove("bundles/one")
     assert [one.name for one in repository.names("")] == [NAME]
+
+
+def test_a_cache_in_front_of_a_bucket_is_told_what_it_may_keep(
+    repository: ObjectStore, mirror: Mirror, tmp_path: Path
+) -> None:
+    """It would keep a document, or that there is no brake, for as long as it likes."""
+    repository.replace(NAME, b"x", tag=None)
+    (tmp_path / "source").write_bytes(b"bundle")
+    assert repository.put("bundles/one", tmp_path / "source")
+    report = report_name(APP, "web1")
+    asyncio.run(put_by(mirror, report))
+    said = {
+        name: repository._server.ask("GET", name).headers["Cache-Control"]
+        for name in (NAME, report, "bundles/one")
+    }
+    assert said == {NAME: "no-cache", report: "no-cache", "bundles/one": "public, max-age=31536000, immutable"}
+
+
+async def put_by(mirror: Mirror, name: str) -> None:
+    await mirror.put(name, b"report")
+    await mirror.close()
 
 
 def test_of_many_publishers_at_once_one_is_first(repository: ObjectStore) -> None:

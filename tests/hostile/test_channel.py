@@ -333,6 +333,19 @@ async def test_a_redirect_is_followed_nowhere(host: SubscribedHost, server: Repo
     await stays(host, Code.REPOSITORY_REDIRECTS)
 
 
+async def test_no_cache_is_asked_whether_there_is_a_brake(
+    host: SubscribedHost, server: RepositoryServer, publisher: Publisher
+) -> None:
+    """Nor for a document. One on the way may have kept that there was none."""
+    await publisher.publish(files("v2"), "v2")
+    await host.until("current", version="v2")
+    asked = [
+        headers["Cache-Control"] for name, headers in server.asked if name.startswith(("brakes/", "channels/"))
+    ]
+    assert len(asked) > 2
+    assert {*asked} == {"no-cache"}
+
+
 async def test_errors_for_an_hour_are_waited_out(
     host: SubscribedHost, server: RepositoryServer, publisher: Publisher
 ) -> None:

@@ -24,6 +24,7 @@ from pusher.wire import Code, Failed, Problem, Refused
 
 _PIECE = 256 * 1024
 _HEADERS = {"User-Agent": "pusher-agent", "Accept-Encoding": "identity"}
+_FRESH = {"Cache-Control": "no-cache"}
 _SHOWN = 200
 _PROBLEM_BYTES = 4 * 1024
 _SETTLED_MS = 2_000
@@ -75,7 +76,7 @@ class Web:
 
     async def read(self, name: str, *, most: int, tag: str = "") -> Answer | None:
         """As in the port."""
-        headers = {"If-None-Match": tag} if tag else {}
+        headers = {**_FRESH, "If-None-Match": tag} if tag else _FRESH
         async with self._asked(name, headers, total_s=self._limits.small_s) as response:
             if response.status == 304 and tag:
                 return None
@@ -87,7 +88,7 @@ class Web:
 
     async def exists(self, name: str) -> bool:
         """As in the port."""
-        async with self._asked(name, {}, total_s=self._limits.small_s) as response:
+        async with self._asked(name, _FRESH, total_s=self._limits.small_s) as response:
             if response.status in (404, 410):
                 return False
             await self._check(name, response, wanted=(200,))
@@ -117,7 +118,7 @@ class Web:
 
     async def put(self, name: str, content: bytes) -> None:
         """As in the port."""
-        async with self._asked(name, {}, total_s=self._limits.small_s, content=content) as response:
+        async with self._asked(name, _FRESH, total_s=self._limits.small_s, content=content) as response:
             await self._check(name, response, wanted=(200, 201, 204))
 
     async def bell(self, name: str) -> bool:
