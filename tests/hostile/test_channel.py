@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from agent.core.config.app import Subscribe
+from agent.doors.channel import subscription
 from agent.host.channel.mirror import Mirror
 from agent.host.channel.web import Web, WebLimits
 from pusher.bundle.sign import sign
@@ -423,6 +424,43 @@ async def test_a_transfer_that_is_cut_off_goes_on_where_it_ended(
     ranges = [headers.get("Range", "") for name, headers in server.asked if name.startswith("bundles/")]
     assert cuts == 3
     assert sum(one != "" for one in ranges) >= 2
+
+
+@pytest.mark.parametrize("word", ["paused", "back"])
+async def test_what_the_channel_takes_back_while_it_is_fetched_is_not_deployed(
+    host: SubscribedHost,
+    server: RepositoryServer,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+    word: str,
+) -> None:
+    """On a slow line, a fleet has gone back by then, and released its brake."""
+    monkeypatch.setattr(subscription, "_MOMENT_S", 0.01)
+    first = await asyncio.to_thread(publisher.channels.read, APP, CHANNEL)
+    assert first
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def behave(request: web.Request) -> web.StreamResponse | None:
+        if "bundles/" in request.path:
+            begun.set()
+            await goes_on.wait()
+        return None
+
+    server.behaviour = behave
+    second = await publisher.publish(files("v2"), "v2")
+    turning = asyncio.create_task(host.until("fetching", version="v2"))
+    await begun.wait()
+    if word == "paused":
+        await asyncio.to_thread(publisher.name, second, state="paused")
+    else:
+        await asyncio.to_thread(publisher.name, first.document.target)
+    goes_on.set()
+    await turning
+    if word == "paused":
+        await host.until("waiting", version="v2", awaited="pause")
+    else:
+        await host.until("current", version="v1")
+    assert host.deployed == ["v1"]
 
 
 @pytest.mark.parametrize("status", [200, 206, 416])

@@ -1,8 +1,8 @@
 """The subscription of one app: it follows a channel, and deploys what that names, exactly as if it had been sent.
 
 Invariant: one loop reads, decides and acts, so nothing is begun twice. What was decided is decided once more,
-with the brake and the facts as they are then, right before a deployment begins. After any failure it waits,
-longer each time.
+with the brake and the facts as they are then, right before a deployment begins; if it took long, by the document
+that counts then. After any failure it waits, longer each time.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 900.0
 """Between attempts after a failure."""
 _MOMENT_S = 5.0
-"""What takes longer than this is reported before it has ended."""
+"""What takes longer than this is reported before it has ended, and the channel is read again after it."""
 _SETTLED_S = 0.1
 """After a deployment, until the state is found out anew, at the latest."""
 
@@ -216,10 +216,16 @@ class Subscription:
             self._found(trusted, state=decision.state, awaited=decision.awaited, problem=failure)
             self._pauses.reset()
             return self._pause(decision, trusted, mark)
-        bundle = None
+        bundle, began = None, self._clock.elapsed()
         if isinstance(decision.action, Fetch):
             self._found(trusted, state=State.FETCHING)
             bundle = await self._reported(self._fetched(decision.action))
+        if self._woken.is_set() or self._clock.elapsed() - began > _MOMENT_S:
+            # Meanwhile the fleet may have gone back, and released its brake.
+            self._trusted, _ = await self._reader.read(trusted)
+            if self._trusted is not trusted:
+                self.wake()
+                return None
         await self._reader.verify()
         latest, _ = await self._decide(trusted, mark)
         if latest.action != decision.action:
