@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _M_ARENA_MAX = -8  # malloc.h of glibc
+_DESCRIPTORS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,14 @@ def give_back() -> None:
 
 
 def raise_descriptors() -> None:
-    """Allow this process as many descriptors as it may have: a shell, and a unit, begin with 1,024."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Allow this process more descriptors than the 1,024 with which a shell and a unit begin, if it may have more.
+
+    Not as many as it may have: strangers who connect must not take all memory.
+    """
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(_DESCRIPTORS, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def measure() -> OwnProcess:
