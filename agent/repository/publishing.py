@@ -143,6 +143,10 @@ class Incoming:
             raise Refused(
                 Code.CONTENT_MISMATCH, f"The bundle is not {self._sha256}", why=why, hint="Send it again"
             )
+        if self._part.arrived() != self._part.size:
+            # The digest is that of what came. Another server of this folder clears at its start what lies there.
+            why = "somebody else has removed a part of it"
+            raise Failed(Code.UPLOAD_BROKEN, "The bundle was not kept whole", why=why, hint="Send it again")
         self._disk.make_folders(self._path.parent, op="repository.folder", most=0o755)
         self._disk.place(self._part.path, self._path, op="repository.bundle", mode=0o644)
 

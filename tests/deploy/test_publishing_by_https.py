@@ -26,7 +26,7 @@ from pusher.errors import Unreachable
 from pusher.repository.brake import is_braked, release_brake, set_brake
 from pusher.repository.folder import Folder
 from pusher.repository.web_folder import WebFolder
-from pusher.wire import Code, Problem, Refused
+from pusher.wire import Code, Failed, Problem, Refused
 from pusher.wire.channel import brake_name, channel_name, object_name
 from tests.ports import free_port
 from tests.publishing import APP, CHANNEL, Publisher
@@ -230,6 +230,22 @@ async def test_an_upload_that_breaks_off_or_stalls_leaves_nothing(served: Path) 
                 await asyncio.sleep(0.01)
         del cut
     assert not (served / name).exists()
+
+
+def test_a_bundle_of_which_a_part_was_removed_meanwhile_is_not_put_in_place(tmp_path: Path) -> None:
+    """As by a second server of the same folder, which clears at its start what uploads have left."""
+    content = b"x" * 1000
+    name = object_name(hashlib.sha256(content).hexdigest())
+    publishing = Publishing(tmp_path, disk=Disk(), bundle_most=10_000)
+    incoming = publishing.begin(name, len(content))
+    assert incoming
+    incoming.append(content[:600])
+    Publishing(tmp_path, disk=Disk(), bundle_most=10_000).clear()
+    incoming.append(content[600:])
+    with pytest.raises(Failed, match="not kept whole"):
+        incoming.finish()
+    incoming.abandon()
+    assert not (tmp_path / name).exists()
 
 
 async def test_publishers_by_http_and_in_the_folder_do_not_lose_each_others_word(
