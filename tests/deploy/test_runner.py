@@ -198,6 +198,22 @@ def test_a_release_that_is_not_there_or_has_no_such_program_changes_nothing(plac
         assert (runner.live(), place.ask()["pid"]) == ((name, first), first)
 
 
+@pytest.mark.parametrize(
+    "damage", ["\n", "service\n", "service\t15\tsocket\n", "service\tx\tsocket\tpython\tapp.py\n"]
+)
+def test_a_release_that_says_nothing_readable_of_its_start_changes_nothing(
+    place: RunnerPlace, damage: str
+) -> None:
+    place.release("v1")
+    with place.running() as runner:
+        first = place.ask()["pid"]
+        second = place.release("v2")
+        (place.root / f"releases/{second}/.pusher/start").write_text(damage)
+        assert runner.reload() == 1
+        assert "STATUS=current was not started: " in runner.hear("READY=1")
+        assert place.ask()["pid"] == first
+
+
 def test_a_predecessor_that_ignores_term_is_killed_after_the_drain(place: RunnerPlace) -> None:
     place.release("v1", prelude=RESISTS)
     with place.running(drain=0.3) as runner:
@@ -334,7 +350,8 @@ def test_an_app_that_ends_in_order_when_stopped_lets_the_runner_end_in_order(pla
         assert runner.wait() == 0
 
 
-def test_nothing_of_a_predecessor_is_left_behind_not_even_what_has_left_its_session(place: RunnerPlace) -> None:
+def leaves_its_session(place: RunnerPlace) -> tuple[Path, str]:
+    """A file with the id of a process that has left the app's session, and the prelude that starts it."""
     path = place.root / "orphan"
     daemon = (
         "if os.fork() == 0:\n"
@@ -345,6 +362,11 @@ def test_nothing_of_a_predecessor_is_left_behind_not_even_what_has_left_its_sess
         "        time.sleep(600)\n"
         "    os._exit(0)\n"
     )
+    return path, daemon
+
+
+def test_nothing_of_a_predecessor_is_left_behind_not_even_what_has_left_its_session(place: RunnerPlace) -> None:
+    path, daemon = leaves_its_session(place)
     place.release("v1", prelude=daemon)
     with place.running() as runner:
         first = place.ask()["pid"]
@@ -355,6 +377,23 @@ def test_nothing_of_a_predecessor_is_left_behind_not_even_what_has_left_its_sess
         assert runner.reload() == 0
         until(lambda: not Path(f"/proc/{first}").exists() and not Path(f"/proc/{orphan}").exists())
         assert place.ask()["version"] == "v2"
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_nothing_of_the_app_outlives_its_runner_not_even_what_has_left_its_session(
+    place: RunnerPlace, stopped: bool
+) -> None:
+    path, daemon = leaves_its_session(place)
+    place.release("v1", prelude=daemon)
+    with place.running() as runner:
+        app = place.ask()["pid"]
+        until(path.exists)
+        if stopped:
+            runner.signal(signal.SIGTERM)
+        else:
+            os.kill(app, signal.SIGKILL)
+        runner.wait()
+        assert not alive(int(path.read_text()))
 
 
 @pytest.mark.skipif(COUNTED, reason="what counts the lines run takes memory of its own")

@@ -179,8 +179,7 @@ class Runner:
                 self.end_orphans()
             ended = self.live.status
             if ended is not None and not (self.releases if stopping else self.reloading):
-                for release in self.releases.values():
-                    release.kill()
+                self.end_all()
                 return NO_SOCKET << 8 if self.broken else ended
 
     def next_signal(self) -> signal.struct_siginfo | None:
@@ -343,6 +342,18 @@ class Runner:
                 if pid not in self.releases and start_ticks(pid) < self.live.ticks:
                     os.kill(pid, signal.SIGKILL)
                     self.orphans = True  # its own children come to us now
+
+    def end_all(self) -> None:
+        """Kill what is left of the app, also what has left its session: all that loses its parent comes to us."""
+        for release in self.releases.values():
+            release.kill()
+        try:
+            while True:
+                for pid in children(self.pid):
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(-1, 0)
+        except OSError:  # there is none any more, or it is not ours to kill
+            return
 
     def stop(self) -> None:
         self.notify("STOPPING=1")
@@ -529,9 +540,14 @@ def read_start(folder: str, process: bytes) -> tuple[float, bytes, list[bytes]]:
     """
     with open(f"{folder}/.pusher/start", "rb") as file:
         for line in file:
-            name, deadline_s, via, *argv = line.rstrip(b"\n").split(b"\t")
+            name, *words = line.rstrip(b"\n").split(b"\t")
             if name == process:
-                return float(deadline_s), via, argv
+                try:
+                    deadline_s, via, program, *arguments = words
+                    return float(deadline_s), via, [program, *arguments]
+                except ValueError:
+                    # Not an error of another kind: whoever reloads would end with it, and what it serves.
+                    raise OSError(f"{file.name} is damaged: {line[:200]!r}") from None
     raise NoProcess(f"{os.path.basename(folder)} has no process {os.fsdecode(process)}")
 
 
