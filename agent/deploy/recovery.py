@@ -70,6 +70,7 @@ class AppRecovery:
         """End what is unfinished, then start the live release. If it does not start, retry until it runs.
 
         A problem with this app must not keep the agent from serving others: it is logged, and kept as `trouble`.
+        Nor must a bug of ours: the others would stand still with it.
         """
         try:
             unfinished = await self._journal.unfinished(self._app)
@@ -78,10 +79,14 @@ class AppRecovery:
             for record in unfinished[-1:]:
                 await self._recover(record)
             await reconcile(self._app, store=self._store, disk=self._disk, journal=self._journal)
-        except (Problem, OSError, WireError) as error:
-            self._not_recovered = str(error)
+        except Exception as error:
+            self._not_recovered = await self._said(error)
             _log.error("app_not_recovered", app=self._app, problem=self._not_recovered)
-        self._status_line.live(await asyncio.to_thread(self._store.version))
+        try:
+            self._status_line.live(await asyncio.to_thread(self._store.version))
+        except Exception as error:
+            said = await self._said(error)
+            self._not_recovered = self._not_recovered or said
         if not await self._ensure_running():
             self._retrying = asyncio.create_task(self._retry(), name=f"start {self._app}")
 
@@ -166,12 +171,20 @@ class AppRecovery:
                     await self._service.restart(await asyncio.to_thread(self._store.placed, live))
                 if self._processes.any:
                     await self._processes.run(await asyncio.to_thread(self._store.placed, live))
-        except (Problem, OSError, WireError) as error:
-            self._not_started = str(error)
+        except Exception as error:
+            self._not_started = await self._said(error)
             _log.error("app_not_started", app=self._app, release=live, problem=self._not_started)
             return False
         self._not_started = ""
         return True
+
+    async def _said(self, error: Exception) -> str:
+        """What is wrong, for people. A bug of ours is logged here, with its traceback."""
+        if isinstance(error, Problem | OSError | WireError):
+            return str(error)
+        # In a thread: the traceback is made from source files.
+        await asyncio.to_thread(_log.error, "internal_error", app=self._app, exc_info=error)
+        return f"the agent met a bug of its own ({type(error).__name__}: {error}); its log has the traceback"
 
     async def _retry(self) -> None:
         """Retry after pauses that grow, until the app runs. A deployment under way has the service to itself."""

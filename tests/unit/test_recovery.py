@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.core.layout import AppLayout
 from agent.core.releases import Release, Standing
@@ -64,6 +65,15 @@ class Failing:
             self.times -= 1
             raise Failed(Code.SERVICE_FAILED, "It did not start")
         self.started.set()
+
+
+class Buggy(Failing):
+    """A service with a bug of ours, the first time."""
+
+    async def reserve(self) -> None:
+        if self.times:
+            self.times -= 1
+            raise KeyError("socket")
 
 
 class Slow(Failing):
@@ -148,6 +158,26 @@ async def test_an_app_that_does_not_start_is_retried_but_not_while_a_deployment_
         while one.trouble:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0)
     assert not lock.held
+
+
+async def test_a_bug_of_ours_in_one_app_is_logged_and_its_trouble_and_the_agent_goes_on(
+    store: ReleaseStore, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(store, "version", lambda: {}["version"])
+    monkeypatch.setattr(journal, "unfinished", broken)
+    service = Buggy(times=1)
+    one = recovery(store, journal, service)
+    with capture_logs() as logged:
+        await one.recover()
+        assert "a bug of its own (IndexError: list index out of range)" in one.trouble
+        assert "a bug of its own (KeyError: 'socket')" in one.trouble
+        async with asyncio.timeout(20):
+            await service.started.wait()
+    bugs = [type(entry["exc_info"]) for entry in logged if entry["event"] == "internal_error"]
+    assert bugs == [IndexError, KeyError, KeyError]
 
 
 async def test_a_release_whose_version_cannot_be_decoded_is_started(store: ReleaseStore, journal: Journal) -> None:
