@@ -454,7 +454,7 @@ def test_a_process_that_the_live_release_does_not_have_ends_the_runner_with_a_co
     place.release("v1")
     argv = (PYTHON, "-I", "-S", str(RUNNER), f"--path={place.root}", "--drain=1", "--process=beat")
     done = subprocess.run(argv, capture_output=True, check=False)
-    assert (done.returncode, done.stderr.partition(b"Z ")[2]) == (77, b"has no process beat\n")
+    assert (done.returncode, done.stderr.partition(b"Z ")[2]) == (199, b"has no process beat\n")
 
 
 def test_it_becomes_a_process_of_a_release_and_is_no_parent_then(place: RunnerPlace) -> None:
@@ -466,7 +466,7 @@ def test_it_becomes_a_process_of_a_release_and_is_no_parent_then(place: RunnerPl
     child = subprocess.Popen(argv, stdout=subprocess.PIPE)
     seen, _ = child.communicate(timeout=20)
     assert seen.decode() == f"{child.pid} {release} ['a b']\n"
-    for words, code in (("--process=none", 77), ("--process=service", 203)):
+    for words, code in (("--process=none", 199), ("--process=service", 203)):
         place.command = "nothing"
         place.say_run(release)
         done = subprocess.run((*argv[:-1], words), capture_output=True, check=False)

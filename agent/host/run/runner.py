@@ -57,7 +57,9 @@ REST_S = 2.0  # at least so long its other processes may take when one accepts
 CONNECTIONS_S, SELDOM = 0.25, 20  # the kernel's table of connections may be long: 1/20 of a core for it at most
 QUIET_S = 0.5
 NO_FOLDER, NO_PROGRAM, NO_SOCKET = 200, 203, 78  # systemd.exec(5): EXIT_CHDIR, EXIT_EXEC; sysexits(3): EX_CONFIG
-NO_PROCESS = 77  # the unit of a process does not start again after this
+NO_PROCESS = 199
+"""After this, the unit of a process does not start again. No program ends with it by itself: 64 to 78 are those of
+sysexits(3), which a worker may end with, and from 200 on they are systemd's."""
 SERVICE = b"service"  # the process that serves, among those of a release
 PORT = b"$PORT"  # what stands for the port in a word of a command
 LOOPBACK = "127.0.0.1"

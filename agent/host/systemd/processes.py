@@ -20,6 +20,8 @@ from agent.host.systemd.starter import START_S
 from agent.host.systemd.systemctl import State
 from pusher.wire import Code, Failed
 
+_NO_PROCESS = 199  # of the runner
+
 _log = structlog.get_logger()
 
 
@@ -35,6 +37,7 @@ class UnitProcesses:
         self._drain_s = max((one.drain_s for one in config.processes.values()), default=0.0)
         self._lock = asyncio.Lock()
         self._mains: dict[str, UnitMain] = {}
+        self._lacking: set[str] = set()  # what the release that runs does not have
 
     @property
     def any(self) -> bool:
@@ -55,7 +58,8 @@ class UnitProcesses:
                 *self._units.values(), *(timer for timer, _ in self._timed.values())
             )
             # Those that this release does not have run another one: it is older than they are.
-            unknown = {self._units[one.name] for one in self._instances if one.process not in placed.run.processes}
+            self._lacking = {one.name for one in self._instances if one.process not in placed.run.processes}
+            unknown = {self._units[name] for name in self._lacking}
             if stopped := [
                 unit for unit in (*missing, *unknown) if unit in unknown or not _runs(states[unit], placed)
             ]:
@@ -69,11 +73,11 @@ class UnitProcesses:
             refusal = await self._restart(others) if others else None
             if wanted:
                 states |= await systemctl.states_of(*wanted.values())
-            mains: dict[str, UnitMain] = {}
-            self.close()
             for name, unit in wanted.items():
                 await self._check(name, unit, states[unit], placed, refusal=refusal)
-                mains[name] = self._main(unit, states[unit], placed)
+            self.close()
+            # Only now: each watches its process by a descriptor, and a check that fails is made again and again.
+            mains = {name: self._main(unit, states[unit], placed) for name, unit in wanted.items()}
             self._mains = mains
             await self._set_timers(states)
             for problem in (refusal, *missing.values()):
@@ -103,7 +107,10 @@ class UnitProcesses:
                 [TimerState(name=name, schedule=one.schedule) for name, one in self._config.timers.items()],
             )
         return (
-            [_process_state(name, states[unit]) for name, unit in self._units.items()],
+            [
+                _process_state(name, states[unit], lacking=name in self._lacking)
+                for name, unit in self._units.items()
+            ],
             [
                 _timer_state(name, self._config.timers[name].schedule, states[service], times.get(timer))
                 for name, (timer, service) in self._timed.items()
@@ -172,9 +179,10 @@ def _runs(state: State, placed: Placed) -> bool:
     return state.active == "active" and state.runner is not None and state.runner.release == placed.release
 
 
-def _process_state(name: str, state: State) -> ProcessState:
+def _process_state(name: str, state: State, *, lacking: bool) -> ProcessState:
     if state.active != "active" or not state.runner:
-        return ProcessState(name=name, running=False, why=_why(state))
+        why = "the live release has no such process" if lacking and not state.disabled else _why(state)
+        return ProcessState(name=name, running=False, why=why)
     return ProcessState(name=name, running=True, release=state.runner.release, pid=state.app_pid)
 
 
@@ -190,5 +198,9 @@ def _timer_state(
     last, coming = times or (None, None)
     running = service.active in ("activating", "active", "deactivating")
     ended = bool(service.started_us) and not running
-    ending = ("exit code 0" if service.result == "success" else service.why) if ended else ""
+    ending = ""
+    if ended and service.exited and service.status == _NO_PROCESS:
+        ending = "the live release has no such timer"
+    elif ended:
+        ending = "exit code 0" if service.result == "success" else service.why
     return TimerState(name=name, schedule=schedule, running=running, last=last, next=coming, ending=ending)
