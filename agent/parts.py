@@ -82,7 +82,7 @@ def make_parts(
             Step.SWITCH: Switch(store, revocations, disk, service, journal, clock, processes),
             Step.RESTART: Restart(store, service),
             Step.CONFIRM: Confirm(clock),
-            Step.PROCESSES: Processes(store, processes, hooks, clock),
+            Step.PROCESSES: Processes(store, config, processes, hooks, clock),
             Step.CLEANUP: Cleanup(store, retention, venvs, journal),
         },
         hooks=Hooks(store, layout.hooks(name), hooks, clock),

@@ -551,9 +551,9 @@ class Commands:
 
 
 def processes(app: App, clock: SystemClock, commands: Commands, **settings: Any) -> Processes:
-    worker = {"start": "tool run", **settings}
-    store = app.storing(app.configured(processes={"worker": worker}))
-    return Processes(store, app.processes, cast(Any, commands), clock)
+    """The step where root's file has the process `worker`; `settings` are its own."""
+    config = app.configured(processes={"worker": {"start": "tool run", **settings}})
+    return Processes(app.storing(config), config, app.processes, cast(Any, commands), clock)
 
 
 async def test_an_app_without_processes_waits_for_none(app: App) -> None:
@@ -572,6 +572,20 @@ async def test_processes_are_watched_for_2_s_at_least_and_checked_until_they_are
     await step.do(attempt(), Inputs(), app.lines.append)
     assert commands.ran == [("tool", "ping me")] * 2
     assert clock.pauses == [0.5, 2.0]
+
+
+@pytest.mark.parametrize(("other", "health"), [("beat", 0), ("worker-2", 1)])
+async def test_the_health_of_a_process_that_does_not_run_here_is_not_asked_for(
+    app: App, other: str, health: int
+) -> None:
+    """Root has disabled it, or taken it out of the file since the release was deployed."""
+    path = await asyncio.to_thread(app.release, V2, "v2")
+    await asyncio.to_thread(add_tool, path)
+    app.processes.started = {other: SimulatedMain(Placed(V2, "v2", path), path)}
+    commands = Commands("")
+    step = processes(app, Pausing(), commands, health=["tool", "ping"], instances=2)
+    await step.do(attempt(), Inputs(), app.lines.append)
+    assert len(commands.ran) == health
 
 
 async def test_a_process_that_ends_fails_the_step_at_once(app: App) -> None:

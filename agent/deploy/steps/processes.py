@@ -6,11 +6,13 @@ stay up takes the whole deployment back.
 
 import asyncio
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.config.app import AppConfig
 from agent.core.plan import Attempt
+from agent.core.processes import instances
 from agent.core.run import Words
 from agent.deploy.steps.step import Inputs, placed
 from agent.host.ports import Clock, HookRunner, Lines, Placed, Running, SideProcesses
@@ -29,6 +31,7 @@ class Processes:
     """Restarts the processes with the release, then runs their health commands, and watches them for `bake_s`."""
 
     store: ReleaseStore
+    config: AppConfig
     processes: SideProcesses
     hooks: HookRunner
     clock: Clock
@@ -45,7 +48,7 @@ class Processes:
     async def _watch(self, started: Mapping[str, Running], release: Placed, attempt: Attempt, line: Lines) -> None:
         """Raises: Failed, as soon as one of them ends, or if one is not well in time."""
         ends = {asyncio.create_task(running.wait()): name for name, running in started.items()}
-        work = asyncio.create_task(self._until_well(release, attempt, line))
+        work = asyncio.create_task(self._until_well({*started}, release, attempt, line))
         try:
             await asyncio.wait({work, *ends}, return_when=asyncio.FIRST_COMPLETED)
             for end, name in ends.items():
@@ -64,9 +67,11 @@ class Processes:
                 task.cancel()
             await asyncio.gather(work, *ends, return_exceptions=True)
 
-    async def _until_well(self, release: Placed, attempt: Attempt, line: Lines) -> None:
+    async def _until_well(self, started: Set[str], release: Placed, attempt: Attempt, line: Lines) -> None:
+        # A release may know processes that do not run here: root has taken them out of the file, or disabled them.
+        running = {one.process for one in instances(self.config) if one.name in started}
         for name, process in release.run.processes.items():
-            if process.health:
+            if process.health and name in running:
                 await self._check_health(name, process.health, release, attempt, line)
         await self.clock.sleep(max(release.run.health.bake_s, STAYS_UP_S))
 
