@@ -1,7 +1,7 @@
 """Stopping an app for good, and removing what was set up for it.
 
-Invariant: nothing that others own is removed. If the file of the app cannot be used, what only the file names
-stays. If the command is interrupted, it can be run again.
+Invariant: nothing that others own is removed. If the file of the app is gone or cannot be used, what only the file
+names stays. If the command is interrupted, it can be run again.
 """
 
 import os
@@ -18,7 +18,7 @@ from agent.host.setup.app_folders import Entered
 from agent.host.setup.config_files import read_app, read_apps
 from agent.host.setup.polkit_rule import write_rule
 from agent.host.storage.disk import Disk
-from agent.host.systemd.unit_files import is_ours, rendered_beside
+from agent.host.systemd.unit_files import is_ours, known_units, rendered_beside
 from pusher.wire import Code, Failed, Refused
 
 
@@ -37,11 +37,13 @@ def remove_app(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Ru
     if os.path.lexists(file):
         disk.discard(going, op="apps.going")
         disk.rename(file, going, op="apps.going")
+    named = going.exists()
     write_rule(layout, disk)
     disk.unlink(layout.agent_drop_in(app), op="apps.drop-in")
     run(("systemctl", "daemon-reload"))
     run(("systemctl", "try-restart", f"{AGENT}.service"))
-    yield f"removed {file}"
+    if named:
+        yield f"removed {file}"
     if beside:
         stop_for_good(beside, layout=layout, disk=disk, run=run)
         yield f"stopped and removed {', '.join(beside)}"
@@ -74,24 +76,22 @@ def _config_before_removal(layout: HostLayout, app: str, *, purge: bool) -> AppC
             return config_of(layout, app)
         return read_app(going, app=app)
     except Refused as problem:
-        if problem.code is Code.UNKNOWN_APP:
+        lost = problem.code is Code.UNKNOWN_APP
+        if lost and not any(is_ours(layout.units / name, app) for name in known_units(layout, app)):
             left = layout.beneath(f"/opt/{app}")
             if not app_folders.is_agents(left):
                 raise
             hint = f"If it was removed, and what it left is to be removed as well: `rm -r {left}`"
-            if any(is_ours(layout.units / name, app) for name in Units.of(app).all):
-                # The package was purged, and installed once more: the app goes on running.
-                add = f"`pusher-agent app add {app}` takes it over as it is"
-                hint = f"Its units are there, without its file. {add}; then it can be removed"
             raise Refused(problem.code, problem.what, hint=hint) from problem
         if not purge:
             return None
         used = file if os.path.lexists(file) else going
+        wrong, mend = (f"{file} is gone", f"Put {file} back") if lost else (problem.what, f"Fix {used}")
         raise Refused(
-            problem.code,
+            Code.CONFIGURATION if lost else problem.code,
             f"{app} cannot be purged",
-            why=f"only its file says where its releases and its data are, and {problem.what}",
-            hint=f"Fix {used}; or leave out --purge, and then remove the rest by hand",
+            why=f"only its file says where its releases and its data are, and {wrong}",
+            hint=f"{mend}; or leave out --purge, and then remove the rest by hand",
         ) from problem
 
 
@@ -171,9 +171,11 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
 def _left_unknown(layout: HostLayout, app: str) -> Iterator[str]:
     """What is left of an app with an unusable file: also the file itself, because it says where the rest is."""
     going = layout.app_going(app)
-    yield f"left: its releases, shared data and user, which only its file names; the file is now {going}"
+    kept = f"; the file is now {going}" if going.exists() else ""
+    yield f"left: its releases, shared data and user, which only its file names{kept}"
     for place in (layout.hooks(app), layout.drop(app)):
         if place.exists():
             yield f"left: {place}"
     yield "left: the history of its deployments, in the agent's journal"
-    yield f"To remove these as well, fix {going} and run `pusher-agent app remove {app} --purge`"
+    if kept:
+        yield f"To remove these as well, fix {going} and run `pusher-agent app remove {app} --purge`"

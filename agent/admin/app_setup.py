@@ -19,7 +19,7 @@ from agent.host.setup import app_folders, app_user
 from agent.host.setup.config_files import after_mending, read_agent, read_apps
 from agent.host.setup.polkit_rule import write_rule
 from agent.host.storage.disk import Disk
-from agent.host.systemd.unit_files import is_ours, leads_elsewhere, rendered, rendered_beside
+from agent.host.systemd.unit_files import abandoned, is_ours, leads_elsewhere, rendered, rendered_beside
 from pusher.wire import Code, Failed, Refused
 
 Run = Callable[[tuple[str, ...]], None]
@@ -173,6 +173,17 @@ def set_up(
     run(("systemctl", "try-restart", f"{AGENT}.service"))
     if not changed:
         yield f"the units of {app} are up to date; the agent reads its file again"
+    yield from (f"warning: {sentence}" for sentence in left_behind(layout))
+
+
+def left_behind(layout: HostLayout) -> Iterator[str]:
+    """A sentence about each app whose units are here without its file: it runs on, and nobody deploys it."""
+    for app in abandoned(layout):
+        yield (
+            f"the units of {app} are here, and its file {layout.app_toml(app)} is not: what they run goes on. To "
+            f"stop and remove them: `pusher-agent app remove {app}`. If it shall stay: put the file back, or "
+            f"`pusher-agent app add {app}`"
+        )
 
 
 def _remove_beside(app: str, wanted: set[str], *, layout: HostLayout, disk: Disk, run: Run) -> Iterator[str]:

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from agent.admin import agent_unit, app_unit, door_unit, notify_files
-from agent.admin.app_setup import answer_of
+from agent.admin.app_setup import answer_of, left_behind
 from agent.admin.command import Command, no_options
 from agent.core.config.app import AppConfig
 from agent.core.config.clashes import clashes
 from agent.core.layout import AppLayout, HostLayout, metadata_folder
+from agent.core.sshsig import key_fault
 from agent.core.units import AGENT, Units
 from agent.host.bundle.signatures import TrustFiles
 from agent.host.dependencies.pythons import Pythons
@@ -44,6 +45,7 @@ from pusher.wire import Head, Problem, Refused
 
 _ON_PURPOSE = "if it was replaced on purpose, set `history_since` in agent.toml"
 
+_SHOWN = 60
 _FIRST = 10
 _WRITE = (
     "import sys, tempfile\n"
@@ -91,13 +93,7 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
     for command in ("ssh-keygen", "setpriv"):
         found = shutil.which(command)
         yield bool(found), f"{command}: {found or 'not found; install openssh-client and util-linux'}"
-    signers = signer_lines(layout.allowed_signers)
-    yield (
-        bool(signers),
-        f"{layout.allowed_signers}: {len(signers)} key(s)"
-        if signers
-        else f"{layout.allowed_signers}: no key is trusted yet; run `pusher-agent trust KEY.pub --as WHO`",
-    )
+    yield from _check_signers(layout)
     try:
         apps = read_apps(layout)
     except Problem as problem:
@@ -106,6 +102,7 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
     yield from _check_apps(apps, layout, service=service, trust=trust)
     yield from _check_histories(layout, logged_heads(since=agent.since) if service == "systemd" else {})
     if service == "systemd":
+        yield from ((False, found) for found in left_behind(layout))
         if os.geteuid() == 0:
             files = (layout.agent_toml, layout.allowed_signers, *map(layout.app_toml, apps.usable))
             yield from ((False, found) for found in map(foreign, files) if found)
@@ -116,6 +113,16 @@ def _findings(layout: HostLayout) -> Iterator[Finding]:
             yield from ((False, found) for found in agent_unit.findings(answer_of(agent_unit.SHOW)))
         yield from ((False, found) for found in door_unit.findings(agent, layout))
         yield from _check_rule(apps, layout)
+
+
+def _check_signers(layout: HostLayout) -> Iterator[Finding]:
+    file, faults = layout.allowed_signers, {line: key_fault(line) for line in signer_lines(layout.allowed_signers)}
+    keys = sum(not fault for fault in faults.values())
+    missing = "no key is trusted yet; run `pusher-agent trust KEY.pub --as WHO`"
+    yield keys > 0, f"{file}: {f'{keys} key(s)' if keys else missing}"
+    for line, fault in faults.items():
+        if fault:
+            yield False, f"{file}: the line {line[:_SHOWN]!r} trusts nobody: {fault}; correct it, or take it out"
 
 
 def _check_apps(apps: Apps, layout: HostLayout, *, service: str, trust: TrustFiles) -> Iterator[Finding]:

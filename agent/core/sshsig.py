@@ -108,22 +108,38 @@ def trust_line(public_key: str, *, principal: str, namespace: str = SIGNATURE_NA
             hint="Use a plain name or an address, such as alice@example.com",
         )
     kind, blob, *comment = [*public_key.strip().split(maxsplit=2), "", ""][:3]
+    if fault := "it is not the line of one public key" if "\n" in public_key.strip() else _fault(kind, blob):
+        raise Refused(
+            Code.CONFIGURATION,
+            "This is not a public key that can sign releases",
+            why=fault,
+            hint="Use the .pub file of an ed25519, ecdsa or rsa key "
+            f"(rsa: at least {RSA_BITS} bits); `ssh-keygen -t ed25519` makes one",
+        )
+    return f'{principal} namespaces="{namespace}" {" ".join([kind, blob, *comment]).strip()}\n'
+
+
+def key_fault(line: str) -> str:
+    """Why a line of `allowed_signers` lets nobody sign, by its key alone; empty if that can sign."""
+    _, *words = line.split()
+    for at, word in enumerate(words[:-1]):
+        if word in _SIGNED_BY or word in _CERTIFICATES:
+            return _fault(word, words[at + 1])
+    return "it has no key of a type that is accepted"
+
+
+def _fault(kind: str, blob: str) -> str:
+    """What is wrong with a public key, as type and base64; empty if it can sign."""
     try:
         key = base64.b64decode(blob, validate=True)
-        if "\n" in public_key.strip() or _Fields(key).text() != kind:
+        if _Fields(key).text() != kind:
             _refuse("it is not the line of one public key")
         if kind in _CERTIFICATES:
             _refuse("it is a certificate; trust its authority instead, with a cert-authority line")
         _check_key(key)
     except (ValueError, Refused) as error:
-        raise Refused(
-            Code.CONFIGURATION,
-            "This is not a public key that can sign releases",
-            why=error.why if isinstance(error, Refused) else str(error),
-            hint="Use the .pub file of an ed25519, ecdsa or rsa key "
-            f"(rsa: at least {RSA_BITS} bits); `ssh-keygen -t ed25519` makes one",
-        ) from error
-    return f'{principal} namespaces="{namespace}" {" ".join([kind, blob, *comment]).strip()}\n'
+        return error.why if isinstance(error, Refused) else str(error)
+    return ""
 
 
 def _unarmored(signature: bytes) -> bytes:

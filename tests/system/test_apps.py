@@ -91,6 +91,29 @@ def test_an_app_whose_file_cannot_be_used_is_left_alone_and_is_in_no_others_way(
     live.machine.until(lambda: live.curl("/status").get("app") == APP)
 
 
+def test_units_whose_app_has_another_name_by_now_are_named_and_can_be_removed(server: Server) -> None:
+    run, apps = server.machine.run, "/etc/pusher-agent/apps"
+    run("pusher-agent", "app", "add", OTHER, *ELSEWHERE)
+    run("sh", "-c", f"printf '[processes.worker]\\nstart = \"python w.py\"\\n' >>{apps}/{OTHER}.toml")
+    run("pusher-agent", "app", "apply", OTHER)
+    run("mv", f"{apps}/{OTHER}.toml", f"{apps}/shop.toml")
+    try:
+        said = run("pusher-agent", "app", "apply", "shop").stdout
+        sentence = f"the units of {OTHER} are here, and its file {apps}/{OTHER}.toml is not"
+        assert f"warning: {sentence}" in said
+        assert f"BAD   {sentence}" in server.machine.says("pusher-agent", "check")
+        refused = run("pusher-agent", "app", "remove", OTHER, "--purge", check=False)
+        assert (refused.returncode, f"{apps}/{OTHER}.toml is gone" in refused.stderr) == (4, True), refused
+        said = run("pusher-agent", "app", "remove", OTHER).stdout
+        assert f"stopped and removed {OTHER}-worker.service" in said
+        assert "left: its releases, shared data and user, which only its file names\n" in said
+        assert server.machine.says("find", "/etc/systemd", "/run", "-path", f"*{OTHER}*") == ""
+        assert "warning" not in run("pusher-agent", "app", "apply", "shop").stdout
+    finally:
+        run("pusher-agent", "app", "remove", "shop", "--purge")
+        run("userdel", OTHER)  # it was not created for the shop
+
+
 def test_check_finds_out_whether_polkit_lets_the_agent_drive_its_apps(live: Server) -> None:
     def bad(user: str) -> list[str]:
         before = live.look()

@@ -63,6 +63,20 @@ def test_check_names_everything_that_is_missing(root: Path, key: Path, capsys):
     assert "is not named after an app" in capsys.readouterr().out
 
 
+def test_check_counts_only_what_is_a_key(root: Path, key: Path, capsys):
+    run("init", "--root", root, "--trust", key, "--app", "flask-demo")
+    file = HostLayout(root).allowed_signers
+    file.write_text(f"# ours\n  # too\n{file.read_text()}bob ssh-ed25519 AAAA\n")
+    capsys.readouterr()
+    assert run("check", "--root", root) == 4
+    said = capsys.readouterr().out
+    assert f"ok    {file}: 1 key(s)" in said
+    assert f"BAD   {file}: the line 'bob ssh-ed25519 AAAA' trusts nobody: it ends early" in said
+    file.write_text("garbage\n")
+    assert run("check", "--root", root) == 4
+    assert f"BAD   {file}: no key is trusted yet" in capsys.readouterr().out
+
+
 def test_check_says_that_nothing_removes_a_release_without_a_manifest(root: Path, key: Path, capsys):
     run("init", "--root", root, "--trust", key, "--app", "flask-demo")
     (root / "opt/flask-demo/releases/20261123020055Z").mkdir(parents=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.sshsig import read_envelope, trust_line
+from agent.core.sshsig import key_fault, read_envelope, trust_line
 from pusher.wire import Code, Refused
 from tests.hostile.envelopes import (
     BEGIN,
@@ -257,6 +257,17 @@ def test_a_key_that_cannot_sign_is_refused(public: str) -> None:
 def test_a_certificates_refusal_says_how_to_trust_its_authority() -> None:
     with pytest.raises(Refused, match="cert-authority"):
         trust_line(_public(certificate(ED25519)), principal="alice")
+
+
+def test_a_line_that_lets_nobody_sign_is_told_from_one_that_does() -> None:
+    key = _public(ED25519).strip()
+    for line in (f"alice {key}", f'"a b,c" cert-authority,namespaces="x y" {key} a comment', f"alice\t{key}"):
+        assert key_fault(line) == ""
+    for line in ("garbage", "more garbage here", key, "alice ssh-ed25519", "alice ssh-dss AAAA"):
+        assert key_fault(line) == "it has no key of a type that is accepted"
+    assert key_fault("alice ssh-ed25519 AAA")
+    assert key_fault(f"alice ssh-rsa {key.split()[1]}") == "it is not the line of one public key"
+    assert "certificate" in key_fault(f"alice {_public(certificate(ED25519))}")
 
 
 def test_a_signature_of_ssh_keygen_is_read(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ class Systemctl:
         return {unit: parse_state(self.says.get(unit, DEAD)) for unit in units}
 
     async def timers_of(self, *units: str) -> dict[str, tuple[int | None, int | None]]:
-        return {unit: (1, 2) for unit in units}
+        return dict.fromkeys(units, (1, 2))
 
     async def control(self, verb: str, *units: str, deadline_s: float, wait: bool = True) -> None:
         self.did.append((verb, *units))
@@ -51,11 +50,11 @@ class Systemctl:
 
 
 @pytest.fixture
-def systemd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemctl]:
+def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemctl:
     one = Systemctl()
     for name in ("states_of", "timers_of", "control", "log_of"):
         monkeypatch.setattr(systemctl, name, getattr(one, name))
-    yield one
+    return one
 
 
 def placed(folder: Path, *processes: str) -> Placed:

@@ -13,7 +13,7 @@ from agent.core.config.app import AppConfig, Health, parse_app
 from agent.core.layout import HostLayout
 from agent.core.polkit import VERBS, render_rule
 from agent.core.units import MARK, Units, every_unit, exec_word, render_drop_in
-from agent.host.systemd.unit_files import disagreement, known_units, rendered
+from agent.host.systemd.unit_files import abandoned, disagreement, known_units, rendered
 from pusher.wire import Refused
 
 HOST = HostLayout(Path("/"))
@@ -296,3 +296,19 @@ def test_units_that_do_not_agree_with_the_file_are_named(tmp_path: Path) -> None
     for wrong, end in (("keep_release = 3\n", "Did you mean keep_releases?"), ("keep_releases\n", ".")):
         file.write_text(wrong)
         assert disagreement(APP, config, host=host).endswith(f"{end} {correct}")
+
+
+def test_units_whose_app_has_lost_its_file_are_found(tmp_path: Path) -> None:
+    host = HostLayout(tmp_path)
+    assert abandoned(host) == []
+    host.units.mkdir(parents=True)
+    host.apps.mkdir(parents=True)
+    (host.units / "ssh.service").write_text("[Service]\n")
+    (host.units / "masked.service").symlink_to("/dev/null")
+    for name in (f"{APP}.service", f"{APP}-nightly.timer"):
+        (host.units / name).write_text(f"# {MARK} {APP}`. After a change\n")
+    file = host.app_toml(APP)
+    file.write_text("=")
+    assert abandoned(host) == []
+    file.rename(file.with_name("shop.toml"))
+    assert abandoned(host) == [APP]

@@ -111,7 +111,8 @@ def file_differs(app: str, in_force: AppConfig, *, host: HostLayout) -> str:
 def signer_lines(file: Path) -> list[str]:
     """The lines of an `allowed_signers` file that are not empty or comments; none if it cannot be read."""
     try:
-        return [line for line in file.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
+        lines = file.read_text("utf-8").splitlines()
+        return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     except (OSError, UnicodeDecodeError):
         return []
 

@@ -1,6 +1,7 @@
 """The units that root renders for an app: their templates, and whether the files agree with the configuration."""
 
 import os
+import re
 import time
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +12,8 @@ from pusher.wire import Refused
 
 TEMPLATES = Path(__file__).parent / "templates"
 """Part of the package; in the source tree, a link to packaging/systemd/app."""
+
+_MARKED = re.compile(rf"{re.escape(MARK)} ([^`]+)`")
 
 
 def read_templates() -> dict[str, str]:
@@ -45,11 +48,14 @@ def leads_elsewhere(config: AppConfig, host: HostLayout) -> dict[str, str]:
 
 def is_ours(path: Path, app: str) -> bool:
     """Whether root rendered a file for this app. Blocking."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            return f"{MARK} {app}`" in lines.readline()
-    except OSError:
-        return False
+    return _rendered_for(path) == app
+
+
+def abandoned(host: HostLayout) -> list[str]:
+    """The apps whose file is gone, or has another name by now, while their units are still there. Blocking."""
+    kinds = (".service", ".socket", ".timer")
+    apps = {_rendered_for(path) for path in host.units.glob("*.*") if path.suffix in kinds}
+    return sorted(app for app in apps if app is not None and not os.path.lexists(host.app_toml(app)))
 
 
 def known_units(host: HostLayout, app: str) -> list[str]:
@@ -107,6 +113,16 @@ def disagreement(app: str, config: AppConfig, *, host: HostLayout) -> str:
         except (OSError, UnicodeDecodeError):
             return f"{path} does not exist, or cannot be read"
     return ""
+
+
+def _rendered_for(path: Path) -> str | None:
+    """The app that root rendered a file for; None for any other file."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            found = _MARKED.search(lines.readline())
+            return found[1] if found else None
+    except OSError:
+        return None
 
 
 def changed_since(started_us: int, unit: str, config: AppConfig, *, host: HostLayout) -> bool:
