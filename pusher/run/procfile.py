@@ -11,10 +11,22 @@ from pathlib import Path
 from pusher.errors import Usage
 from pusher.run.build import find_build
 from pusher.run.servers import listening
-from pusher.wire import PROCFILE, ProcfileLine, RunProcess, RunSection, WireError, procfile_lines, split_command
+from pusher.wire import (
+    PROCESS_NAME,
+    PROCFILE,
+    ProcfileLine,
+    RunProcess,
+    RunSection,
+    WireError,
+    procfile_lines,
+    split_command,
+)
 
 _FOR_A_SHELL = re.compile(r"[`|&;<>*?]|\$(?!PORT\b|\{PORT)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.")
+_COMMENT = re.compile(r"(?:^|\s)#")
+_PORT = re.compile(r"\$(?:PORT\b|\{PORT)")
 
 
 def read_procfile(folder: Path) -> RunSection | None:
@@ -40,9 +52,9 @@ def read_procfile(folder: Path) -> RunSection | None:
     start = None
     if web:
         *before, last = _sequence(web.command)
-        start = listening(_words(file, web._replace(command=last.removeprefix("exec "))), unknown="port")
+        start = listening(_words(file, web._replace(command=last)), unknown="port")
     steps = find_build(folder, before)
-    processes = {line.name: RunProcess(start=shlex.join(_words(file, line))) for line in lines.values()}
+    processes = {line.name: _process(file, line) for line in lines.values()}
     once = [*([release.command] if release else []), *(one for one in before if one not in steps.commands)]
     made = RunSection(
         start=shlex.join(start.words) if start else "",
@@ -72,16 +84,37 @@ def _is_whole(part: str) -> bool:
         return False
 
 
+def _process(file: Path, line: ProcfileLine) -> RunProcess:
+    """A process beside the one that serves. Raises: Usage."""
+    if not PROCESS_NAME.fullmatch(line.name):
+        almost = re.sub(r"[^a-z0-9-]", "-", line.name.lower()).lstrip("-0123456789")
+        hint = f"Call it {almost!r}" if PROCESS_NAME.fullmatch(almost) else ""
+        raise Usage(_unusable(file, line), why="a name has small letters, digits and -", hint=hint)
+    words = _words(file, line)
+    if _PORT.search(line.command):
+        hint = "Write the port itself"
+        raise Usage(_unusable(file, line), why="only `web` is given a port", hint=hint)
+    return RunProcess(start=shlex.join(words))
+
+
+def _unusable(file: Path, line: ProcfileLine) -> str:
+    return f"{file}: line {line.number} cannot be used: {line.text!r:.200}"
+
+
 def _words(file: Path, line: ProcfileLine) -> tuple[str, ...]:
-    what = f"{file}: line {line.number} cannot be used: {line.text!r:.200}"
+    """Its command. What only tells a shell to become the program is left out. Raises: Usage."""
+    what, command = _unusable(file, line), line.command.removeprefix("exec ")
     try:
-        words = split_command(line.command)
+        words = split_command(command)
     except WireError as error:
         raise Usage(what, why=str(error)) from error
     if _ASSIGNMENT.match(words[0]):
         hint = "Put it into the app's environment file on the host (environment_file)"
         raise Usage(what, why=f"no shell runs it, and {words[0]!r} is for one", hint=hint)
-    if shell := _FOR_A_SHELL.search(line.command):
+    if _COMMENT.search(_QUOTED.sub("x", command)):
+        why = "no shell runs it, which would leave the comment out"
+        raise Usage(what, why=why, hint="Give the comment a line of its own")
+    if shell := _FOR_A_SHELL.search(command):
         hint = "Put it into a script of the version"
         raise Usage(what, why=f"no shell runs it, and {shell[0]!r} needs one", hint=hint)
     return words

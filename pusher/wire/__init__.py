@@ -54,7 +54,7 @@ from pusher.wire.manifest import (
 from pusher.wire.problems import PROBLEM_TYPE, Code, Failed, Problem, Refused, Stuck, malformed_bundle
 from pusher.wire.procfile import PROCFILE, ProcfileLine, procfile_lines
 from pusher.wire.routes import DOOR, SSH_DOOR, Route
-from pusher.wire.run import ANY_ANSWER, RunHealth, RunProcess, RunSection, split_command
+from pusher.wire.run import ANY_ANSWER, PROCESS_NAME, RunHealth, RunProcess, RunSection, split_command
 from pusher.wire.signatures import SIGNATURES_MOST, split_signatures
 from pusher.wire.text import (
     LimitError,
@@ -90,6 +90,7 @@ __all__ = [
     "PAYLOAD_PREFIX",
     "PRIORITY",
     "PROBLEM_TYPE",
+    "PROCESS_NAME",
     "PROCFILE",
     "REQUIRES_PYTHON",
     "RESERVED_NAMES",

@@ -17,7 +17,9 @@ PROCESSES_MOST = 64
 COMMANDS_MOST = 32
 COMMAND_CHARACTERS = 4_096
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}", re.ASCII)
+PROCESS_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}", re.ASCII)
+"""The name of a process or a timer: part of the name of its unit."""
+
 _PYTHON = re.compile(r"3\.[0-9]{1,3}(?:\.[0-9]{1,3})?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _URL_PATH = re.compile(r"/[^\s\x00-\x1f\x7f]*")
@@ -186,7 +188,7 @@ def _named(members: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str,
     if len(table) > PROCESSES_MOST:
         raise WireError(f"{key!r} has more than {PROCESSES_MOST} entries")
     for name, one in table.items():
-        if not _NAME.fullmatch(name) or not isinstance(one, dict):
+        if not PROCESS_NAME.fullmatch(name) or not isinstance(one, dict):
             raise WireError(f"'{key}.{name}' is not a table whose name has small letters, digits and -")
     return [*table.items()]
 

@@ -166,7 +166,11 @@ def test_a_procfile_says_what_serves_what_runs_before_and_what_runs_beside(tmp_p
         ("web: a | b && gunicorn x:y", "'|' needs one"),
         ("web: gunicorn $APP", "'$' needs one"),
         ("web: gunicorn 'x", "No closing quotation"),
-        ("Worker_1: x", "small letters"),
+        ("Worker_1: x", "Call it 'worker-1'"),
+        ("1: x", "small letters"),
+        ("worker: celery # all queues", "a line of its own"),
+        ("worker: flower --port=$PORT", "only `web` is given a port"),
+        ("worker: flower --port=${PORT:-5555}", "only `web` is given a port"),
         ("no colon", "a line is NAME: COMMAND"),
     ],
 )
@@ -174,6 +178,15 @@ def test_a_line_that_would_mean_something_else_is_refused(line: str, said: str, 
     with pytest.raises(Usage) as refused:
         read_procfile(written(tmp_path, {"Procfile": f"{line}\n"}))
     assert said in f"{refused.value.what} {refused.value.why} {refused.value.hint}"
+    assert "line 1 cannot be used" in refused.value.what
+
+
+def test_a_line_for_a_shell_that_needs_none_is_understood(tmp_path: Path) -> None:
+    text = "worker: exec celery -A a worker\r\nbeat: celery --title '# 1' a#b \\#c\r\n"
+    section = read_procfile(written(tmp_path, {"Procfile": text}))
+    assert section is not None
+    assert section.processes["worker"].start == "celery -A a worker"
+    assert split_command(section.processes["beat"].start) == ("celery", "--title", "# 1", "a#b", "#c")
 
 
 def test_what_comes_before_the_server_runs_once_or_is_built(tmp_path: Path) -> None:
