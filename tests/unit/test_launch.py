@@ -51,6 +51,18 @@ def test_a_refusal_names_an_empty_venv_and_shortens_a_long_list(release: Path) -
         (release / f"venv/bin/tool{number}").touch(mode=0o755)
     with pytest.raises(Failed, match=r"tool1, \.\.\., tool1|tool24, \.\.\."):
         launch.find_start(("nothing",), release=release)
+    (release / "venv/bin/zulip").touch(mode=0o755)  # beyond what is listed
+    for find in (
+        lambda: launch.find_start(("zulp",), release=release),
+        lambda: launch.find_program("zulp", release=release),
+    ):
+        with pytest.raises((Failed, Refused), match=r"Did you mean zulip\?"):
+            find()
+
+
+def test_a_variable_before_the_program_is_told_its_place(release: Path) -> None:
+    with pytest.raises(Failed, match="DEBUG belongs into the app's environment_file"):
+        launch.find_start(("DEBUG=1", "flask", "run"), release=release)
 
 
 def test_an_app_runs_in_its_release_and_knows_what_it_is(release: Path, tmp_path: Path) -> None:

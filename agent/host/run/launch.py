@@ -99,8 +99,7 @@ def find_program(program: str, *, release: Path) -> str:
     if program and "/" not in program and found.is_file() and os.access(found, os.X_OK, effective_ids=True):
         return str(found)
     there = _programs(release / "venv/bin")
-    close = difflib.get_close_matches(program, there, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"The venv has: {', '.join(there) or 'no programs at all'}"
+    hint = _nearest(program, there) or _listing(there)
     raise Refused(
         Code.START_NOT_FOUND,
         f"{program!r} cannot be run",
@@ -112,16 +111,18 @@ def find_program(program: str, *, release: Path) -> str:
 def find_start(start: Words, *, release: Path, process: str = SERVICE) -> Words:
     """The command of a process as argv. Its program is looked up in the release's venv, nowhere else. Blocking.
 
-    Raises: Failed(start_not_found), listing what the venv has.
+    Raises: Failed(start_not_found), naming the nearest program, and listing what the venv has.
     """
     program, *arguments = start
     found = release / "venv/bin" / program
     if "/" not in program and found.is_file() and os.access(found, os.X_OK):
         return (str(found), *arguments)
     there = _programs(release / "venv/bin")
-    hint = f"The venv has: {', '.join(there)}" if there else "The venv has no programs at all"
+    hint = " ".join(filter(None, (_nearest(program, there), _listing(there))))
     if "/" in program:
         hint = f"Name the program without a folder. {hint}"
+    elif "=" in program:
+        hint = f"No shell runs it: {program.partition('=')[0]} belongs into the app's environment_file. {hint}"
     raise Failed(
         Code.START_NOT_FOUND,
         f"The start command {shlex.join(start)!r}{'' if process == SERVICE else f' of {process}'} cannot be run",
@@ -201,10 +202,21 @@ def _without_venv(launch: Launch) -> Launch:
 
 def _programs(folder: Path) -> list[str]:
     try:
-        names = sorted(name for name in os.listdir(folder) if os.access(folder / name, os.X_OK))
+        return sorted(name for name in os.listdir(folder) if os.access(folder / name, os.X_OK))
     except OSError:
         return []
-    return [*names[:_SHOWN], "..."] if len(names) > _SHOWN else names
+
+
+def _nearest(program: str, there: list[str]) -> str:
+    """A question for the program that is meant; empty if none is near."""
+    close = difflib.get_close_matches(program.rpartition("/")[2], there, n=1)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+def _listing(there: list[str]) -> str:
+    if not there:
+        return "The venv has no programs at all"
+    return f"The venv has: {', '.join([*there[:_SHOWN], '...'] if len(there) > _SHOWN else there)}"
 
 
 def _name(uid: int) -> str:
