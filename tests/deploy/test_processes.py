@@ -183,6 +183,22 @@ async def test_a_time_that_was_missed_is_caught_up_with_once(host_off: Host) -> 
         assert (await log(host, "nightly")).count("nightly with") == 1
 
 
+async def test_a_timer_that_was_taken_out_is_forgotten_and_one_that_was_changed_is_not(host_off: Host) -> None:
+    """A later one of that name would catch up with the times in which there was none."""
+    timers: dict[str, Any] = {}
+    for name in ("nightly", "weekly"):
+        timers |= {f"timers.{name}__start": "python nightly.py", f"timers.{name}__schedule": "*-*-* 03:00"}
+    host_off.add_app(APP, **timers)
+    async with running(host_off) as host:
+        await host.deploy(files("v1"), "v1")
+        records = {name: host.layout.timer_record(APP, name) for name in ("nightly", "weekly")}
+        assert all(record.exists() for record in records.values())
+        kept = {key: value for key, value in timers.items() if "weekly" in key}
+        host.add_app(APP, **kept | {"timers.weekly__schedule": "Sun 04:00"})
+        await host.deploy(files("v2"), "v2")
+        assert {name for name, record in records.items() if record.exists()} == {"weekly"}
+
+
 async def test_a_schedule_that_is_none_is_refused_by_name(host_off: Host) -> None:
     host_off.add_app(APP, **SETTINGS | {"timers.nightly__schedule": "at some time"})
     async with running(host_off) as host:

@@ -123,6 +123,7 @@ class EmbeddedProcesses:
             *(worker.end() for worker in self._workers.values()),
             *(timer.end() for timer in self._timers if timer.name not in going),
         )
+        await asyncio.gather(*(timer.forget() for timer in self._timers if timer.name not in coming.timers))
         for timer in going.values():
             timer.adopt(coming)
         self._workers = {one.name: self._worker(one) for one in instances(coming)}

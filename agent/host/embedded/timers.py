@@ -7,6 +7,7 @@ before it begins, so after a power cut it is not run a second time; a time that 
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 import structlog
@@ -20,7 +21,7 @@ from agent.host.run import process
 from agent.host.run.calendar import next_time
 from agent.host.run.launch import find_start, prepare_hook
 from agent.host.storage.disk import Disk
-from pusher.wire import Problem, WireError
+from pusher.wire import Failed, Problem, WireError
 
 _LONGEST_SLEEP_S = 60.0
 """The clock of the machine may be set meanwhile, so it is read again this often."""
@@ -86,6 +87,11 @@ class EmbeddedTimer:
             self._waiting.cancel()
             await asyncio.wait({self._waiting})
             self._waiting = None
+
+    async def forget(self) -> None:
+        """Forget when it last ran: a later timer of this name must not catch up with what came up before it."""
+        with suppress(Failed):  # then it does, once
+            await asyncio.to_thread(self._disk.unlink, self._file, op="timers.forget")
 
     def state(self) -> TimerState:
         return TimerState(
