@@ -38,10 +38,11 @@ def remove_app(layout: HostLayout, app: str, *, purge: bool, disk: Disk, run: Ru
         disk.discard(going, op="apps.going")
         disk.rename(file, going, op="apps.going")
     named = going.exists()
-    write_rule(layout, disk)
     disk.unlink(layout.agent_drop_in(app), op="apps.drop-in")
     run(("systemctl", "daemon-reload"))
+    # Before the rule: a deployment under way comes to its end, for which it may have to start units.
     run(("systemctl", "try-restart", f"{AGENT}.service"))
+    write_rule(layout, disk)
     if named:
         yield f"removed {file}"
     if beside:

@@ -190,6 +190,25 @@ def test_after_a_reboot_workers_run_what_is_live_and_a_missed_time_is_caught_up_
     assert timer["next"].endswith("T03:00:00.000Z")
 
 
+def test_a_deployment_that_goes_live_ends_before_its_app_is_removed(working: Server, tmp_path: Path) -> None:
+    run = working.machine.run
+    text = run("cat", TOML).stdout
+    write(tmp_path, "slow")
+    app = tmp_path / "slow/app.py"
+    slow = 'import os, time\nif not os.environ.get("PUSHER_PREFLIGHT"):\n    time.sleep(3)\n'
+    app.write_text(slow + app.read_text())
+    path = working.pack("slow", source=tmp_path)
+    with working.machine.running("curl", "-sS", "-T", path, "-X", "POST", f"agent:9000/apps/{APP}/deployments"):
+        working.until_status(f"Deploying {APP} slow: restart")
+        said = run("pusher-agent", "app", "remove", APP).stdout
+    assert f"stopped and removed {APP}-nightly.timer" in said
+    (working.machine.root / TOML.lstrip("/")).write_text(text)
+    run("pusher-agent", "app", "apply", APP)
+    working.machine.until(lambda: runs(working) == {"worker": "slow", "worker-2": "slow"}, seconds=20)
+    assert working.curl("/status")["last"]["outcome"] == "done"
+    assert working.version() == "slow"
+
+
 def test_a_procfile_becomes_an_app(server: Server) -> None:
     lines = "web: gunicorn -w 1 app:app\\nworker: celery -A app worker\\nrelease: flask db upgrade\\n"
     server.machine.run("sh", "-c", f"printf '{lines}' >/srv/Procfile")
