@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,13 @@ class Systemctl:
     def __init__(self) -> None:
         self.says: dict[str, str] = {}
         self.did: list[tuple[str, ...]] = []
+        self.last: int | None = 1
 
     async def states_of(self, *units: str) -> dict[str, State]:
         return {unit: parse_state(self.says.get(unit, DEAD)) for unit in units}
 
     async def timers_of(self, *units: str) -> dict[str, tuple[int | None, int | None]]:
-        return dict.fromkeys(units, (1, 2))
+        return dict.fromkeys(units, (self.last, 2))
 
     async def control(self, verb: str, *units: str, deadline_s: float, wait: bool = True) -> None:
         self.did.append((verb, *units))
@@ -116,3 +118,20 @@ async def test_how_a_timers_last_run_ended_is_said(systemd: Systemctl, said: str
     systemd.says = {"web-nightly.service": said}
     [timer] = (await side(nightly="daily").states())[1]
     assert timer.ending == ending
+
+
+async def test_a_run_that_somebody_began_by_hand_is_the_last_one(systemd: Systemctl) -> None:
+    """systemd's timers know only of their own."""
+    began_s, now_ms = 40.0, time.time() * 1000
+    started = round((time.monotonic() - began_s) * 1e6)
+    systemd.says = {"web-nightly.service": f"{ENDED}0".replace("Monotonic=1", f"Monotonic={started}")}
+    for let_ms, expected_ms in (
+        (None, began_s * 1000),
+        (90_000, began_s * 1000),
+        (began_s * 1000 + 10, began_s * 1000 + 10),
+    ):
+        systemd.last = None if let_ms is None else round(now_ms - let_ms)
+        [timer] = (await side(nightly="daily").states())[1]
+        assert timer.last is not None
+        assert abs(now_ms - expected_ms - timer.last) < 2_000
+        assert (timer.last == systemd.last) is (let_ms == began_s * 1000 + 10)

@@ -5,6 +5,7 @@ release that `current` points at when it starts.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import structlog
@@ -21,6 +22,8 @@ from agent.host.systemd.systemctl import State
 from pusher.wire import Code, Failed
 
 _NO_PROCESS = 199  # of the runner
+_BY_HAND_MS = 5_000
+"""A timer's unit that started so much later than its timer let it was started by hand."""
 
 _log = structlog.get_logger()
 
@@ -192,10 +195,18 @@ def _why(state: State) -> str:
     return state.why
 
 
+def _began(service: State) -> int | None:
+    """When a unit was last started, to the second, in ms since 1970; None if not in this boot."""
+    return round(time.time() - time.monotonic() + service.started_us / 1e6) * 1000 if service.started_us else None
+
+
 def _timer_state(
     name: str, schedule: str, service: State, times: tuple[int | None, int | None] | None
 ) -> TimerState:
     last, coming = times or (None, None)
+    began = _began(service)
+    if began and began > (last or 0) + _BY_HAND_MS:
+        last = began
     running = service.active in ("activating", "active", "deactivating")
     ended = bool(service.started_us) and not running
     ending = ""
