@@ -55,7 +55,11 @@ def read_procfile(folder: Path) -> RunSection | None:
         start = listening(_words(file, web._replace(command=last)), unknown="port")
     steps = find_build(folder, before)
     processes = {line.name: _process(file, line) for line in lines.values()}
-    once = [*([release.command] if release else []), *(one for one in before if one not in steps.commands)]
+    once = [one for one in before if one not in steps.commands]
+    if release:
+        if once:  # they would be a part of the comment
+            _check_comment(file, release, release.command)
+        once = [release.command, *once]
     made = RunSection(
         start=shlex.join(start.words) if start else "",
         listen_via=start.via if start and start.via != "socket" else "",
@@ -97,6 +101,13 @@ def _process(file: Path, line: ProcfileLine) -> RunProcess:
     return RunProcess(start=shlex.join(words))
 
 
+def _check_comment(file: Path, line: ProcfileLine, command: str) -> None:
+    """Raises: Usage, if a shell would leave out the end of the command."""
+    if _COMMENT.search(_QUOTED.sub("x", command)):
+        why = "its comment would become a part of the command"
+        raise Usage(_unusable(file, line), why=why, hint="Give the comment a line of its own")
+
+
 def _unusable(file: Path, line: ProcfileLine) -> str:
     return f"{file}: line {line.number} cannot be used: {line.text!r:.200}"
 
@@ -111,9 +122,7 @@ def _words(file: Path, line: ProcfileLine) -> tuple[str, ...]:
     if _ASSIGNMENT.match(words[0]):
         hint = "Put it into the app's environment file on the host (environment_file)"
         raise Usage(what, why=f"no shell runs it, and {words[0]!r} is for one", hint=hint)
-    if _COMMENT.search(_QUOTED.sub("x", command)):
-        why = "no shell runs it, which would leave the comment out"
-        raise Usage(what, why=why, hint="Give the comment a line of its own")
+    _check_comment(file, line, command)
     if shell := _FOR_A_SHELL.search(command):
         hint = "Put it into a script of the version"
         raise Usage(what, why=f"no shell runs it, and {shell[0]!r} needs one", hint=hint)

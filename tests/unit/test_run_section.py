@@ -169,6 +169,7 @@ def test_a_procfile_says_what_serves_what_runs_before_and_what_runs_beside(tmp_p
         ("Worker_1: x", "Call it 'worker-1'"),
         ("1: x", "small letters"),
         ("worker: celery # all queues", "a line of its own"),
+        ("release: date # now\nweb: flask x && gunicorn x:y", "a line of its own"),
         ("worker: flower --port=$PORT", "only `web` is given a port"),
         ("worker: flower --port=${PORT:-5555}", "only `web` is given a port"),
         ("no colon", "a line is NAME: COMMAND"),
@@ -183,8 +184,9 @@ def test_a_line_that_would_mean_something_else_is_refused(line: str, said: str, 
 
 def test_a_line_for_a_shell_that_needs_none_is_understood(tmp_path: Path) -> None:
     text = "worker: exec celery -A a worker\r\nbeat: celery --title '# 1' a#b \\#c\r\n"
-    section = read_procfile(written(tmp_path, {"Procfile": text}))
+    section = read_procfile(written(tmp_path, {"Procfile": f"{text}release: date # now\n"}))
     assert section is not None
+    assert section.release == "date # now"  # this one a shell runs
     assert section.processes["worker"].start == "celery -A a worker"
     assert split_command(section.processes["beat"].start) == ("celery", "--title", "# 1", "a#b", "#c")
 
