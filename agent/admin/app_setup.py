@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.core.config.app import AppConfig
 from agent.core.layout import AppLayout, HostLayout
-from agent.core.processes import instances, unit_of, units_beside
+from agent.core.processes import instances, timer_of, unit_of, units_beside
 from agent.core.units import AGENT, Units, render_drop_in
 from agent.host.net import sockets
 from agent.host.setup import app_folders, app_user
@@ -166,8 +166,8 @@ def set_up(
     elif names.service in changed and deployed and before[names.service]:
         yield f"{names.service} uses this from its next restart on: by a deployment, or by `systemctl restart`"
     workers = {unit_of(app, one.name) for one in instances(config)}
-    if deployed and added:
-        yield f"the agent starts {', '.join(added)} now"
+    if deployed:
+        yield from _starting(app, config, added)
     if later := [name for name in changed if name in workers and before[name] and deployed]:
         yield f"{', '.join(later)}: as this says from the next deployment on, or the next `systemctl restart`"
     run(("systemctl", "try-restart", f"{AGENT}.service"))
@@ -184,6 +184,16 @@ def left_behind(layout: HostLayout) -> Iterator[str]:
             f"stop and remove them: `pusher-agent app remove {app}`. If it shall stay: put the file back, or "
             f"`pusher-agent app add {app}`"
         )
+
+
+def _starting(app: str, config: AppConfig, added: Sequence[str]) -> Iterator[str]:
+    """What becomes of new units of an app that runs. What only a release can start, the live one does not know."""
+    said = {unit_of(app, one.name) for one in instances(config) if one.config.start}
+    said |= {timer_of(app, name) for name, one in config.timers.items() if one.start}
+    if now := [name for name in added if name in said]:
+        yield f"the agent starts {', '.join(now)} now"
+    if later := [name for name in added if name not in said]:
+        yield f"{', '.join(later)}: from the next release on, which has to say how that is started"
 
 
 def _remove_beside(app: str, wanted: set[str], *, layout: HostLayout, disk: Disk, run: Run) -> Iterator[str]:

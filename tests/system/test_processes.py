@@ -149,6 +149,29 @@ def test_what_cannot_be_is_refused_by_name_with_nothing_changed(working: Server)
     apply(working, TABLES)
 
 
+def test_what_the_live_release_cannot_start_is_said_to_wait_for_another(working: Server) -> None:
+    said = apply(working, f"{TABLES}[processes.late]\n[timers.weekly]\nschedule = 'Sun 04:00'\n")
+    assert f"{APP}-weekly.timer, {APP}-late.service: from the next release on" in said
+    working.machine.until(lambda: runs(working).get("late") == "the live release has no such process", seconds=20)
+    assert runs(working) == {"worker": "w1", "worker-2": "w1", "late": "the live release has no such process"}
+    working.machine.run("systemctl", "start", f"{APP}-weekly.service")
+    [weekly] = [one for one in working.curl("/status")["timers"] if one["name"] == "weekly"]
+    assert weekly["ending"] == "the live release has no such timer"
+
+
+def test_a_worker_that_ends_with_any_code_is_started_again(working: Server, tmp_path: Path) -> None:
+    """77 is EX_NOPERM of sysexits(3)."""
+    once = "import os, sys, time\nwhile not os.path.exists('/srv/end'):\n    time.sleep(0.05)\nsys.exit(77)\n"
+    working.machine.run("rm", "-f", "/srv/end")
+    working.deploy("w2", source=write(tmp_path, "w2", worker=once))
+    before = {one["name"]: one["pid"] for one in working.curl("/status")["processes"]}
+    working.machine.run("touch", "/srv/end")
+    working.machine.until(lambda: "w2" not in runs(working).values(), seconds=20)
+    working.machine.run("rm", "/srv/end")
+    working.machine.until(lambda: runs(working) == {"worker": "w2", "worker-2": "w2"}, seconds=20)
+    assert before["worker"] not in [one["pid"] for one in working.curl("/status")["processes"]]
+
+
 def test_a_return_to_a_release_without_the_workers_program_leaves_none_of_the_other_running(
     working: Server, tmp_path: Path
 ) -> None:
