@@ -305,6 +305,7 @@ def test_units_whose_app_has_lost_its_file_are_found(tmp_path: Path) -> None:
     host.apps.mkdir(parents=True)
     (host.units / "ssh.service").write_text("[Service]\n")
     (host.units / "masked.service").symlink_to("/dev/null")
+    (host.units / "mine.service").write_text(f"# {MARK} other`. A copy\n")
     for name in (f"{APP}.service", f"{APP}-nightly.timer"):
         (host.units / name).write_text(f"# {MARK} {APP}`. After a change\n")
     file = host.app_toml(APP)

@@ -54,8 +54,10 @@ def is_ours(path: Path, app: str) -> bool:
 def abandoned(host: HostLayout) -> list[str]:
     """The apps whose file is gone, or has another name by now, while their units are still there. Blocking."""
     kinds = (".service", ".socket", ".timer")
-    apps = {_rendered_for(path) for path in host.units.glob("*.*") if path.suffix in kinds}
-    return sorted(app for app in apps if app is not None and not os.path.lexists(host.app_toml(app)))
+    found = {path.name: _rendered_for(path) for path in host.units.glob("*.*") if path.suffix in kinds}
+    # Not a copy that somebody made of a unit: it is not the agent's to remove.
+    apps = {app for unit, app in found.items() if app and unit.startswith((f"{app}.", f"{app}-"))}
+    return sorted(app for app in apps if not os.path.lexists(host.app_toml(app)))
 
 
 def known_units(host: HostLayout, app: str) -> list[str]:
