@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.core.config.app import AppConfig, Health, Process, Timer
+from agent.core.process_names import RESERVED
 from pusher.wire import ANY_ANSWER, Code, Refused, RunHealth, RunProcess, RunSection, split_command
 
 DEFAULT_START = "gunicorn -w 2 app:app"
@@ -186,6 +187,13 @@ class RunRules:
         if unknown is None:
             return
         kind = "process" if table == "processes" else "timer"
+        if unknown in RESERVED:
+            raise Refused(
+                Code.CONFIGURATION,
+                f"The release has a {kind} {unknown!r}",
+                why="the agent itself uses that name",
+                hint="Give it another name there (Procfile, or [run] in pusher.toml)",
+            )
         lines = f"[{table}.{unknown}]" + ('\nschedule = "*-*-* 03:00"' if kind == "timer" else "")
         without = (
             f", or with instances = 0 if it shall not run here: [{table}.{unknown}]" if kind == "process" else ""

@@ -3,6 +3,7 @@
 import pytest
 
 from agent.core.config.app import parse_app
+from agent.core.process_names import RESERVED
 from agent.core.run import Run, RunRules, parse_run, run_text, start_text, with_additions
 from pusher.wire import ANY_ANSWER, Refused, RunHealth, RunProcess, RunSection
 
@@ -71,6 +72,13 @@ def test_a_process_or_timer_that_the_host_does_not_know_is_refused_with_the_line
     with pytest.raises(Refused) as refused:
         rules().decide(RunSection(timers={"nightly": "flask x"}))
     assert refused.value.hint.endswith('\n[timers.nightly]\nschedule = "*-*-* 03:00"')
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_process_with_a_name_that_no_host_can_give_it_is_refused_with_just_that(name: str) -> None:
+    with pytest.raises(Refused, match="the agent itself uses that name") as refused:
+        rules().decide(RunSection(processes={name: RunProcess(start="daphne x:y")}))
+    assert "Give it another name" in refused.value.hint
 
 
 def test_a_process_that_shall_not_run_here_is_known_and_left_out() -> None:
