@@ -548,7 +548,7 @@ def read_start(folder: str, process: bytes) -> tuple[float, bytes, list[bytes]]:
                     deadline_s, via, program, *arguments = words
                     return float(deadline_s), via, [program, *arguments]
                 except ValueError:
-                    # Not an error of another kind: whoever reloads would end with it, and what it serves.
+                    # Not an error of another kind: in a reload, the runner would end with it, and the app as well.
                     raise OSError(f"{file.name} is damaged: {line[:200]!r}") from None
     raise NoProcess(f"{os.path.basename(folder)} has no process {os.fsdecode(process)}")
 
