@@ -170,7 +170,7 @@ def _left(layout: HostLayout, app: str, config: AppConfig, *, purge: bool) -> It
 
 
 def _left_unknown(layout: HostLayout, app: str) -> Iterator[str]:
-    """What is left of an app with an unusable file: also the file itself, because it says where the rest is."""
+    """What is left of an app whose file is gone or unusable: also that, because it says where the rest is."""
     going = layout.app_going(app)
     kept = f"; the file is now {going}" if going.exists() else ""
     yield f"left: its releases, shared data and user, which only its file names{kept}"

@@ -63,7 +63,9 @@ sysexits(3), which a worker may end with, and from 200 on they are systemd's."""
 SERVICE = b"service"  # the process that serves, among those of a release
 PORT = b"$PORT"  # what stands for the port in a word of a command
 LOOPBACK = "127.0.0.1"
-GRACE_S = 1.0  # so long a server may take to end when its relay has told it to, after the drain
+GRACE_S = (
+    1.0  # so long a server may take to end when its relay has told it to, after the drain; or what was killed
+)
 PORTS = 100  # so few are too few to choose from
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
@@ -349,11 +351,13 @@ class Runner:
         """Kill what is left of the app, also what has left its session: all that loses its parent comes to us."""
         for release in self.releases.values():
             release.kill()
+        until = time.monotonic() + GRACE_S  # what hangs in the kernel must not keep the app from starting anew
         try:
-            while True:
+            while time.monotonic() < until:
                 for pid in children(self.pid):
                     os.kill(pid, signal.SIGKILL)
-                os.waitpid(-1, 0)
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(SHORT_POLL_S)
         except OSError:  # there is none any more, or it is not ours to kill
             return
 
