@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.runner_place import RunnerPlace, alive, until
+from tests.deploy.runner_place import RUNNER, RunnerPlace, alive, until
 from tests.deploy.servers import Visits
 
 SLOW = """
@@ -18,6 +18,20 @@ def respond(visitor):
     while Path({gate!r}).exists():
         time.sleep(0.005)
 """
+
+LIMITED = """
+import os, sys
+fork, forks = os.fork, []
+def limited():
+    forks.append(1)
+    if len(forks) > {most}:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+os.fork, sys.argv[0] = limited, {runner!r}
+with open({runner!r}) as file:
+    exec(compile(file.read(), {runner!r}, "exec"))
+"""
+"""The runner on a host that gives it only so many processes (TasksMax=, or `ulimit -u`)."""
 
 
 @pytest.fixture(params=[False, True], ids=["tcp", "unix"])
@@ -90,11 +104,25 @@ def test_a_successor_that_ends_while_it_starts_changes_nothing(place: RunnerPlac
         assert runner.reload() == 1
         assert place.ask()["pid"] == first
         assert f"STATUS={second} was not started: exit code 3; " in runner.hear("READY=1")
-        until(lambda: len(children(runner.pid)) == 2)
+        until(lambda: len(Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text().split()) == 2)
 
 
 def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_a_successor_that_can_have_no_relay_changes_nothing_and_does_not_stay(tcp: RunnerPlace) -> None:
+    """Its server is the last process that there may be."""
+    limited = tcp.root / "limited.py"
+    limited.write_text(LIMITED.format(runner=str(RUNNER), most=3))
+    tcp.release("v1")
+    with tcp.running(runner=limited) as runner:
+        first = tcp.ask()["pid"]
+        tcp.release("v2")
+        assert runner.reload() == 1
+        assert "Resource temporarily unavailable" in runner.hear("READY=1")
+        until(lambda: len(children(runner.pid)) == 2)
+        assert tcp.ask()["pid"] == first
 
 
 def test_the_runner_ends_as_its_app_did(tcp: RunnerPlace) -> None:

@@ -277,7 +277,11 @@ class Runner:
         release = self.spawn(os.path.basename(start.folder), start, socket=self.serves and not start.port)
         if start.port:
             relay = relay_to(LOOPBACK, start.port, server=release.pid, drain_s=self.drain_s)
-            release.relay = self.spawn(release.name, relay, socket=True)
+            try:
+                release.relay = self.spawn(release.name, relay, socket=True)
+            except OSError:  # nobody else would end it
+                release.kill()
+                raise
             release.relay.server = release
         return release
 
