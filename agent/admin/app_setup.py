@@ -15,12 +15,13 @@ from agent.core.layout import AppLayout, HostLayout
 from agent.core.processes import instances, timer_of, unit_of, units_beside
 from agent.core.units import AGENT, Units, render_drop_in
 from agent.host.net import sockets
+from agent.host.run.launch import find_start
 from agent.host.setup import app_folders, app_user
 from agent.host.setup.config_files import after_mending, read_agent, read_apps
 from agent.host.setup.polkit_rule import write_rule
 from agent.host.storage.disk import Disk
 from agent.host.systemd.unit_files import abandoned, is_ours, leads_elsewhere, rendered, rendered_beside
-from pusher.wire import Code, Failed, Refused
+from pusher.wire import Code, Failed, Refused, split_command
 
 Run = Callable[[tuple[str, ...]], None]
 """Runs a command to its end. Raises: Failed."""
@@ -167,7 +168,7 @@ def set_up(
         yield f"{names.service} uses this from its next restart on: by a deployment, or by `systemctl restart`"
     workers = {unit_of(app, one.name) for one in instances(config)}
     if deployed:
-        yield from _starting(app, config, added)
+        yield from _starting(app, config, added, live=AppLayout(layout.beneath(config.path)).current)
     if later := [name for name in changed if name in workers and before[name] and deployed]:
         yield f"{', '.join(later)}: as this says from the next deployment on, or the next `systemctl restart`"
     run(("systemctl", "try-restart", f"{AGENT}.service"))
@@ -186,14 +187,23 @@ def left_behind(layout: HostLayout) -> Iterator[str]:
         )
 
 
-def _starting(app: str, config: AppConfig, added: Sequence[str]) -> Iterator[str]:
+def _starting(app: str, config: AppConfig, added: Sequence[str], *, live: Path) -> Iterator[str]:
     """What becomes of new units of an app that runs. What only a release can start, the live one does not know."""
-    said = {unit_of(app, one.name) for one in instances(config) if one.config.start}
-    said |= {timer_of(app, name) for name, one in config.timers.items() if one.start}
-    if now := [name for name in added if name in said]:
+    starts = {unit_of(app, one.name): one.config.start for one in instances(config)}
+    starts |= {timer_of(app, name): one.start for name, one in config.timers.items()}
+    lacking = {}
+    for name in added:
+        if starts[name]:
+            try:
+                find_start(split_command(starts[name]), release=live)
+            except Failed as problem:
+                lacking[name] = problem.why
+    if now := [name for name in added if starts[name] and name not in lacking]:
         yield f"the agent starts {', '.join(now)} now"
-    if later := [name for name in added if name not in said]:
+    if later := [name for name in added if not starts[name]]:
         yield f"{', '.join(later)}: from the next release on, which has to say how that is started"
+    for name, why in lacking.items():
+        yield f"warning: {name} cannot start before a release is sent that can: {why}"
 
 
 def _remove_beside(app: str, wanted: set[str], *, layout: HostLayout, disk: Disk, run: Run) -> Iterator[str]:

@@ -150,6 +150,8 @@ def test_what_cannot_be_is_refused_by_name_with_nothing_changed(working: Server)
 
 
 def test_what_the_live_release_cannot_start_is_said_to_wait_for_another(working: Server) -> None:
+    said = apply(working, f'{TABLES}[processes.more]\nstart = "celery worker"\n')
+    assert f"warning: {APP}-more.service cannot start before a release is sent that can: celery is not" in said
     said = apply(working, f"{TABLES}[processes.late]\n[timers.weekly]\nschedule = 'Sun 04:00'\n")
     assert f"{APP}-weekly.timer, {APP}-late.service: from the next release on" in said
     working.machine.until(lambda: runs(working).get("late") == "the live release has no such process", seconds=20)
