@@ -1,7 +1,6 @@
 """What was worked out before, in the user's cache: locks and wheels, by the digest of what they were made from.
 
-Invariant: an entry is whole, or not there. Deleting the folder costs time and nothing else
-(https://specifications.freedesktop.org/basedir-spec/).
+Invariant: an entry is whole, or not there. Deleting the folder, or files in it, costs time and nothing else.
 """
 
 import contextlib
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pusher.errors import Usage
+from pusher.user_folder import user_folder
 
 _FORMAT = 1
 """A higher number makes every entry anew."""
@@ -21,8 +21,7 @@ _FORMAT = 1
 
 def cache_folder() -> Path:
     """The folder of the entries."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "pusher"
+    return user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def digest_of(*inputs: object) -> str:
@@ -37,7 +36,7 @@ def entry(key: str, make: Callable[[Path], None], *, anew: bool = False) -> Path
     """
     folder = cache_folder()
     final = folder / key
-    if final.is_dir() and not anew:
+    if not anew and _is_whole(final):
         return final
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +48,7 @@ def entry(key: str, make: Callable[[Path], None], *, anew: bool = False) -> Path
         ) from error
     try:
         make(work)
+        _sync(work)
         if final.is_dir():
             final.rename(work.with_suffix(".old"))
             shutil.rmtree(work.with_suffix(".old"), ignore_errors=True)
@@ -62,3 +62,15 @@ def entry(key: str, make: Callable[[Path], None], *, anew: bool = False) -> Path
 def write(file: Path, content: bytes) -> None:
     """Write a file of an entry."""
     file.write_bytes(content)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an entry has its files: who cleans a cache by the age of files leaves an empty folder."""
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _sync(folder: Path) -> None:
+    """Bring the files of an entry to the disk. Renamed before, they may be empty after a power cut."""
+    for file in folder.iterdir():
+        with file.open("rb") as written:
+            os.fsync(written.fileno())

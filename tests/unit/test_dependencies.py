@@ -1,6 +1,8 @@
 """What a folder depends on, as it is packed: with the real uv, which here has no network."""
 
 import hashlib
+import os
+import pwd
 import subprocess
 import tomllib
 import zipfile
@@ -11,11 +13,12 @@ import pytest
 import uv
 
 from pusher.config import Dependencies
-from pusher.dependencies.cache import entry
+from pusher.dependencies.cache import cache_folder, entry, write
 from pusher.dependencies.choice import choose
 from pusher.dependencies.named import named_packages
 from pusher.dependencies.prepare import Prepared, prepare
 from pusher.errors import Usage
+from pusher.fleet.history import state_folder
 from pusher.wire import Problem
 from tests.packages import sdist, wheel
 
@@ -293,6 +296,48 @@ def test_a_pyproject_that_uv_cannot_use_is_refused_with_what_is_wrong_in_it(tmp_
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "shop"\ndependencies = []\n')
     with pytest.raises(Usage, match=r"the required `project\.version` field is neither set nor present"):
         prepare(tmp_path, wanted=Dependencies())
+
+
+def test_an_entry_of_the_cache_without_its_file_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As who cleans a cache by the age of its files leaves it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = entry("key", lambda into: write(into / "file", b"1")) / "file"
+    file.unlink()
+    assert entry("key", lambda into: write(into / "file", b"2")) == file.parent
+    assert file.read_bytes() == b"2"
+    entry("key", lambda into: write(into / "file", b"3"))
+    assert file.read_bytes() == b"2"
+
+
+def test_an_entry_of_the_cache_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut, a file of a renamed folder may be empty: so was the lock of the next release."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    synced = []
+
+    def sync(descriptor: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2]
+        synced.append((name, (tmp_path / "pusher/key").exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    entry("key", lambda into: write(into / "file", b"1"))
+    assert synced == [("file", False)]
+
+
+def test_a_user_without_a_home_gets_no_folder_with_the_name_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has no entry: a folder called `~` was made in the project, and sent along."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert cache_folder() == Path("/nonexistent/.cache/pusher")
+    assert state_folder() == Path("/nonexistent/.local/state/pusher")
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(
