@@ -15,7 +15,7 @@ from pusher.wire import Source, WireError, format_timestamp
 
 # With log.showSignature, git would write what it thinks of the signature above the commit.
 _LAST = ("log", "-1", "--no-show-signature", "--format=%H %at", "HEAD", "--")
-_LOGIN = re.compile(r"(?<=://)[^/@]*@")
+_LOGIN = re.compile(r"(?<=://)[^/]*@")  # a password may have an @, too
 
 
 def source_of(folder: Path, paths: Collection[str]) -> Source | None:

@@ -33,14 +33,17 @@ def is_repository(folder: Path) -> bool:
     return os.path.isfile(folder / "HEAD") and all(os.path.isdir(folder / one) for one in ("objects", "refs"))
 
 
+def environment() -> dict[str, str]:
+    """The environment for programs that run git: none of it names another repository than that of their folder."""
+    return {key: value for key, value in os.environ.items() if key not in _DECIDES}
+
+
 def ask(folder: Path, *words: str, index: str = "") -> str:
     """What git answers in a folder, without the newline at its end. Names are as the file system has them.
 
     `index` is a file that stands for the index of the repository. Raises: GitFailed.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in _DECIDES}
-    if index:
-        environment["GIT_INDEX_FILE"] = index
+    own = {"GIT_INDEX_FILE": index} if index else {}
     try:
         done = subprocess.run(
             ("git", "-C", os.path.realpath(folder), *words),
@@ -49,7 +52,7 @@ def ask(folder: Path, *words: str, index: str = "") -> str:
             check=True,
             timeout=_DEADLINE_S,
             # LANGUAGE counts more than LC_ALL, unless that is just "C": gettext(3).
-            env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8", "LANGUAGE": ""},
+            env={**environment(), **own, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8", "LANGUAGE": ""},
         )
     except subprocess.CalledProcessError as error:
         said = os.fsdecode(error.stderr).strip()

@@ -8,7 +8,6 @@ known go into `tool.pusher.hashes` of their package.
 """
 
 import json
-import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,13 +16,13 @@ from typing import Any
 from packaging.markers import InvalidMarker
 from packaging.utils import canonicalize_name
 
+from pusher.bundle.commit import without_login
 from pusher.dependencies.conditions import decided
 from pusher.errors import Usage
 
 PYLOCK = "pylock.toml"
 WHEELS = "wheels"
 
-_LOGIN = re.compile(r"//[^/@]*@")
 _ELSEWHERE = ("directory", "vcs", "archive")
 
 
@@ -190,7 +189,7 @@ def _written(package: Package) -> Iterator[str]:
 
 
 def _inline(file: LockedFile) -> str:
-    url = _LOGIN.sub("//", file.url)
+    url = without_login(file.url)
     where = f", path = {json.dumps(file.path)}" if file.path else f", url = {json.dumps(url)}" if url else ""
     hashes = ", ".join(
         f"{kind} = {json.dumps(value)}" for kind, _, value in (one.partition(":") for one in file.hashes)

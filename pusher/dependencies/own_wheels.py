@@ -4,6 +4,7 @@ Invariant: a wheel is built by its project's own backend, from the files that ar
 of its own. Equal sources give an equal wheel, which is built once.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pusher.bundle import git
+from pusher.bundle.commit import without_login
+from pusher.bundle.git import GitFailed
 from pusher.bundle.tree import Tree, read_tree
 from pusher.dependencies.cache import digest_of, entry, write
 from pusher.dependencies.download import download
@@ -102,9 +106,12 @@ class OwnWheels:
         return any(file.path in self.made for file in package.files)
 
     def _local(self, package: Package, source: Path) -> Package:
-        """A file in the release's own `wheels/` stays as it is: whether it may be built is the host's to say."""
+        """A file in the release's own `wheels/` stays as it is: whether it may be built is the host's to say.
+
+        One that git does not track, or `.pusherignore` leaves out, would not travel by itself.
+        """
         path = os.path.relpath(source.resolve(), self._tree.folder.resolve())
-        if not path.startswith(f"{WHEELS}/") or not source.is_file():
+        if not path.startswith(f"{WHEELS}/") or all(one.path != path for one in self._tree.files):
             return self.add(package, _wheel_of_file(package.name, source))
         digest = hashlib.sha256(source.read_bytes()).hexdigest()
         file = LockedFile(source.name, (f"sha256:{digest}",), path=path)
@@ -144,20 +151,31 @@ def _wheel_of_file(name: str, source: Path) -> Path:
 
 def _of_repository(name: str, table: Mapping[str, Any]) -> Path:
     url, commit, inside = str(table.get("url", "")), str(table.get("commit-id", "")), table.get("subdirectory", "")
+    what = f"{name} cannot be packed"
     if table.get("type") != "git":
-        raise Usage(f"{name} cannot be packed", why=f"it comes from a repository of {table.get('type')}, not git")
+        raise Usage(what, why=f"it comes from a repository of {table.get('type')}, not git")
 
     def make(into: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for argv in (
                 ("git", "clone", "--quiet", "--no-checkout", "--", url, folder),
-                ("git", "-C", folder, "checkout", "--quiet", "--recurse-submodules", commit),
+                ("git", "-C", folder, "checkout", "--quiet", commit),
+                ("git", "-C", folder, "submodule", "--quiet", "update", "--init", "--recursive"),
             ):
-                done = subprocess.run(
-                    argv, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False
-                )
+                try:
+                    done = subprocess.run(
+                        argv,
+                        stdin=subprocess.DEVNULL,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                        errors="replace",
+                        env=git.environment(),
+                        check=False,
+                    )
+                except OSError as error:
+                    raise Usage(what, why=f"git cannot be run: {error.strerror}", hint="Install git") from error
                 if done.returncode:
-                    problem = Usage(f"{name} cannot be packed", why=f"{url} does not give {commit}")
+                    problem = Usage(what, why=f"{without_login(url)} does not give {commit}")
                     problem.output = done.stderr
                     raise problem
             _build(name, Path(folder) / inside, into)
@@ -192,21 +210,33 @@ def _copy(tree: Tree, into: Path) -> None:
         if isinstance(entry_, Link):
             (into / entry_.path).parent.mkdir(parents=True, exist_ok=True)
             (into / entry_.path).symlink_to(entry_.target)
-    if (git := tree.folder / ".git").exists():
-        # For backends that take the version from the repository.
-        (into / ".git").write_text(f"gitdir: {git.resolve()}\n", "utf-8")
+    if (tree.folder / ".git").exists():
+        with contextlib.suppress(GitFailed):
+            _copy_repository(tree.folder, into / ".git")
+
+
+def _copy_repository(folder: Path, into: Path) -> None:
+    """The repository of a folder, for backends that take the version from it: with a HEAD and an index of its own.
+
+    A file that only names the real one would have git write there: into the index, and, of a further work tree,
+    where that lies. Raises: GitFailed.
+    """
+    own = Path(git.ask(folder, "rev-parse", "--absolute-git-dir"))
+    common = git.ask(folder, "rev-parse", "--git-common-dir")
+    into.mkdir()
+    (into / "commondir").write_text(f"{os.path.join(os.path.realpath(folder), common)}\n", "utf-8")
+    for file in (own / "HEAD", own / "index", *own.glob("sharedindex.*")):
+        if file.is_file():
+            shutil.copyfile(file, into / file.name)
 
 
 def _revision(folder: Path) -> str:
     """What a backend may take the version from; empty without a repository."""
     if not (folder / ".git").exists():
         return ""
-    argv = ("git", "-C", str(folder), "describe", "--always", "--tags", "--dirty")
     try:
-        return subprocess.run(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
-        ).stdout
-    except OSError:
+        return git.ask(folder, "describe", "--always", "--tags", "--dirty")
+    except GitFailed:
         return ""
 
 

@@ -4,7 +4,6 @@ Invariant: nothing here changes the folder of the version. What uv says is shown
 """
 
 import functools
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pusher.bundle import git
 from pusher.errors import Usage
 
 _DEADLINE_S = 900.0
@@ -134,7 +134,7 @@ _REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "315532800", "GIT_OPTIONAL_LOCKS": "0"}
 def run_uv(argv: Sequence[str], *, folder: Path, given: str = "", extra: Mapping[str, str] | None = None) -> str:
     """What a command of uv prints. Raises: UvFailed."""
     always = ["--color", "never", "--no-progress", "--no-python-downloads"]
-    environment = {"UV_HTTP_RETRIES": "1", "UV_SYSTEM_CERTS": "true", **os.environ, **(extra or {})}
+    environment = {"UV_HTTP_RETRIES": "1", "UV_SYSTEM_CERTS": "true", **git.environment(), **(extra or {})}
     environment.pop("VIRTUAL_ENV", None)
     with tempfile.TemporaryFile() as said:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pusher.bundle.commit import source_of
+from pusher.bundle.commit import source_of, without_login
 from tests.unit.scripted_agent import Run
 
 FILES = {"app.py", "kept.py"}
@@ -74,6 +74,20 @@ def test_the_repository_around_the_folder_counts_also_in_a_hook_of_another(
 ) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other.git"))
     assert source_of(folder, FILES) is not None
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:secret@x.example/a@b", "https://x.example/a@b"),
+        ("https://me:se@cret@x.example/a", "https://x.example/a"),
+        ("ssh://git:se@cret@x.example/a", "ssh://x.example/a"),
+        ("ssh://git@x.example/a", "ssh://git@x.example/a"),
+        ("git@x.example:a", "git@x.example:a"),
+    ],
+)
+def test_no_part_of_a_password_is_left_in_an_address(address: str, shown: str) -> None:
+    assert without_login(address) == shown
 
 
 def test_verify_shows_the_commit_and_all_signers(

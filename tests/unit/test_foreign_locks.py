@@ -235,7 +235,7 @@ default-groups = ["web"]
 name = "Flask"
 version = "3"
 wheels = [
-    {{ url = "https://me:secret@x.example/flask-3-py3-none-any.whl", hashes = {{ sha256 = "{"a" * 64}" }} }},
+    {{ url = "https://me:my@secret@x.example/flask-3-py3-none-any.whl", hashes = {{ sha256 = "{"a" * 64}" }} }},
     {{ url = "https://x.example/flask-3-cp311-cp311-win_amd64.whl", hashes = {{ sha256 = "{"b" * 64}" }} }},
 ]
 sdist = {{ name = "flask-3.tar.gz", url = "https://x.example/1", hashes = {{ sha256 = "{"c" * 64}" }} }}
