@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from pusher.run.code import parsed
+
 _COMPILES = re.compile(r"\b(translate compile|pybabel compile|compilemessages)\b")
 _COLLECTS = re.compile(r"\bmanage\.py collectstatic\b|\bdjango-admin collectstatic\b")
 _COLLECT = "python manage.py collectstatic --noinput"
@@ -51,8 +53,8 @@ def _static_root(folder: Path) -> str:
         return ""
     for file in _settings(folder):
         try:
-            tree = ast.parse(file.read_bytes()) if file.stat().st_size <= _BYTES_MOST else None
-        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            tree = parsed(file.read_bytes()) if file.stat().st_size <= _BYTES_MOST else None
+        except OSError:
             continue
         at = _PROJECT / file.relative_to(folder).as_posix()
         if tree and (found := _Settings(tree, at).folder("STATIC_ROOT")):

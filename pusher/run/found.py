@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pusher.run.code import parsed
 from pusher.run.servers import Words, listening
 from pusher.wire import ANY_ANSWER, RunHealth, RunSection
 
@@ -200,10 +201,8 @@ def _modules(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _parsed(file: Path) -> ast.Module | None:
     try:
-        if file.stat().st_size > _BYTES_MOST:
-            return None
-        return ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return parsed(file.read_bytes()) if file.stat().st_size <= _BYTES_MOST else None
+    except OSError:
         return None
 
 
@@ -290,11 +289,8 @@ def _names_root(source: str) -> bool:
     """Whether code names `/`. A text beside it does not count: Django's own urls.py begins with such examples."""
     if not _ROOT_ROUTE.search(source):
         return False
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
-    return any(map(_is_root, ast.walk(tree)))
+    tree = parsed(source)
+    return tree is None or any(map(_is_root, ast.walk(tree)))
 
 
 def _is_root(node: ast.AST) -> bool:
@@ -312,13 +308,8 @@ def _is_root(node: ast.AST) -> bool:
 
 def _allowed_host(source: str) -> str | None:
     """The first name in a list ALLOWED_HOSTS that is written out and has none for this machine (Django)."""
-    if "ALLOWED_HOSTS" not in source:
-        return None
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    for node in tree.body:
+    tree = parsed(source) if "ALLOWED_HOSTS" in source else None
+    for node in tree.body if tree else ():
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.List):
             continue
         if any(isinstance(one, ast.Name) and one.id == "ALLOWED_HOSTS" for one in node.targets):

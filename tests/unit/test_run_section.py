@@ -1,5 +1,6 @@
 """How a version runs: what pusher.toml says, then its Procfile, then what is found in its code."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,16 @@ def test_the_folder_of_static_files_is_looked_up_from_where_the_settings_are(
 ) -> None:
     written(tmp_path, {"manage.py": MANAGE, "site_/settings/base.py": f"{lines}\n"})
     assert find_build(tmp_path).paths == ((path,) if path else ())
+
+
+def test_what_python_warns_of_in_the_code_of_a_version_is_not_said_to_who_sends_it(tmp_path: Path) -> None:
+    """Since Python 3.12, an escape sequence that is none is warned of, once for each look."""
+    code = 'from flask import Flask\nPATTERN = "\\d"\napp = Flask("/")\napp.route("/")\n'
+    (tmp_path / "app.py").write_text(code)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert run_section(tmp_path, RunSection(), packages=["gunicorn"]).section.start == "gunicorn -w 2 app:app"
+    assert not said
 
 
 def test_each_key_comes_from_the_first_that_says_it(tmp_path: Path) -> None:
