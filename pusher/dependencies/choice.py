@@ -44,7 +44,11 @@ def choose(folder: Path, *, named: str = "") -> Path | None:
 
 def project_table(folder: Path) -> dict[str, object]:
     """The `pyproject.toml` of a folder; empty if there is none. Raises: Usage."""
-    file = folder / "pyproject.toml"
+    return _table(folder / "pyproject.toml")
+
+
+def _table(file: Path) -> dict[str, object]:
+    """The content of a TOML file; empty if there is none. Raises: Usage."""
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
@@ -62,8 +66,7 @@ def _workspace_lock(folder: Path) -> Path | None:
         return None
     for above in folder.resolve().parents:
         if (above / "uv.lock").is_file():
-            table = tomllib.loads((above / "uv.lock").read_text("utf-8"))
-            return (
-                above / "uv.lock" if project.get("name") in table.get("manifest", {}).get("members", []) else None
-            )
+            manifest = _table(above / "uv.lock").get("manifest")
+            members = manifest.get("members", []) if isinstance(manifest, dict) else []
+            return above / "uv.lock" if project.get("name") in members else None
     return None

@@ -69,7 +69,7 @@ def read_lock(text: str, *, name: str, extras: Collection[str] = (), groups: Col
     """The lock in `text`, with these extras and groups besides its default groups. Raises: Usage, naming it."""
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Usage(f"{name} is not TOML", why=str(error)) from error
     packages, version = table.get("packages", []), str(table.get("lock-version", ""))
     if version.partition(".")[0] != "1" or not isinstance(packages, list):
@@ -106,7 +106,8 @@ def write_lock(lock: Lock) -> str:
 def note(lock: Lock) -> bytes:
     """The lock as it is kept for the next time: without wheels that no host can use, and fast to read."""
     packages = [asdict(replace(one, files=tuple(_usable(one)))) for one in lock.packages]
-    return json.dumps({"requires_python": lock.requires_python, "packages": packages}).encode()
+    # TOML has times, as that of an upload.
+    return json.dumps({"requires_python": lock.requires_python, "packages": packages}, default=str).encode()
 
 
 def noted(content: bytes) -> Lock:

@@ -61,9 +61,9 @@ def _required(text: str) -> Iterator[str]:
 
 def _project(text: str) -> Iterator[str]:
     """The requirements of a pyproject.toml, a line each: those of `[project]`, and Poetry's."""
-    with contextlib.suppress(tomllib.TOMLDecodeError, AttributeError, TypeError):
+    with contextlib.suppress(ValueError, RecursionError, AttributeError, TypeError):
         found = tomllib.loads(text)
-        yield from found.get("project", {}).get("dependencies", ())
+        yield from map(str, found.get("project", {}).get("dependencies", ()))
         for name, said in found.get("tool", {}).get("poetry", {}).get("dependencies", {}).items():
             extras = said.get("extras", ()) if isinstance(said, dict) else ()
             yield f"{name}[{','.join(extras)}]"

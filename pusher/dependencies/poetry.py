@@ -38,6 +38,9 @@ def read_poetry(file: Path, *, extras: Collection[str], groups: Collection[str])
     known_extras = {*table.get("extras", {}), *project.get("project", {}).get("optional-dependencies", {})}
     if unknown := {*extras} - known_extras:
         raise Usage(f"{file} has no extras {', '.join(sorted(unknown))}", hint=_known(known_extras))
+    known_groups = {*_groups(project)}
+    if unknown := {*groups} - {_MAIN, *known_groups}:
+        raise Usage(f"{file} has no groups {', '.join(sorted(unknown))}", hint=_known(known_groups))
     wanted = list(_wanted(project, {_MAIN, *groups}, extras))
     try:
         _check(wanted, packages, file)
@@ -70,6 +73,15 @@ def poetry_project(folder: Path) -> list[Package]:
 
 def _known(names: Collection[str]) -> str:
     return f"It has: {', '.join(sorted(names))}" if names else ""
+
+
+def _groups(project: Mapping[str, Any]) -> Iterator[str]:
+    """The groups of a project: Poetry's, those of the standard (PEP 735), and `dev` as before Poetry 1.2."""
+    poetry = project.get("tool", {}).get("poetry", {})
+    yield from poetry.get("group", {})
+    yield from project.get("dependency-groups", {})
+    if "dev-dependencies" in poetry:
+        yield "dev"
 
 
 def _wanted(project: Mapping[str, Any], groups: Collection[str], extras: Collection[str]) -> Iterator[Wanted]:

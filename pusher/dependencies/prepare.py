@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from pusher.bundle.tree import Tree, read_tree
 from pusher.config import Dependencies
 from pusher.dependencies.cache import digest_of, entry, write
-from pusher.dependencies.choice import choose, project_table
+from pusher.dependencies.choice import LOCKS, choose, project_table
 from pusher.dependencies.lock import PYLOCK, WHEELS, Lock, Package, note, noted, read_lock, write_lock
 from pusher.dependencies.named import named_packages
 from pusher.dependencies.own_wheels import PYTHON_PATH, OwnWheels
@@ -39,6 +39,7 @@ _PYTHON_TOO_OLD = re.compile(r"(?:does not satisfy|requires) Python *>=([0-9]+\.
 _NO_PYTHON = re.compile(r"No interpreter found for Python ([^ \n]+)|Failed to inspect Python interpreter")
 _NOTED = "lock.json"
 _PYTHONS = tuple(f"3.{minor}" for minor in range(7, 20))
+_PATCHES = 100
 
 
 class Prepared(NamedTuple):
@@ -84,6 +85,9 @@ class _Preparing:
     def __init__(self, tree: Tree, wanted: Dependencies, anew: bool) -> None:
         self.tree = tree
         self.folder = tree.folder
+        above, _, name = wanted.file.rpartition("/")
+        self.project = tree.folder / (above if name in (*LOCKS, "pyproject.toml") else "")
+        """Whose `pyproject.toml` counts: it lies beside a lock that is named."""
         self.wanted = wanted
         self.anew = anew
         self.notes: list[str] = []
@@ -92,7 +96,7 @@ class _Preparing:
         self._check_python("", file)
         lock = self._lock(file) if file else Lock()
         requires = self._check_python(lock.requires_python, file)
-        base = file.parent if file and file.name == "uv.lock" else self.folder
+        base = file.parent if file and file.name == "uv.lock" else self.project
         own = OwnWheels(self.tree, base=base)
         packages = lock.packages
         if self.wanted.python_path or self.wanted.project is False:
@@ -125,7 +129,7 @@ class _Preparing:
                 return self._known(file, lambda: self._export(file))
             case "poetry.lock":
                 lock = self._known(file, lambda: read_poetry(file, extras=extras, groups=groups))
-                return replace(lock, packages=(*lock.packages, *poetry_project(self.folder)))
+                return replace(lock, packages=(*lock.packages, *poetry_project(self.project)))
             case "Pipfile.lock":
                 return read_pipenv(file, groups=groups)
             case "pyproject.toml":
@@ -161,7 +165,7 @@ class _Preparing:
         return noted((found / _NOTED).read_bytes())
 
     def _export(self, file: Path) -> Lock:
-        project = self.folder if (self.folder / "pyproject.toml").is_file() else file.parent
+        project = self.project if (self.project / "pyproject.toml").is_file() else file.parent
         wanted = self.wanted
         what: dict[str, Any] = {"package": wanted.package, "extras": wanted.extras, "groups": wanted.groups}
         try:
@@ -180,12 +184,17 @@ class _Preparing:
         extras, groups = self.wanted.extras, self.wanted.groups
         try:
             text = compile_lock(
-                requirements, folder=self.folder, python=self._python(), extras=extras, groups=groups
+                requirements,
+                folder=self.project,
+                wheels=self.folder / WHEELS,
+                python=self._python(),
+                extras=extras,
+                groups=groups,
             )
             return read_lock(text, name=str(file))
         except UvFailed as error:
             if UNREACHABLE.search(error.said):
-                name = file.relative_to(self.folder)
+                name = os.path.relpath(file, self.folder)
                 raise _HostDecides(
                     f"{name} travels without a lock, and each host resolves it anew: {error.reason}"
                 ) from error
@@ -193,7 +202,7 @@ class _Preparing:
 
     def _with_project(self, lock: Lock) -> Lock:
         """The project itself as well, if it is one that is installed."""
-        table = project_table(self.folder)
+        table = project_table(self.project)
         project = table.get("project")
         if not isinstance(project, dict) or "build-system" not in table:
             return lock
@@ -203,7 +212,7 @@ class _Preparing:
     def _is_project(self, package: Package, base: Path) -> bool:
         match package.origin:
             case {"directory": {"path": str(path)}}:
-                return os.path.realpath(base / path) == os.path.realpath(self.folder)
+                return os.path.realpath(base / path) == os.path.realpath(self.project)
         return False
 
     def _with_addresses(self, lock: Lock) -> Lock:
@@ -213,7 +222,10 @@ class _Preparing:
             return lock
         text = "".join(f"{one.name}=={one.version}\n" for one in lacking)
         try:
-            found = read_lock(compile_lock(text, folder=self.folder, python=self._python(), deps=False), name="uv")
+            made = compile_lock(
+                text, folder=self.project, wheels=self.folder / WHEELS, python=self._python(), deps=False
+            )
+            found = read_lock(made, name="uv")
         except UvFailed as error:
             raise Usage("The wheels cannot be found", why=error.reason) from error
         by_name = {(one.name, one.version): one for one in found.packages}
@@ -226,17 +238,19 @@ class _Preparing:
         if declared := declared_python(self.folder, wanted=self.wanted.python).version:
             return declared
         requires = self._project_python()
-        fitting = (one for one in _PYTHONS[_PYTHONS.index(DEFAULT_PYTHON) :] if requires.contains(one))
-        return next(fitting, DEFAULT_PYTHON)
+        later = _PYTHONS[_PYTHONS.index(DEFAULT_PYTHON) :]
+        # "3.11" is 3.11.0, and a project may ask for 3.11.2, which Debian 12 has.
+        every = (one for minor in later for one in (minor, *(f"{minor}.{patch}" for patch in range(1, _PATCHES))))
+        return next(filter(requires.contains, every), DEFAULT_PYTHON)
 
     def _project_python(self) -> SpecifierSet:
-        project = project_table(self.folder).get("project")
+        project = project_table(self.project).get("project")
         stated = project.get("requires-python", "") if isinstance(project, dict) else ""
         try:
             return SpecifierSet(str(stated))
         except InvalidSpecifier as error:
             raise Usage(
-                f"{self.folder}/pyproject.toml cannot be used", why=f"requires-python is {stated!r}"
+                f"{self.project}/pyproject.toml cannot be used", why=f"requires-python is {stated!r}"
             ) from error
 
     def _check_python(self, stated: str, file: Path | None) -> SpecifierSet:
@@ -245,12 +259,12 @@ class _Preparing:
             requires = SpecifierSet(stated) & self._project_python()
         except InvalidSpecifier as error:
             raise Usage(f"{file} cannot be used", why=f"requires-python is {stated!r}") from error
-        if not any(requires.contains(f"{one}.99") or requires.contains(one) for one in _PYTHONS):
+        if not any(requires.contains(f"{one}.{_PATCHES - 1}") or requires.contains(one) for one in _PYTHONS):
             raise Usage(
                 f"There is no Python {requires}", why=f"{file} asks for it", hint="Correct requires-python"
             )
         declared, by, _ = declared_python(self.folder, wanted=self.wanted.python)
-        if declared and not (requires.contains(declared) or requires.contains(f"{declared}.99")):
+        if declared and not (requires.contains(declared) or requires.contains(f"{declared}.{_PATCHES - 1}")):
             raise Usage(
                 f"The version needs Python {requires}, and {by} names {declared}",
                 hint=f"Correct {by}, or requires-python",
@@ -268,7 +282,11 @@ class _Preparing:
 
 def _complete(file: Path, extras: Sequence[str], groups: Sequence[str]) -> Lock:
     """The lock that a folder has itself. Raises: Usage, if a package in it has no hashes."""
-    lock = read_lock(file.read_text("utf-8"), name=str(file), extras=extras, groups=groups)
+    try:
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:  # what PowerShell makes of `>`
+        raise Usage(f"{file} cannot be used", why="it is not UTF-8", hint="Save it as UTF-8") from error
+    lock = read_lock(text, name=str(file), extras=extras, groups=groups)
     for one in lock.packages:
         if not (one.files or one.hashes or one.origin):
             raise Usage(f"{file} cannot be used", why=f"{one.name} has no hashes")

@@ -27,6 +27,7 @@ _DECIDED = frozenset(
     {"--require-hashes", "--no-index", "-i", "--index-url", "--extra-index-url", "--trusted-host", "--pre"}
 )
 """What changes nothing where versions and hashes are given: root says where a host looks for them."""
+_OF_PROJECTS = ("pyproject.toml", "setup.py", "setup.cfg")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _EDITABLE = re.compile(r"(?:-e|--editable)[ =]\s*")
 _FROM_FILE = re.compile(r"^(?P<name>[^@]*?)@?\s*(?P<url>file:///\S+)")
@@ -37,7 +38,10 @@ _HASH = re.compile(r"--hash(?:=|\s+)(\S+)")
 
 @dataclass(slots=True)
 class Requirements:
-    """What a file and its includes state. `files` were read; `constraints` are files that only limit versions."""
+    """What a file and its includes state. `constraints` are files that only limit versions.
+
+    `files` decide what it comes to: those that were read, and those of the projects that are named by their place.
+    """
 
     statements: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -61,7 +65,7 @@ def exact_lock(requirements: Requirements) -> Lock | None:
     """The lock that exact versions with hashes already are; None, if anything is left open."""
     packages = []
     for statement in requirements.statements:
-        if statement.partition("=")[0].split()[0] in _DECIDED:
+        if re.split(r"[=\s]", statement, maxsplit=1)[0] in _DECIDED:
             continue
         text, *_ = _HASH.split(statement, maxsplit=1)
         hashes = _HASH.findall(statement)
@@ -86,7 +90,8 @@ def exact_lock(requirements: Requirements) -> Lock | None:
 
 
 def _follow(file: Path, found: Requirements, top: Path, by: str) -> None:
-    if file in found.files:
+    # Not as it is spelled: of two files in two folders that include each other, the path would grow for ever.
+    if os.path.realpath(file) in map(os.path.realpath, found.files):
         return
     found.files.append(file)
     name = os.path.relpath(file, top)
@@ -95,7 +100,9 @@ def _follow(file: Path, found: Requirements, top: Path, by: str) -> None:
         option, _, value = statement.partition(
             "=" if statement.startswith("--") and "=" in statement.split()[0] else " "
         )
-        if option in _INCLUDES:
+        if option in _INCLUDES and "://" in value:
+            found.statements.append(f"{_INCLUDES[option]} {value.strip()}")  # uv fetches it
+        elif option in _INCLUDES:
             included = file.parent / value.strip()
             if _INCLUDES[option] == "-c":
                 _text(included, value.strip(), where)
@@ -106,14 +113,15 @@ def _follow(file: Path, found: Requirements, top: Path, by: str) -> None:
         elif option in _HARMLESS or option in _HARMLESS_WITH_VALUE:
             found.passed_over.append(f"{where}: {option} is passed over")
         else:
-            _check_place(statement, where, bases=(file.parent, top))
+            place = _check_place(statement, where, bases=(file.parent, top))
+            found.files += [place / name for name in _OF_PROJECTS] if place else []
             found.statements.append(statement)
 
 
-def _check_place(statement: str, where: str, *, bases: tuple[Path, ...]) -> None:
-    """Check that what a line names by its place is there. uv would name it without the line, or not at all.
+def _check_place(statement: str, where: str, *, bases: tuple[Path, ...]) -> Path | None:
+    """The folder or file that a line names by its place, which must be there; None if it names none.
 
-    Raises: Usage, with the way out.
+    uv would name it without the line, or not at all. Raises: Usage, with the way out.
     """
     editable = _EDITABLE.match(statement)
     named = statement[editable.end() :] if editable else statement
@@ -129,6 +137,7 @@ def _check_place(statement: str, where: str, *, bases: tuple[Path, ...]) -> None
                 why="that is a place on another machine; conda writes such lines",
                 hint=f"Write its version: {name or 'name'}==1.0. To list versions: pip list --format=freeze",
             )
+        return place
     elif _WINDOWS.match(named):
         raise Usage(f"{where}: {named} is a path of Windows", hint="Write it relative to this file, with /")
     elif _LOCAL.match(named):
@@ -136,12 +145,14 @@ def _check_place(statement: str, where: str, *, bases: tuple[Path, ...]) -> None
         there = next((base / path for base in bases if (base / path).exists()), None)
         if there is None:
             raise Usage(f"{where}: {named} is not there", why=f"{bases[0] / path} does not exist")
-        if there.is_dir() and not any((there / one).is_file() for one in ("pyproject.toml", "setup.py")):
+        if there.is_dir() and not any((there / one).is_file() for one in _OF_PROJECTS[:2]):
             raise Usage(
                 f"{where}: {statement} names no project",
                 why=f"neither pyproject.toml nor setup.py is in {there}",
                 hint="Take the line out: the folder of the release is on Python's path. Or add a pyproject.toml",
             )
+        return there
+    return None
 
 
 def _text(file: Path, name: str, by: str) -> str:

@@ -4,6 +4,7 @@ Invariant: nothing here changes the folder of the version. What uv says is shown
 """
 
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -93,6 +94,7 @@ def compile_lock(
     requirements: str,
     *,
     folder: Path,
+    wheels: Path,
     python: str,
     extras: Sequence[str] = (),
     groups: Sequence[str] = (),
@@ -100,13 +102,13 @@ def compile_lock(
 ) -> str:
     """What a requirements file, or a `pyproject.toml`, comes to for this and later Pythons. Raises: UvFailed.
 
-    `requirements` is the text of a requirements file, or the name of the project's file. Without `deps`, only what
-    it names.
+    `requirements` is the text of a requirements file, or the name of the project's file in `folder`. `wheels` is
+    where wheels are found besides an index. Without `deps`, only what it names.
     """
     options = [word for one in extras for word in ("--extra", one)]
     options += [word for one in groups for word in ("--group", one)]
-    if (folder / WHEELS).is_dir():
-        options += ["--find-links", WHEELS]  # as the host does
+    if wheels.is_dir():
+        options += ["--find-links", os.path.relpath(wheels, folder)]  # as the host does
     project = requirements == "pyproject.toml"
     argv = ["pip", "compile", "--universal", "--python-version", python, "--format", PYLOCK_FORMAT, "--no-header"]
     argv += [*options, *([] if deps else ["--no-deps"]), "--no-annotate", requirements if project else "-"]
@@ -126,7 +128,7 @@ def build_wheel(source: Path, into: Path) -> Path:
     return next(into.glob("*.whl"))
 
 
-PYLOCK_FORMAT, WHEELS = "pylock.toml", "wheels"
+PYLOCK_FORMAT = "pylock.toml"
 _REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "315532800", "GIT_OPTIONAL_LOCKS": "0"}
 """1980, the first time that a zip archive can have: the same sources give the same wheel."""
 

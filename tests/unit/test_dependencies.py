@@ -20,7 +20,7 @@ from pusher.dependencies.prepare import Prepared, prepare
 from pusher.errors import Usage
 from pusher.fleet.history import state_folder
 from pusher.wire import Problem
-from tests.packages import sdist, wheel
+from tests.packages import index, sdist, wheel
 
 HASH = "a" * 64
 BACKEND = """
@@ -212,7 +212,10 @@ def test_with_wheels_the_lock_is_for_one_python(folder: Path):
         ({"requirements.txt": "\xff"}, "it is not UTF-8"),
         ({"requirements.txt": "-r gone.txt"}, "gone.txt cannot be read"),
         ({"requirements.txt": "this is none"}, "cannot be decided"),
+        ({"requirements.txt": "==2.0"}, "cannot be decided"),
         ({"pylock.toml": "["}, "is not TOML"),
+        ({"pylock.toml": f"a = {'9' * 5000}"}, "is not TOML"),
+        ({"pylock.toml": "\xff\xfe"}, "it is not UTF-8"),
         ({"pylock.toml": 'lock-version = "1.0"\n[[packages]]\nname = "x"'}, "x has no hashes"),
         ({"pyproject.toml": "["}, "is not TOML"),
         ({"uv.lock": "["}, "cannot be decided"),
@@ -238,6 +241,64 @@ def test_a_package_for_a_newer_python_is_refused_with_the_line_that_asks_for_tha
         prepare(folder, wanted=Dependencies())
     assert 'python = "3.99"' in refused.value.hint
     assert "pusher-agent python add 3.99" in refused.value.hint
+
+
+def test_a_workspace_whose_lock_was_not_merged_is_named(folder: Path):
+    workspace(folder)
+    (folder / "uv.lock").write_text("<<<<<<< HEAD\n")
+    with pytest.raises(Usage, match=r"v1/uv\.lock is not TOML"):
+        prepare(folder / "libs/lib", wanted=Dependencies())
+
+
+def test_requirements_that_include_each_other_are_read_once(folder: Path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (folder / name).mkdir()
+        (folder / name / "all.txt").write_text(f"-r ../{other}/all.txt\n{name}=={1} --hash=sha256:{HASH}\n")
+    assert packed(folder, file="a/all.txt")[1].keys() == {"a", "b"}
+
+
+def test_constraints_may_lie_on_a_web_server(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """As those of Airflow and OpenStack do."""
+    monkeypatch.delenv("UV_OFFLINE")
+    (folder / "wheels").mkdir()
+    for version in ("1", "2"):
+        (folder / f"wheels/tiny-{version}-py3-none-any.whl").write_bytes(wheel("tiny", version))
+    with index({"limits.txt": b"tiny<2\n"}) as url:
+        limits = url.replace("/simple", "/limits.txt")
+        (folder / "requirements.txt").write_text(f"--no-index\n-c {limits}\ntiny\n")
+        assert packed(folder)[1]["tiny"]["version"] == "1"
+
+
+def test_what_a_project_beside_the_version_needs_is_decided_anew_when_that_changes(folder: Path):
+    (folder / "wheels").mkdir()
+    (folder / "wheels/tiny-1-py3-none-any.whl").write_bytes(wheel("tiny"))
+    project(folder.parent / "lib", "lib")
+    (folder / "requirements.txt").write_text("-e ../lib\n")
+    assert packed(folder)[1].keys() == {"lib"}
+    file = folder.parent / "lib/pyproject.toml"
+    file.write_text(file.read_text().replace("dependencies = []", 'dependencies = ["tiny"]'))
+    assert packed(folder)[1].keys() == {"lib", "tiny"}
+
+
+def test_a_project_in_a_folder_of_the_version_can_be_named(folder: Path):
+    """The one at the top was taken, under the name of the other."""
+    (folder / "wheels").mkdir()
+    (folder / "wheels/tiny-1-py3-none-any.whl").write_bytes(wheel("tiny"))
+    project(folder, "top")
+    project(folder / "back", needs='["tiny"]')
+    found, packages = packed(folder, file="back/pyproject.toml")
+    assert packages.keys() == {"shop", "tiny"}
+    assert packages["tiny"]["wheels"][0]["path"] == "wheels/tiny-1-py3-none-any.whl"
+    assert found.notes[0].startswith("dependencies: back/pyproject.toml, 2 packages")
+
+
+def test_a_project_that_needs_a_later_patch_of_a_python_keeps_that_python(folder: Path):
+    """Debian 12 has 3.11.2. The next minor version was taken."""
+    project(folder)
+    file = folder / "pyproject.toml"
+    file.write_text(file.read_text().replace(">=3.11", ">=3.11.2"))
+    found, _ = packed(folder)
+    assert found.requires_python == ">=3.11.2"
 
 
 def test_the_file_that_decides_is_the_first_of_a_known_order(folder: Path):
@@ -285,7 +346,17 @@ def test_a_framework_that_brings_its_server_needs_no_other(line: str, server: st
     assert server in named_packages(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[project\n", "project = 1\n", "[project]\ndependencies = 1\n", "tool = []\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[project\n",
+        "project = 1\n",
+        "[project]\ndependencies = 1\n",
+        "[project]\ndependencies = [1]\n",
+        f"a = {'9' * 5000}\n",
+        "tool = []\n",
+    ],
+)
 def test_a_pyproject_that_is_none_names_no_package(text: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     assert not {"fastapi", "uvicorn"} & {*named_packages(tmp_path)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pusher.dependencies.conditions import allows, decided_extras, either, specifiers
-from pusher.dependencies.lock import Lock, read_lock, write_lock
+from pusher.dependencies.lock import Lock, note, noted, read_lock, write_lock
 from pusher.dependencies.pipenv import read_pipenv
 from pusher.dependencies.poetry import poetry_project, read_poetry
 from pusher.errors import Usage
@@ -114,9 +114,20 @@ def test_a_poetry_lock_that_does_not_fit_is_refused_with_the_line_that_mends_it(
     assert refused.value.hint == "poetry lock"
 
 
-def test_an_unknown_extra_is_named(folder: Path):
+def test_an_unknown_extra_or_group_is_named(folder: Path):
     with pytest.raises(Usage, match="no extras zz"):
         poetry(folder, extras=("zz",))
+    with pytest.raises(Usage, match="no groups prud") as refused:
+        poetry(folder, groups=("main", "dev", "prud"))
+    assert refused.value.hint == "It has: dev"
+
+
+@pytest.mark.parametrize(
+    "table", ["[dependency-groups]\nops = []\n", "[tool.poetry.group.ops]\n", "[tool.poetry.dev-dependencies]\n"]
+)
+def test_a_group_may_be_poetrys_own_or_of_the_standard(folder: Path, table: str):
+    (folder / "pyproject.toml").write_text(PYPROJECT.partition("[tool.poetry.group")[0] + table)
+    assert "flask" in names(poetry(folder, groups=("ops" if "ops" in table else "dev",)))
 
 
 @pytest.mark.parametrize("text", ["[", "package = [1]", '[[package]]\nname = "x"'])
@@ -260,6 +271,13 @@ def test_extras_and_groups_of_a_lock_are_decided_while_packing():
     }
     with pytest.raises(Usage, match="x has no extras zz"):
         read_lock(FOREIGN, name="x", extras=["zz"])
+
+
+def test_a_lock_with_the_time_of_an_upload_is_noted():
+    archive = 'url = "https://x.example/a.tar.gz", upload-time = 2026-01-01T00:00:00Z, hashes = { sha256 = "a" }'
+    lock = read_lock(f'lock-version = "1.0"\n[[packages]]\nname = "a"\narchive = {{ {archive} }}\n', name="x")
+    (package,) = noted(note(lock)).packages
+    assert (package.origin or {})["archive"]["url"] == "https://x.example/a.tar.gz"
 
 
 def test_a_written_lock_has_no_login_and_no_wheel_for_windows():
