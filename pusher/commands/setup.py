@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     screen.passing(f"asking {remote.name} ...")
     screen.clear()
     facts = parse_facts(remote.ask(PROBE, package.version if package else ""))
-    signer = arguments.signer or f"{getpass.getuser()}@{socket.gethostname()}"
+    signer = arguments.signer or own_name()
     app = settings.app_name() if settings.app else ""
     options = _app_options(arguments)
     if options and not app:
@@ -83,6 +83,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     todo = f'cd {folder} && sh {SCRIPT}; code=$?; rm -rf {folder}; exit "$code"'
     code = remote.see((*become, "sh", "-c", todo), terminal=not facts.root and not facts.sudo_free)
     if code:
+        remote.remove(folder)  # sudo may have run nothing, and Ctrl-C have ended the shell
         raise Failed(
             Code.CONFIGURATION,
             f"{remote.name} is not ready yet",
@@ -123,6 +124,14 @@ def _package(named: Path | None, screen: Screen) -> "Package | None":
         return None
     screen.line(f"building the package of {top}")
     return build_package(top)
+
+
+def own_name() -> str:
+    """The user, and this machine. Raises: Usage, for a user without a name, as in a container."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError) as error:
+        raise Usage("You have no name here to sign by", why=str(error), hint="Name yourself: --as WHO") from error
 
 
 def _app_options(arguments: argparse.Namespace) -> tuple[str, ...]:

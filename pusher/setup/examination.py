@@ -46,7 +46,7 @@ def examine(settings: Settings, host: Host) -> Iterator[Finding]:
     try:
         facts = parse_facts(remote.ask(PROBE, __version__))
     except Problem as problem:
-        yield wrong(f"{problem.what}: {problem.why}", problem.hint)
+        yield _unasked(problem)
         return
     ended = time.time()
     yield Finding(f"ssh to {host.name} works, as {facts.user} ({ended - began:.1f} s)")
@@ -55,9 +55,16 @@ def examine(settings: Settings, host: Host) -> Iterator[Finding]:
     yield from of_host(facts, host=host.name, key=key, own=__version__, ahead_s=ahead)
     if facts.installed:
         yield _door(settings, host)
-        yield from of_check(remote.ask(_CHECK), root=facts.root or facts.sudo_free)
-        for index in facts.indexes:
-            yield of_index(remote.ask(_INDEX, index), index=index)
+        try:
+            yield from of_check(remote.ask(_CHECK), root=facts.root or facts.sudo_free)
+            for index in facts.indexes:
+                yield of_index(remote.ask(_INDEX, index), index=index)
+        except Problem as problem:
+            yield _unasked(problem)
+
+
+def _unasked(problem: Problem) -> Finding:
+    return wrong(f"{problem.what}: {problem.why}", problem.hint)
 
 
 def _door(settings: Settings, host: Host) -> Finding:

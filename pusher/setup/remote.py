@@ -4,6 +4,7 @@ Invariant: what is run there is a script of ours with quoted words, given by sta
 that a server answers is run.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -15,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from pusher.config import Settings
 from pusher.errors import Unreachable, Usage
 from pusher.transport.hosts import Host, Ssh, run_argv
+from pusher.wire import Problem
 
 _FOLDER = re.compile(r"/[A-Za-z0-9._/-]{1,200}")
 _PATIENCE_S = 120.0
 _ANSWER_MOST = 1_000_000
 # A shell that prints something whenever it starts (in .bashrc, say) does so before the script.
 _BELOW = "-- the answer --"
-_RECEIVE = f'echo "{_BELOW}"; umask 077; d=$(mktemp -d) && tar -xf - -C "$d" && printf "%s\\n" "$d"'
+_RECEIVE = f"""echo "{_BELOW}"; umask 077; d=$(mktemp -d) || exit
+tar -xf - -C "$d" && printf "%s\\n" "$d" || {{ rm -rf "$d"; exit 1; }}"""
 
 
 class Remote:
@@ -55,6 +58,11 @@ class Remote:
         if not _FOLDER.fullmatch(folder):
             raise Unreachable(f"{self.name} could not take the files", why=f"it answered {folder[:200]!r}")
         return folder
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder that `put` has made, if it is still there."""
+        with contextlib.suppress(Problem):
+            self.ask('rm -rf -- "$1"', folder)
 
     def see(self, words: Sequence[str], *, terminal: bool) -> int:
         """Run a command there that writes to this terminal; its exit code. With `terminal`, it may ask."""

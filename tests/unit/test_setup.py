@@ -1,6 +1,7 @@
 """What `pusher setup` would do, and what `pusher doctor` finds, follows from what a server says."""
 
 import os
+import pwd
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 
 from pusher.bundle.sign import public_key
+from pusher.commands.setup import own_name
+from pusher.config import Settings
 from pusher.errors import Unreachable, Usage
+from pusher.setup.examination import examine
 from pusher.setup.facts import PROBE, Facts, parse_facts
 from pusher.setup.findings import Finding, of_check, of_host, of_index
 from pusher.setup.package import Package, checkout, read_package
@@ -18,6 +22,7 @@ from pusher.setup.remote import Remote
 from pusher.transport.hosts import Host, Ssh, Unix
 from pusher.wire import Refused
 from tests.host import make_key
+from tests.unit.scripted_agent import Run
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEXAMPLEKEYEXAMPLE me@laptop"
 PACKAGE = Package(path=Path("/srv/agent.deb"), version="0.2.0", architecture="amd64", python="3.11")
@@ -328,6 +333,68 @@ def test_a_server_that_answers_nonsense_is_not_believed(tmp_path: Path):
     for call in (lambda: gone.ask("true"), lambda: gone.see(("true",), terminal=False)):
         with pytest.raises(Usage, match="cannot be run"):
             call()
+
+
+def test_nothing_is_left_on_a_server_where_the_files_find_no_room(tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    full = remote(tmp_path, f"ulimit -f 1; export TMPDIR={tmp_path}/there; {LOCAL}")
+    with pytest.raises(Unreachable, match="web1 did not do it"):
+        full.put({"a": b"1" * 10_000})
+    assert not [*(tmp_path / "there").iterdir()]
+
+
+SERVER = """while [ "$1" != -- ]; do shift; done; shift
+case "$*" in
+'sh -s -- 0.2.0')
+    cat >/dev/null
+    echo '-- the answer --'
+    for fact in family=debian architecture=all systemd=252 booted=yes installed=0.2.0; do echo "$fact"; done
+    for fact in user=me sudo=yes sudo_free=yes; do echo "$fact"; done ;;
+sudo*) echo 'sudo: 3 incorrect password attempts' >&2; exit 1 ;;
+*) TMPDIR={there} exec sh -c "$*" ;;
+esac"""
+
+
+def test_nothing_is_left_on_a_server_where_sudo_refuses(
+    tmp_path: Path, project: Path, pusher: Run, capfd: pytest.CaptureFixture[str]
+):
+    (there := tmp_path / "there").mkdir()
+    remote(tmp_path, SERVER.replace("{there}", str(there)))
+    control = tmp_path / "tree/DEBIAN/control"
+    control.parent.mkdir(parents=True)
+    control.write_text(
+        "Package: pusher-agent\nVersion: 0.2.0\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n"
+    )
+    subprocess.run(("dpkg-deb", "--build", tmp_path / "tree", tmp_path / "a.deb"), check=True, capture_output=True)
+    words = ("--host", "web1", "--ssh", f"{tmp_path}/ssh", "--package", f"{tmp_path}/a.deb", "--yes")
+    assert pusher("setup", *words) == 1
+    said = capfd.readouterr()
+    assert "trust your key" in said.out
+    assert "sudo: 3 incorrect password attempts" in said.err
+    assert not [*there.iterdir()]
+
+
+def test_a_server_that_goes_away_in_the_middle_is_a_finding(tmp_path: Path, key: Path):
+    """The first question is answered, the others are not."""
+    answer = "cat >/dev/null; echo '-- the answer --'; echo installed=9"
+    remote(tmp_path, f"case \"$*\" in *'sh -s -- '?*) {answer} ;; *) exit 255 ;; esac")
+    settings = Settings(key=str(key), ssh=f"{tmp_path}/ssh")
+    last = [*examine(settings, Host("web1", Ssh("web1")))][-1]
+    assert (last.well, last.sentence) == (
+        False,
+        "web1 cannot be reached by ssh: ssh ended with exit status 255; its message is above",
+    )
+
+
+def test_a_user_without_a_name_is_told_to_say_one(monkeypatch: pytest.MonkeyPatch):
+    def nobody(uid: int) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(Usage, match=r"You have no name here .*: --as WHO"):
+        own_name()
 
 
 def test_the_public_half_of_the_key_that_signs_is_found(tmp_path: Path):
