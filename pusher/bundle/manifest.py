@@ -16,6 +16,8 @@ from pusher.wire import ORIGIN, REQUIRES_PYTHON, Manifest, RunSection, Source, W
 _NOTHING = RunSection()
 _LIFETIME_MS = 30 * 24 * 3600 * 1000
 """How long a manifest that is sent at once can be deployed."""
+_LAST_MS = parse_timestamp("9999-01-01T00:00:00.000Z")
+"""Nothing can be made that is later than this, and expires: a year has four digits."""
 
 
 def make_manifest(
@@ -103,6 +105,7 @@ def _newest(status: Mapping[str, object]) -> int:
     """The newest `created` that a host has accepted; 0 if none."""
     newest = status.get("newest_created")
     try:
-        return parse_timestamp(newest) if isinstance(newest, str) else 0
+        found = parse_timestamp(newest) if isinstance(newest, str) else 0
     except WireError:
         return 0
+    return found if found < _LAST_MS else 0

@@ -193,7 +193,8 @@ def _key_file(key: str, environment: Mapping[str, str], *, agent_s: float = _DEA
 def _check_key(file: Path) -> None:
     """Check that a file can be a key: ssh-keygen would say `invalid format` of anything. Raises: Usage."""
     try:
-        beginning = file.read_bytes()[:100]
+        with file.open("rb") as opened:
+            beginning = opened.read(100)
     except OSError as error:
         raise Usage(f"The key {file} cannot be read", why=error.strerror or "", hint=_HOW_TO_NAME_ONE) from error
     if beginning.startswith((b"-----BEGIN ", *_PUBLIC)):

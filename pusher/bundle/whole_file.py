@@ -12,8 +12,9 @@ def write_whole(target: Path, pieces: Iterable[bytes]) -> None:
     """Write a file that appears whole or not at all. Raises: Usage; whatever `pieces` raises."""
     # If it is a link, its target is replaced.
     real = Path(os.path.realpath(target))
-    # Not after the name of the target: a name may have 255 bytes, and that would be more.
-    aside = real.with_name(f".pusher-{os.getpid()}")
+    # Not after the name of the target: a name may have 255 bytes, and that would be more. Nor after the process:
+    # in two containers with one folder, two have the same number.
+    aside = real.with_name(f".pusher-{os.urandom(8).hex()}")
     try:
         if target.exists() and not target.is_file() and not target.is_dir():
             # For root, the rename would replace even /dev/null.

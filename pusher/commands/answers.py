@@ -13,6 +13,18 @@ from pusher.terminal.text import Table
 from pusher.transport.client import Client
 
 
+def members(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The documents in the list `name` of a document; none, if it has no such list."""
+    found = document.get(name)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def problem_title(document: Mapping[str, Any]) -> str:
+    """The title of the problem in the document of a deployment; empty if it has none."""
+    problem = document.get("problem")
+    return str(problem.get("title", "")) if isinstance(problem, Mapping) else ""
+
+
 def show_answers(
     settings: Settings,
     screen: Screen,

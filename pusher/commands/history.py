@@ -1,12 +1,12 @@
 """`pusher history`: what happened to the app on the hosts: deployments, rollbacks, pins, commands."""
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from pusher.commands.answers import show_answers
+from pusher.commands.answers import members, problem_title, show_answers
 from pusher.commands.command import Command, always
 from pusher.commands.options import add_options, count
 from pusher.config import load
@@ -14,6 +14,7 @@ from pusher.terminal.screen import Screen
 from pusher.terminal.text import Table, duration, moment
 from pusher.transport.client import Client
 from pusher.wire import Head, WireError
+from pusher.wire.text import parse_object
 
 _LINES = 20
 _MOST = 10_000
@@ -41,9 +42,7 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
         answer = client.releases(settings.app)
         app = str(answer.get("app"))
         records = [*_records(client, app, after=max(0, _head(answer).records - lines * _RECORDS_EACH))]
-        recent = answer.get("deployments")
-        known = [one for one in recent if isinstance(one, Mapping)] if isinstance(recent, list) else []
-        titles = {str(one.get("deployment")): _title(one) for one in known}
+        titles = {str(one.get("deployment")): problem_title(one) for one in members(answer, "deployments")}
         happened = [*_happened(records, titles)][-lines:]
         return {"app": app, "happened": [*reversed(happened)], "history": answer.get("history")}
 
@@ -72,12 +71,8 @@ def _head(answer: Mapping[str, Any]) -> Head:
 
 def _records(client: Client, app: str, *, after: int) -> Iterator[_Record]:
     for line in client.records(app, after=after):
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue  # whether the chain is whole is the question of `check_history`
-        if isinstance(found, dict):
-            yield found
+        with suppress(WireError):  # whether the chain is whole is the question of `check_history`
+            yield parse_object(line, "a record")
 
 
 def _happened(records: Sequence[_Record], titles: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -129,11 +124,6 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
         yield f"nothing has happened to {document['app']} yet"
         return
     yield Table(("WHEN (UTC)", "WHAT", "OUTCOME", "TOOK", "BY", ""), rows, ("TOOK", "BY"))
-
-
-def _title(deployment: Mapping[str, Any]) -> str:
-    problem = deployment.get("problem")
-    return str(problem.get("title", "")) if isinstance(problem, Mapping) else ""
 
 
 def _timestamp(ms: object) -> str | None:

@@ -12,6 +12,7 @@ from pusher.commands.command import Command
 from pusher.errors import Usage
 from pusher.host_choice import CONFIG_NAME
 from pusher.terminal.screen import Screen
+from pusher.transport.hosts import parse_address
 from pusher.wire import RunSection, WireError, check_app
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def _run(arguments: argparse.Namespace, screen: Screen) -> int:
     file = folder / CONFIG_NAME
     if file.exists():
         raise Usage(f"{file} exists already", hint="Edit it, or move it away")
+    for host in (hosts := [*dict.fromkeys(arguments.host)]):
+        parse_address(host)  # before it is written down
     app = _app_name(arguments.app or folder.resolve().name, given=bool(arguments.app))
     said = run_section(folder, RunSection(), packages=named_packages(folder))
     procfile = bool(read_procfile(folder))
-    text = "".join(f"{line}\n" for line in _lines(app, arguments.key, arguments.host, said, by_procfile=procfile))
+    text = "".join(f"{line}\n" for line in _lines(app, arguments.key, hosts, said, by_procfile=procfile))
     try:
         write_whole(file, [text.encode()])
     except OSError as error:

@@ -24,7 +24,7 @@ def set_pinned(arguments: argparse.Namespace, screen: Screen, *, pinned: bool) -
     confirm(arguments, settings, doing=f"{'pins' if pinned else 'unpins'} {release}")
 
     def act(client: Client, screen: Screen) -> str:
-        app = settings.app or str(client.status()["app"])
+        app = settings.app or str(client.status().get("app"))
         (client.pin if pinned else client.unpin)(app, release)
         result = f"{release} is {'pinned: it stays until you unpin it' if pinned else 'no longer pinned'}"
         screen.line(result)

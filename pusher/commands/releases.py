@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pusher.commands.answers import show_answers
+from pusher.commands.answers import members, problem_title, show_answers
 from pusher.commands.command import Command, always
 from pusher.commands.options import add_options
 from pusher.config import Settings, load
@@ -59,7 +59,7 @@ def _show_sbom(settings: Settings, release: str, screen: Screen) -> int:
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     now = datetime.now(UTC)
-    releases = document.get("releases", [])
+    releases = members(document, "releases")
     # Without git, and with an older agent, there would be empty columns.
     size = ["SIZE"] if any(one.get("size") for one in releases) else []
     signed = ["SIGNED BY"] if any(one.get("signed_by") for one in releases) else []
@@ -86,7 +86,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
             rows,
             ("SIZE", "COMMIT", "BY", "SIGNED BY"),
         )
-    history = document.get("deployments", [])[:_HISTORY]
+    history = members(document, "deployments")[:_HISTORY]
     if history:
         yield ""
         yield Table(
@@ -100,7 +100,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
                     moment(one.get("started")),
                     duration(one.get("ms")),
                     one.get("by") or "",
-                    (one.get("problem") or {}).get("title", ""),
+                    problem_title(one),
                 )
                 for one in history
             ],

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from functools import partial
 
+from pusher.commands.answers import members
 from pusher.commands.command import Command
 from pusher.commands.confirm import add_confirm, confirm
 from pusher.commands.options import add_options
@@ -54,7 +55,7 @@ def _check(client: Client, *, app: str, to: str) -> bool:
         raise Refused(Code.BUSY, f"{going.get('by')} is deploying {going.get('version')} on {name}", hint=hint)
     hint = f"`pusher releases --host {client.host.name}` lists the releases"
     if to and not any(
-        to in (one.get("id"), one.get("version")) for one in client.releases(app).get("releases", [])
+        to in (one.get("id"), one.get("version")) for one in members(client.releases(app), "releases")
     ):
         raise Refused(Code.UNKNOWN_RELEASE, f"{name} has no release {to}", hint=hint)
     if not to and not status.get("previous"):

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pusher.commands.answers import show_answers
+from pusher.commands.answers import members, problem_title, show_answers
 from pusher.commands.command import Command
 from pusher.commands.options import add_options
 from pusher.config import load
@@ -131,12 +131,12 @@ def _source_lines(source: object) -> Iterator[str | Table]:
 
 def _process_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     """The app's workers and timers, a line each."""
-    for process in _members(document, "processes"):
+    for process in members(document, "processes"):
         version = f" {process['version']}" if process.get("version") else ""
         doing = f"running{version}, process {process.get('pid')}" if process.get("running") else "not running"
         why = f": {process['why']}" if process.get("why") else ""
         yield f"  process    {process.get('name')}: {doing}{why}"
-    for timer in _members(document, "timers"):
+    for timer in members(document, "timers"):
         ending = f", {timer['ending']}" if timer.get("ending") else ""
         last = f"last {moment(timer.get('last'))}{ending}" if timer.get("last") else "has not run yet"
         now = "running now, " if timer.get("running") else ""
@@ -166,11 +166,6 @@ def _channel_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
         yield f"             {hint}"
 
 
-def _members(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = document.get(name)
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
-
-
 def _deployment_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     yield f"deployment {document.get('deployment')} of {document.get('app')}: {_line(document)}"
     if document.get("by"):
@@ -178,7 +173,7 @@ def _deployment_lines(document: Mapping[str, Any]) -> Iterator[str | Table]:
     if document.get("signed_by"):
         yield f"  signed by  {document['signed_by']}"
     yield f"  release    {document.get('release')}"
-    for step in _members(document, "steps"):
+    for step in members(document, "steps"):
         failed = "  FAILED" if step.get("outcome") == "failed" else ""
         name = f"{'' if step.get('kind') == 'step' else str(step.get('kind')) + ' '}{step.get('name')}"
         yield f"    {name:<30} {duration(step.get('ms')):>8}{failed}"
@@ -193,6 +188,5 @@ def _line(document: Mapping[str, Any]) -> str:
         moment(document.get("started")),
         took,
     ]
-    problem = document.get("problem")
-    title = problem.get("title", "") if isinstance(problem, Mapping) else ""
+    title = problem_title(document)
     return ", ".join(part for part in parts if part) + (f": {title}" if title else "")

@@ -46,6 +46,8 @@ def replace_closed_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, flags)  # gets the lowest free number, which is this one
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.stdout is None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:

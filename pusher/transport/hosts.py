@@ -4,6 +4,7 @@ Invariant: bytes leave this machine only through `ssh`. Plain HTTP goes only to 
 (docs/adr: SSH is the remote door).
 """
 
+import ipaddress
 import os
 import re
 import shlex
@@ -83,7 +84,7 @@ class Host(NamedTuple):
 
 def parse_door(text: str) -> str:
     """`text` itself, if it is a loopback address that `ssh -W` accepts. Raises: Usage."""
-    if not (match := _DOOR.fullmatch(text)) or not 0 < int(match[2]) < 65536:
+    if not (match := _DOOR.fullmatch(text)) or not 0 < int(match[2]) < 65536 or not _is_address(match[1]):
         raise Usage(f"door {text!r} is not a loopback address", hint=f"For example: {SSH_DOOR}")
     return text
 
@@ -113,7 +114,19 @@ def parse_address(text: str, *, door: str = SSH_DOOR, owner: str = "") -> Addres
             why="plain http has no encryption and no identity",
             hint=f"Use ssh://{host}",
         )
+    if not _is_address(host):
+        raise Usage(f"{text!r} is not a valid address of a host", hint=_FORMS)
     return Loopback(host, port or 9000, owner)
+
+
+def _is_address(name: str) -> bool:
+    """Whether a name that begins like a loopback address is one: 127.0.0.256 is none."""
+    if not name.startswith("127."):
+        return True
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 def ssh_argv(address: Ssh, *, command: str, may_ask: bool = True) -> tuple[str, ...]:

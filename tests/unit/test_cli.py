@@ -82,7 +82,7 @@ def test_a_clock_that_is_behind_does_not_lock_out(door: ScriptedDoor, pusher: Ru
     assert sent(door, project)[0].manifest.created == newest + 1
 
 
-@pytest.mark.parametrize("newest", ["yesterday", 7])
+@pytest.mark.parametrize("newest", ["yesterday", 7, "9999-12-31T23:59:59.999Z"])
 def test_an_unreadable_newest_created_is_ignored(door: ScriptedDoor, pusher: Run, newest: object) -> None:
     door.on("GET", "/apps/flask-demo/status", answer(STATUS | {"newest_created": newest}))
     assert pusher("send", "v3", "--host", door.address) == 0
@@ -150,6 +150,17 @@ def test_init_writes_what_it_found_and_what_would_start_if_a_server_were_there(
     (shop / "requirements.txt").write_text("flask\ngunicorn\n")
     assert pusher("init", str(shop)) == 0
     assert "\n[run]\nstart = \"gunicorn -w 2 'shop:create_app()'\"\n" in (shop / "pusher.toml").read_text()
+
+
+def test_init_writes_no_host_that_the_next_command_would_refuse(
+    project: Path, pusher: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = project / "shop"
+    shop.mkdir()
+    assert pusher("init", str(shop), "--host", "web 1") == 2
+    assert "'web 1' is not a valid address of a host" in capsys.readouterr().err
+    assert pusher("init", str(shop), "--host", "web1", "--host", "ssh://me@web2", "--host", "web1") == 0
+    assert [*tomllib.loads((shop / "pusher.toml").read_text())["hosts"]] == ["web1", "ssh://me@web2"]
 
 
 def test_init_leaves_to_a_procfile_what_that_says(
@@ -635,6 +646,23 @@ def test_releases_are_listed_with_the_last_deployments(
         "d3          deploy  v3       failed   2026-11-23 02:00:00  7 ms  bob  It ended",
         "d2          None    None     running",
     ]
+
+
+@pytest.mark.parametrize(
+    "found", [None, 1, "x", {"a": 1}, [1], [None], [{"problem": 1, "source": 1, "created": 1}]]
+)
+def test_releases_in_no_form_that_an_agent_gives_are_left_out(
+    door: ScriptedDoor, pusher: Run, found: object
+) -> None:
+    door.on("GET", "/apps/flask-demo/releases", answer({"releases": found, "deployments": found}))
+    assert pusher("releases", "--host", door.address) == 0
+    assert pusher("rollback", "--to", "v1", "--host", door.address, "--host", "unix:/nonexistent") in (4, 5)
+
+
+def test_a_host_that_names_no_app_pins_nothing(door: ScriptedDoor, pusher: Run, project: Path) -> None:
+    (project / "pusher.toml").write_text("")
+    door.on("GET", "/status", answer({}))
+    assert pusher("pin", "r1", "--host", door.address) == 5
 
 
 def test_rollback_and_pin_say_what_they_did(

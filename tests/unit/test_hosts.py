@@ -50,6 +50,7 @@ def test_an_address_is_read(text: str, address: Address) -> None:
         "https://web1",
         "http://user@127.0.0.1",
         "http://127.0.0.1:9000/status",
+        "http://127.0.0.256:9000",
     ],
 )
 def test_a_wrong_address_is_refused(text: str) -> None:
@@ -79,7 +80,8 @@ def test_a_door_is_a_loopback_address(door: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "door", ["", "9000", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "10.0.0.1:9000", "a:1"]
+    "door",
+    ["", "9000", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.256:9000", "10.0.0.1:9000", "a:1"],
 )
 def test_other_doors_are_refused(door: str) -> None:
     with pytest.raises(Usage, match="is not a loopback address"):

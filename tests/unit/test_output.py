@@ -69,6 +69,16 @@ def test_closed_standard_streams_are_not_reused(door: ScriptedDoor, project: Pat
     )
 
 
+def test_without_standard_input_nobody_is_asked(door: ScriptedDoor, project: Path) -> None:
+    with (project / "pusher.toml").open("a") as file:
+        file.write(f'[env.live]\nhosts = ["{door.address}"]\nconfirm = true\n')
+    done = shell("pusher send v3 --env live <&-", door)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2,
+        "pusher: live must be confirmed: there is no terminal to ask at",
+    )
+
+
 @pytest.mark.parametrize("stream", [">/dev/full 2>&1", "2>/dev/full", "2>&-"])
 def test_without_standard_error_the_exit_code_is_the_same(door: ScriptedDoor, stream: str) -> None:
     assert shell(f"pusher frobnicate {stream}", door).returncode == 2

@@ -3,12 +3,14 @@
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from pusher.bundle.tree import Tree, dangling, read_tree
+from pusher.bundle.whole_file import write_whole
 from pusher.errors import Usage
 from pusher.wire import Failed, File, Link, read_index
 
@@ -259,6 +261,17 @@ def test_folders_that_are_too_deep_are_named_however_deep(folder: Path) -> None:
         deepest.mkdir()
     with pytest.raises(Usage, match=r"cannot be packed: .* is 65 folders deep; the limit is 64"):
         read_tree(folder)
+
+
+def test_two_files_that_are_written_in_one_folder_at_the_same_time_both_appear(tmp_path: Path) -> None:
+    """Two containers may share a folder, and have processes of the same number."""
+
+    def pieces() -> Iterator[bytes]:
+        write_whole(tmp_path / "other", [b"2"])
+        yield b"1"
+
+    write_whole(tmp_path / "one", pieces())
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"one": b"1", "other": b"2"}
 
 
 def test_links_without_their_target_in_the_tree_are_named(tmp_path: Path) -> None:

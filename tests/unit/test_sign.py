@@ -35,6 +35,13 @@ def signers(tmp_path: Path, key: Path) -> Path:
     return file
 
 
+def test_of_what_is_no_key_only_the_beginning_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "bundle").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Usage, match="is no private key"):
+        sign.sign(DOCUMENT, key=str(tmp_path / "bundle"))
+
+
 @pytest.fixture
 def no_agent(tmp_path: Path) -> dict[str, str]:
     """An environment without ssh-agent and without keys."""
