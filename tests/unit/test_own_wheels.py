@@ -1,7 +1,9 @@
 """Wheels of projects whose version, or code, git has: from work trees of every kind, and within its hooks."""
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +172,32 @@ def test_wheels_that_git_does_not_track_travel_if_the_lock_names_them(tmp_path: 
         "requirements.txt",
         "wheels/tiny-1-py3-none-any.whl",
     ]
+
+
+ENDLESS = """
+import os, time
+def build_wheel(*_, **__):
+    uv = os.getppid()
+    open({begun!r}, "w").close()
+    while os.getppid() == uv:
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_the_command_from_outside_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """As a job that is cancelled, or a terminal that is closed, while a wheel is built."""
+    os.mkfifo(begun := tmp_path / "begun")
+    for folder in ("v1", "made"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "v1/back.py").write_text(ENDLESS.format(begun=str(begun)))
+    (tmp_path / "v1/pyproject.toml").write_text(f'[project]\nname = "shop"\nversion = "1"\n{BUILD}')
+    argv = (sys.executable, "-m", "pusher", "pack", f"{tmp_path}/v1", "--app", "shop")
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "made")}
+    with subprocess.Popen(argv, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        begun.read_text()
+        process.send_signal(number)
+        assert process.stderr is not None
+        said = process.wait(30), process.stderr.readline(), process.stderr.readline()
+    assert said == (130, "\n", "pusher: Interrupted\n")
+    assert not [*(tmp_path / "made").iterdir(), *(tmp_path / "cache/pusher").glob(".*")]
