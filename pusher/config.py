@@ -5,6 +5,7 @@ key and the closest known one.
 """
 
 import os
+import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,7 @@ _KEYS = {
 }
 _SOURCE_KEYS = {"versions": str}
 _LONGEST_OPEN_S = 86_400
-_CONTROL_PATH = "~/.ssh/pusher-%C"  # only the user may enter that folder
+_CONTROL_PATH = "~/.ssh/pusher-%C"  # only the user may enter that folder; `~` as `_ssh_home`
 _HOST_KEYS = {"address": str, "door": str, "owner": str, "drop": str}
 _ELSEWHERE = {
     **dict.fromkeys(_KEYS, "It belongs before the first [hosts.NAME]"),
@@ -318,7 +319,15 @@ def _kept_open(ssh: str, seconds: str) -> str:
     if not seconds.isascii() or not seconds.isdecimal() or int(seconds) > _LONGEST_OPEN_S:
         raise Usage(f"keep_open_s is {seconds!r}", why=f"it must be a whole number from 0 to {_LONGEST_OPEN_S}")
     # Without the folder, ssh would end. It has nothing to connect with then, or gets everything by options.
-    if not int(seconds) or not os.path.isdir(os.path.expanduser(os.path.dirname(_CONTROL_PATH))):
+    if not int(seconds) or not os.path.isdir(os.path.join(_ssh_home(), ".ssh")):
         return ssh
     options = ("ControlMaster=auto", f"ControlPath={_CONTROL_PATH}", f"ControlPersist={int(seconds)}")
     return " ".join([ssh, *(f"-o {option}" for option in options)])
+
+
+def _ssh_home() -> str:
+    """What ssh takes for `~`: never $HOME, which in a container of a CI is often another folder."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # ssh does not run for such a user
+        return ""

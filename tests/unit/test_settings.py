@@ -1,6 +1,7 @@
 """An option overrides a variable, which overrides pusher.toml, which overrides the default. Mistakes are named."""
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,11 @@ def test_a_deleted_working_directory_is_an_error(tmp_path: Path, monkeypatch: py
 def test_a_connection_is_kept_open_only_if_the_settings_say_for_how_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    """In the folder that ssh takes for `~`, which is never $HOME."""
+    (tmp_path / "other/.ssh").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    own = pwd.struct_passwd(("me", "x", os.getuid(), 0, "", str(tmp_path), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: own)
     (tmp_path / "pusher.toml").write_text("ssh = 'ssh -F x'\n")
     assert load({}, environment={}, start=tmp_path).ssh == "ssh -F x"
     (tmp_path / "pusher.toml").write_text("ssh = 'ssh -F x'\nkeep_open_s = 60\n")
