@@ -6,7 +6,7 @@ confirmed. Which processes and timers there are is the host's alone, because the
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,8 +87,7 @@ class RunRules:
         Raises: Refused(configuration), with the line to write, if the two do not fit each other.
         """
         said = section if self.config.release_decides else RunSection()
-        self._check_known("processes", said.processes, self.config.processes)
-        self._check_known("timers", said.timers, self.config.timers)
+        self._check_known(said)
         if (said.health.deadline_s or 0) > DEADLINE_MOST_S and not self._says("deadline_s", self.config.health):
             raise Refused(
                 Code.CONFIGURATION,
@@ -181,28 +180,29 @@ class RunRules:
         ours = self.config.health.model_fields_set
         return _said(its) & (ours | (_QUESTION if ours & _QUESTION else set()))
 
-    def _check_known(self, table: str, named: Iterable[str], known: Mapping[str, Process | Timer]) -> None:
-        """Raises: Refused, for the first that the host does not know: root decides what has a unit."""
-        unknown = next((name for name in named if name not in known), None)
-        if unknown is None:
+    def _check_known(self, said: RunSection) -> None:
+        """Raises: Refused, for all that the host does not know: root decides what has a unit."""
+        processes = [name for name in said.processes if name not in self.config.processes]
+        timers = [name for name in said.timers if name not in self.config.timers]
+        if not processes and not timers:
             return
-        kind = "process" if table == "processes" else "timer"
-        if unknown in RESERVED:
-            raise Refused(
-                Code.CONFIGURATION,
-                f"The release has a {kind} {unknown!r}",
-                why="the agent itself uses that name",
-                hint="Give it another name there (Procfile, or [run] in pusher.toml)",
-            )
-        lines = f"[{table}.{unknown}]" + ('\nschedule = "*-*-* 03:00"' if kind == "timer" else "")
-        without = (
-            f", or with instances = 0 if it shall not run here: [{table}.{unknown}]" if kind == "process" else ""
-        )
+        for name in (*processes, *timers):
+            if name in RESERVED:
+                raise Refused(
+                    Code.CONFIGURATION,
+                    f"The release has a {'process' if name in said.processes else 'timer'} {name!r}",
+                    why="the agent itself uses that name",
+                    hint="Give it another name there (Procfile, or [run] in pusher.toml)",
+                )
+        named = [*(f"a process {name!r}" for name in processes), *(f"a timer {name!r}" for name in timers)]
+        tables = [*(f"[processes.{name}]" for name in processes), *(f"[timers.{name}]" for name in timers)]
+        lines = [f'{one}\nschedule = "*-*-* 03:00"' if one.startswith("[timers") else one for one in tables]
+        without = " (with instances = 0 for a process that shall not run here)" if processes else ""
         raise Refused(
             Code.CONFIGURATION,
-            f"The release has a {kind} {unknown!r}, which this host does not know",
-            why=f"{self.file} has no [{table}.{unknown}]{', and only root makes units' if self.units else ''}",
-            hint=f"Add this to {self.file}{without}, then: {self._then}\n{lines}",
+            f"The release has {_listed(named)}, which this host does not know",
+            why=f"{self.file} has no {_listed(tables)}{', and only root makes units' if self.units else ''}",
+            hint="\n".join([f"Add this to {self.file}{without}, then: {self._then}", *lines]),
         )
 
     def _process(self, name: str, ours: Process, its: RunProcess | None) -> ProcessRun:
@@ -224,7 +224,8 @@ class RunRules:
             Code.CONFIGURATION,
             f"Nobody says how {name} is started",
             why=f"{self.file} has [{table}.{name}] without a start, and the release does not say it either",
-            hint=f'Write it into {procfile}{release}: start = "COMMAND"',
+            hint=f'Write it into {procfile}{release}: start = "COMMAND". If no release has a {name} any more, '
+            f"take [{table}.{name}] out of {self.file}, then: {self._then}",
         )
 
     def _health(self, its: RunHealth) -> Health:
@@ -237,6 +238,11 @@ class RunRules:
     @staticmethod
     def _says(key: str, table: BaseModel) -> bool:
         return key in table.model_fields_set
+
+
+def _listed(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def with_additions(run: Run, host: Run) -> Run:

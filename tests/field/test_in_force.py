@@ -68,7 +68,7 @@ async def test_a_worker_and_a_timer_that_the_host_was_told_of_run_after_the_next
     status, refusal = await host.send(files, "v2", run=run)
     assert (status, refusal["title"]) == (
         409,
-        "The release has a process 'worker', which this host does not know",
+        "The release has a process 'worker' and a timer 'nightly', which this host does not know",
     )
     assert "then: send again\n[processes.worker]" in refusal["hint"]
     file = host.layout.app_toml(APP)

@@ -66,7 +66,7 @@ def test_a_process_or_timer_that_the_host_does_not_know_is_refused_with_the_line
         rules().decide(RunSection(processes={"worker": RunProcess(start="celery")}))
     assert refused.value.what == "The release has a process 'worker', which this host does not know"
     assert refused.value.hint == (
-        f"Add this to {FILE}, or with instances = 0 if it shall not run here: [processes.worker], "
+        f"Add this to {FILE} (with instances = 0 for a process that shall not run here), "
         "then: sudo pusher-agent app apply shop\n[processes.worker]"
     )
     with pytest.raises(Refused) as refused:
@@ -81,6 +81,22 @@ def test_a_process_with_a_name_that_no_host_can_give_it_is_refused_with_just_tha
     assert "Give it another name" in refused.value.hint
 
 
+def test_all_that_the_host_does_not_know_is_named_at_once() -> None:
+    """A Procfile with a worker and a beat: one refusal, and one visit to the server."""
+    one = RunProcess(start="celery")
+    with pytest.raises(Refused) as refused:
+        rules("[processes.mail]\n").decide(
+            RunSection(processes={"worker": one, "mail": one, "beat": one}, timers={"nightly": "flask x"})
+        )
+    assert refused.value.what == (
+        "The release has a process 'worker', a process 'beat' and a timer 'nightly', which this host does not know"
+    )
+    assert refused.value.why.startswith(f"{FILE} has no [processes.worker], [processes.beat] and [timers.nightly]")
+    assert refused.value.hint.endswith(
+        'shop\n[processes.worker]\n[processes.beat]\n[timers.nightly]\nschedule = "*-*-* 03:00"'
+    )
+
+
 def test_a_process_that_shall_not_run_here_is_known_and_left_out() -> None:
     section = RunSection(processes={"worker": RunProcess(start="celery")})
     assert rules("[processes.worker]\ninstances = 0\n").decide(section).processes == {}
@@ -88,8 +104,10 @@ def test_a_process_that_shall_not_run_here_is_known_and_left_out() -> None:
 
 def test_a_process_or_timer_that_nobody_starts_is_refused() -> None:
     for table in ("processes.worker", 'timers.worker]\nschedule = "daily"\n#['):
-        with pytest.raises(Refused, match="Nobody says how worker is started"):
+        with pytest.raises(Refused, match="Nobody says how worker is started") as refused:
             rules(f"[{table}]\n").decide(RunSection())
+        kind = table.partition(".")[0]
+        assert f"If no release has a worker any more, take [{kind}.worker] out of {FILE}" in refused.value.hint
 
 
 def test_each_of_host_and_release_can_say_how_a_process_is_started() -> None:
