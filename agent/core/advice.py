@@ -18,6 +18,7 @@ _ENVIRON = re.compile(r'File "(?:<frozen os>|[^"]*/os\.py)", line \d+, in __geti
 _SETTINGS = re.compile(r"ValidationError: \d+ validation errors? for \w*(?:Settings|Config)")
 _READ_ONLY = re.compile(r"\[Errno 30\] Read-only file system|attempt to write a readonly database")
 _NO_DATABASE = re.compile(r"\bunable to open database file\b")
+_NO_TASK = re.compile(r"RuntimeError: can't start new thread")
 _SHARED = "`shared_paths` in the app's file: it lies in shared/ in the app's folder, and every release has it"
 
 
@@ -35,6 +36,8 @@ def advise(error: str, *, frames: Sequence[str]) -> str:
         return f"The app cannot write to its release. A folder that it writes to belongs into {_SHARED}"
     if _NO_DATABASE.search(error):
         return f"Is its folder there, and may the app write to it? A folder for it belongs into {_SHARED}"
+    if _NO_TASK.search(error):
+        return "How many threads and processes the app may have is tasks_max in [resources] of the app's file"
     return ""
 
 

@@ -22,7 +22,7 @@ _NOISE = re.compile(
     r"Handling signal: \w+|Worker exiting \(pid: \d+\)|Shutting down: Master|Reason: Worker failed to boot\.?|"
     r"Exception in worker process|Worker \(pid:\d+\) (exited with code|was sent SIG).*|"
     r"Booting worker with pid: \d+|Starting gunicorn [\d.]+|Listening at: .*|Using worker: \w+|"
-    r"Control socket listening at .*|Child process \[\d+\] died|"
+    r"Control socket listening at .*|Control server error: .*|Child process \[\d+\] died|"
     r"Started (parent|server|child) process \[\d+\]|Waiting for (application startup|child process).*|"
     r"Application startup failed\. Exiting\.|Stopping (parent|reloader) process.*|Uvicorn running on .*|"
     r"St(art|opp)(ing|ed) [\w@.-]+\.service - .*|[\w@.-]+\.service: (Main process exited, code=exited, .*|"
@@ -35,7 +35,10 @@ _SAYS = (
     re.compile(r"(?:unable to load app|no python application found).*"),
 )
 """What servers say, without a traceback, about an app that they cannot load."""
-_WORKER_ENDED = re.compile(r"Worker \(pid:\d+\) exited with code (?P<code>\d+)\.?|Child process \[\d+\] died")
+_WORKER_ENDED = re.compile(
+    r"Worker \(pid:\d+\) (?:exited with code (?P<code>\d+)\.?|was sent (?P<signal>SIG\w+)!.*)|"
+    r"Child process \[\d+\] died"
+)
 """What gunicorn and uvicorn write about a worker in whose place they start another."""
 _OWN_FRAMES_MOST = 12
 
@@ -50,7 +53,10 @@ class Cause(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """How workers end, as `exit code 1`, empty if the server does not say; and what they wrote, each line once."""
+    """How workers end, as `exit code 1` or `SIGKILL`, empty if the server does not say; and what they wrote.
+
+    Each line of that is there once.
+    """
 
     how: str
     output: str
@@ -88,9 +94,9 @@ def find_loop(written: str) -> Loop | None:
     found = [one for line in written.splitlines() if (one := _WORKER_ENDED.fullmatch(_PREFIX.sub("", line)))]
     if len(found) < 2:  # one may have had an accident
         return None
-    code = found[-1]["code"]
+    code, signal = found[-1]["code"], found[-1]["signal"]
     said = {re.sub(r"\d+", "", line): line for line in without_noise(written).splitlines()}  # times, process ids
-    return Loop(f"exit code {code}" if code else "", "\n".join(said.values()))
+    return Loop(f"exit code {code}" if code else signal or "", "\n".join(said.values()))
 
 
 def without_noise(written: str) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from agent.core.ending import Cause, Loop, find_cause, find_loop, without_noise
+from agent.host.ports import Placed
+from agent.host.run.ended import ended, not_loaded
 
 RELEASE = "20261127093329Z"
 LOGS = Path(__file__).parent / "logs"
@@ -146,6 +148,7 @@ WRITES = (
             "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) unable to open database file",
             "Is its folder there, and may the app write to it?",
         ),
+        ("RuntimeError: can't start new thread", "How many threads and processes the app may have is tasks_max"),
         (f"{FROZEN}KeyError: 'PORT'", "A program that opens a port of its own needs `listen_via"),
         ("KeyError: 'SERVER_NAME'", ""),
         ("ValueError: x", ""),
@@ -173,3 +176,26 @@ def test_workers_that_end_again_and_again_are_told_once() -> None:
     found = find_loop("".join(turn.format(pid=pid) for pid in range(201, 230)))
     assert found == Loop("exit code 1", "2026-11-28 02:35:30,229:ERROR: No website(s) configured")
     assert find_loop("INFO:     Child process [7] died\n" * 2) == Loop("", "")
+
+
+def test_workers_that_the_kernel_kills_are_told_as_that() -> None:
+    """An app that needs more memory than it may have: it said that gunicorn still loads it."""
+    turn = (
+        "[2026-11-28 10:06:21 +0000] [3484] [ERROR] Control server error: [Errno 30] Read-only file system: '/x'\n"
+        "[2026-11-28 10:06:21 +0000] [3484] [ERROR] Worker (pid:{pid}) was sent SIGKILL! Perhaps out of memory?\n"
+        "[2026-11-28 10:06:21 +0000] [{next}] [INFO] Booting worker with pid: {next}\n"
+    )
+    written = "".join(turn.format(pid=pid, next=pid + 1) for pid in range(3491, 3500))
+    assert find_loop(written) == Loop("SIGKILL", "")
+    placed = Placed(RELEASE, "v1", Path("/opt/shop/releases") / RELEASE)
+    problem = not_loaded(placed, deadline_s=10, written=written)
+    assert problem.why.endswith("others take their place, again and again: SIGKILL")
+    assert "there is no memory left" in problem.hint
+    assert "memory_max in [resources]" in problem.hint
+    assert problem.hint.endswith("They wrote nothing")
+
+
+def test_an_app_that_was_killed_without_a_word_may_have_had_too_little_memory() -> None:
+    placed = Placed(RELEASE, "v1", Path("/opt/shop/releases") / RELEASE)
+    assert "memory_max in [resources]" in ended(placed, why="signal 9 (KILL)", written="").hint
+    assert ended(placed, why="signal 15 (TERM)", written="").hint == "It wrote nothing"

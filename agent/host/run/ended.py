@@ -8,6 +8,11 @@ from agent.host.ports import Placed
 from pusher.wire import Code, Failed
 
 _CLEAN_END = "exit code 0"
+_KILLED = ("signal 9 (KILL)", "SIGKILL")
+_MEMORY = (
+    "Mostly the kernel does that, when there is no memory left: `journalctl -k` on the host says it. The app's "
+    "own limit is memory_max in [resources] of its file"
+)
 
 
 def ended(placed: Placed, *, why: str, written: str) -> Failed:
@@ -18,6 +23,8 @@ def ended(placed: Placed, *, why: str, written: str) -> Failed:
     if why == _CLEAN_END:
         why = f"{why}, before it answered"
         hint = f"Does it daemonize? It must stay in the foreground: leave out --daemon. {hint}"
+    if why in _KILLED:
+        hint = f"{_MEMORY}. {hint}"
     what, output = f"Release {placed.release} ended by itself", without_noise(written)
     return Failed(Code.APP_EXITED, what, why=why, hint=hint, output=output)
 
@@ -28,11 +35,12 @@ def not_loaded(placed: Placed, *, deadline_s: float, written: str) -> Failed:
         return found
     if loop := find_loop(written):
         how = f": {loop.how}" if loop.how else ""
+        hint = "What they wrote is below, each line once" if loop.output else "They wrote nothing"
         return Failed(
             Code.APP_EXITED,
             f"Release {placed.release} did not start within {deadline_s:g} s",
             why=f"its workers end before they serve, and others take their place, again and again{how}",
-            hint="What they wrote is below, each line once" if loop.output else "They wrote nothing",
+            hint=f"{_MEMORY}. {hint}" if loop.how in _KILLED else hint,
             output=loop.output,
         )
     start, at_port = placed.run.start, placed.run.listen_via == "port"
