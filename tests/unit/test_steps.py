@@ -598,6 +598,57 @@ async def test_a_process_that_ends_fails_the_step_at_once(app: App) -> None:
     assert (caught.value.code, caught.value.why) == (Code.APP_EXITED, "exit code 0")
 
 
+WORKER_LOG = f"""\
+worker is starting
+Traceback (most recent call last):
+  File "/opt/demo/releases/{V2}/work.py", line 3, in <module>
+    import packaging
+ModuleNotFoundError: No module named 'packaging'
+demo-worker.service: Main process exited, code=exited, status=1/FAILURE
+"""
+BEAT_LOG = """\
+[2026-11-28 03:56:51,602: WARNING/MainProcess] OSError
+[2026-11-28 03:56:51,602: WARNING/MainProcess] :
+[2026-11-28 03:56:51,602: WARNING/MainProcess] [Errno 30] Read-only file system: 'celerybeat-schedule'
+demo-worker.service: Main process exited, code=exited, status=1/FAILURE
+demo-worker.service: Failed with result 'exit-code'.
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "why", "hint"),
+    [
+        (
+            WORKER_LOG,
+            "exit code 0: ModuleNotFoundError: No module named 'packaging' (work.py:3)",
+            "Its last lines are below. Is packaging in the release, or among its dependencies?",
+        ),
+        (
+            BEAT_LOG,
+            "exit code 0",
+            "Its last lines are below. The app cannot write to its release. A folder that it writes to belongs "
+            "into `shared_paths` in the app's file: it lies in shared/ in the app's folder, and every release has "
+            "it",
+        ),
+        ("", "exit code 0", "It wrote nothing"),
+    ],
+)
+async def test_a_process_that_ends_is_told_with_the_cause_that_it_wrote(
+    app: App, written: str, why: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tail(self: SimulatedMain) -> str:
+        return written
+
+    monkeypatch.setattr(SimulatedMain, "tail", tail)
+    path = await asyncio.to_thread(app.release, V2, "v2")
+    main = SimulatedMain(Placed(V2, "v2", path), path)
+    app.processes.started = {"worker": main}
+    main.dismiss()
+    with pytest.raises(Failed) as caught:
+        await processes(app, Pausing(forever=True), Commands()).do(attempt(), Inputs(), app.lines.append)
+    assert (caught.value.why, caught.value.hint, caught.value.output) == (why, hint, written)
+
+
 async def test_the_return_lets_the_processes_run_what_comes_back_and_bears_their_failure(
     app: App,
 ) -> None:
