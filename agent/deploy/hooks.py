@@ -96,8 +96,11 @@ class Hooks:
             return
         written = "\n".join(tail)
         cause = find_cause(written, release=folder.name, start=())
+        late = f"A hook has hook_deadline_s in the app's file, or in [run] of the release: {deadline_s:g}"
+        shown = "its output is below" if tail else "it wrote nothing"
         hints = (
-            "What it did outside of the release is not undone; its output is below",
+            late if ending == f"no end after {deadline_s:g} s" else "",
+            f"What it did outside of the release is not undone; {shown}",
             cause.hint if cause else "",
         )
         problem = Failed(

@@ -167,6 +167,11 @@ async def test_a_hook_has_the_venv_on_its_path_and_a_deadline(host_off: Host):
         assert status == 422
         assert re.search(r"\b1 s", problem["detail"])
         assert problem["output"] == "started"
+        hint = "A hook has hook_deadline_s in the app's file, or in [run] of the release: 1. "
+        assert problem["hint"].startswith(hint)
+        assert problem["hint"].endswith("not undone; its output is below")
+        status, problem = await host.send(wsgi("v3") | {"hooks/before-symlink": hook("exit 3")}, "v3")
+        assert problem["hint"] == "What it did outside of the release is not undone; it wrote nothing"
         assert await host.serving() == "v1"
 
 
