@@ -80,6 +80,10 @@ def of_index(said: str, *, index: str) -> Finding:
     if not words:
         return Finding(f"whether {name} answers is not known", "the installer of the agent could not be run")
     lower = words.lower()
+    if "not found in the package registry" in lower:
+        return Finding(
+            f"{name} answers there, and has no pip", "Is it an index? The address of one mostly ends in /simple"
+        )
     todo = f"Can the host reach it? Behind a proxy: {_PROXY}"
     if "dns" in lower or "lookup" in lower or "resolve" in lower:
         todo = f"The name is not found there: see /etc/resolv.conf on the host. Behind a proxy: {_PROXY}"

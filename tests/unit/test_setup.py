@@ -251,6 +251,18 @@ def test_an_index_that_wants_a_login_answers():
     assert "credentials_file" in one.todo
 
 
+def test_an_index_that_has_no_pip_answers_all_the_same():
+    """An index of one's own has what its apps need, and no more."""
+    said = (
+        "error: No solution found when resolving dependencies cause: Because pip was not found in the package "
+        "registry and you require pip, we can conclude that your requirements are unsatisfiable."
+    )
+    one = of_index(said, index="https://index.example.com/simple")
+    assert one.well
+    assert one.sentence == "https://index.example.com/simple answers there, and has no pip"
+    assert one.todo.endswith("/simple")
+
+
 @pytest.mark.parametrize(
     ("lines", "indexes"),
     [
