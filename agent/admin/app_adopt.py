@@ -147,7 +147,14 @@ def _old_unit(app: str, layout: HostLayout) -> OldUnit:
     unit = layout.units / Units.of(app).service
     shown = answer_of(("systemctl", "show", f"--property={','.join(ASKED)}", "--", unit.name))
     old = parse_unit(shown)
-    if old.file != str(unit) or unit.is_symlink() or is_ours(unit, app):
+    if old.file == str(unit) and is_ours(unit, app):
+        raise Refused(
+            Code.CONFIGURATION,
+            f"{unit.name} is a unit of this agent already",
+            why=f"{layout.app_toml(app)} is gone, and {app} runs on without it",
+            hint=f"To set it up again, with the options that it had: pusher-agent app add {app}",
+        )
+    if old.file != str(unit) or unit.is_symlink():
         raise Refused(
             Code.CONFIGURATION,
             f"There is no {unit.name} to take over",
@@ -190,6 +197,8 @@ def _found(app: str, old: OldUnit, options: AppOptions) -> Iterator[str]:
     if old.variables:
         names = ", ".join(old.variables)
         yield f"warning: {names}: set in the old unit itself. What the app needs of that belongs into --env-file"
+    if old.memory_max:
+        yield f"warning: MemoryMax={old.memory_max}: set in the old unit. Here it is memory_max in [resources]"
 
 
 def _read_record(app: str, layout: HostLayout) -> Mapping[str, Any]:

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-ASKED = ("FragmentPath", "User", "ActiveState", "UnitFileState", "ExecStart", "EnvironmentFiles", "Environment")
+ASKED = (
+    *("FragmentPath", "User", "ActiveState", "UnitFileState", "ExecStart", "EnvironmentFiles", "Environment"),
+    "MemoryMax",
+)
 """The properties of the old unit that are needed, as `systemctl show` calls them."""
 _VENVS = ("venv", ".venv", "env")
 _ARGV = re.compile(r"argv\[\]=(.*?) ; ")
@@ -28,6 +31,8 @@ class OldUnit:
     environment_files: tuple[str, ...]
     variables: tuple[str, ...]
     """The names of what is set in the unit itself."""
+    memory_max: str
+    """In bytes; empty if there is no limit."""
 
 
 def parse_unit(shown: str) -> OldUnit:
@@ -48,6 +53,7 @@ def parse_unit(shown: str) -> OldUnit:
         listen=listen_of(words),
         environment_files=tuple(_FILE.findall(" ".join(values.get("EnvironmentFiles", [])))),
         variables=tuple(word.partition("=")[0].strip('"') for word in one.get("Environment", "").split()),
+        memory_max=one.get("MemoryMax", "").replace("infinity", ""),
     )
 
 

@@ -141,6 +141,12 @@ def test_what_cannot_be_taken_over_is_refused_and_nothing_is_changed(workshop: S
         return done.stderr
 
     assert "There is no nothing.service to take over" in refused("nothing")
+    left = root / "etc/systemd/system/left.service"  # the package was purged and installed again: the app runs on
+    left.write_text("# Rendered by `pusher-agent app apply left`.\n[Service]\nExecStart=/bin/true\n")
+    said = refused("left")
+    assert "left.service is a unit of this agent already" in said
+    assert "pusher-agent app add left" in said
+    left.unlink()
     assert "/opt/none cannot be taken over: there is no such folder" in refused(APP, "--path", "/opt/none")
     assert "/usr cannot be taken over: it has no releases" in refused(APP, "--path", "/usr")
     before.mkdir()

@@ -20,6 +20,7 @@ User=www-data
 FragmentPath=/etc/systemd/system/shop.service
 ActiveState=active
 UnitFileState=enabled
+MemoryMax=209715200
 """
 
 
@@ -30,10 +31,12 @@ def test_a_unit_is_read_as_systemctl_shows_it() -> None:
     assert old.command == ("/srv/bin/gunicorn", "-w", "2", "-b", "0.0.0.0:8000", "app:app")
     assert old.environment_files == ("/etc/shop.env", "/srv/shared/more env")
     assert old.variables == ("PATH", "DEBUG")
+    assert old.memory_max == "209715200"
 
 
 def test_a_unit_that_says_little_is_read_as_that() -> None:
-    old = parse_unit("User=root\nActiveState=inactive\nno line\n")
+    old = parse_unit("User=root\nActiveState=inactive\nno line\nMemoryMax=infinity\n")
+    assert old.memory_max == ""
     assert (old.file, old.user, old.active, old.enabled) == ("", "", False, False)
     assert (old.command, old.listen, old.environment_files, old.variables) == ((), "", (), ())
 
