@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pusher import __version__
 from pusher.errors import Unreachable, Usage
@@ -173,7 +173,7 @@ class WebServer:
 
     def _connect(self) -> tuple[http.client.HTTPConnection, Inlet]:
         proxy = self._proxy()
-        host, port = proxy or (self._host, self._port)
+        host, port = (proxy.hostname or "", proxy.port or 3128) if proxy else (self._host, self._port)
         connection: http.client.HTTPConnection
         if self._tls is None:
             connection = http.client.HTTPConnection(host, port, timeout=_CONNECT_S, blocksize=_PIECE)
@@ -182,7 +182,8 @@ class WebServer:
                 host, port, timeout=_CONNECT_S, context=self._tls, blocksize=_PIECE
             )
         if proxy:
-            connection.set_tunnel(self._host, self._port)
+            login = _basic(unquote(proxy.username), unquote(proxy.password or "")) if proxy.username else ""
+            connection.set_tunnel(self._host, self._port, {"Proxy-Authorization": login} if login else None)
         try:
             connection.connect()
         except BaseException:
@@ -217,7 +218,7 @@ class WebServer:
         inlet.allow(HEAD_BYTES, within_s=_STORED_S if isinstance(body, Path) else _STALL_S)
         return connection.getresponse()
 
-    def _proxy(self) -> tuple[str, int] | None:
+    def _proxy(self) -> SplitResult | None:
         """The proxy for this host, as the environment says (curl(1), ENVIRONMENT). Raises: Unreachable."""
         if not self._secure or urllib.request.proxy_bypass(self._host):
             return None
@@ -226,8 +227,9 @@ class WebServer:
             return None
         parts = urlsplit(address if "://" in address else f"http://{address}")
         if parts.scheme != "http" or not parts.hostname:
-            raise Unreachable(f"The proxy {address[:_SHOWN]} is not used", why="only http:// proxies are")
-        return parts.hostname, parts.port or 3128
+            shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+            raise Unreachable(f"The proxy {shown[:_SHOWN]} is not used", why="only http:// proxies are")
+        return parts
 
 
 def is_here(host: str) -> bool:
@@ -260,8 +262,11 @@ def _login(file: Path | None, host: str) -> dict[str, str]:
     if found is None:
         return {}
     login, _, password = found
-    word = b64encode(f"{login}:{password or ''}".encode()).decode()
-    return {"Authorization": f"Basic {word}"}
+    return {"Authorization": _basic(login, password or "")}
+
+
+def _basic(login: str, password: str) -> str:
+    return f"Basic {b64encode(f'{login}:{password}'.encode()).decode()}"
 
 
 def _hang_up(idle: list[tuple[http.client.HTTPConnection, Inlet]]) -> None:

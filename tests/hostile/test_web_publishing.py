@@ -3,8 +3,10 @@
 import asyncio
 import os
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from pusher.repository.web_folder import WebFolder
 from pusher.wire import Code, Problem, Refused
 from tests.hostile.web_store import Store, storing
 from tests.object_store import credentials, variables
+from tests.web_server import Silent, WebServer, serving
 
 NAME = "channels/flask-demo/stable"
 
@@ -232,12 +235,28 @@ def test_nobody_there_is_unreachable(store: Store, monkeypatch: pytest.MonkeyPat
     store.server_close()
     with pytest.raises(Unreachable):
         WebFolder(gone).read(NAME, most=1)
-    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
-    with pytest.raises(Unreachable, match="only http:// proxies"):
+    monkeypatch.setenv("https_proxy", "socks5://me:s3cr@t@127.0.0.1:1")
+    with pytest.raises(Unreachable, match=r"The proxy socks5://127\.0\.0\.1:1 is not used: only http:// proxies"):
         WebFolder("https://deploy.example.com").read(NAME, most=1)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     with pytest.raises(Unreachable, match="does not answer"):
         WebFolder("https://deploy.example.com").read(NAME, most=1)
+
+
+def test_a_proxy_gets_its_own_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Proxy(Silent, BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append((self.path, self.headers.get("Proxy-Authorization")))
+            self.send_error(503)
+
+    asked: list[tuple[str, str | None]] = []
+    with serving(WebServer(Proxy)) as server:
+        for login in ("me:s3cr%40t@", ""):
+            monkeypatch.setenv("https_proxy", f"http://{login}127.0.0.1:{server.server_port}")
+            with pytest.raises(Unreachable, match=r"does not answer: .*503"):
+                WebFolder("https://deploy.example.com").read(NAME, most=1)
+    word = b64encode(b"me:s3cr@t").decode()
+    assert asked == [("deploy.example.com:443", f"Basic {word}"), ("deploy.example.com:443", None)]
 
 
 # --- a bucket is a web server, too ----------------------------------------------------------------------------
