@@ -23,8 +23,10 @@ _PATIENCE_S = 120.0
 _ANSWER_MOST = 1_000_000
 # A shell that prints something whenever it starts (in .bashrc, say) does so before the script.
 _BELOW = "-- the answer --"
-_RECEIVE = f"""echo "{_BELOW}"; umask 077; d=$(mktemp -d) || exit
-tar -xf - -C "$d" && printf "%s\\n" "$d" || {{ rm -rf "$d"; exit 1; }}"""
+_RECEIVE = (  # in one line: csh takes no other between quotes
+    f'echo "{_BELOW}"; umask 077; d=$(mktemp -d) || exit; '
+    'tar -xf - -C "$d" && printf "%s\\n" "$d" || { rm -rf "$d"; exit 1; }'
+)
 
 
 class Remote:
