@@ -76,18 +76,19 @@ def read_lock(text: str, *, name: str, extras: Collection[str] = (), groups: Col
         raise Usage(
             f"{name} cannot be used", why=f"its lock-version is {version or 'missing'}, and 1 is known here"
         )
-    wanted: set[str] = {canonicalize_name(one) for one in extras}
-    chosen: set[str] = {canonicalize_name(one) for one in (*groups, *table.get("default-groups", []))}
-    for kind, names in (("extras", wanted), ("dependency-groups", {canonicalize_name(one) for one in groups})):
-        known = {canonicalize_name(one) for one in table.get(kind, [])}
-        if known and (missing := names - known):
-            raise Usage(
-                f"{name} has no {kind} {', '.join(sorted(missing))}", hint=f"It has: {', '.join(sorted(known))}"
-            )
     try:
+        wanted: set[str] = {canonicalize_name(one) for one in extras}
+        chosen: set[str] = {canonicalize_name(one) for one in (*groups, *table.get("default-groups", []))}
+        for kind, names in (("extras", wanted), ("dependency-groups", {canonicalize_name(one) for one in groups})):
+            known = {canonicalize_name(one) for one in table.get(kind, [])}
+            if known and (missing := names - known):
+                raise Usage(
+                    f"{name} has no {kind} {', '.join(sorted(missing))}",
+                    hint=f"It has: {', '.join(sorted(known))}",
+                )
         found = tuple(_packages(packages, wanted, chosen))
     except (AttributeError, KeyError, TypeError, InvalidMarker) as error:
-        raise Usage(f"{name} cannot be used", why=f"a package in it is not as PEP 751 says: {error}") from error
+        raise Usage(f"{name} cannot be used", why=f"it is not as PEP 751 says: {error}") from error
     return Lock(found, str(table.get("requires-python", "")))
 
 
@@ -153,8 +154,8 @@ def _packages(tables: list[Any], extras: set[str], groups: set[str]) -> Iterator
 
 
 def _file(table: Mapping[str, Any]) -> LockedFile:
-    url, path = table.get("url", ""), table.get("path", "")
-    name = table.get("name") or (path or url).rpartition("/")[2]
+    url, path = str(table.get("url", "")), str(table.get("path", ""))
+    name = str(table.get("name") or (path or url).rpartition("/")[2])
     hashes = tuple(f"{kind}:{value}" for kind, value in sorted(table["hashes"].items()))
     return LockedFile(name, hashes, url, path)
 

@@ -31,11 +31,11 @@ def read_pipenv(file: Path, *, groups: Collection[str]) -> Lock:
         pipfile = tomllib.loads((file.parent / "Pipfile").read_text("utf-8")) if _beside(file) else {}
         _check(pipfile, sections, file)
         found = tuple(_package(name, one) for name, one in packages.items())
+        python = requires.get("python_full_version") or requires.get("python_version")
     except (OSError, ValueError, RecursionError) as error:
         raise Usage(f"{file} cannot be read", why=str(error)) from error
     except (AttributeError, KeyError, TypeError) as error:
         raise Usage(f"{file} cannot be used", why=f"it is not as Pipenv writes it: {error}") from error
-    python = requires.get("python_full_version") or requires.get("python_version")
     return Lock(found, f">={python}" if python else "")
 
 

@@ -8,10 +8,10 @@ Format: https://github.com/python-poetry/poetry-core; lock-version 1.1 to 2.1.
 
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from packaging.markers import InvalidMarker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -33,8 +33,19 @@ def read_poetry(file: Path, *, extras: Collection[str], groups: Collection[str])
         table = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise Usage(f"{file} cannot be read", why=str(error)) from error
+    with _understood(file):
+        return _read(table, project_table(file.parent), file, extras=extras, groups=groups)
+
+
+def _read(
+    table: Mapping[str, Any],
+    project: Mapping[str, Any],
+    file: Path,
+    *,
+    extras: Collection[str],
+    groups: Collection[str],
+) -> Lock:
     packages: list[dict[str, Any]] = table.get("package", [])
-    project: dict[str, Any] = project_table(file.parent)
     known_extras = {*table.get("extras", {}), *project.get("project", {}).get("optional-dependencies", {})}
     if unknown := {*extras} - known_extras:
         raise Usage(f"{file} has no extras {', '.join(sorted(unknown))}", hint=_known(known_extras))
@@ -42,33 +53,40 @@ def read_poetry(file: Path, *, extras: Collection[str], groups: Collection[str])
     if unknown := {*groups} - {_MAIN, *known_groups}:
         raise Usage(f"{file} has no groups {', '.join(sorted(unknown))}", hint=_known(known_groups))
     wanted = list(_wanted(project, {_MAIN, *groups}, extras))
-    try:
-        _check(wanted, packages, file)
-        known = {_MAIN, *groups}
-        if all("groups" in one for one in packages) and packages:
-            found = list(_by_groups(packages, known, extras))
-        else:
-            found = list(
-                _by_need(packages, wanted, table.get("files", table.get("metadata", {}).get("files", {})))
-            )
-    except (AttributeError, KeyError, TypeError, InvalidMarker) as error:
-        raise Usage(
-            f"{file} cannot be used", why=f"a package in it is not as Poetry writes it: {error}"
-        ) from error
-    python = specifiers(str(table.get("metadata", {}).get("python-versions", "")))
+    _check(wanted, packages, file)
+    metadata = table.get("metadata", {})
+    if all("groups" in one for one in packages) and packages:
+        found = list(_by_groups(packages, {_MAIN, *groups}, extras))
+    else:
+        found = list(_by_need(packages, wanted, table.get("files", metadata.get("files", {}))))
+    python = specifiers(str(metadata.get("python-versions", "")))
     return Lock(tuple(found), str(python[0]) if len(python) == 1 else "")
 
 
 def poetry_project(folder: Path) -> list[Package]:
-    """The project itself, where Poetry would install it: it is in package mode, and its package is there."""
+    """The project itself, where Poetry would install it: it is in package mode, and its package is there.
+
+    Raises: Usage.
+    """
     project: dict[str, Any] = project_table(folder)
-    poetry = project.get("tool", {}).get("poetry", {})
-    name = str(project.get("project", {}).get("name") or poetry.get("name") or "")
+    with _understood(folder / "pyproject.toml"):
+        poetry = project.get("tool", {}).get("poetry", {})
+        name = str(project.get("project", {}).get("name") or poetry.get("name") or "")
     module = canonicalize_name(name).replace("-", "_")
     there = any((folder / one).exists() for one in (module, f"src/{module}", f"{module}.py", f"src/{module}.py"))
     if not name or poetry.get("package-mode") is False or not (there or poetry.get("packages")):
         return []
     return [Package(canonicalize_name(name), origin={"directory": {"path": "."}})]
+
+
+@contextmanager
+def _understood(file: Path) -> Iterator[None]:
+    """What is not as Poetry writes it, as Usage."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # InvalidMarker is a ValueError
+        why = f"it, or the pyproject.toml beside it, is not as Poetry has it: {error}"
+        raise Usage(f"{file} cannot be used", why=why) from error
 
 
 def _known(names: Collection[str]) -> str:
@@ -174,7 +192,7 @@ def _package(table: Mapping[str, Any], marker: str, files: list[dict[str, Any]])
         name=canonicalize_name(table["name"]),
         version=table["version"],
         marker=marker,
-        files=tuple(LockedFile(one["file"], (one["hash"],)) for one in files),
+        files=tuple(LockedFile(str(one["file"]), (str(one["hash"]),)) for one in files),
         origin=_origin(source),
     )
 

@@ -130,10 +130,28 @@ def test_a_group_may_be_poetrys_own_or_of_the_standard(folder: Path, table: str)
     assert "flask" in names(poetry(folder, groups=("ops" if "ops" in table else "dev",)))
 
 
-@pytest.mark.parametrize("text", ["[", "package = [1]", '[[package]]\nname = "x"'])
+@pytest.mark.parametrize(
+    "text", ["[", "package = [1]", '[[package]]\nname = "x"', "package = 1", "metadata = 1", "extras = 1"]
+)
 def test_what_is_no_poetry_lock_is_refused(folder: Path, text: str):
+    (folder / "pyproject.toml").write_text("")
     with pytest.raises(Usage, match=r"poetry\.lock"):
         poetry(folder, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["tool = 1", "[tool]\npoetry = 1", "[tool.poetry]\ndependencies = 1", "project = 1"]
+)
+def test_a_project_that_poetry_could_not_have_locked_is_refused(folder: Path, text: str):
+    (folder / "pyproject.toml").write_text(text)
+    with pytest.raises(Usage, match=r"the pyproject\.toml beside it, is not as Poetry has it"):
+        poetry(folder)
+
+
+def test_the_project_of_poetry_itself_is_one(folder: Path):
+    (folder / "pyproject.toml").write_text("[tool]\npoetry = 1")
+    with pytest.raises(Usage, match="is not as Poetry has it"):
+        poetry_project(folder)
 
 
 def test_where_a_package_of_poetry_comes_from_is_kept(folder: Path):
@@ -176,7 +194,7 @@ def test_a_pipfile_lock_that_does_not_fit_is_refused_with_the_line_that_mends_it
     assert refused.value.hint == "pipenv lock"
 
 
-@pytest.mark.parametrize("lock", [[], {"default": {"x": 1}}, {"default": 1}])
+@pytest.mark.parametrize("lock", [[], {"default": {"x": 1}}, {"default": 1}, {"_meta": {"requires": 1}}])
 def test_what_is_no_pipfile_lock_is_refused(folder: Path, lock: object):
     with pytest.raises(Usage, match="Pipfile"):
         pipenv(folder, lock)
@@ -287,7 +305,16 @@ def test_a_written_lock_has_no_login_and_no_wheel_for_windows():
     assert write_lock(read_lock(text, name="y")) == text
 
 
-@pytest.mark.parametrize("text", ["[", 'lock-version = "2.0"', 'lock-version = "1.0"\npackages = [1]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        'lock-version = "2.0"',
+        'lock-version = "1.0"\npackages = [1]',
+        'lock-version = "1.0"\nextras = 1',
+        'lock-version = "1.0"\ndefault-groups = [1]',
+    ],
+)
 def test_what_is_no_lock_is_refused_by_name(text: str):
     with pytest.raises(Usage, match="x "):
         read_lock(text, name="x")
