@@ -161,6 +161,18 @@ async def test_a_restart_ends_the_one_before_and_keeps_the_socket(place: Place) 
     await service.stop()
 
 
+async def test_a_runner_that_somebody_lets_reload_is_not_left_beside_another(place: Place) -> None:
+    place.clock = Impatient()
+    async with place.running() as service:
+        before = await service.restart(place.release("v1"))
+        await well(before)
+        (runner,) = {int(one.removesuffix(".pid")) for one in place.recorded()} - {before.child.pid}
+        os.kill(runner, signal.SIGHUP)
+        await until(lambda: (now := service.running()) is not None and now is not before)
+        assert not alive(runner)
+        assert (await place.ask())["pid"] == service.running().child.pid
+
+
 async def test_an_app_that_cannot_run_twice_is_stopped_first(place: Place) -> None:
     first, second = place.release("v1"), place.release("v2")
     async with place.running(preflight=False) as service:

@@ -85,9 +85,12 @@ def test_a_deployment_reloads_the_unit_and_its_status_says_what_serves(live: Ser
 
 def test_what_people_type_does_what_they_expect(live: Server) -> None:
     runner, main = live.runner(), live.main()
+    ended = live.machine.says("journalctl", "--unit=pusher-agent", "--grep=app_exited", "--quiet")
     live.machine.run("systemctl", "reload", UNIT)
     assert live.runner() == runner
     assert live.main() != main
+    live.machine.until(lambda: live.curl("/status")["running"] is True)
+    assert live.machine.says("journalctl", "--unit=pusher-agent", "--grep=app_exited", "--quiet") == ended
     live.machine.run("systemctl", "restart", UNIT)
     assert live.runner() != runner
     version = live.version()

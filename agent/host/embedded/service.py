@@ -197,6 +197,8 @@ class Embedded:
         return await self._app_of(runner, placed, sock)
 
     async def _start_runner(self, placed: Placed, sock: socket.socket) -> Main:
+        if self._runner is not None and not self._runner.child.ended():  # somebody else has let it reload
+            await self._runner.child.end(patience_s=self._config.drain_s)
         with _explained(placed):
             runner = RunnerProcess()
         try:

@@ -18,6 +18,9 @@ _SETTLED_S = 2.0
 _LOG_S = 1.0
 _DISMISSAL_S = 1.0
 _POLL_S = 0.02
+REPLACED = "another process took its place"
+"""How a run has ended whose runner goes on with another release: somebody has reloaded the unit."""
+
 _EXIT_LOGGED = "process exited, code="
 """systemd logs this about an end (its messages are not translated), after the unit's own lines."""
 
@@ -95,7 +98,7 @@ class UnitMain:
             if state.pid != self.state.pid or not state.pid:
                 return state.why
             if state.app_pid != self.state.app_pid:
-                return "another process took its place"
+                return REPLACED
             if self._clock.elapsed() - began > _SETTLED_S:
                 return "its main process ended"
             await self._clock.sleep(_POLL_S)

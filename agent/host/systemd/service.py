@@ -23,7 +23,7 @@ from agent.host.releases.store import ReleaseStore
 from agent.host.systemd import systemctl
 from agent.host.systemd.journalctl import journal_of
 from agent.host.systemd.outage import outage
-from agent.host.systemd.process import UnitMain
+from agent.host.systemd.process import REPLACED, UnitMain
 from agent.host.systemd.readiness import check_environment, check_ready
 from agent.host.systemd.start_record import point_candidate, started_release, write_start_record
 from agent.host.systemd.starter import START_S, Starter
@@ -247,8 +247,9 @@ class Systemd:
         while self._serving is not None:
             if self._serving.alive:
                 how = await self._serving.wait()
-                self.restarts += 1
-                _log.warning("app_exited", app=self._app, release=self._serving.placed.release, how=how)
+                if how != REPLACED:
+                    self.restarts += 1
+                    _log.warning("app_exited", app=self._app, release=self._serving.placed.release, how=how)
                 pauses.reset()
             await self._clock.sleep(pauses.next())
             with contextlib.suppress(Failed):
