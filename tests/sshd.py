@@ -26,6 +26,12 @@ class Server:
     port: int
     folder: Path
     ssh: str
+    process: int
+
+    def sessions(self) -> list[int]:
+        """The processes of the connections that are open."""
+        children = Path(f"/proc/{self.process}/task/{self.process}/children")
+        return [int(one) for one in children.read_text("ascii").split()]
 
     def host(self, door: str) -> Host:
         return Host("web1", Ssh("127.0.0.1", USER, self.port, door))
@@ -56,7 +62,7 @@ def serving(folder: Path) -> Iterator[Server]:
     try:
         wait_for(port, process)
         options = f"-F none -i {folder}/id -o UserKnownHostsFile={folder}/known_hosts -o IdentitiesOnly=yes"
-        yield Server(port, folder, f"ssh {options} -o BatchMode=yes")
+        yield Server(port, folder, f"ssh {options} -o BatchMode=yes", process.pid)
     finally:
         process.terminate()
         process.wait()

@@ -51,7 +51,7 @@ _ALL = """
 cd "$1" || exit 1
 exec find . -type f -printf '%s %T@ %P\\0'
 """
-_ALIVE_S = 15
+ALIVE_S = 15
 """A machine that says nothing for three times so long is gone. By itself, ssh would wait for hours."""
 _SOCKETS_BYTES = 60
 """So long may the path of the folder for sockets be: some systems allow a socket's path 104 bytes, and ssh adds to
@@ -76,7 +76,7 @@ class RemoteFolder:
         if sockets := _sockets():
             # Options of the user's own come first, and win (ssh_config(5)).
             shared = ("ControlMaster=auto", f"ControlPath={sockets}/c", "ControlPersist=60")
-            alive = (f"ServerAliveInterval={_ALIVE_S}", "ServerAliveCountMax=3")
+            alive = (f"ServerAliveInterval={ALIVE_S}", "ServerAliveCountMax=3")
             self._shell = " ".join([self._shell, *(f"-o {one}" for one in (*shared, *alive))])
             argv = (*shlex.split(self._shell), "-O", "exit", "--", self._target)
             weakref.finalize(self, _hang_up, argv, sockets)

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
 from agent.core.config.app import Subscribe
 from agent.host.channel.mirror import Unreachable
@@ -98,10 +100,8 @@ def test_a_cache_in_front_of_a_bucket_is_told_what_it_may_keep(
     assert repository.put("bundles/one", tmp_path / "source")
     report = report_name(APP, "web1")
     asyncio.run(put_by(mirror, report))
-    said = {
-        name: repository._server.ask("GET", name).headers["Cache-Control"]
-        for name in (NAME, report, "bundles/one")
-    }
+    bucket = S3Store(BUCKET, prefix="deploy/repository", client_options={"allow_http": True})
+    said = {name: obstore.get(bucket, name).attributes["Cache-Control"] for name in (NAME, report, "bundles/one")}
     assert said == {NAME: "no-cache", report: "no-cache", "bundles/one": "public, max-age=31536000, immutable"}
 
 

@@ -182,14 +182,11 @@ def test_a_connection_that_falls_silent_is_given_up(
 ) -> None:
     """As when a network breaks in the middle of a rollout: nobody closes it then. ssh itself tries another one."""
     server.admit("")
-    monkeypatch.setattr(remote_folder, "_ALIVE_S", 1)
+    monkeypatch.setattr(remote_folder, "ALIVE_S", 1)
     repository = RemoteFolder(Ssh("127.0.0.1", USER, server.port, ""), f"{tmp_path}/repo", ssh=server.ssh)
-    script = """
-    it=$PPID
-    while ! grep -q sshd "/proc/$it/comm"; do it=$(cut -d ' ' -f 4 "/proc/$it/stat"); done
-    echo "$it"
-    """
-    session = int(repository._run(script).stdout)
+    before = server.sessions()
+    repository.replace("channels/a", b"x", tag=None)  # this opens the connection
+    [session] = {*server.sessions()} - {*before}
     os.kill(session, signal.SIGSTOP)
     try:
         assert repository.read("channels/flask-demo/stable", most=100) is None

@@ -435,7 +435,7 @@ async def test_what_the_channel_takes_back_while_it_is_fetched_is_not_deployed(
     word: str,
 ) -> None:
     """On a slow line, a fleet has gone back by then, and released its brake."""
-    monkeypatch.setattr(subscription, "_MOMENT_S", 0.01)
+    monkeypatch.setattr(subscription, "MOMENT_S", 0.01)
     first = await asyncio.to_thread(publisher.channels.read, APP, CHANNEL)
     assert first
     begun, goes_on = asyncio.Event(), asyncio.Event()

@@ -55,7 +55,7 @@ _log = structlog.get_logger()
 FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 900.0
 """Between attempts after a failure."""
-_MOMENT_S = 5.0
+MOMENT_S = 5.0
 """What takes longer than this is reported before it has ended, and the channel is read again after it."""
 _SETTLED_S = 0.1
 """After a deployment, until the state is found out anew, at the latest."""
@@ -199,7 +199,7 @@ class Subscription:
         """What `doing` returns. If it takes longer than a moment, the fleet hears that it is under way."""
         task = asyncio.ensure_future(doing)
         try:
-            await asyncio.wait({task}, timeout=_MOMENT_S)
+            await asyncio.wait({task}, timeout=MOMENT_S)
             if not task.done():
                 await self._report()
             return await task
@@ -220,7 +220,7 @@ class Subscription:
         if isinstance(decision.action, Fetch):
             self._found(trusted, state=State.FETCHING)
             bundle = await self._reported(self._fetched(decision.action))
-        if self._woken.is_set() or self._clock.elapsed() - began > _MOMENT_S:
+        if self._woken.is_set() or self._clock.elapsed() - began > MOMENT_S:
             # Meanwhile the fleet may have gone back, and released its brake.
             self._trusted, _ = await self._reader.read(trusted)
             if self._trusted is not trusted:
