@@ -13,6 +13,7 @@ from statistics import median
 
 from tests.bench.booted import booted
 from tests.bench.following import following
+from tests.bench.looks import looks
 from tests.bench.pauses import pause, server_pause
 from tests.bench.place import BIN, Place, run
 from tests.bench.ports import port
@@ -276,6 +277,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Result]]] = {
         rest,
         scrape,
         following,
+        looks,
         pause,
         servers,
         port,
