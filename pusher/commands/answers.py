@@ -6,8 +6,9 @@ from typing import Any
 from pusher.config import Settings
 from pusher.errors import HistoryChanged
 from pusher.fleet.fleet import ask_each, clients_of
-from pusher.fleet.history import check_history, state_folder
+from pusher.fleet.history import check_history
 from pusher.fleet.outcomes import worst_exit_code
+from pusher.fleet.state import state_folder
 from pusher.terminal.screen import Screen, print_problem
 from pusher.terminal.text import Table
 from pusher.transport.client import Client

@@ -43,7 +43,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace, screen: Screen, *,
     from pusher.dashboard.routes import Routes
     from pusher.dashboard.server import Dashboard
     from pusher.dashboard.watch import Watch
-    from pusher.fleet.history import state_folder
+    from pusher.fleet.state import state_folder
 
     connections = Connections(() if fleet and arguments.host is None else settings.chosen, ssh=settings.ssh)
     watch = Watch(connections, app=settings.app, folder=state_folder())

@@ -16,13 +16,7 @@ from urllib.parse import quote
 from pusher.errors import HistoryChanged
 from pusher.transport.client import RECORDS, Client
 from pusher.transport.hosts import Address, Ssh, Unix
-from pusher.user_folder import user_folder
 from pusher.wire import Head, WireError, check_app
-
-
-def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where this user's state lies."""
-    return user_folder("XDG_STATE_HOME", ".local/state", environment)
 
 
 def check_history(client: Client, answer: Mapping[str, Any], *, folder: Path) -> HistoryChanged | None:

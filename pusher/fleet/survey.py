@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from pusher.config import Settings
 from pusher.errors import Unreachable, Usage
-from pusher.fleet.history import state_folder
 from pusher.fleet.inventory import Member, read_inventory
 from pusher.fleet.proved import Proved
 from pusher.fleet.reports import Reports, read_reports
 from pusher.fleet.standing import Place, places
+from pusher.fleet.state import state_folder
 from pusher.repository.address import open_repository
 from pusher.repository.bell import is_bus, ring
 from pusher.repository.brake import is_braked

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pusher.fleet.history import state_folder
+from pusher.fleet.state import state_folder
 from pusher.wire import Head, canonical
 from tests.unit.scripted_agent import STATUS, Run
 from tests.unit.scripted_door import Exchange, Script, ScriptedDoor, answer, note
