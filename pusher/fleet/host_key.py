@@ -1,8 +1,8 @@
 """The signature of a host's report, checked in this process: a fleet has thousands.
 
 Invariant: the envelope is compared byte by byte with the only one that this key, namespace and hash can have, so
-there is nothing in it to misread. The 64 bytes that are left are verified by libsodium, where the library for
-NATS has brought it, for it takes half the time; else by OpenSSL's libcrypto, or by ssh-keygen where there is none.
+there is nothing in it to misread. The 64 bytes that are left are verified by libsodium where it is installed, for
+it takes half the time; else by OpenSSL's libcrypto, or by ssh-keygen where there is none.
 Formats: PROTOCOL.sshsig of OpenSSH; RFC 8709 (ssh-ed25519); RFC 8032.
 """
 
@@ -11,8 +11,10 @@ import binascii
 import ctypes
 import ctypes.util
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from pusher.bundle.sign import verified_by_key
@@ -57,7 +59,7 @@ def is_signed(document: bytes, signature: bytes, *, key: bytes) -> bool:
     except binascii.Error:
         return False
     envelope = _envelope(key)
-    if len(blob) != len(envelope) + _SIGNATURE_BYTES or not blob.startswith(envelope):
+    if len(key) != _KEY_BYTES or len(blob) != len(envelope) + _SIGNATURE_BYTES or not blob.startswith(envelope):
         return False
     signed = _signed(hashlib.sha512(document).digest())
     signature_bytes = blob[-_SIGNATURE_BYTES:]
@@ -87,24 +89,32 @@ def _signed(digest: bytes) -> bytes:
 
 
 @cache
-def _libsodium() -> Callable[[bytes, bytes], bytes] | None:
-    """What opens a signed message, and raises ValueError or CryptoError if it is not signed."""
-    try:
-        from nacl.bindings import crypto_sign_open
-    except (ImportError, OSError):
-        return None
-    return crypto_sign_open
+def _libsodium() -> Any:
+    """The function of libsodium that verifies; None without the library."""
+    for file in _sodium_files():
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(file)
+            verify = library.crypto_sign_verify_detached
+            verify.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulonglong, ctypes.c_char_p)
+            if library.sodium_init() >= 0:
+                return verify
+    return None
+
+
+def _sodium_files() -> Iterator[str]:
+    """Where libsodium may be: the system's, and the one in PyNaCl, which the library for NATS needs."""
+    # Not by find_library, which runs a compiler before it says that there is none.
+    yield from ("libsodium.so.26", "libsodium.so.23")
+    with suppress(ImportError):
+        found = find_spec("nacl._sodium")
+        if found and found.origin:
+            yield found.origin
 
 
 def _by_libsodium(message: bytes, signature: bytes, key: bytes) -> bool | None:
     """Whether the signature holds; None without the library. It also refuses keys that prove nothing."""
-    opened = _libsodium()
-    if opened is None:
-        return None
-    try:
-        return opened(signature + message, key) == message
-    except Exception:  # its own kinds, which are not there without it
-        return False
+    verify = _libsodium()
+    return None if verify is None else verify(signature, message, len(message), key) == 0
 
 
 class _Libcrypto(NamedTuple):

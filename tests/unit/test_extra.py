@@ -62,5 +62,5 @@ def test_the_extra_has_the_agents_libraries_and_the_rest_is_enough_for_pusher() 
         )
     }
     strange = top - {*sys.stdlib_module_names, "pusher", "_typeshed"}
-    assert strange <= theirs | {"obstore", "nats", "nacl"}  # nats brings nacl
+    assert strange <= theirs | {"obstore", "nats"}
     assert {*LIBRARIES} == ours
