@@ -8,6 +8,8 @@ from agent.host.channel.identity import Identity
 from agent.host.storage.disk import Disk
 from pusher.fleet.host_key import public_bytes
 from pusher.fleet.inventory import Member
+from pusher.fleet.proved import Proved
+from pusher.fleet.reports import Heard, check_reports
 from pusher.wire.channel import join_signed
 from pusher.wire.report import Report
 from tests.publishing import APP
@@ -34,3 +36,9 @@ class Reporting:
         }
         document = Report(**(facts | members)).to_bytes()
         return join_signed(document, self.identity.sign(document))
+
+
+def check_report(content: bytes, member: Member, *, app: str, channel: str, proved: Proved | None = None) -> Heard:
+    """What one object says of one host."""
+    [heard] = check_reports([(member, content)], app=app, channel=channel, proved=proved or Proved())
+    return heard

@@ -2,50 +2,48 @@
 
 Invariant: a digest stands for every byte of a report and for the key that has signed it, so another report,
 another signature or another key is unknown here. The file is the user's own, and is not read if others could write
-it. It says of no report that it counts: app, channel, host and age are looked at each time.
+it. It says of no report that it counts: form, app, channel, host and age are looked at each time.
 """
 
 import hashlib
 import os
 import stat
-import threading
 from contextlib import suppress
 from pathlib import Path
 
 _RULES = b"pusher report 1\n"
-"""Goes into each digest. Another number where a report must meet more than it had to before."""
+"""Goes into each digest. Another number where a signature must meet more than it had to before."""
 _SIZE = hashlib.sha256().digest_size
 _MOST = 16 * 1024 * 1024
 
 
+def proof(content: bytes, *, key: bytes) -> bytes:
+    """What stands for an object and a key in `Proved`."""
+    # The key has one length, so where it ends is no question.
+    return hashlib.sha256(_RULES + key + content).digest()
+
+
 class Proved:
-    """The reports that were proved, in `file`; without one, those of this process. Any thread may ask and add."""
+    """The reports that were proved, in `file`; without one, those of this process."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._before = _read(file) if file else frozenset[bytes]()
         self._met: set[bytes] = set()
-        self._lock = threading.Lock()
 
-    def knows(self, content: bytes, *, key: bytes) -> bool:
+    def knows(self, proof: bytes) -> bool:
         """Whether `add` was told the same before."""
-        found = _digest(content, key)
-        if found in self._before:
-            with self._lock:
-                self._met.add(found)
-            return True
-        return False
+        if proof in self._before:
+            self._met.add(proof)
+        return proof in self._met
 
-    def add(self, content: bytes, *, key: bytes) -> None:
-        """The report in these bytes is well formed, and signed by this key."""
-        found = _digest(content, key)
-        with self._lock:
-            self._met.add(found)
+    def add(self, proof: bytes) -> None:
+        """The report that this stands for is signed by the key that it stands for."""
+        self._met.add(proof)
 
     def keep(self) -> None:
         """Remember those that were met since the last time, and no others. Where that cannot be, none are."""
-        with self._lock:
-            met, self._met = frozenset(self._met), set()
+        met, self._met = frozenset(self._met), set()
         if met == self._before:
             return
         self._before = met
@@ -57,11 +55,6 @@ class Proved:
                 with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
                     out.write(b"".join(sorted(met)))
                 aside.replace(self._file)
-
-
-def _digest(content: bytes, key: bytes) -> bytes:
-    # The key has one length, so where it ends is no question.
-    return hashlib.sha256(_RULES + key + content).digest()
 
 
 def _read(file: Path) -> frozenset[bytes]:

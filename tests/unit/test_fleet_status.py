@@ -4,8 +4,8 @@ import asyncio
 import json
 import shutil
 import subprocess
-import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from pusher.errors import Usage
 from pusher.fleet import host_key
 from pusher.fleet.host_key import is_signed, public_bytes
 from pusher.fleet.inventory import Member, adopt, read_inventory
-from pusher.fleet.reports import check_report
+from pusher.fleet.reports import Heard
 from pusher.fleet.standing import Place, exit_code, is_unwell
 from pusher.fleet.survey import survey
 from pusher.wire import Code, Failed
@@ -27,7 +27,7 @@ from pusher.wire.channel import Rollout, join_signed, report_name
 from pusher.wire.report import REPORT_NAMESPACE, Named
 from tests.host import make_key
 from tests.publishing import APP, Publisher
-from tests.reporting import NOW, Reporting
+from tests.reporting import NOW, Reporting, check_report
 from tests.subscribed_host import PatientClock, SubscribedHost, following
 from tests.unit.scripted_agent import Run
 
@@ -74,13 +74,15 @@ def test_a_hosts_key_is_made_once_and_signs_reports_alone(tmp_path: Path) -> Non
         Identity(tmp_path / "none", host="x", disk=Disk()).sign(b"")
 
 
-@pytest.mark.parametrize("library", ["libsodium", "libcrypto", "none"])
+@pytest.mark.parametrize("library", ["the system's", "PyNaCl's", "libcrypto", "none"])
 def test_only_the_signature_of_this_key_over_this_document_counts(
     web1: Reporting, web2: Reporting, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With each library, and without any."""
-    if library != "libsodium":
-        monkeypatch.setitem(sys.modules, "nacl.bindings", None)
+    bundled = find_spec("nacl._sodium")
+    assert bundled
+    files = {"the system's": "libsodium.so.23", "PyNaCl's": bundled.origin}
+    monkeypatch.setattr(host_key, "_sodium_files", lambda: [files.get(library, "libnone.so")])
     if library == "none":
         monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     host_key.forget_library()
@@ -345,7 +347,12 @@ async def test_a_host_reports_each_change_and_then_from_time_to_time(project: Pa
         await host.until("current", version="v1")
         await host.polled()
         key = public_bytes((await asyncio.to_thread(host.identity.public)).split()[1])
-        heard = check_report(file.read_bytes(), Member("web1", key), app=APP, channel="stable")
+
+        async def reported() -> Heard:
+            content = file.read_bytes()
+            return await asyncio.to_thread(check_report, content, Member("web1", key), app=APP, channel="stable")
+
+        heard = await reported()
         assert heard.report
         assert (heard.report.state, heard.report.labels) == ("current", {"zone": "eu"})
         assert heard.report.live == heard.report.wanted
@@ -361,7 +368,7 @@ async def test_a_host_reports_each_change_and_then_from_time_to_time(project: Pa
         await publisher.publish({"app.py": "v2", "requirements.txt": ""}, "v2")
         await host.until("failed", version="v2")
         await host.polled()
-        heard = check_report(file.read_bytes(), Member("web1", key), app=APP, channel="stable")
+        heard = await reported()
         assert heard.report
         assert heard.report.problem["code"] == "app_unhealthy"
         assert heard.report.live

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 
 from pusher.fleet.inventory import Member
-from pusher.fleet.proved import Proved
-from pusher.fleet.reports import Heard, check_report, read_reports
+from pusher.fleet.proved import Proved, proof
+from pusher.fleet.reports import Heard, read_reports
 from pusher.repository.store import Found
 from pusher.wire import WireError
-from pusher.wire.channel import report_name, split_signed
+from pusher.wire.channel import join_signed, report_name, split_signed
 from pusher.wire.report import Report
+from tests.library_keys import LibraryIdentity
 from tests.publishing import APP, CHANNEL
-from tests.reporting import NOW, Reporting
+from tests.reporting import NOW, Reporting, check_report
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_a_report_is_verified_once_and_read_the_same_afterwards(web1: Reporting,
     file, place = tmp_path / "state/reports/stable", Lying(web1=web1.signed(labels={"zone": "eu"}))
     first = heard(place, web1.member, file)
     assert first.report
-    assert Proved(file).knows(place.contents[report_name(APP, "web1")], key=web1.member.key)
+    assert Proved(file).knows(proof(place.contents[report_name(APP, "web1")], key=web1.member.key))
     assert heard(place, web1.member, file) == first
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
@@ -57,6 +58,7 @@ def test_another_report_another_signature_and_another_key_are_verified_anew(
     forged = document.replace(b'"current"', b'"waiting"') + b"\n" + signature
     assert heard(Lying(web1=forged), web1.member, file).why == "its report is not signed with its key"
     other = Reporting(tmp_path, "web1")
+    assert heard(Lying(web1=content), web1.member, file).report
     assert heard(Lying(web1=content), other.member, file).why == "its report is not signed with its key"
     assert heard(Lying(web1=other.signed()), web1.member, file).why == "its report is not signed with its key"
     assert heard(Lying(web1=content), web1.member, file).report
@@ -97,7 +99,7 @@ def test_what_others_could_have_written_is_not_read(web1: Reporting, tmp_path: P
     file, content = tmp_path / "proved", web1.signed()
     assert heard(Lying(web1=content), web1.member, file).report
     file.chmod(mode)
-    assert not Proved(file).knows(content, key=web1.member.key)
+    assert not Proved(file).knows(proof(content, key=web1.member.key))
     assert heard(Lying(web1=content), web1.member, file).report
 
 
@@ -105,8 +107,32 @@ def test_a_file_that_was_cut_off_or_cannot_be_made_costs_only_time(web1: Reporti
     file, content = tmp_path / "proved", web1.signed()
     assert heard(Lying(web1=content), web1.member, file).report
     file.write_bytes(file.read_bytes()[:-1])
-    assert not Proved(file).knows(content, key=web1.member.key)
+    assert not Proved(file).knows(proof(content, key=web1.member.key))
     assert heard(Lying(web1=content), web1.member, file).report
     (tmp_path / "taken").write_text("")
     for _ in range(2):
         assert heard(Lying(web1=content), web1.member, tmp_path / "taken/proved").report
+
+
+def test_each_of_many_hosts_is_believed_for_its_own_signature_alone(tmp_path: Path) -> None:
+    """In two places, of which each lacks some reports; some were proved before, and some are signed by others."""
+    hosts = [Reporting(tmp_path, f"web{at}", identity=LibraryIdentity) for at in range(200)]
+    members, proved = [one.member for one in hosts], Proved()
+    places = Lying(), Lying()
+    for at, host in enumerate(hosts):
+        signer = hosts[at - 1].identity if at % 5 == 0 else host.identity
+        for place, created in zip(places, (NOW - at, NOW - 100), strict=True):
+            if place is places[at % 2] or at % 3 == 0:
+                document = split_signed(host.signed(created=created))[0]
+                place.contents[report_name(APP, host.name)] = join_signed(document, signer.sign(document))
+    for known in (members[:80], members, members):
+        heard = read_reports(places, known, app=APP, channel=CHANNEL, proved=proved)
+        assert [one.name for one in heard] == [one.name for one in known]
+        for at, one in enumerate(heard):
+            if at % 5 == 0:
+                assert (one.report, one.why) == (None, "its report is not signed with its key")
+                continue
+            times = [NOW - at, NOW - 100]
+            assert one.report
+            assert one.report.host == one.name
+            assert one.report.created == (max(times) if at % 3 == 0 else times[at % 2])
