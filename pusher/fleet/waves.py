@@ -5,7 +5,7 @@ machines that ask it at the same time come to the same, and only one of them rep
 the first that fits:
 
 1. The brake is set, or the channel is paused: it stands still.
-2. `max_failed` hosts have failed: set the brake.
+2. `max_failed` hosts of the open waves have failed: set the brake.
 3. A host of the open waves is heard of and not current: wait for it.
 4. What is heard proves nothing: wait. No host of the open waves is heard of; or a place with reports does not
    answer, so that a later word may lie there. Before another wave opens, a host of each open one must be heard of,
@@ -46,15 +46,15 @@ class Next:
 def next_step(document: Channel, found: Sequence[Place], *, braked: bool) -> Next:
     """The next step of the rollout in a document, by the rules in the docstring of this module."""
     rollout, manifest = document.rollout, document.target.release.manifest
-    failed = tuple(one.name for one in found if one.state == "failed")
+    number = {one.name: wave_of(rollout, manifest=manifest, host=one.name) for one in found}
+    begun = [one for one in found if (wave := number[one.name]) is not None and wave <= rollout.open]
+    failed = tuple(one.name for one in begun if one.state == "failed" and _has_tried(one, document))
     if braked:
         return Next(Step.STANDS, "the brake is set", failed)
     if document.state == "paused":
         return Next(Step.STANDS, "the channel is paused")
     if len(failed) >= rollout.max_failed:
         return Next(Step.BRAKE, f"{len(failed)} failed, and {rollout.max_failed} may not", failed)
-    number = {one.name: wave_of(rollout, manifest=manifest, host=one.name) for one in found}
-    begun = [one for one in found if (wave := number[one.name]) is not None and wave <= rollout.open]
     silent = tuple(one.name for one in begun if one.state in (SILENT, UNPROVED))
     late = tuple(one.name for one in begun if one.state not in (SILENT, UNPROVED, "current"))
     if late:
@@ -68,6 +68,16 @@ def next_step(document: Channel, found: Sequence[Place], *, braked: bool) -> Nex
             return Next(Step.WAIT, why, silent, silent)
         return Next(Step.OPEN, f"all {len(begun) - len(silent)} that are heard of are current", (), silent)
     return Next(Step.DONE, f"all {len(begun) - len(silent)} that are heard of are current", (), silent)
+
+
+def _has_tried(place: Place, document: Channel) -> bool:
+    """Whether it is the wanted release that failed on a host.
+
+    While its wave is closed, a host with nothing live takes the release before. That its wave has opened since is
+    news to one that has reported by an earlier document.
+    """
+    report = place.heard.report if place.heard else None
+    return report is None or report.live is not None or report.signed >= document.created
 
 
 def _unproved(rollout: Rollout, number: Mapping[str, int | None], silent: Collection[str]) -> str:

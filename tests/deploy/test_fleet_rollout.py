@@ -124,6 +124,21 @@ async def test_a_wave_that_fails_stops_everybody_and_a_good_release_reaches_all(
     assert not is_braked(fleet.publisher.repository, APP, CHANNEL)
 
 
+async def test_a_new_host_on_which_the_release_before_fails_stops_no_rollout(fleet: Fleet) -> None:
+    """Nothing is known of the new one by that: it was not tried there."""
+    await fleet.start(*NAMES[:4])
+    first = await fleet.publisher.publish(files("v1"), "v1")
+    assert await fleet.run() is Step.DONE
+    fleet.hosts["web5"].bad = {"v1": Code.APP_UNHEALTHY}
+    await fleet.publisher.publish(files("v2"), "v2", rollout=WAVES, before=first)
+    await fleet.start("web5")
+    await fleet.hosts["web5"].until("failed", version="v2")
+    await fleet.polled()
+    assert [one.state for one in (await fleet.survey()).places][-1] == "failed"
+    assert await fleet.run() is Step.DONE
+    assert fleet.live() == ["v2"] * 5
+
+
 async def test_a_brake_that_is_set_before_anybody_begins_holds_everybody(fleet: Fleet) -> None:
     await fleet.start("web1", "web2")
     await asyncio.to_thread(set_brake, fleet.publisher.repository, APP, CHANNEL, why="a person")

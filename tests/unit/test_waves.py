@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pusher.bundle.sign import sign
 from pusher.commands import rollout
 from pusher.fleet.inventory import adopt
+from pusher.fleet.reports import Heard
 from pusher.fleet.standing import Place, counts, exit_code, is_unwell
 from pusher.fleet.waves import Step, next_step
 from pusher.repository import channel as channel_module
@@ -27,7 +28,7 @@ from pusher.wire.channel import (
     report_name,
     split_signed,
 )
-from pusher.wire.report import Named
+from pusher.wire.report import Named, Report
 from tests.hostile.web_store import storing
 from tests.ports import free_port
 from tests.publishing import APP, Publisher
@@ -60,6 +61,7 @@ def fleet(*states: str) -> list[Place]:
         (("current", "held", "waiting", "waiting"), {}, Step.WAIT, ("web2",)),
         (("current", "failed", "waiting", "waiting"), {}, Step.BRAKE, ("web2",)),
         (("current", "failed", "waiting", "waiting"), {"max_failed": 2}, Step.WAIT, ("web2",)),
+        (("current", "current", "failed", "waiting"), {}, Step.OPEN, ()),
         (("current", "current", "silent", "waiting"), {"open": 2}, Step.WAIT, ("web3",)),
         (("current", "current", "current", "current"), {"open": 3}, Step.DONE, ()),
         (("current", "current", "current", "silent"), {"open": 3}, Step.DONE, ()),
@@ -72,6 +74,20 @@ def test_the_first_rule_that_fits_decides(
     found = next_step(document(**members), fleet(*states), braked=False)
     assert (found.step, found.hosts) == (step, hosts)
     assert next_step(document(**members), fleet(*states), braked=True).step is Step.STANDS
+
+
+@pytest.mark.parametrize(
+    ("live", "signed", "step"),
+    [(None, 4, Step.WAIT), (None, 5, Step.BRAKE), (Named("0c" * 32, "v1"), 4, Step.BRAKE)],
+)
+def test_what_failed_on_a_host_with_nothing_live_before_its_wave_opened_is_another_release(
+    live: Named | None, signed: int, step: Step
+) -> None:
+    said = Report(
+        app=APP, channel="stable", host="web1", created=0, state="failed", signed=signed, attempt=1, live=live
+    )
+    found = [Place("web1", "failed", heard=Heard("web1", said)), *fleet("", "current", "waiting", "waiting")[1:]]
+    assert next_step(replace(document(), created=5), found, braked=False).step is step
 
 
 def test_a_wave_that_names_no_host_of_the_inventory_proves_nothing() -> None:
@@ -99,8 +115,8 @@ def test_no_wave_opens_over_a_failure_over_a_late_host_or_over_silence(
     if found.step is Step.OPEN:
         assert "current" in states[:2]
         assert wave == 1 or states[2] == "current"
-        assert states.count("failed") < most
-    if states.count("failed") >= most and not braked:
+        assert begun.count("failed") < most
+    if states[: (2, 3, 4)[wave - 1]].count("failed") >= most and not braked:
         assert found.step is Step.BRAKE
 
 
