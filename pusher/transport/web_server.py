@@ -59,15 +59,15 @@ class WebServer:
         if not _ADDRESS.fullmatch(address) or ".." in address:
             hint = "It is like https://deploy.example.com/repository; a login belongs into `credentials_file`"
             raise Usage(f"{address} is no repository", hint=hint)
-        parts = urlsplit(address)
-        self.address = shown or address.rstrip("/")
-        self._sign = sign
-        self._host = parts.hostname or ""
-        self._secure = parts.scheme == "https"
+        self._secure = address.startswith("https:")
         try:
+            parts = urlsplit(address)
             self._port = parts.port or (443 if self._secure else 80)
         except ValueError as error:
             raise Usage(f"{address} is no repository", why=str(error)) from error
+        self.address = shown or address.rstrip("/")
+        self._sign = sign
+        self._host = parts.hostname or ""
         if not self._secure and not is_here(self._host):
             why = "without https, others on the way could read the login and change what is sent"
             raise Usage(

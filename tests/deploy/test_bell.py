@@ -267,13 +267,14 @@ class Chatty:
     def __init__(self, *, broken: bool = False, retry_after_s: float = 0) -> None:
         self.broken = broken
         self.retry_after_s = retry_after_s
+        self.bug: Exception | None = None
         self.asked = 0
 
     async def bell(self, name: str) -> bool:
         self.asked += 1
         await asyncio.sleep(0)
         if self.broken:
-            raise Unreachable("no bell", retry_after_s=self.retry_after_s)
+            raise self.bug or Unreachable("no bell", retry_after_s=self.retry_after_s)
         return True
 
 
@@ -311,6 +312,23 @@ class Hurried(PatientClock):
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         await asyncio.sleep(0)
+
+
+async def test_a_bug_in_a_bell_makes_no_host_deaf() -> None:
+    mirror, clock, rung = Chatty(broken=True), PatientClock(), asyncio.Event()
+    mirror.bug = RuntimeError("a bug")
+    reader = ChannelReader(APP, CHANNEL, mirrors=[mirror], files=None, subscribed=None, now=clock.now,  # type: ignore[arg-type,list-item]
+                           shuffle=lambda order: None)  # fmt: skip
+    bell = Bell(BELL, reader=reader, clock=clock, chance=lambda: 0.5)
+    bell.start(rung.set)
+    async with asyncio.timeout(10):
+        while not clock.under_way:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.001)
+        mirror.broken = False
+        while not rung.is_set():
+            clock.end()
+            await asyncio.sleep(0.001)
+    await bell.stop()
 
 
 async def test_a_bell_that_asks_to_be_left_alone_is_left_alone() -> None:

@@ -191,6 +191,7 @@ def test_a_refusal_is_told_also_in_the_middle_of_a_bundle(
         "https://host/a b",
         "https://host/../x",
         "https://host:99999/x",
+        "https://[:]/x",
         "https:///x",
         "https://host/x?y=1",
         "http://127.0.0.1.evil.example/x",

@@ -85,6 +85,10 @@ class Bell:
                     if self._clock.elapsed() - began >= _HELD_S:
                         pauses.reset()
                     continue
+                except Exception as error:
+                    # A bug of ours. A host that is deaf from then on would be worse: nobody would notice.
+                    await asyncio.to_thread(_log.error, "bell_broken", bell=self._name, exc_info=error)
+                    continue
                 if self._clock.elapsed() - began >= _AT_ONCE_S:
                     pauses.reset()
                 if rang:
