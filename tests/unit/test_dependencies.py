@@ -18,7 +18,7 @@ from pusher.dependencies.choice import choose
 from pusher.dependencies.named import named_packages
 from pusher.dependencies.prepare import Prepared, prepare
 from pusher.errors import Usage
-from pusher.fleet.history import state_folder
+from pusher.fleet.state import state_folder
 from pusher.wire import Problem
 from tests.packages import index, sdist, wheel
 
