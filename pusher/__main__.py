@@ -1,5 +1,6 @@
 """`pusher`: the one place where errors become exit codes (`pusher --help` lists them)."""
 
+import atexit
 import io
 import os
 import signal
@@ -55,6 +56,9 @@ def command() -> NoReturn:
         if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
             signal.signal(number, signal.default_int_handler)
     code = main()
+    if code:
+        # A version may still be read in a thread, with a copy of it in a temporary folder. That goes.
+        atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         write(stream, "")
     os._exit(code)

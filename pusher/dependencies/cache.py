@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,22 +39,20 @@ def entry(key: str, make: Callable[[Path], None], *, anew: bool = False) -> Path
         return final
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder, prefix=f".{key}-"))
+        made = tempfile.TemporaryDirectory(dir=folder, prefix=f".{key}-", ignore_cleanup_errors=True)
     except OSError as error:  # a user without a home, as in a container
         hint = "Set XDG_CACHE_HOME to a folder that can be written"
         raise Usage(
             f"The cache {folder} cannot be written", why=error.strerror or str(error), hint=hint
         ) from error
-    try:
+    with made as aside:
+        (work := Path(aside, "new")).mkdir(0o700)
         make(work)
         _sync(work)
         if final.is_dir():
-            final.rename(work.with_suffix(".old"))
-            shutil.rmtree(work.with_suffix(".old"), ignore_errors=True)
+            final.rename(Path(aside, "old"))
         with contextlib.suppress(OSError):  # by another run at the same time: theirs is as good
             work.rename(final)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return final
 
 

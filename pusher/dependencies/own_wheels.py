@@ -76,7 +76,7 @@ class OwnWheels:
             raise Usage(f"{name} cannot be built", why=f"{source} has neither pyproject.toml nor setup.py")
 
         def make(into: Path) -> None:
-            with tempfile.TemporaryDirectory() as copy:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as copy:
                 _copy(tree, Path(copy))
                 _build(name, Path(copy) / at, into)
 
@@ -129,7 +129,7 @@ class OwnWheels:
             if name.endswith(".whl"):
                 download(url, into / name, hashes=known)
                 return
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 download(url, Path(folder) / name, hashes=known)
                 _build(package.name, Path(folder) / name, into)
 
@@ -156,7 +156,7 @@ def _of_repository(name: str, table: Mapping[str, Any]) -> Path:
         raise Usage(what, why=f"it comes from a repository of {table.get('type')}, not git")
 
     def make(into: Path) -> None:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             for argv in (
                 ("git", "clone", "--quiet", "--no-checkout", "--", url, folder),
                 ("git", "-C", folder, "checkout", "--quiet", commit),
@@ -185,7 +185,7 @@ def _of_repository(name: str, table: Mapping[str, Any]) -> Path:
 
 def _build(name: str, source: Path, into: Path) -> None:
     try:
-        with tempfile.TemporaryDirectory() as out:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as out:
             shutil.copy(build_wheel(source, Path(out)), into)
     except UvFailed as error:
         problem = Usage(

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -139,19 +140,26 @@ def run_uv(argv: Sequence[str], *, folder: Path, given: str = "", extra: Mapping
     environment = {"UV_HTTP_RETRIES": "1", "UV_SYSTEM_CERTS": "true", **git.environment(), **(extra or {})}
     environment.pop("VIRTUAL_ENV", None)
     with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            (uv_binary(), *always, *argv),
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
+        # This may be a thread of a command that ends, for a host does not answer: then nobody wants the result.
+        ending = weakref.finalize(said, process.terminate)
         try:
-            done = subprocess.run(
-                (uv_binary(), *always, *argv),
-                cwd=folder,
-                env=environment,
-                input=given.encode(),
-                stdout=subprocess.PIPE,
-                stderr=said,
-                timeout=_DEADLINE_S,
-            )
+            printed, _ = process.communicate(given.encode(), timeout=_DEADLINE_S)
         except subprocess.TimeoutExpired as error:
             raise UvFailed(f"error: there was no end after {_DEADLINE_S:g} s") from error
-        if done.returncode:
+        finally:
+            ending.detach()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode:
             said.seek(0)
             raise UvFailed(said.read().decode(errors="replace"))
-    return done.stdout.decode()
+    return printed.decode()

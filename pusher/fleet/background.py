@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
+_LEAVING_S = 2.0
 
 
 class Background(Generic[_T]):
@@ -20,7 +21,11 @@ class Background(Generic[_T]):
 
     def result(self) -> _T:
         """Wait for the return value. Raises: what the call raised."""
-        self._thread.join()
+        try:
+            self._thread.join()
+        except KeyboardInterrupt:
+            self._thread.join(_LEAVING_S)  # Ctrl-C ends also what it runs, and it takes its files away
+            raise
         if self._error is not None:
             raise self._error
         return self._results[0]

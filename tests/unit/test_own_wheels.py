@@ -184,20 +184,43 @@ def build_wheel(*_, **__):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_what_ends_the_command_from_outside_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    """As a job that is cancelled, or a terminal that is closed, while a wheel is built."""
-    os.mkfifo(begun := tmp_path / "begun")
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A version whose wheel is never ready; the pipe `begun` beside it is opened when it is being built."""
+    os.mkfifo(tmp_path / "begun")
     for folder in ("v1", "made"):
         (tmp_path / folder).mkdir()
-    (tmp_path / "v1/back.py").write_text(ENDLESS.format(begun=str(begun)))
+    (tmp_path / "v1/back.py").write_text(ENDLESS.format(begun=str(tmp_path / "begun")))
     (tmp_path / "v1/pyproject.toml").write_text(f'[project]\nname = "shop"\nversion = "1"\n{BUILD}')
-    argv = (sys.executable, "-m", "pusher", "pack", f"{tmp_path}/v1", "--app", "shop")
-    environment = {**os.environ, "TMPDIR": str(tmp_path / "made")}
-    with subprocess.Popen(argv, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        begun.read_text()
+    return tmp_path / "v1"
+
+
+def pusher(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    """The command as a process, with the folder `made` for its temporary files."""
+    argv = (sys.executable, "-m", "pusher", words[0], str(folder), "--app", "shop", *words[1:])
+    environment = {**os.environ, "TMPDIR": str(folder.parent / "made")}
+    return subprocess.Popen(argv, cwd=folder.parent, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def left(folder: Path) -> list[Path]:
+    return [*(folder.parent / "made").iterdir(), *(folder.parent / "cache/pusher").glob(".*")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_the_command_from_outside_leaves_nothing_behind(endless: Path, number: signal.Signals) -> None:
+    """As a job that is cancelled, or a terminal that is closed, while a wheel is built."""
+    with pusher(endless, "pack") as process:
+        (endless.parent / "begun").read_text()
         process.send_signal(number)
         assert process.stderr is not None
         said = process.wait(30), process.stderr.readline(), process.stderr.readline()
     assert said == (130, "\n", "pusher: Interrupted\n")
-    assert not [*(tmp_path / "made").iterdir(), *(tmp_path / "cache/pusher").glob(".*")]
+    assert not left(endless)
+
+
+def test_a_host_that_cannot_be_reached_while_a_wheel_is_built_leaves_nothing_behind(endless: Path) -> None:
+    (ssh := endless.parent / "ssh").write_text(f"#!/bin/sh\ncat {endless.parent}/begun\nexit 255\n")
+    ssh.chmod(0o755)
+    with pusher(endless, "send", "--host", "web1", "--ssh", str(ssh)) as process:
+        assert process.wait(30) == 5
+    assert not left(endless)
