@@ -91,7 +91,7 @@ def _signed(digest: bytes) -> bytes:
 @cache
 def _libsodium() -> Any:
     """The function of libsodium that verifies; None without the library."""
-    for file in _sodium_files():
+    for file in sodium_files():
         with suppress(OSError, AttributeError):
             library = ctypes.CDLL(file)
             verify = library.crypto_sign_verify_detached
@@ -101,7 +101,7 @@ def _libsodium() -> Any:
     return None
 
 
-def _sodium_files() -> Iterator[str]:
+def sodium_files() -> Iterator[str]:
     """Where libsodium may be: the system's, and the one in PyNaCl, which the library for NATS needs."""
     # Not by find_library, which runs a compiler before it says that there is none.
     yield from ("libsodium.so.26", "libsodium.so.23")

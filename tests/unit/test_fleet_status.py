@@ -82,7 +82,7 @@ def test_only_the_signature_of_this_key_over_this_document_counts(
     bundled = find_spec("nacl._sodium")
     assert bundled
     files = {"the system's": "libsodium.so.23", "PyNaCl's": bundled.origin}
-    monkeypatch.setattr(host_key, "_sodium_files", lambda: [files.get(library, "libnone.so")])
+    monkeypatch.setattr(host_key, "sodium_files", lambda: [files.get(library, "libnone.so")])
     if library == "none":
         monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     host_key.forget_library()
