@@ -80,12 +80,27 @@ def test_a_key_that_signs_channels_signs_no_releases(root: Path, capsys: pytest.
     ]
 
 
-@pytest.mark.parametrize("repository", ["ftp://a/b", "https://user@host/x", "https://a/b?c", "file://relative"])
+@pytest.mark.parametrize(
+    "repository",
+    [
+        *("ftp://a/b", "https://user@host/x", "https://a/b?c", "file://relative"),
+        *("https://a:99999/b", "https://a:0/b", "https://a:b/c", "https://[zz]/x", "http://[::1/x"),
+    ],
+)
 def test_what_is_no_repository_changes_nothing(root: Path, repository: str) -> None:
     before = file(root).read_text()
     with pytest.raises(Refused, match="repository"):
         run(["subscribe", "shop", repository, "--root", str(root)])
     assert file(root).read_text() == before
+
+
+def test_an_address_of_ipv6_is_one(root: Path) -> None:
+    assert (
+        run(
+            ["subscribe", "shop", "https://[2001:db8::1]:8443/x", "http://[fe80::1%25eth0]/x", "--root", str(root)]
+        )
+        == 0
+    )
 
 
 def test_a_file_in_which_more_would_change_is_left_to_a_person(root: Path) -> None:

@@ -1,5 +1,6 @@
 """What a value of a configuration file may be, and what to write instead of one that it may not be."""
 
+import ipaddress
 import re
 from datetime import datetime
 from typing import Annotated
@@ -138,13 +139,24 @@ def _index_url(address: str) -> str:
 IndexUrl = Annotated[str, AfterValidator(_index_url)]
 
 
+def _has_place(address: str) -> bool:
+    """Whether the port and the number of a host are such, where an address has them."""
+    try:
+        parts = urlsplit(address)
+        if "[" in parts.netloc:
+            ipaddress.ip_address((parts.hostname or "").partition("%")[0])
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+
+
 def _repository(address: str) -> str:
     known = re.fullmatch(
         r"file:///\S*|https?://[^/\s@]+(/\S*)?"
         r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?",
         address,
     )
-    if not known or "?" in address or "#" in address or "/../" in f"{address}/":
+    if not known or "?" in address or "#" in address or "/../" in f"{address}/" or not _has_place(address):
         raise ValueError(
             'an address like "https://deploy.example.com/repo", "s3://bucket/repo" or "file:///srv/repo" is needed'
         )
