@@ -169,6 +169,7 @@ def test_a_hook_without_an_end_is_ended(live: Server, tmp_path: Path) -> None:
     answer = live.send("endless", source=with_hook(tmp_path, "endless", "echo begun; exec sleep 986"))
     assert (answer["detail"], answer["output"]) == ("no end after 1 s", "begun"), answer
     assert live.machine.run("pgrep", "-f", "sleep 986", check=False).returncode == 1
+    assert "failed" not in live.machine.says("systemctl", "is-active", f"{APP}-hook.service")
     live.machine.run("sh", "-c", f"cp /etc/kept.toml {file}; pusher-agent app apply {APP}")
 
 

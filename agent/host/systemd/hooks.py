@@ -83,6 +83,7 @@ class SystemdHookRunner:
             state = await systemctl.state_of(self._unit)
             if state.active in ("activating", "deactivating", "active"):
                 await systemctl.control("stop", self._unit, deadline_s=_STOP_S)
+                state = await systemctl.state_of(self._unit)  # one that had to be killed has failed by now
             if state.active == "failed":
                 await systemctl.control("reset-failed", self._unit, deadline_s=_STOP_S)
 
