@@ -6,7 +6,7 @@ import pytest
 
 from agent.core.ending import Cause, Loop, find_cause, find_loop, without_noise
 from agent.host.ports import Placed
-from agent.host.run.ended import ended, not_loaded
+from agent.host.run.ended import ended, not_loaded, process_ended
 
 RELEASE = "20261127093329Z"
 LOGS = Path(__file__).parent / "logs"
@@ -199,3 +199,14 @@ def test_an_app_that_was_killed_without_a_word_may_have_had_too_little_memory() 
     placed = Placed(RELEASE, "v1", Path("/opt/shop/releases") / RELEASE)
     assert "memory_max in [resources]" in ended(placed, why="signal 9 (KILL)", written="").hint
     assert ended(placed, why="signal 15 (TERM)", written="").hint == "It wrote nothing"
+
+
+def test_a_worker_that_ends_while_it_starts_is_told_with_its_cause_and_where_more_is() -> None:
+    """A beat that writes into the release ends before systemd has it, or after: the advice is the same."""
+    written = (
+        "reading\n[2026-11-28 03:56:51,602: WARNING/MainProcess] [Errno 30] Read-only file system: 'schedule'\n"
+    )
+    problem = process_ended("The process beat did not start", how="exit code 1", written=written, release=RELEASE)
+    assert problem.hint.startswith(f"Its last lines are below. {WRITES}")
+    more = process_ended("x", how="exit code 1", written=written, release=RELEASE, hint="`systemctl` says more")
+    assert more.hint.startswith(f"`systemctl` says more. {WRITES}")

@@ -10,15 +10,14 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.advice import advise
 from agent.core.config.app import AppConfig
-from agent.core.ending import find_cause, without_noise
 from agent.core.plan import Attempt
 from agent.core.processes import instances
 from agent.core.run import Words
 from agent.deploy.steps.step import Inputs, placed
 from agent.host.ports import Clock, HookRunner, Lines, Placed, Running, SideProcesses
 from agent.host.releases.store import ReleaseStore
+from agent.host.run.ended import process_ended
 from agent.host.run.launch import find_start
 from pusher.wire import Code, Failed
 
@@ -55,7 +54,10 @@ class Processes:
             await asyncio.wait({work, *ends}, return_when=asyncio.FIRST_COMPLETED)
             for end, name in ends.items():
                 if end.done():
-                    raise _not_up(name, release, how=end.result(), written=await started[name].tail())
+                    what = f"The process {name} of release {release.release} did not stay up"
+                    raise process_ended(
+                        what, how=end.result(), written=await started[name].tail(), release=release.release
+                    )
             work.result()
         finally:
             for task in (work, *ends):
@@ -106,18 +108,3 @@ class Processes:
             hint="Its last lines are below" if written else "It wrote nothing",
             output="\n".join(written),
         )
-
-
-def _not_up(name: str, release: Placed, *, how: str, written: str) -> Failed:
-    """The problem of a process that ended: the cause that it wrote, if it wrote one, and what to do about it."""
-    cause = find_cause(written, release=release.release, start=())
-    # A logger may take a traceback to pieces, a line each (Celery does): then the last line alone says something.
-    last = without_noise(written).rstrip().rpartition("\n")[2]
-    todo = cause.hint if cause else advise(last, frames=())
-    return Failed(
-        Code.APP_EXITED,
-        f"The process {name} of release {release.release} did not stay up",
-        why=f"{how}: {cause.why}" if cause else how,
-        hint=". ".join(filter(None, ("Its last lines are below" if written else "It wrote nothing", todo))),
-        output=written,
-    )

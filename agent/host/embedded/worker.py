@@ -21,6 +21,7 @@ from agent.host.embedded.process import Main
 from agent.host.embedded.runner import AppProcess, RunnerProcess
 from agent.host.ports import Clock, Placed, ProcessState
 from agent.host.run import process
+from agent.host.run.ended import process_ended
 from agent.host.run.launch import Launch, prepare_process
 from pusher.wire import Code, Failed, Problem
 
@@ -144,7 +145,7 @@ class Worker:
     def _not_started(self, placed: Placed, why: str, output: str) -> Failed:
         self._how = why
         what = f"The process {self._instance.name} did not start with release {placed.release}"
-        return Failed(Code.SERVICE_FAILED, what, why=why, output=output)
+        return process_ended(what, how=why, written=output, release=placed.release, code=Code.SERVICE_FAILED)
 
     def _hear(self, runner: RunnerProcess, text: str) -> None:
         runner.tail.append(text)

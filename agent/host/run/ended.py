@@ -2,6 +2,7 @@
 
 from pathlib import PurePath
 
+from agent.core.advice import advise
 from agent.core.ending import find_cause, find_loop, without_noise
 from agent.core.servers import opens_its_own, port_advice, socket_advice
 from agent.host.ports import Placed
@@ -70,3 +71,19 @@ def caused(placed: Placed, code: Code, written: str) -> Failed | None:
     if cause is None:
         return None
     return Failed(code, cause.what, why=cause.why, hint=cause.hint, output=cause.output)
+
+
+def process_ended(
+    what: str, *, how: str, written: str, release: str, code: Code = Code.APP_EXITED, hint: str = ""
+) -> Failed:
+    """The problem of a worker that ended: the cause that it wrote, if it wrote one, and what to do about it.
+
+    `what` says which and when, `how` is its end, `release` its id; without `hint`, it is said what was written.
+    """
+    cause = find_cause(written, release=release, start=())
+    # A logger may take a traceback to pieces, a line each (Celery does): then the last line alone says something.
+    last = without_noise(written).rstrip().rpartition("\n")[2]
+    todo = cause.hint if cause else advise(last, frames=())
+    hints = (hint or ("Its last lines are below" if written else "It wrote nothing"), todo)
+    why = f"{how}: {cause.why}" if cause else how
+    return Failed(code, what, why=why, hint=". ".join(filter(None, hints)), output=written)

@@ -14,6 +14,7 @@ from agent.core.config.app import AppConfig
 from agent.core.layout import HostLayout
 from agent.core.processes import instances, timer_of, unit_of
 from agent.host.ports import Clock, Placed, ProcessState, Running, TimerState
+from agent.host.run.ended import process_ended
 from agent.host.run.launch import find_start
 from agent.host.systemd import systemctl
 from agent.host.systemd.process import UnitMain
@@ -155,12 +156,13 @@ class UnitProcesses:
         runs = (
             f"it runs release {state.runner.release}" if state.active == "active" and state.runner else state.why
         )
-        raise Failed(
-            Code.APP_EXITED if began else Code.SERVICE_FAILED,
+        raise process_ended(
             f"The process {name} did not start with release {placed.release}",
-            why=runs if began or refusal is None else refusal.why,
+            code=Code.APP_EXITED if began else Code.SERVICE_FAILED,
+            how=runs if began or refusal is None else refusal.why,
             hint=refusal.hint if refusal and refusal.hint else f"`systemctl status {unit}` says more",
-            output=log,
+            written=log,
+            release=placed.release,
         )
 
     def _main(self, unit: str, state: State, placed: Placed) -> UnitMain:
