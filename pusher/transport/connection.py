@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pusher import __version__
-from pusher.errors import Unreachable
+from pusher.errors import Unreachable, Usage
 from pusher.transport.bounds import (
     DOCUMENT_BYTES,
     DOCUMENT_VALUES,
@@ -133,7 +133,8 @@ class Connection:
 
         `patience_s` is how long the answer may take to begin, if less than usual. It may have `most` bytes and
         `values` values.
-        Raises: Unreachable; Problem, if the agent answers with one; whatever `body` raises.
+        Raises: Unreachable; Problem, if the agent answers with one; Usage, if `body` cannot be read, and what else
+        it raises.
         """
         stream = self.open()
         begin_s = self._patience(stream) if patience_s is None else min(patience_s, self._patience(stream))
@@ -142,7 +143,7 @@ class Connection:
             length = {} if method == "GET" else {"Content-Length": "0"}
             framing = length if body is None else {"Transfer-Encoding": "chunked"}
             self._begin(stream, method, path, {**framing, **(headers or {})})
-            whole = body is None or _send_chunks(stream.socket, body, within_s=self._patience(stream))
+            whole = body is None or _send_chunks(stream.socket, _read(body), within_s=self._patience(stream))
             response = self._response(begin_s)
             raw = self._body(response, most)
         except TooMuch as error:
@@ -297,6 +298,16 @@ def ahead_s(date: str, *, now_s: float) -> float:
         return said.replace(tzinfo=UTC).timestamp() + 0.5 - now_s
     except (ValueError, TypeError, OverflowError):
         return 0.0
+
+
+def _read(body: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of a body. Raises: Usage, for an error of this machine's disk: that is none of the connection."""
+    try:
+        yield from body
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        what, why = "What is to be sent cannot be read any more", f"{named}{error.strerror or error}"
+        raise Usage(what, why=why, hint="Nothing was deployed") from error
 
 
 def _send_chunks(stream: socket.socket, pieces: Iterable[bytes], *, within_s: float) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pusher.errors import Unreachable
+from pusher.errors import Unreachable, Usage
 from pusher.fleet.background import Background
 from pusher.transport import connection
 from pusher.transport.client import Client
@@ -245,6 +245,22 @@ def test_an_error_while_packing_ends_the_upload_unfinished(door: ScriptedDoor, c
         client.deploy("app", breaking())
     assert done.wait(5)
     assert not b"".join(read).endswith(b"0\r\n\r\n")
+
+
+def test_a_bundle_that_vanishes_while_it_is_sent_is_no_lost_connection(
+    door: ScriptedDoor, client: Client, tmp_path: Path
+) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"begins"
+        yield (tmp_path / "gone").read_bytes()
+
+    def until_cut(exchange: Exchange) -> None:
+        while exchange.rfile.read1():
+            pass
+
+    door.on("POST", "/apps/app/deployments", until_cut)
+    with pytest.raises(Usage, match=r"cannot be read any more: .*gone: No such file or directory"):
+        client.deploy("app", pieces())
 
 
 def test_a_stream_of_events_that_is_cut_is_lost_after_what_came(door: ScriptedDoor, client: Client) -> None:
