@@ -80,6 +80,8 @@ def _control(file: io.BufferedReader) -> str:
         raise ValueError("it is no ar archive")
     while head := file.read(_HEAD):
         name, size = head[:16].decode("ascii", "replace").strip().rstrip("/"), int(head[48:58])
+        if size < 0:
+            raise ValueError("a part of it has less than no bytes")
         if not name.startswith("control.tar"):
             file.seek(size + size % 2, 1)
             continue

@@ -291,7 +291,8 @@ def test_a_package_is_what_its_control_file_says(tmp_path: Path):
         assert read_package(file) == Package(path=file, version="0.2.0", architecture="amd64", python="3.11")
     with pytest.raises(Usage, match="is the package 'other'"):
         read_package(tmp_path / "other-gzip.deb")
-    for broken in (b"", b"PK", b"!<arch>\n", b"!<arch>\n" + b"control.tar/".ljust(48) + b"99999999999`\n"):
+    heads = (b"control.tar/".ljust(48) + b"99999999999`\n", b"x".ljust(48) + b"-60".ljust(10) + b"`\n")
+    for broken in (b"", b"PK", b"!<arch>\n", *(b"!<arch>\n" + head for head in heads)):
         (tmp_path / "broken.deb").write_bytes(broken)
         with pytest.raises(Usage, match="is no Debian package"):
             read_package(tmp_path / "broken.deb")
