@@ -36,6 +36,10 @@ _BROKEN = (aiohttp.ClientError, OSError, ValueError)
 _HOST = "localhost"
 _HOST_REFUSED = (400, 403, 404, 421)  # how frameworks and virtual hosts answer to a name they do not know
 _HINT = "Correct the release, or [health] in the app's configuration"
+_HINT_VERSION = (
+    "The app must say the version that it was sent as: the first line of REVISION in its folder. From git that is "
+    "a tag, or `pusher send --as NAME`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,8 @@ def find_fault(status: int, body: bytes, health: Health, *, version: str, target
         return Finding(f"{health.path} answered JSON without the member {health.version_member!r}", shown)
     answered = members[health.version_member]
     if answered != version:
-        return Finding(f"{health.path} says version {answered!r:.200}, not {version!r}", shown, final=True)
+        why = f"{health.path} says version {answered!r:.200}, not {version!r}"
+        return Finding(why, shown, hint=_HINT_VERSION, final=True)
     return None
 
 
