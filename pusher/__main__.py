@@ -57,8 +57,11 @@ def command() -> NoReturn:
             signal.signal(number, signal.default_int_handler)
     code = main()
     if code:
+        from pusher.fleet.background import leave
+
         # A version may still be read in a thread, with a copy of it in a temporary folder. That goes.
         atexit._run_exitfuncs()
+        leave()
     for stream in (sys.stdout, sys.stderr):
         write(stream, "")
     os._exit(code)

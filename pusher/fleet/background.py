@@ -1,11 +1,13 @@
 """Work in the background, while there is something else to do."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 _LEAVING_S = 2.0
+_begun: list[threading.Thread] = []
 
 
 class Background(Generic[_T]):
@@ -18,6 +20,7 @@ class Background(Generic[_T]):
         # A daemon thread: a host that does not answer must not keep the command from ending.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+        _begun.append(self._thread)
 
     def result(self) -> _T:
         """Wait for the return value. Raises: what the call raised."""
@@ -35,3 +38,10 @@ class Background(Generic[_T]):
             self._results.append(self._work())
         except BaseException as error:
             self._error = error
+
+
+def leave() -> None:
+    """Give what still runs a moment to take its files away, after what it waits for was ended."""
+    until = time.monotonic() + _LEAVING_S
+    for thread in _begun:
+        thread.join(max(0.0, until - time.monotonic()))
