@@ -339,7 +339,7 @@ def measure(
                 time.sleep(20)
                 idle = (sum(processor_s(one[1]) for one in running + nodes) - idle) / 20
                 leader = asyncio.run(cluster.leader()) if cluster else 0
-                killed = [nodes[leader]] if cluster else running[-1:] if kill else []
+                killed = ([nodes[leader]] if cluster else running[-1:]) if kill else []
                 left = [one for one in running + nodes if one not in killed]
 
                 def used(servers: Sequence[tuple[str, int]]) -> float:
@@ -411,6 +411,7 @@ def main() -> int:
             ("nginx with nchan", [nginx], False, 10.0, False),
             ("nginx with nchan, one of two mirrors killed", [nginx, nginx], True, 10.0, False),
             *rows,
+            ("nginx, and NATS", [nginx], False, 20.0, True),
             ("nginx, and NATS, one of three nodes killed", [nginx], True, 20.0, True),
         ]
     else:
