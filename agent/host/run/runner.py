@@ -63,9 +63,8 @@ sysexits(3), which a worker may end with, and from 200 on they are systemd's."""
 SERVICE = b"service"  # the process that serves, among those of a release
 PORT = b"$PORT"  # what stands for the port in a word of a command
 LOOPBACK = "127.0.0.1"
-GRACE_S = (
-    1.0  # so long a server may take to end when its relay has told it to, after the drain; or what was killed
-)
+GRACE_S = 1.0
+"""So long a server may take to end when its relay has told it to, after the drain, and what was killed."""
 PORTS = 100  # so few are too few to choose from
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
