@@ -26,6 +26,7 @@ _ENTER = 'for group in $0; do echo $$ >"$group/cgroup.procs" || exit; done; exec
 _MASKED = (  # services of the machine that runs the tests; a test host does not need them
     *("apt-daily.timer", "apt-daily-upgrade.timer", "man-db.timer", "e2scrub_all.timer", "fstrim.timer"),
     *("cron.service", "ssh.service", "postgresql.service", "mariadb.service", "redis-server.service"),
+    *("nginx.service", "prometheus.service"),  # the first one takes port 80
 )
 
 
