@@ -161,8 +161,9 @@ class AppRecovery:
 
         One that root stopped stays so.
         """
-        live = await asyncio.to_thread(self._store.live)
+        live = None
         try:
+            live = await asyncio.to_thread(self._store.live)
             if live is not None:
                 if self._service.running() is None:
                     if not await self._service.wanted():

@@ -180,6 +180,26 @@ async def test_a_bug_of_ours_in_one_app_is_logged_and_its_trouble_and_the_agent_
     assert bugs == [IndexError, KeyError, KeyError]
 
 
+async def test_a_disk_that_does_not_say_what_is_live_ends_no_agent_and_is_asked_again(
+    store: ReleaseStore, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, broken = store.live, [True] * 4
+
+    def found() -> str | None:
+        if broken:
+            broken.pop()
+            raise PermissionError(13, "Permission denied", str(store.layout.releases))
+        return live()
+
+    monkeypatch.setattr(store, "live", found)
+    service = Failing(times=0)
+    one = recovery(store, journal, service)
+    await one.recover()
+    assert "Permission denied" in one.trouble
+    async with asyncio.timeout(20):
+        await service.started.wait()
+
+
 async def test_a_release_whose_version_cannot_be_decoded_is_started(store: ReleaseStore, journal: Journal) -> None:
     (store.layout.release(RELEASE) / "REVISION").write_bytes(b"v\xff\n")
     service = Failing(times=0)
