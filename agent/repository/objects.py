@@ -4,6 +4,7 @@ Invariant: a name that is none of a repository's names leads nowhere. A report i
 as an inventory is named.
 """
 
+import stat
 import threading
 from pathlib import Path
 
@@ -27,9 +28,17 @@ class Objects:
         self._writing = threading.Lock()
 
     def find(self, name: str) -> Path | None:
-        """The file of an object; None if there is none of this name."""
+        """The file of an object; None if there is none of this name. Raises: Failed."""
         path = self._folder / name
-        return path if kind_of(name) and path.is_file() else None
+        if not kind_of(name):
+            return None
+        with explained("look at", path):
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        # Not `is_file`: that is also false for what cannot be looked at, always from Python 3.14 on.
+        return path if stat.S_ISREG(found.st_mode) else None
 
     def read(self, path: Path) -> bytes | None:
         """The content of a small object that was found; None if it is gone by now. Raises: Failed."""

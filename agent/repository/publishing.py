@@ -98,9 +98,7 @@ class Publishing:
         if found is None or found[0] is not Kind.BRAKE:
             why = "only brakes are; bundles go by `pusher repository prune` in the folder itself"
             raise Refused(Code.NOT_ALLOWED, f"{name[:200]} is not removed by HTTP", why=why)
-        path = self._folder / name
-        if path.exists():
-            self._disk.unlink(path, op="repository.brake")
+        self._disk.unlink(self._folder / name, op="repository.brake")
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:

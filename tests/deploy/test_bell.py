@@ -175,11 +175,12 @@ async def test_the_embedded_server_serves_what_a_repository_has_and_nothing_else
                 assert answer.status == status
 
 
-async def test_a_brake_that_cannot_be_read_is_not_called_absent(publisher: Publisher) -> None:
+@pytest.mark.parametrize("target", ["/proc/self/mem", CHANNEL], ids=["not-read", "not-looked-at"])
+async def test_a_brake_that_cannot_be_read_is_not_called_absent(publisher: Publisher, target: str) -> None:
     """Out of descriptors, or with a broken disk, the server had said "not found": hosts began in spite of it."""
     brake = brake_name(APP, CHANNEL)
     (publisher.folder / brake).parent.mkdir(parents=True)
-    (publisher.folder / brake).symlink_to("/proc/self/mem")  # a file that is there, and cannot be read
+    (publisher.folder / brake).symlink_to(target)  # a file that cannot be read; a link that leads to itself
     async with embedded(publisher.folder) as address:
         mirror = Web(address, limits=LIMITS)
         with pytest.raises(Unreachable, match="answered 500"):
