@@ -463,6 +463,28 @@ async def test_what_the_channel_takes_back_while_it_is_fetched_is_not_deployed(
     assert host.deployed == ["v1"]
 
 
+async def test_what_the_channel_takes_back_while_a_mirror_is_asked_for_its_brake_is_not_deployed(
+    host: SubscribedHost, server: RepositoryServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is silent costs the time that a connection is waited for."""
+    first = await asyncio.to_thread(publisher.channels.read, APP, CHANNEL)
+    assert first
+    elapsed, waited = host.clock.elapsed, [0.0]
+    monkeypatch.setattr(host.clock, "elapsed", lambda: elapsed() + waited[0])
+
+    async def behave(request: web.Request) -> web.StreamResponse | None:
+        if "brakes/" in request.path and not waited[0]:
+            await asyncio.to_thread(publisher.name, first.document.target)
+            waited[0] = 2 * subscription.MOMENT_S
+        return None
+
+    await publisher.publish(files("v2"), "v2")
+    server.behaviour = behave
+    await host.polled()
+    assert waited[0]
+    assert host.deployed == ["v1"]
+
+
 @pytest.mark.parametrize("status", [200, 206, 416])
 async def test_a_server_that_answers_another_range_is_not_believed(
     host: SubscribedHost, server: RepositoryServer, publisher: Publisher, status: int

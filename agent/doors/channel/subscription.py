@@ -56,7 +56,7 @@ FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 900.0
 """Between attempts after a failure."""
 MOMENT_S = 5.0
-"""What takes longer than this is reported before it has ended, and the channel is read again after it."""
+"""What takes longer than this is reported before it has ended, and the channel is read again before a deployment."""
 _SETTLED_S = 0.1
 """After a deployment, until the state is found out anew, at the latest."""
 
@@ -208,6 +208,7 @@ class Subscription:
 
     async def _act(self, trusted: TrustedChannel, mark: Mark) -> float | None:
         """Decide, and do it; how many seconds to wait then. None: something was done, so decide anew."""
+        began = self._clock.elapsed()
         decision, facts = await self._decide(trusted, mark)
         if decision.action is None:
             if decision.state is State.CURRENT and self._result.state is not State.CURRENT:
@@ -216,7 +217,7 @@ class Subscription:
             self._found(trusted, state=decision.state, awaited=decision.awaited, problem=failure)
             self._pauses.reset()
             return self._pause(decision, trusted, mark)
-        bundle, began = None, self._clock.elapsed()
+        bundle = None
         if isinstance(decision.action, Fetch):
             self._found(trusted, state=State.FETCHING)
             bundle = await self._reported(self._fetched(decision.action))
