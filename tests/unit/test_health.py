@@ -154,7 +154,7 @@ async def test_another_version_fails_at_once_and_says_both() -> None:
     assert f"{problem.what}: {problem.why}" == (
         "Release 20261123020055Z was not healthy: /version says version 'v0', not 'v1'"
     )
-    assert "From git that is a tag, or `pusher send --as NAME`" in problem.hint
+    assert "the git tag, or the NAME of `pusher send --as NAME`" in problem.hint
     assert problem.output == '{"version": "v0"}\n\nTraceback: oh'
 
 

@@ -140,7 +140,7 @@ IndexUrl = Annotated[str, AfterValidator(_index_url)]
 
 
 def _has_place(address: str) -> bool:
-    """Whether the port and the number of a host are such, where an address has them."""
+    """Whether its port is one that there can be, and what stands in brackets an IP address. Both may be absent."""
     try:
         parts = urlsplit(address)
         if "[" in parts.netloc:

@@ -56,7 +56,7 @@ FIRST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 900.0
 """Between attempts after a failure."""
 MOMENT_S = 5.0
-"""What takes longer than this is reported before it has ended, and the channel is read again before a deployment."""
+"""What takes longer than this is reported before it has ended; the channel is read again before a deployment."""
 _SETTLED_S = 0.1
 """After a deployment, until the state is found out anew, at the latest."""
 

@@ -37,8 +37,8 @@ _HOST = "localhost"
 _HOST_REFUSED = (400, 403, 404, 421)  # how frameworks and virtual hosts answer to a name they do not know
 _HINT = "Correct the release, or [health] in the app's configuration"
 _HINT_VERSION = (
-    "The app must say the version that it was sent as: the first line of REVISION in its folder. From git that is "
-    "a tag, or `pusher send --as NAME`"
+    "The app must say the version as which it was sent. It is the first line of REVISION in the app's folder: the "
+    "git tag, or the NAME of `pusher send --as NAME`"
 )
 
 

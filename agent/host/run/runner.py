@@ -64,7 +64,8 @@ SERVICE = b"service"  # the process that serves, among those of a release
 PORT = b"$PORT"  # what stands for the port in a word of a command
 LOOPBACK = "127.0.0.1"
 GRACE_S = 1.0
-"""So long a server may take to end when its relay has told it to, after the drain, and what was killed."""
+"""How long a server may take to end when its relay has told it to, after the drain. What was killed may take
+as long: it can hang in the kernel."""
 PORTS = 100  # so few are too few to choose from
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
@@ -354,7 +355,7 @@ class Runner:
         """Kill what is left of the app, also what has left its session: all that loses its parent comes to us."""
         for release in self.releases.values():
             release.kill()
-        until = time.monotonic() + GRACE_S  # what hangs in the kernel must not keep the app from starting anew
+        until = time.monotonic() + GRACE_S  # no longer: the app must start anew
         try:
             while time.monotonic() < until:
                 for pid in children(self.pid):

@@ -24,7 +24,7 @@ from pusher.wire import Code, Failed
 
 _NO_PROCESS = 199  # of the runner
 _BY_HAND_MS = 5_000
-"""A timer's unit that started so much later than its timer let it was started by hand."""
+"""A unit that started so much later than its timer last let it start was started by hand."""
 
 _log = structlog.get_logger()
 
