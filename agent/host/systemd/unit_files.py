@@ -1,7 +1,6 @@
 """The units that root renders for an app: their templates, and whether the files agree with the configuration."""
 
 import os
-import re
 import time
 from pathlib import Path, PurePosixPath
 
@@ -12,8 +11,6 @@ from pusher.wire import Refused
 
 TEMPLATES = Path(__file__).parent / "templates"
 """Part of the package; in the source tree, a link to packaging/systemd/app."""
-
-_MARKED = re.compile(rf"{re.escape(MARK)} ([^`]+)`")
 
 
 def read_templates() -> dict[str, str]:
@@ -121,10 +118,11 @@ def _rendered_for(path: Path) -> str | None:
     """The app that root rendered a file for; None for any other file."""
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            found = _MARKED.search(lines.readline())
-            return found[1] if found else None
+            _, _, marked = lines.readline().partition(f"{MARK} ")
     except OSError:
         return None
+    app, closed, _ = marked.partition("`")
+    return app if closed else None
 
 
 def changed_since(started_us: int, unit: str, config: AppConfig, *, host: HostLayout) -> bool:
