@@ -27,7 +27,9 @@ SECRETS = (
     "*.pem", "id_*", "!id_*.*", "!id_*/", ".netrc", ".pgpass", "*.sqlite3", "credentials*.json",
 )  # fmt: skip
 """What a release must not carry. `id_*` is the name of an SSH key: `id_map.py` and folders are not meant."""
-DEFAULTS = (*VERSION_CONTROL, *BUILT, *LITTER, *SECRETS)
+BUNDLE = "*.tar.zst"
+"""What `pusher pack` writes. It counts only if the file is a bundle: the next one would contain it."""
+DEFAULTS = (*VERSION_CONTROL, *BUILT, *LITTER, *SECRETS, BUNDLE)
 BACKUP = "*~"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pusher.bundle.ignore import BACKUP, Rules, rules
+from pusher.bundle.ignore import BACKUP, BUNDLE, Rules, rules
 from pusher.bundle.left_out import UNTRACKED, LeftOut
 from pusher.errors import Usage
 from pusher.wire import (
@@ -23,6 +23,7 @@ from pusher.wire import (
     File,
     Limits,
     Link,
+    Problem,
     WireError,
     check_path,
     check_target,
@@ -179,8 +180,7 @@ class _Walk:
 
     def _packed(self, path: str, names: Collection[str]) -> bool:
         verdict = self.rules.decide(path)
-        backup = verdict.pattern == BACKUP and not verdict.own
-        if verdict.ignored and (not backup or path.rpartition("/")[2][:-1] in names):
+        if verdict.ignored and (verdict.own or self._is_meant(path, verdict.pattern, names)):
             self.left_out.append(LeftOut(path, verdict.pattern, verdict.own))
             return False
         if self.tracked is not None and path not in self.tracked and not verdict.included:
@@ -188,9 +188,15 @@ class _Walk:
             return False
         return True
 
+    def _is_meant(self, path: str, pattern: str, names: Collection[str]) -> bool:
+        """Whether a default rule is about this file: some ask for more than its name."""
+        if pattern == BACKUP:
+            return path.rpartition("/")[2][:-1] in names
+        return pattern != BUNDLE or _is_bundle(self.folder / path)
+
     def _entered(self, path: str) -> bool:
         verdict = self.rules.decide(path)
-        if verdict.ignored and not (verdict.pattern == BACKUP and not verdict.own):
+        if verdict.ignored and (verdict.own or verdict.pattern not in (BACKUP, BUNDLE)):
             self.left_out.append(LeftOut(path, verdict.pattern, verdict.own))
             return False
         if self.tracked is not None and path not in self.ways and not self.rules.includes:
@@ -227,6 +233,15 @@ def _entry(item: "os.DirEntry[str]", path: str) -> Entry:
         raise _cannot(path, "cannot be packed", str(error)) from error
     except OSError as error:
         raise _cannot(path, "cannot be read", error.strerror or str(error)) from error
+
+
+def _is_bundle(file: Path) -> bool:
+    from pusher.bundle.archive import read_bundle  # here: few folders have one
+
+    try:
+        return stat.S_ISREG(file.lstat().st_mode) and bool(read_bundle(file))
+    except (OSError, Problem):
+        return False
 
 
 def _is_pointer(path: str) -> bool:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pusher.bundle.ignore import BUILT, IGNORE_NAME, LITTER, SECRETS, VERSION_CONTROL
+from pusher.bundle.ignore import BUILT, BUNDLE, IGNORE_NAME, LITTER, SECRETS, VERSION_CONTROL
 from pusher.bundle.left_out import UNTRACKED, LeftOut
 from pusher.bundle.source import Folder
 from pusher.commands.command import Command, always
@@ -18,6 +18,7 @@ _GROUPS = {
     "built where it runs": BUILT,
     "editors and desktops": LITTER,
     "secrets": SECRETS,
+    "bundles of pusher": (BUNDLE,),
 }
 
 

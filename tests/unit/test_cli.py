@@ -684,6 +684,20 @@ def test_rollback_and_pin_say_what_they_did(
     assert capsys.readouterr().out == "r1 is pinned: it stays until you unpin it\nr1 is no longer pinned\n"
 
 
+def test_a_bundle_that_was_packed_into_a_folder_is_no_part_of_the_next_one(project: Path, pusher: Run) -> None:
+    """`pusher pack .` without git: each bundle had the one before in it."""
+    assert pusher("pack", ".", "--as", "v1") == 0
+    assert pusher("pack", ".", "--as", "v2") == 0
+    packed = {file.path for file in read_bundle(project / "flask-demo-v2.tar.zst").files}
+    assert "pusher.toml" in packed
+    assert "flask-demo-v1.tar.zst" not in packed
+    (project / ".pusherignore").write_text("!flask-demo-v1.tar.zst\n")
+    assert pusher("pack", ".", "--as", "v3") == 0
+    packed = {file.path for file in read_bundle(project / "flask-demo-v3.tar.zst").files}
+    assert "flask-demo-v1.tar.zst" in packed
+    assert "flask-demo-v2.tar.zst" not in packed
+
+
 def test_pack_and_verify(project: Path, pusher: Run, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pusher("pack", "v3", "--for", "web2", "--for", "web1", "--days", "1") == 0
     file = project / "flask-demo-v3.tar.zst"

@@ -192,7 +192,13 @@ def test_litter_is_ignored(folder: Path, name: str) -> None:
     assert paths(read_tree(folder)) == ["a.py", "app.py"]
 
 
-@pytest.mark.parametrize("name", [".gitignore", "git/x", "venv.py", "node_modules.txt", "swp", "#x", "list~"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".gitignore", "git/x", "venv.py", "node_modules.txt", "swp", "#x", "list~"),
+        *("data.tar.zst", "data.tar.zst/x"),
+    ],
+)
 def test_names_that_only_look_like_litter_are_packed(folder: Path, name: str) -> None:
     write(folder / name)
     assert paths(read_tree(folder)) == [name]
