@@ -59,6 +59,8 @@ def command() -> NoReturn:
     if code:
         from pusher.fleet.background import leave
 
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # it ends, and another Ctrl-C would only show where it was
         # A version may still be read in a thread, with a copy of it in a temporary folder. That goes.
         atexit._run_exitfuncs()
         leave()

@@ -24,11 +24,7 @@ class Background(Generic[_T]):
 
     def result(self) -> _T:
         """Wait for the return value. Raises: what the call raised."""
-        try:
-            self._thread.join()
-        except KeyboardInterrupt:
-            self._thread.join(_LEAVING_S)  # Ctrl-C ends also what it runs, and it takes its files away
-            raise
+        self._thread.join()
         if self._error is not None:
             raise self._error
         return self._results[0]

@@ -218,6 +218,18 @@ def test_what_ends_the_command_from_outside_leaves_nothing_behind(endless: Path,
     assert not left(endless)
 
 
+def test_another_ctrl_c_while_it_ends_shows_no_traceback() -> None:
+    script = (
+        "import atexit, os, signal, sys\nfrom pusher.__main__ import command\n"
+        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
+        "    atexit.register(os.kill, os.getpid(), number)\n"
+        "sys.argv = ['pusher', 'send', '--no-such-option']\ncommand()\n"
+    )
+    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
 def test_a_host_that_cannot_be_reached_while_a_wheel_is_built_leaves_nothing_behind(endless: Path) -> None:
     (ssh := endless.parent / "ssh").write_text(f"#!/bin/sh\ncat {endless.parent}/begun\nexit 255\n")
     ssh.chmod(0o755)
