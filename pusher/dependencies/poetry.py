@@ -49,14 +49,16 @@ def _read(
     known_extras = {*table.get("extras", {}), *project.get("project", {}).get("optional-dependencies", {})}
     if unknown := {*extras} - known_extras:
         raise Usage(f"{file} has no extras {', '.join(sorted(unknown))}", hint=_known(known_extras))
-    known_groups = {*_groups(project)}
-    if unknown := {*groups} - {_MAIN, *known_groups}:
+    # Poetry writes their names so into the lock, whatever the project calls them.
+    chosen: set[str] = {_MAIN, *map(canonicalize_name, groups)}
+    known_groups: set[str] = {*map(canonicalize_name, _groups(project))}
+    if unknown := chosen - {_MAIN, *known_groups}:
         raise Usage(f"{file} has no groups {', '.join(sorted(unknown))}", hint=_known(known_groups))
-    wanted = list(_wanted(project, {_MAIN, *groups}, extras))
+    wanted = list(_wanted(project, chosen, extras))
     _check(wanted, packages, file)
     metadata = table.get("metadata", {})
     if all("groups" in one for one in packages) and packages:
-        found = list(_by_groups(packages, {_MAIN, *groups}, extras))
+        found = list(_by_groups(packages, chosen, extras))
     else:
         found = list(_by_need(packages, wanted, table.get("files", metadata.get("files", {}))))
     python = specifiers(str(metadata.get("python-versions", "")))
@@ -114,7 +116,9 @@ def _wanted(project: Mapping[str, Any], groups: Collection[str], extras: Collect
     in_extras = {canonicalize_name(one) for name in extras for one in poetry.get("extras", {}).get(name, [])}
     tables = [poetry.get("dependencies", {})]
     tables += [
-        poetry.get("group", {}).get(name, {}).get("dependencies", {}) for name in sorted({*groups} - {_MAIN})
+        one.get("dependencies", {})
+        for name, one in poetry.get("group", {}).items()
+        if canonicalize_name(name) in groups
     ]
     for name, stated in (pair for one in tables for pair in one.items()):
         normal = canonicalize_name(name)
@@ -147,7 +151,7 @@ def _check(wanted: list[Wanted], packages: list[dict[str, Any]], file: Path) -> 
 
 def _by_groups(packages: list[dict[str, Any]], groups: set[str], extras: Collection[str]) -> Iterator[Package]:
     for one in packages:
-        needed = groups & {*one["groups"]}
+        needed = [group for group in one["groups"] if canonicalize_name(group) in groups]
         if not needed:
             continue
         stated = one.get("markers", "")

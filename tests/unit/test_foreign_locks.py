@@ -130,6 +130,15 @@ def test_a_group_may_be_poetrys_own_or_of_the_standard(folder: Path, table: str)
     assert "flask" in names(poetry(folder, groups=("ops" if "ops" in table else "dev",)))
 
 
+@pytest.mark.parametrize("lock", [POETRY_2, POETRY_1])
+@pytest.mark.parametrize("wanted", ["Test_Tools", "test-tools"])
+def test_a_group_is_found_however_its_name_is_spelled(folder: Path, lock: str, wanted: str):
+    """Poetry writes `test-tools` into the lock, and the packages of `Test_Tools` were passed over."""
+    (folder / "pyproject.toml").write_text(PYPROJECT.replace("group.dev", "group.Test_Tools"))
+    found = poetry(folder, lock.replace('groups = ["dev"]', 'groups = ["test-tools"]'), groups=(wanted,))
+    assert "pytest" in names(found)
+
+
 @pytest.mark.parametrize(
     "text", ["[", "package = [1]", '[[package]]\nname = "x"', "package = 1", "metadata = 1", "extras = 1"]
 )
