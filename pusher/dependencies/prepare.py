@@ -86,8 +86,10 @@ class _Preparing:
         self.tree = tree
         self.folder = tree.folder
         above, _, name = wanted.file.rpartition("/")
-        self.project = tree.folder / (above if name in (*LOCKS, "pyproject.toml") else "")
-        """Whose `pyproject.toml` counts: it lies beside a lock that is named."""
+        beside = tree.folder / (above if name in (*LOCKS, "pyproject.toml") else "")
+        is_member = name == "uv.lock" and beside.resolve() in tree.folder.resolve().parents
+        self.project = tree.folder if is_member else beside
+        """Whose `pyproject.toml` counts: it lies beside a lock that is named, if that is no workspace's above."""
         self.wanted = wanted
         self.anew = anew
         self.notes: list[str] = []

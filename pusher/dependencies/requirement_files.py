@@ -40,7 +40,8 @@ _HASH = re.compile(r"--hash(?:=|\s+)(\S+)")
 class Requirements:
     """What a file and its includes state. `constraints` are files that only limit versions.
 
-    `files` decide what it comes to: those that were read, and those of the projects that are named by their place.
+    `files` decide what it comes to: those that were read, and what is named by its place: archives, and the files
+    in which projects say what they need.
     """
 
     statements: list[str] = field(default_factory=list)
@@ -114,7 +115,7 @@ def _follow(file: Path, found: Requirements, top: Path, by: str) -> None:
             found.passed_over.append(f"{where}: {option} is passed over")
         else:
             place = _check_place(statement, where, bases=(file.parent, top))
-            found.files += [place / name for name in _OF_PROJECTS] if place else []
+            found.files += [place, *(place / name for name in _OF_PROJECTS)] if place else []
             found.statements.append(statement)
 
 

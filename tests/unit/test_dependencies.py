@@ -113,6 +113,7 @@ def test_a_uv_lock_that_does_not_fit_is_refused_with_the_line_that_mends_it(fold
 def test_one_member_of_a_workspace_can_be_deployed_and_so_can_its_folder_alone(folder: Path):
     workspace(folder)
     assert packed(folder, package="lib")[1].keys() == {"lib"}
+    assert packed(folder / "libs/lib", file="../../uv.lock")[1].keys() == {"lib"}
     assert packed(folder / "libs/lib")[1].keys() == {"lib"}
 
 
@@ -278,6 +279,16 @@ def test_what_a_project_beside_the_version_needs_is_decided_anew_when_that_chang
     file = folder.parent / "lib/pyproject.toml"
     file.write_text(file.read_text().replace("dependencies = []", 'dependencies = ["tiny"]'))
     assert packed(folder)[1].keys() == {"lib", "tiny"}
+
+
+def test_a_wheel_that_a_requirements_file_names_by_its_place_is_read_anew_when_it_changes(folder: Path):
+    (folder / "wheels").mkdir()
+    (folder / "wheels/tiny-1-py3-none-any.whl").write_bytes(wheel("tiny"))
+    (file := folder / "vendor-1-py3-none-any.whl").write_bytes(wheel("vendor"))
+    (folder / "requirements.txt").write_text(f"--no-index\n./{file.name}\n")
+    assert packed(folder)[1].keys() == {"vendor"}
+    file.write_bytes(wheel("vendor", needs="tiny"))
+    assert packed(folder)[1].keys() == {"vendor", "tiny"}
 
 
 def test_a_project_in_a_folder_of_the_version_can_be_named(folder: Path):
