@@ -98,7 +98,7 @@ class Settings:
     fleet: str = "fleet.allowed"
     """The inventory: the hosts that belong to the fleet."""
     signers: str = ""
-    """An allowed_signers file: whose channel documents count. Empty: for what is signed, those of the own key."""
+    """An allowed_signers file: whose channel documents count. Without it, signing goes on from one's own alone."""
     bell: str = ""
     """The web server, or the servers of NATS, whose bell is rung after a publish."""
     bell_credentials_file: str = ""

@@ -49,7 +49,7 @@ def entry(key: str, make: Callable[[Path], None], *, anew: bool = False) -> Path
         (work := Path(aside, "new")).mkdir(0o700)
         make(work)
         _sync(work)
-        if final.is_dir():
+        with contextlib.suppress(OSError):  # there is none, or another run has just done it
             final.rename(Path(aside, "old"))
         with contextlib.suppress(OSError):  # by another run at the same time: theirs is as good
             work.rename(final)

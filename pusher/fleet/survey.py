@@ -95,8 +95,8 @@ def survey(
     hosts: bool = True,
     say: Callable[[Problem | None], object] | None = None,
 ) -> Survey:
-    """Look at a channel, and with `hosts` at its fleet. `say` hears of a place with reports that does not answer,
-    or None. Raises: Problem.
+    """Look at a channel, and with `hosts` at its fleet. `say` hears why a place with reports does not answer, or
+    None if it does. Raises: Problem.
     """
     app = settings.app_name()
     members = read_inventory(Path(settings.fleet)) if hosts else []

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pwd
+import shutil
 import subprocess
 import tomllib
 import zipfile
@@ -390,6 +391,23 @@ def test_an_entry_of_the_cache_without_its_file_is_made_anew(
     assert entry("key", lambda into: write(into / "file", b"2")) == file.parent
     assert file.read_bytes() == b"2"
     entry("key", lambda into: write(into / "file", b"3"))
+    assert file.read_bytes() == b"2"
+
+
+def test_two_runs_may_make_an_entry_of_the_cache_anew_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = entry("key", lambda into: write(into / "file", b"1")) / "file"
+    rename = Path.rename
+
+    def raced(self: Path, target: Path) -> Path:
+        if self == file.parent:
+            shutil.rmtree(self)  # the other run puts it aside
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", raced)
+    entry("key", lambda into: write(into / "file", b"2"), anew=True)
     assert file.read_bytes() == b"2"
 
 
