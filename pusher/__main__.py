@@ -1,10 +1,10 @@
 """`pusher`: the one place where errors become exit codes (`pusher --help` lists them)."""
 
-import atexit
 import io
 import os
 import signal
 import sys
+import weakref
 from typing import NoReturn
 
 from pusher.terminal.output import replace_closed_streams, write
@@ -61,8 +61,9 @@ def command() -> NoReturn:
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # it ends, and another Ctrl-C would only show where it was
-        # A version may still be read in a thread, with a copy of it in a temporary folder. That goes.
-        atexit._run_exitfuncs()
+        # A version may still be read in a thread, with a copy of it in a temporary folder. That goes. Nothing else
+        # that was registered for the end is run: what measures a program, say, may have no room for its file.
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]
         leave()
     for stream in (sys.stdout, sys.stderr):
         write(stream, "")

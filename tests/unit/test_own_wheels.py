@@ -197,7 +197,9 @@ def endless(tmp_path: Path) -> Path:
 
 def pusher(folder: Path, *words: str) -> "subprocess.Popen[str]":
     """The command as a process, with the folder `made` for its temporary files."""
-    argv = (sys.executable, "-m", "pusher", words[0], str(folder), "--app", "shop", *words[1:])
+    # These tests may run under nohup, and each program inherits that.
+    python = ("env", "--default-signal=HUP", sys.executable)
+    argv = (*python, "-m", "pusher", words[0], str(folder), "--app", "shop", *words[1:])
     environment = {**os.environ, "TMPDIR": str(folder.parent / "made")}
     return subprocess.Popen(argv, cwd=folder.parent, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -220,9 +222,9 @@ def test_what_ends_the_command_from_outside_leaves_nothing_behind(endless: Path,
 
 def test_another_ctrl_c_while_it_ends_shows_no_traceback() -> None:
     script = (
-        "import atexit, os, signal, sys\nfrom pusher.__main__ import command\n"
+        "import os, signal, sys, weakref\nfrom pusher.__main__ import command\n"
         "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
-        "    atexit.register(os.kill, os.getpid(), number)\n"
+        "    weakref.finalize(command, os.kill, os.getpid(), number)\n"
         "sys.argv = ['pusher', 'send', '--no-such-option']\ncommand()\n"
     )
     done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=False)
