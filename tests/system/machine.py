@@ -75,18 +75,33 @@ class Machine:
         self, *argv: str, check: bool = True, user: str = "", stdin: str = "", seconds: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as `user`; its output is captured."""
-        done = subprocess.run(
-            self._inside(argv, user),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            env=_ENVIRONMENT,
-        )
+        try:
+            done = subprocess.run(
+                self._inside(argv, user),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                env=_ENVIRONMENT,
+            )
+        except subprocess.TimeoutExpired as error:
+            error.add_note(self._what_it_does())
+            raise
         if check and done.returncode:
             raise AssertionError(f"{argv} inside {self.name}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    def _what_it_does(self) -> str:
+        """What the host does while a command in it does not end."""
+        asked = (
+            "systemctl list-jobs --no-pager",
+            "ps -eo pid,etimes,stat,wchan:20,args",
+            "journalctl -n 80 --no-pager",
+        )
+        argv = self._inside(("sh", "-c", "; ".join(f"timeout 10 {one}" for one in asked)), "")
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=_ENVIRONMENT)
+        return done.stdout + done.stderr
 
     @contextmanager
     def running(self, *argv: str, user: str = "") -> Iterator[subprocess.Popen[bytes]]:
