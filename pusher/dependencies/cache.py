@@ -67,7 +67,10 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Bring the files of an entry to the disk. Renamed before, they may be empty after a power cut."""
-    for file in folder.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
+    """Bring an entry to the disk, with its names. Renamed before, it may lack some after a power cut."""
+    for place in (*folder.iterdir(), folder):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

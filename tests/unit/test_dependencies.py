@@ -424,7 +424,7 @@ def test_an_entry_of_the_cache_is_on_the_disk_before_it_has_its_name(
 
     monkeypatch.setattr(os, "fsync", sync)
     entry("key", lambda into: write(into / "file", b"1"))
-    assert synced == [("file", False)]
+    assert synced == [("file", False), ("new", False)]
 
 
 def test_a_user_without_a_home_gets_no_folder_with_the_name_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from pusher.wire.channel import (
     split_signed,
 )
 from pusher.wire.report import Named, Report
-from tests.hostile.web_store import storing
+from tests.hostile.web_store import Store, storing
 from tests.ports import free_port
 from tests.publishing import APP, Publisher
 from tests.reporting import Reporting
@@ -216,16 +216,21 @@ def test_no_wave_opens_while_a_place_with_reports_does_not_answer(
     assert "done" in capsys.readouterr().out
 
 
+def published_at(pusher: Run, project: Path, store: Store) -> Named:
+    """`v1`, published to a web server for web1 first: what its hosts want from then on."""
+    config = project / "pusher.toml"
+    config.write_text(config.read_text().replace('"repo"', f'"{store.address}"'))
+    assert pusher("publish", "v1", "--waves", "web1,100%") == 0
+    content = store.objects["/channels/flask-demo/stable"]
+    release = Channel.from_bytes(split_signed(content)[0]).target.release
+    return Named(release.manifest, release.version)
+
+
 def test_a_run_that_is_overtaken_again_and_again_is_told_so(
     pusher: Run, publisher: Publisher, hosts: list[Reporting], project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with storing() as store:
-        config = project / "pusher.toml"
-        config.write_text(config.read_text().replace('"repo"', f'"{store.address}"'))
-        assert pusher("publish", "v1", "--waves", "web1,100%") == 0
-        content = store.objects["/channels/flask-demo/stable"]
-        release = Channel.from_bytes(split_signed(content)[0]).target.release
-        wanted = Named(release.manifest, release.version)
+        wanted = published_at(pusher, project, store)
         good = hosts[0].signed(state="current", wanted=wanted, live=wanted, attempt=1)
         store.objects[f"/{report_name(APP, 'web1')}"] = good
         store.faults.add("always changed")
@@ -253,12 +258,7 @@ def test_a_run_waits_for_a_repository_that_has_answered(
 ) -> None:
     """A rollout takes hours, and nobody watches it: no network that fails for a moment may end it."""
     with storing() as store:
-        config = project / "pusher.toml"
-        config.write_text(config.read_text().replace('"repo"', f'"{store.address}"'))
-        assert pusher("publish", "v1", "--waves", "web1,100%") == 0
-        content = store.objects["/channels/flask-demo/stable"]
-        release = Channel.from_bytes(split_signed(content)[0]).target.release
-        wanted = Named(release.manifest, release.version)
+        wanted = published_at(pusher, project, store)
 
         def reports(*states: str) -> None:
             for one, state in zip(hosts, states, strict=True):
